@@ -1,0 +1,82 @@
+"""Where a stack keeps its state and which ports it takes: the SEARCHLOOP_* variables, read in one place.
+
+Knows no Dagster.
+"""
+
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parents[3]
+"""The checkout: shared_ops is installed editable, so its source lies in it."""
+
+Deployment = Literal["dev", "prod"]
+
+
+class Repository(BaseModel):
+    """One entry of repos/repos.toml. Ports are offsets from the stack's base."""
+
+    owner: str
+    environment: str
+    role: Literal["data", "search", "rank"]
+    queue: str
+    code_server_port: int
+    prediction_port: int | None = None
+
+
+def repositories() -> dict[str, Repository]:
+    """The repositories by name, in the order of repos/repos.toml: data flows down that list."""
+    entries = tomllib.loads((ROOT / "repos" / "repos.toml").read_text())
+    return {name: Repository(**entry) for name, entry in entries.items()}
+
+
+def families() -> dict[str, Repository]:
+    """The repositories that train a model and have a prediction service."""
+    return {name: repository for name, repository in repositories().items() if repository.role != "data"}
+
+
+class Settings(BaseSettings):
+    """A stack's settings. Each field is read from SEARCHLOOP_<FIELD>."""
+
+    model_config = SettingsConfigDict(env_prefix="SEARCHLOOP_", extra="ignore")
+
+    home: Path = ROOT / "var"
+    port_base: int = Field(default=7700, ge=1024, le=65000)
+    sources: Path = ROOT / "deploy" / "sources" / "pydocs.yaml"
+    postgres_url: str | None = None
+    staging: str | None = None
+    snapshots: str | None = None
+    host: str = "127.0.0.1"
+
+    @field_validator("home", "sources", mode="after")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().resolve()
+
+    @cached_property
+    def ports(self) -> dict[str, int]:
+        """Every port of the stack by the name of its process."""
+        ports = {"search": self.port_base, "dagit": self.port_base + 1}
+        for name, repository in repositories().items():
+            ports[f"code-{name}"] = self.port_base + repository.code_server_port
+            if repository.prediction_port is not None:
+                ports[name] = self.port_base + repository.prediction_port
+        return ports
+
+    def url(self, process: str) -> str:
+        """The address of a process, for instance `url("search")`."""
+        return f"http://{self.host}:{self.ports[process]}"
+
+    def staging_url(self, deployment: Deployment) -> str:
+        """The root of a deployment's staging area, as an fsspec URL."""
+        root = self.staging or (self.home / "staging").as_uri()
+        return f"{root.rstrip('/')}/{deployment}"
+
+    def snapshots_url(self, deployment: Deployment) -> str:
+        """The root of a deployment's snapshots, as an fsspec URL."""
+        root = self.snapshots or (self.home / "snapshots").as_uri()
+        return f"{root.rstrip('/')}/{deployment}"

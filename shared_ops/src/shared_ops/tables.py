@@ -1,0 +1,147 @@
+"""The tables that cross borders: their columns, how they are checked, read and written.
+
+Knows no Dagster. Schemas are Pandera's: the library made for data frames that must hold to a contract, which reports
+every failing row and not only the first.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import pandera.polars as pa
+import polars as pl
+from pandera.errors import SchemaErrors
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "dev", "test")
+
+Hits: TypeAlias = list[tuple[str, float]]
+"""One query's hits: (doc_id, score), best first."""
+
+_ID = {"checks": pa.Check.str_length(min_value=1), "nullable": False}
+
+
+def _schema(columns: Mapping[str, pa.Column], unique: Sequence[str]) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(dict(columns), unique=list(unique), strict=True, ordered=True)
+
+
+SCHEMAS: dict[str, pa.DataFrameSchema] = {
+    "documents": _schema(
+        {
+            "doc_id": pa.Column(pl.String, **_ID),
+            "source": pa.Column(pl.String, **_ID),
+            "title": pa.Column(pl.String, nullable=False),
+            "text": pa.Column(pl.String, **_ID),
+            "url": pa.Column(pl.String, nullable=True),
+            "metadata": pa.Column(pl.String, nullable=False),
+        },
+        unique=["doc_id"],
+    ),
+    "queries": _schema(
+        {
+            "query_id": pa.Column(pl.String, **_ID),
+            "text": pa.Column(pl.String, **_ID),
+            "split": pa.Column(pl.String, pa.Check.isin(SPLITS)),
+            "source": pa.Column(pl.String, **_ID),
+        },
+        unique=["query_id"],
+    ),
+    "qrels": _schema(
+        {
+            "query_id": pa.Column(pl.String, **_ID),
+            "doc_id": pa.Column(pl.String, **_ID),
+            "grade": pa.Column(pl.Int64, pa.Check.ge(1)),
+        },
+        unique=["query_id", "doc_id"],
+    ),
+    # A query may stand in several slices (verbatim, paraphrase, ...); metrics are reported for each.
+    "slices": _schema(
+        {"query_id": pa.Column(pl.String, **_ID), "slice": pa.Column(pl.String, **_ID)},
+        unique=["query_id", "slice"],
+    ),
+    "clicks": _schema(
+        {
+            "query_id": pa.Column(pl.String, **_ID),
+            "text": pa.Column(pl.String, **_ID),
+            "doc_id": pa.Column(pl.String, **_ID),
+            "clicks": pa.Column(pl.Int64, pa.Check.ge(0)),
+            "impressions": pa.Column(pl.Int64, pa.Check.ge(1)),
+            "mean_position": pa.Column(pl.Float64, pa.Check.ge(1.0)),
+            "last_seen": pa.Column(pl.Datetime("us", "UTC")),
+        },
+        unique=["query_id", "doc_id"],
+    ),
+    "hits": _schema(
+        {
+            "query_id": pa.Column(pl.String, **_ID),
+            "doc_id": pa.Column(pl.String, **_ID),
+            # A score that is not a number has no place in an order.
+            "score": pa.Column(pl.Float64, pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()))),
+            "rank": pa.Column(pl.Int64, pa.Check.ge(1)),
+        },
+        unique=["query_id", "doc_id"],
+    ),
+}
+
+
+class TableError(ValueError):
+    """A table that does not hold to its contract."""
+
+    def __init__(self, table: str, failures: pl.DataFrame) -> None:
+        self.table = table
+        self.failures = failures
+        """Columns: column, check, failure_case, index (the row), as Pandera names them."""
+        wrong = failures.group_by("column", "check").len().sort("len", descending=True)
+        listed = "; ".join(f"{row['column']}: {row['check']} ({row['len']} rows)" for row in wrong.head(5).to_dicts())
+        super().__init__(
+            f"Table {table!r} does not hold to its schema: {listed}. "
+            f"Expected columns {list(SCHEMAS[table].columns)}; mend the source that made it."
+        )
+
+
+def check(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return `frame` if it holds to the schema of `table`.
+
+    Raises:
+        TableError: with every failing row, when it does not.
+    """
+    try:
+        return SCHEMAS[table].validate(frame, lazy=True)
+    except SchemaErrors as error:
+        failures = error.failure_cases.select(pl.col("column", "check", "failure_case", "index").cast(pl.String))
+        raise TableError(table, failures) from error
+
+
+def empty(table: str) -> pl.DataFrame:
+    """A table of this schema with no rows."""
+    return pl.DataFrame(schema={name: column.dtype.type for name, column in SCHEMAS[table].columns.items()})
+
+
+def make(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """A checked table from rows (column name to value).
+
+    Raises:
+        TableError: when a row does not hold to the schema.
+    """
+    return check(table, pl.DataFrame(list(rows), schema=empty(table).schema)) if rows else empty(table)
+
+
+def hits_table(query_ids: Sequence[str], results: Sequence[Hits]) -> pl.DataFrame:
+    """The `hits` table of many queries' results, ranked in the order given (1 = best).
+
+    Raises:
+        TableError: when a score is not finite, or a document stands twice under one query.
+    """
+    rows = [
+        (query_id, doc_id, float(score), rank)
+        for query_id, hits in zip(query_ids, results, strict=True)
+        for rank, (doc_id, score) in enumerate(hits, start=1)
+    ]
+    return check("hits", pl.DataFrame(rows, schema=empty("hits").schema, orient="row"))
+
+
+def hits_by_query(frame: pl.DataFrame) -> dict[str, Hits]:
+    """Each query's hits, best first: the inverse of `hits_table`."""
+    grouped = frame.sort("query_id", "rank").group_by("query_id", maintain_order=True).agg("doc_id", "score")
+    return {
+        row["query_id"]: list(zip(row["doc_id"], row["score"], strict=True)) for row in grouped.iter_rows(named=True)
+    }
