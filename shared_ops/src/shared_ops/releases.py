@@ -1,0 +1,199 @@
+"""Releases: one family's model in the staging area, with the manifest that says what it is and where it came from.
+
+Knows no Dagster. Layout and order of writing: DESIGN of the staging area in docs/staging.md. The manifest is the
+commit point: a folder without one is no release.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from shared_ops import storage
+from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.snapshots import SnapshotRef
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+Metrics = dict[str, dict[str, float]]
+"""Slice name to measure name to value, for instance `{"all": {"nDCG@10": 0.52}}`."""
+
+
+class ReleaseError(RuntimeError):
+    """A release that is missing, changed, or of a format that this code does not read."""
+
+
+class FileEntry(BaseModel):
+    """One file of a release: its path in the folder, its size in bytes and its SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class ReleaseManifest(BaseModel):
+    """What a release is and where it came from: enough to train it again."""
+
+    format_version: int = FORMAT_VERSION
+    family: str
+    version: str
+    created_at: datetime
+    snapshot: SnapshotRef
+    parameters: dict[str, Any] = Field(description="the configuration of the training, its seed included")
+    hyperparameters: dict[str, Any] = Field(description="what the training chose")
+    metrics: Metrics
+    gate: dict[str, Any] = Field(description="the verdict, with its numbers")
+    learned_from: dict[str, str] = Field(default={}, description="family to the version whose hits it learned from")
+    inputs: dict[str, Any] = Field(default={}, description="what else it learned from, for instance clicks")
+    environment: str = Field(description="SHA-256 of the environment's lock")
+    code_version: str
+    deployment: Literal["dev", "prod"]
+    run_id: str
+    files: list[FileEntry] = []
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it passed its own gate."""
+        return bool(self.gate.get("accepted"))
+
+
+class Staging:
+    """The staging area of one deployment, at the fsspec URL `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def release_url(self, family: str, version: str) -> str:
+        """The folder of a release."""
+        return storage.join(self.url, family, "releases", version)
+
+    def candidate_url(self, family: str, run_id: str) -> str:
+        """The folder of a run's work in progress. No reader of releases looks there."""
+        return storage.join(self.url, family, "candidates", run_id)
+
+    def publish(self, folder: Path, manifest: ReleaseManifest) -> ReleaseManifest:
+        """Publish the files in `folder` as the release that `manifest` describes; a published release never changes.
+
+        Returns the manifest with the files' sizes and hashes. Repeating a publish is harmless.
+        """
+        files = [
+            FileEntry(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=storage.sha256(path))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != MANIFEST
+        ]
+        manifest = manifest.model_copy(update={"files": files})
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+        storage.publish_folder(folder, self.release_url(manifest.family, manifest.version), commit=MANIFEST)
+        return self.manifest(manifest.family, manifest.version)
+
+    def manifest(self, family: str, version: str) -> ReleaseManifest:
+        """The manifest of a release.
+
+        Raises:
+            ReleaseError: when it is missing, cannot be read, or is of a newer format.
+        """
+        name = f"Release {family}/{version}"
+        content = storage.read_bytes(storage.join(self.release_url(family, version), MANIFEST))
+        if content is None:
+            raise ReleaseError(
+                f"{name} is not in {self.url}: it has no {MANIFEST}. Published: {self.versions(family) or 'none'}."
+            )
+        return read_manifest(name, content)
+
+    def versions(self, family: str) -> list[str]:
+        """The versions published, oldest first."""
+        root = storage.join(self.url, family, "releases")
+        return [name for name in storage.names(root) if storage.exists(storage.join(root, name, MANIFEST))]
+
+    def fetch(self, family: str, version: str) -> Path:
+        """A local folder with the release, every file checked against the manifest.
+
+        A local staging area is read in place; another is copied once into the cache under SEARCHLOOP_HOME.
+
+        Raises:
+            ReleaseError: when the release is missing or of a newer format, or a file is missing or changed.
+        """
+        manifest = self.manifest(family, version)
+        url = self.release_url(family, version)
+        folder = storage.local_path(url) or self._cached(manifest, url)
+        verify(folder, manifest)
+        return folder
+
+    def _cached(self, manifest: ReleaseManifest, url: str) -> Path:
+        place = Settings().home / "cache" / "releases" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        if not (place / MANIFEST).exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+                storage.fetch_folder(url, Path(scratch))
+                storage.publish_folder(Path(scratch), place.as_uri(), commit=MANIFEST)
+        return place
+
+    def accept(self, manifest: ReleaseManifest) -> None:
+        """Point the family at this release: the newest that passed its own gate."""
+        pointer = {"version": manifest.version, "snapshot": manifest.snapshot.model_dump()}
+        storage.write_json(storage.join(self.url, manifest.family, "accepted.json"), pointer)
+
+    def accepted(self, family: str) -> str | None:
+        """The version of the newest release that passed its own gate, None when there is none."""
+        content = storage.read_bytes(storage.join(self.url, family, "accepted.json"))
+        return None if content is None else str(json.loads(content)["version"])
+
+
+def read_manifest(name: str, content: bytes) -> ReleaseManifest:
+    """Parse a manifest; `name` is what an error calls its release.
+
+    Raises:
+        ReleaseError: when it is not JSON, of a newer format, or lacks a field.
+    """
+    try:
+        found = json.loads(content).get("format_version")
+        if isinstance(found, int) and found > FORMAT_VERSION:
+            raise ReleaseError(
+                f"{name} has manifest format {found}, this code reads up to {FORMAT_VERSION}. "
+                "Update the service, or train the release with this version."
+            )
+        return ReleaseManifest.model_validate_json(content)
+    except (ValueError, AttributeError) as error:
+        problems = error.errors() if isinstance(error, ValidationError) else error
+        raise ReleaseError(
+            f"{name} has a manifest that cannot be read: {problems}. Train the release again."
+        ) from error
+
+
+def verify(folder: Path, manifest: ReleaseManifest) -> None:
+    """Check every file of a release against its manifest.
+
+    Raises:
+        ReleaseError: naming the file that is missing or changed.
+    """
+    name = f"Release {manifest.family}/{manifest.version}"
+    for entry in manifest.files:
+        path = folder / entry.path
+        if not path.is_file():
+            raise ReleaseError(f"{name} lacks the file {entry.path}. Roll back, or train the release again.")
+        if path.stat().st_size != entry.size or storage.sha256(path) != entry.sha256:
+            raise ReleaseError(
+                f"{name}: the file {entry.path} is not the one that was published (its SHA-256 differs from the "
+                "manifest's). It is not loaded. Roll back, or train the release again."
+            )
+
+
+@cache
+def environment_lock(family: str) -> str:
+    """The SHA-256 of the lock of the family's environment."""
+    return storage.sha256(ROOT / "envs" / repositories()[family].environment / "requirements.txt")
+
+
+def code_version(family: str) -> str:
+    """The hash of the family's and of shared_ops' Python sources: what decides, with lock and config, what is trained."""
+    folders = (ROOT / "repos" / family, ROOT / "shared_ops" / "src" / "shared_ops")
+    sources = sorted(path for folder in folders for path in folder.rglob("*.py") if "tests" not in path.parts)
+    hashes: Mapping[str, str] = {path.relative_to(ROOT).as_posix(): storage.sha256(path) for path in sources}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]

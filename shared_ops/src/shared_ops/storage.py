@@ -1,0 +1,195 @@
+"""Files at fsspec URLs: read, replaced atomically, folders written and fetched.
+
+Knows no Dagster and nothing of what the files mean. A local folder is used as it is; an object store's objects are
+written whole, which is atomic there.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+
+def join(url: str, *parts: str) -> str:
+    """`url` with more path segments."""
+    return "/".join([url.rstrip("/"), *parts])
+
+
+def local_path(url: str) -> Path | None:
+    """The path that `url` names on this machine, None when it names another store."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return Path(path) if "file" in _protocols(filesystem) else None
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    return (filesystem.protocol,) if isinstance(filesystem.protocol, str) else tuple(filesystem.protocol)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable: a rename is lost in a power cut until its folder is synced."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Make every file and name below `folder` durable."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            fsync_folder(path)
+        else:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    fsync_folder(folder)
+
+
+def write_atomic(url: str, content: bytes) -> None:
+    """Replace the file at `url` in one step: a reader sees the old content or the new, whenever this is killed."""
+    path = local_path(url)
+    if path is None:
+        filesystem, name = fsspec.core.url_to_fs(url)
+        filesystem.pipe_file(name, content)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    fsync_folder(path.parent)
+
+
+def write_json(url: str, value: Any) -> None:
+    """Replace the JSON file at `url` in one step."""
+    write_atomic(url, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_bytes(url: str) -> bytes | None:
+    """The content of the file at `url`, None when there is none."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    try:
+        return filesystem.cat_file(path)
+    except FileNotFoundError:
+        return None
+
+
+def exists(url: str) -> bool:
+    """Whether `url` names a file or a folder."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return bool(filesystem.exists(path))
+
+
+def names(url: str) -> list[str]:
+    """The sorted names in the folder at `url`, none when there is no such folder; hidden names are left out."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    # A listing may be cached by an object store's client; what another process published has to show.
+    filesystem.invalidate_cache(path)
+    if not filesystem.isdir(path):
+        return []
+    found = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in filesystem.ls(path, detail=False))
+    return sorted(name for name in found if not name.startswith("."))
+
+
+def remove(url: str) -> None:
+    """Remove the file or folder at `url`, if it is there."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
+
+
+@contextmanager
+def written_folder(url: str) -> Iterator[Path]:
+    """An empty local folder to write into; when the block ends well, its files are at `url`, replacing what was there.
+
+    Use it for work in progress. What readers rely on is published by `publish_folder`.
+    """
+    target = local_path(url)
+    with tempfile.TemporaryDirectory(dir=_scratch(target)) as scratch:
+        folder = Path(scratch) / "content"
+        folder.mkdir()
+        yield folder
+        remove(url)
+        if target is None:
+            filesystem, path = fsspec.core.url_to_fs(url)
+            filesystem.put(f"{folder}/", f"{path}/", recursive=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(target)
+
+
+def _scratch(target: Path | None) -> Path | None:
+    """A folder on the target's own file system, so that a rename can move what is written there."""
+    if target is None:
+        return None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.parent
+
+
+@contextmanager
+def local_folder(url: str) -> Iterator[Path]:
+    """The folder at `url` as a local path, fetched for the block when it lies elsewhere."""
+    path = local_path(url)
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        fetch_folder(url, Path(scratch))
+        yield Path(scratch)
+
+
+def fetch_folder(url: str, target: Path) -> None:
+    """Copy the folder at `url` into the local folder `target`."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem.get(f"{path}/", f"{target}/", recursive=True)
+
+
+def publish_folder(folder: Path, url: str, commit: str) -> None:
+    """Publish the local `folder` at `url` so that the file named `commit` appears last, or together with the rest.
+
+    Locally the synced folder is renamed into place; elsewhere `commit` is uploaded after everything else. A folder
+    already published at `url` stays as it is: published folders never change.
+    """
+    target = local_path(url)
+    if exists(join(url, commit)):
+        return
+    if target is None:
+        filesystem, path = fsspec.core.url_to_fs(url)
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file != folder / commit]
+        for file in [*files, folder / commit]:
+            filesystem.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")
+        return
+    fsync_tree(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as scratch:
+        beside = Path(scratch) / target.name
+        shutil.copytree(folder, beside, copy_function=_link_or_copy)
+        fsync_tree(beside)
+        beside.rename(target)
+    fsync_folder(target.parent)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """A hard link costs no disk; where the folders lie on different file systems, a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
