@@ -192,7 +192,7 @@ def environment_lock(family: str) -> str:
 
 
 def code_version(family: str) -> str:
-    """The hash of the family's and of shared_ops' Python sources: what decides, with lock and config, what is trained."""
+    """The hash of the family's and of shared_ops' Python sources."""
     folders = (ROOT / "repos" / family, ROOT / "shared_ops" / "src" / "shared_ops")
     sources = sorted(path for folder in folders for path in folder.rglob("*.py") if "tests" not in path.parts)
     hashes: Mapping[str, str] = {path.relative_to(ROOT).as_posix(): storage.sha256(path) for path in sources}

@@ -183,7 +183,12 @@ def publish_folder(folder: Path, url: str, commit: str) -> None:
         beside = Path(scratch) / target.name
         shutil.copytree(folder, beside, copy_function=_link_or_copy)
         fsync_tree(beside)
-        beside.rename(target)
+        try:
+            beside.rename(target)
+        except OSError:
+            # Another run published the same content a moment ago: then it is there, whole.
+            if not exists(join(url, commit)):
+                raise
     fsync_folder(target.parent)
 
 

@@ -17,7 +17,10 @@ SPLITS = ("train", "dev", "test")
 Hits: TypeAlias = list[tuple[str, float]]
 """One query's hits: (doc_id, score), best first."""
 
-_ID = {"checks": pa.Check.str_length(min_value=1), "nullable": False}
+
+def _named() -> pa.Column:
+    """A column of text that is never empty: an id, a name, a document's words."""
+    return pa.Column(pl.String, pa.Check.str_length(min_value=1))
 
 
 def _schema(columns: Mapping[str, pa.Column], unique: Sequence[str]) -> pa.DataFrameSchema:
@@ -27,10 +30,10 @@ def _schema(columns: Mapping[str, pa.Column], unique: Sequence[str]) -> pa.DataF
 SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "documents": _schema(
         {
-            "doc_id": pa.Column(pl.String, **_ID),
-            "source": pa.Column(pl.String, **_ID),
+            "doc_id": _named(),
+            "source": _named(),
             "title": pa.Column(pl.String, nullable=False),
-            "text": pa.Column(pl.String, **_ID),
+            "text": _named(),
             "url": pa.Column(pl.String, nullable=True),
             "metadata": pa.Column(pl.String, nullable=False),
         },
@@ -38,31 +41,31 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     ),
     "queries": _schema(
         {
-            "query_id": pa.Column(pl.String, **_ID),
-            "text": pa.Column(pl.String, **_ID),
+            "query_id": _named(),
+            "text": _named(),
             "split": pa.Column(pl.String, pa.Check.isin(SPLITS)),
-            "source": pa.Column(pl.String, **_ID),
+            "source": _named(),
         },
         unique=["query_id"],
     ),
     "qrels": _schema(
         {
-            "query_id": pa.Column(pl.String, **_ID),
-            "doc_id": pa.Column(pl.String, **_ID),
+            "query_id": _named(),
+            "doc_id": _named(),
             "grade": pa.Column(pl.Int64, pa.Check.ge(1)),
         },
         unique=["query_id", "doc_id"],
     ),
     # A query may stand in several slices (verbatim, paraphrase, ...); metrics are reported for each.
     "slices": _schema(
-        {"query_id": pa.Column(pl.String, **_ID), "slice": pa.Column(pl.String, **_ID)},
+        {"query_id": _named(), "slice": _named()},
         unique=["query_id", "slice"],
     ),
     "clicks": _schema(
         {
-            "query_id": pa.Column(pl.String, **_ID),
-            "text": pa.Column(pl.String, **_ID),
-            "doc_id": pa.Column(pl.String, **_ID),
+            "query_id": _named(),
+            "text": _named(),
+            "doc_id": _named(),
             "clicks": pa.Column(pl.Int64, pa.Check.ge(0)),
             "impressions": pa.Column(pl.Int64, pa.Check.ge(1)),
             "mean_position": pa.Column(pl.Float64, pa.Check.ge(1.0)),
@@ -72,8 +75,8 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     ),
     "hits": _schema(
         {
-            "query_id": pa.Column(pl.String, **_ID),
-            "doc_id": pa.Column(pl.String, **_ID),
+            "query_id": _named(),
+            "doc_id": _named(),
             # A score that is not a number has no place in an order.
             "score": pa.Column(pl.Float64, pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()))),
             "rank": pa.Column(pl.Int64, pa.Check.ge(1)),
