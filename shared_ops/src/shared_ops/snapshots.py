@@ -91,10 +91,10 @@ class Snapshot:
         return manifest
 
     def _read(self, table: str) -> pl.DataFrame:
-        content = storage.read_bytes(storage.join(self.ref.url, f"{table}.parquet"))
-        if content is None:
-            raise SnapshotError(f"Snapshot {self.ref.id} holds no table {table!r} at {self.ref.url}.")
-        return pl.read_parquet(io.BytesIO(content))
+        try:
+            return tables.read(storage.join(self.ref.url, f"{table}.parquet"))
+        except FileNotFoundError as error:
+            raise SnapshotError(f"Snapshot {self.ref.id} is incomplete: {error} Build it again.") from error
 
 
 def load(ref: SnapshotRef) -> Snapshot:

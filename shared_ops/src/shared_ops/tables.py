@@ -4,12 +4,15 @@ Knows no Dagster. Schemas are Pandera's: the library made for data frames that m
 every failing row and not only the first.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
+
+from shared_ops import storage
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "dev", "test")
@@ -148,3 +151,22 @@ def hits_by_query(frame: pl.DataFrame) -> dict[str, Hits]:
     return {
         row["query_id"]: list(zip(row["doc_id"], row["score"], strict=True)) for row in grouped.iter_rows(named=True)
     }
+
+
+def read(url: str) -> pl.DataFrame:
+    """The Parquet table at an fsspec URL.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    content = storage.read_bytes(url)
+    if content is None:
+        raise FileNotFoundError(f"No table at {url}.")
+    return pl.read_parquet(io.BytesIO(content))
+
+
+def write(url: str, frame: pl.DataFrame) -> None:
+    """Replace the Parquet table at an fsspec URL in one step."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    storage.write_atomic(url, buffer.getvalue())
