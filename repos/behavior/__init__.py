@@ -1,0 +1,1 @@
+"""The behavior model and its pipeline."""

@@ -1,0 +1,224 @@
+"""The behavior model: what people clicked for similar queries.
+
+A k-nearest-neighbour model whose examples are past queries: a new query takes over its neighbours' clicked documents,
+each neighbour counting by its similarity and each document by how surely it was clicked. Knows no Dagster, no
+judgements, and how no parameter was chosen (that is train.py).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, Field
+from shared_ops.tables import Hits
+
+from repos.behavior.clicks import sureness
+from repos.behavior.features import TextFeatures, query_text
+
+BATCH = 256
+"""Queries that are compared with the past ones at a time: bounds the memory that a long list of them takes."""
+
+
+class Parameters(BaseModel):
+    """How the model compares queries and trusts clicks, and how its training searches for better values."""
+
+    seed: int = Field(default=0, description="Seed of the search for parameters.")
+    clicked_text: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="Share of a similarity that the texts of the clicked documents make."
+    )
+    characters: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="Share of the rest that character n-grams make; stemmed words the rest.",
+    )
+    exponent: float = Field(default=4.0, gt=0.0, description="Power of the similarity: higher trusts the nearest more.")
+    neighbours: int = Field(default=20, ge=1, description="How many past queries answer a new one.")
+    confidence: float = Field(
+        default=0.95, gt=0.0, lt=1.0, description="How sure the lower bound of a document's click rate is to be."
+    )
+    prior: float = Field(default=1.0, gt=0.0, description="Expected clicks that the prior of the click rate is worth.")
+    trials: int = Field(
+        default=60, ge=0, description="Values tried on the dev queries for the first five; 0 keeps them as given here."
+    )
+    folds: int = Field(default=5, ge=2, description="Models that answer the training queries without their own clicks.")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The documents as the model sees them: fitted features, the rows of the words in each document, and their ids."""
+
+    features: TextFeatures
+    document_words: Any
+    doc_ids: list[str]
+
+    @classmethod
+    def of(cls, documents: pl.DataFrame) -> "Corpus":
+        """The corpus of a `documents` table, in the order of doc_id."""
+        ordered = documents.sort("doc_id")
+        features, document_words = TextFeatures.fit(ordered)
+        return cls(features, document_words, ordered["doc_id"].to_list())
+
+
+@dataclass(frozen=True)
+class Past:
+    """The past queries, one row each: CSR matrices of unit rows, but for `answers`, past queries x documents."""
+
+    words: Any
+    characters: Any
+    clicked: Any
+    """The words of the documents clicked for the query, by sureness: bridges queries that share none."""
+    answers: Any
+    """How surely each document was clicked (`clicks.sureness`)."""
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Cosines of queries with the past ones, CSR matrices: by words, by character n-grams, to the clicked texts."""
+
+    words: Any
+    characters: Any
+    clicked: Any
+
+
+class BehaviorModel:
+    """Answers queries with the documents clicked for their nearest past queries."""
+
+    def __init__(self, features: TextFeatures, past: Past, doc_ids: Sequence[str], parameters: Parameters) -> None:
+        self._features = features
+        self._past = past
+        self._doc_ids = list(doc_ids)
+        self.parameters = parameters
+        # Rows of features, each listing the past queries that hold it: a query then reads only its own features' rows.
+        self._by_feature = Similarities(*(rows.T.tocsr() for rows in (past.words, past.characters, past.clicked)))
+
+    @classmethod
+    def fit(cls, corpus: Corpus, clicks: pl.DataFrame, parameters: Parameters) -> "BehaviorModel":
+        """The model that has learned `clicks` (as `clicks.learnable` gives them) and nothing else about any query."""
+        from scipy.sparse import csr_matrix
+        from sklearn.preprocessing import normalize
+
+        weighed = clicks.with_columns(weight=sureness(clicks, parameters.confidence, parameters.prior))
+        weighed = weighed.filter(pl.col("weight") > 0)
+        texts = weighed["text"].unique().sort().to_list()
+        rows = _positions(texts, weighed["text"])
+        columns = _positions(corpus.doc_ids, weighed["doc_id"])
+        shape = (len(texts), len(corpus.doc_ids))
+        answers = csr_matrix((weighed["weight"].to_numpy(), (rows, columns)), shape=shape)
+        features = corpus.features
+        past = Past(
+            words=features.words(texts),
+            characters=features.characters(texts),
+            clicked=normalize((answers @ corpus.document_words).astype(np.float32)),
+            answers=answers,
+        )
+        return cls(features, past, corpus.doc_ids, parameters)
+
+    def with_parameters(self, parameters: Parameters) -> "BehaviorModel":
+        """The same past queries, compared by other parameters; `confidence` and `prior` can no longer change."""
+        return BehaviorModel(self._features, self._past, self._doc_ids, parameters)
+
+    @property
+    def past_queries(self) -> int:
+        """How many past queries it knows with at least one click."""
+        return int(self._past.answers.shape[0])
+
+    def search(self, texts: Sequence[str], k: int) -> list[Hits]:
+        """The at most `k` documents most surely clicked for queries like each text; none where nothing is alike.
+
+        A score is the sum over the nearest past queries of similarity^exponent times the document's sureness. Ties are
+        ordered by doc_id.
+
+        Raises:
+            ValueError: when `k` is below 1.
+        """
+        if k < 1:
+            raise ValueError(f"Expected k to be at least 1, got {k}.")
+        batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+        return [hits for batch in batches for hits in self.hits(self.similarities(batch), k)]
+
+    def similarities(self, texts: Sequence[str]) -> Similarities:
+        """How alike each text is to each past query, before the three cosines are mixed: texts x past queries."""
+        read = [query_text(text) for text in texts]
+        words = self._features.words(read)
+        return Similarities(
+            words=words @ self._by_feature.words,
+            characters=self._features.characters(read) @ self._by_feature.characters,
+            clicked=words @ self._by_feature.clicked,
+        )
+
+    def hits(self, similarities: Similarities, k: int) -> list[Hits]:
+        """The best `k` hits of each row of `similarities`."""
+        from scipy.sparse import csr_matrix
+
+        chosen = self.parameters
+        own = (1 - chosen.characters) * similarities.words + chosen.characters * similarities.characters
+        mixed = ((1 - chosen.clicked_text) * own + chosen.clicked_text * similarities.clicked).tocsr()
+        nearest = [_top(columns, values, chosen.neighbours) for columns, values in _rows(mixed)]
+        indptr = np.cumsum([0, *(len(columns) for columns, _ in nearest)])
+        indices = np.concatenate([columns for columns, _ in nearest])
+        trust = np.concatenate([values for _, values in nearest]).astype(np.float64) ** chosen.exponent
+        scores = csr_matrix((trust, indices, indptr), shape=mixed.shape) @ self._past.answers
+        best = (_top(columns, values, k) for columns, values in _rows(scores))
+        return [[(self._doc_ids[c], float(v)) for c, v in zip(*row, strict=True)] for row in best]
+
+    def save(self, folder: Path) -> None:
+        """Write the model into `folder`: JSON and safetensors, the same bytes for the same model."""
+        from safetensors.numpy import save_file
+
+        self._features.save(folder)
+        description = {"parameters": self.parameters.model_dump(), "doc_ids": self._doc_ids}
+        (folder / "model.json").write_text(json.dumps(description, ensure_ascii=True, sort_keys=True))
+        tensors = {f"{name}.{part}": array for name in vars(self._past) for part, array in self._parts(name).items()}
+        save_file(tensors, folder / "past.safetensors")
+
+    def _parts(self, name: str) -> dict[str, np.ndarray]:
+        matrix = getattr(self._past, name)
+        matrix.sort_indices()
+        return {
+            "data": matrix.data,
+            "indices": matrix.indices.astype(np.int32),
+            "indptr": matrix.indptr.astype(np.int64),
+            "shape": np.array(matrix.shape, dtype=np.int64),
+        }
+
+
+def load(folder: Path) -> BehaviorModel:
+    """The model that `BehaviorModel.save` wrote into `folder`."""
+    from safetensors.numpy import load_file
+    from scipy.sparse import csr_matrix
+
+    tensors = load_file(folder / "past.safetensors")
+
+    def matrix(name: str) -> Any:
+        data, indices, indptr, shape = (tensors[f"{name}.{part}"] for part in ("data", "indices", "indptr", "shape"))
+        return csr_matrix((data, indices, indptr), shape=tuple(shape))
+
+    description = json.loads((folder / "model.json").read_text())
+    past = Past(*(matrix(name) for name in ("words", "characters", "clicked", "answers")))
+    parameters = Parameters.model_validate(description["parameters"])
+    return BehaviorModel(TextFeatures.load(folder), past, description["doc_ids"], parameters)
+
+
+def _positions(names: Sequence[str], values: pl.Series) -> np.ndarray:
+    """Where each value stands in `names`."""
+    at = {name: position for position, name in enumerate(names)}
+    return np.array([at[value] for value in values], dtype=np.int64)
+
+
+def _rows(matrix: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The columns and values that each row of a CSR matrix holds."""
+    bounds = zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True)
+    return [(matrix.indices[start:end], matrix.data[start:end]) for start, end in bounds]
+
+
+def _top(columns: np.ndarray, values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The columns of the `k` greatest positive values, greatest first, the lower column first where they tie."""
+    least = np.partition(values, -k)[-k] if len(values) > k else 0.0
+    kept = np.flatnonzero((values > 0) & (values >= least))
+    order = kept[np.lexsort((columns[kept], -values[kept]))][:k]
+    return columns[order], values[order]
