@@ -1,4 +1,5 @@
 import pytest
+
 from shared_ops.fusion import min_max_fusion, reciprocal_rank_fusion
 
 HITS = {

@@ -5,7 +5,7 @@ The deployment is part of every key: what a dev run makes triggers nothing in pr
 
 from collections.abc import Sequence
 
-from dagster import AssetCheckSpec, AssetKey, AssetSpec
+from dagster import AssetKey, AssetSpec
 
 from shared_ops.settings import Deployment, repositories
 
@@ -79,16 +79,6 @@ def live_set_specs() -> list[AssetSpec]:
             owners=_owners("ranker"),
             group_name=deployment,
             description="The releases and the snapshot that answer queries.",
-        )
-        for deployment in DEPLOYMENTS
-    ]
-
-
-def gate_check_specs(family: str) -> list[AssetCheckSpec]:
-    """The gate's verdict, as a check of the release."""
-    return [
-        AssetCheckSpec(
-            "gate", asset=release_key(deployment, family), description="The challenger against the accepted release."
         )
         for deployment in DEPLOYMENTS
     ]

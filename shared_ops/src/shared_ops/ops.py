@@ -8,7 +8,7 @@ They hand on references (`shared_ops.references`), never data.
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 from dagster import (
@@ -34,6 +34,8 @@ from shared_ops.releases import ReleaseManifest, code_version, environment_lock
 from shared_ops.resources import DeploymentResource
 from shared_ops.snapshots import Snapshot, SnapshotError, SnapshotRef, load, sample
 from shared_ops.tables import SPLITS
+from shared_ops.training import Searcher, Trained
+from shared_ops.training import answer as answer_queries
 from shared_ops.types import ValidSnapshot
 
 
@@ -72,35 +74,12 @@ def validate(snapshot: SnapshotRef) -> SnapshotRef:
     return snapshot
 
 
-class Model(Protocol):
-    """A model that can be saved."""
-
-    def save(self, folder: Path) -> None:
-        """Write the weights into an empty folder."""
-
-
-class Trained(Protocol):
-    """What a family's `train` gives back."""
-
-    @property
-    def model(self) -> Model:
-        """The model."""
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        """What the training chose."""
-
-    @property
-    def hits(self) -> Mapping[str, pl.DataFrame]:
-        """Split to its hits: those of train made by models that had not learned from the query."""
-
-
 def save_candidate(
     context: OpExecutionContext,
     deployment: DeploymentResource,
     family: str,
     snapshot: SnapshotRef,
-    trained: Trained,
+    trained: Trained[Any],
     parameters: dict[str, Any],
     learned_from: dict[str, str] | None = None,
     inputs: dict[str, Any] | None = None,
@@ -126,6 +105,11 @@ def save_candidate(
 
 Answer = Callable[[Path, Snapshot, Candidate, DeploymentResource], pl.DataFrame]
 """A family's saved model (in a folder) answers the snapshot's test queries as the candidate's did: a `hits` table."""
+
+
+def searching(load_model: Callable[[Path], Searcher]) -> Answer:
+    """The `Answer` of a search family, given the `load` of its model."""
+    return lambda folder, snapshot, candidate, deployment: answer_queries(load_model(folder), snapshot.queries("test"))
 
 
 def evaluate_op(answer: Answer) -> OpDefinition:

@@ -1,0 +1,49 @@
+"""Asset checks of an accepted release that can be run again at any time from the UI."""
+
+from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asset_check
+
+from shared_ops.lineage import DEPLOYMENTS, release_key
+from shared_ops.releases import ReleaseError, Staging
+from shared_ops.settings import Deployment, Settings
+
+
+def release_checks(family: str) -> list[AssetChecksDefinition]:
+    """The checks of a family's release in each deployment: its verdict, and whether its files are as published."""
+    return [make(family, deployment) for deployment in DEPLOYMENTS for make in (_gate, _integrity)]
+
+
+def _gate(family: str, deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=release_key(deployment, family),
+        name="gate",
+        description="The verdict on the newest challenger. Run it to read the accepted release's again.",
+    )
+    def gate() -> AssetCheckResult:
+        staging = Staging(Settings().staging_url(deployment))
+        version = staging.accepted(family)
+        if version is None:
+            return AssetCheckResult(passed=False, description=f"No release of {family} was accepted in {deployment}.")
+        verdict = staging.manifest(family, version).gate
+        return AssetCheckResult(passed=bool(verdict["accepted"]), metadata={"verdict": MetadataValue.json(verdict)})
+
+    return gate
+
+
+def _integrity(family: str, deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=release_key(deployment, family),
+        name="integrity",
+        description="Whether every file of the accepted release has the SHA-256 that its manifest says.",
+    )
+    def integrity() -> AssetCheckResult:
+        staging = Staging(Settings().staging_url(deployment))
+        version = staging.accepted(family)
+        if version is None:
+            return AssetCheckResult(passed=False, description=f"No release of {family} was accepted in {deployment}.")
+        try:
+            staging.fetch(family, version)
+        except ReleaseError as error:
+            return AssetCheckResult(passed=False, description=str(error))
+        return AssetCheckResult(passed=True, metadata={"version": version})
+
+    return integrity
