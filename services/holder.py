@@ -1,0 +1,181 @@
+"""What a service holds in memory for the live set and for the proposed one, brought up to date without a restart.
+
+Shared by the prediction services, which hold a model per release, and the search app, which holds the documents of a
+snapshot. Knows neither models nor HTTP. All state belongs to the event loop; only reading the pointers and loading run
+in threads, so that answering goes on meanwhile.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from services.settings import ServiceSettings
+from shared_ops.livesets import LiveSet, LiveSets
+
+log = logging.getLogger(__name__)
+
+Content = TypeVar("Content")
+
+
+class SetState(NamedTuple):
+    """How far this service is with a set: what a promotion asks for."""
+
+    number: int
+    state: Literal["ready", "loading", "failed", "unknown"]
+    key: str | None = None
+    """What the set asks this service to hold."""
+    reason: str | None = None
+
+
+class Live(NamedTuple, Generic[Content]):
+    """The set that answers, with what this service holds for it. Take it once per request and use nothing else."""
+
+    live_set: LiveSet
+    content: Content
+
+
+@dataclass
+class _Watched:
+    live_set: LiveSet
+    last_wanted: float
+    failure: str | None = None
+    retry_at: float = 0.0
+
+
+class Holder(Generic[Content]):
+    """Holds the content of the live set, of the proposed one, and for a grace period of those that were.
+
+    `key` names what a set asks for, so that sets with the same key share one content; `load` makes it, in a worker
+    thread, and raises when it is not fit to answer. A failed load leaves everything already held in place.
+    """
+
+    def __init__(
+        self,
+        live_sets: LiveSets,
+        settings: ServiceSettings,
+        *,
+        key: Callable[[LiveSet], str],
+        load: Callable[[LiveSet], Content],
+    ) -> None:
+        self.live: Live[Content] | None = None
+        self.load_failures = 0
+        self.problem: str | None = None
+        """Why the pointers could not be read when last tried."""
+        self._live_sets = live_sets
+        self._settings = settings
+        self._key = key
+        self._load = load
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        self._pointer: LiveSet | None = None
+        self._watched: dict[int, _Watched] = {}
+        self._held: dict[str, Content] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
+
+    def get(self, key: str) -> Content | None:
+        """The content under `key`, None when it is not held."""
+        return self._held.get(key)
+
+    def held(self) -> list[str]:
+        """The keys of all that is held, sorted."""
+        return sorted(self._held)
+
+    def states(self) -> list[SetState]:
+        """The states of the sets that are live or proposed, or were a moment ago."""
+        return [self.state(number) for number in sorted(self._watched)]
+
+    def state(self, number: int) -> SetState:
+        """How far this service is with the set of this number."""
+        watched = self._watched.get(number)
+        if watched is None:
+            return SetState(
+                number, "unknown", reason="It is neither live nor proposed, as far as this service has seen."
+            )
+        key = self._key(watched.live_set)
+        if key in self._held:
+            return SetState(number, "ready", key)
+        if watched.failure:
+            return SetState(number, "failed", key, watched.failure)
+        return SetState(number, "loading", key)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep up with the pointers while the block runs."""
+        following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            self._loader.shutdown(wait=False, cancel_futures=True)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._poll()
+                self.problem = None
+            except Exception as error:
+                # The staging area may be out of reach for a while: what is held goes on answering, /health says why.
+                if self.problem is None:
+                    log.exception("Cannot follow the live set in %s", self._live_sets.url)
+                self.problem = _words(error)
+            await asyncio.sleep(self._settings.poll_seconds)
+
+    async def _poll(self) -> None:
+        live, proposed = await asyncio.to_thread(lambda: (self._live_sets.live(), self._live_sets.proposed()))
+        # Without a pointer what was live stays live: nothing that answers is given up for nothing.
+        self._pointer = live or self._pointer
+        for wanted in (self._pointer, proposed):
+            if wanted is not None:
+                self._start_load(self._watch(wanted))
+        self._settle()
+
+    def _watch(self, wanted: LiveSet) -> _Watched:
+        watched = self._watched.get(wanted.number)
+        if watched is None or watched.live_set != wanted:
+            watched = self._watched[wanted.number] = _Watched(wanted, time.monotonic())
+        watched.last_wanted = time.monotonic()
+        return watched
+
+    def _start_load(self, watched: _Watched) -> None:
+        key = self._key(watched.live_set)
+        if key not in self._held and key not in self._loading and time.monotonic() >= watched.retry_at:
+            self._loading[key] = asyncio.create_task(self._load_one(key, watched))
+
+    async def _load_one(self, key: str, watched: _Watched) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._held[key] = await loop.run_in_executor(self._loader, self._load, watched.live_set)
+            log.info("Loaded %s for set %d", key, watched.live_set.number)
+        except Exception as error:
+            self.load_failures += 1
+            watched.failure = _words(error)
+            watched.retry_at = time.monotonic() + self._settings.retry_seconds
+            log.exception("Cannot load %s for set %d", key, watched.live_set.number)
+        finally:
+            del self._loading[key]
+        self._settle()
+
+    def _settle(self) -> None:
+        """Switch to the live set once it is held, then let go of what nobody asks for any more."""
+        pointer = self._pointer
+        if pointer and self._key(pointer) in self._held and (self.live is None or self.live.live_set != pointer):
+            if self.live is not None and self.live.live_set.number != pointer.number:
+                self._watch(self.live.live_set)
+            self.live = Live(pointer, self._held[self._key(pointer)])
+            log.info("Set %d is live", pointer.number)
+        oldest = time.monotonic() - self._settings.grace_seconds
+        self._watched = {number: each for number, each in self._watched.items() if each.last_wanted >= oldest}
+        wanted = {self._key(each.live_set) for each in self._watched.values()}
+        if self.live is not None:
+            wanted.add(self._key(self.live.live_set))
+        self._held = {key: content for key, content in self._held.items() if key in wanted}
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

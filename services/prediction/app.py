@@ -1,0 +1,138 @@
+"""The HTTP service of one family's staged model: POST /search or /rank, by the release's name.
+
+Holds the live set's release, the proposed one's, and for a while the one before. Knows nothing of the family but its
+role.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field, FiniteFloat, model_validator
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from services import web
+from services.holder import Holder
+from services.prediction.loading import check_hits, load_model, load_release
+from services.settings import ServiceSettings
+from shared_ops.livesets import LiveSets
+from shared_ops.releases import Staging
+from shared_ops.settings import families
+from shared_ops.tables import Hits
+
+Result = TypeVar("Result")
+
+
+class SearchRequest(BaseModel):
+    """Ask a search model."""
+
+    release: str
+    query: str
+    k: int = Field(default=100, ge=1, le=1000)
+
+
+class HitList(BaseModel):
+    """One family's hits, best first."""
+
+    doc_ids: list[str]
+    scores: list[FiniteFloat]
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if len(self.doc_ids) != len(self.scores):
+            raise ValueError(f"expected a score for every document, got {len(self.doc_ids)} and {len(self.scores)}")
+        return self
+
+
+class RankRequest(BaseModel):
+    """Ask a ranker."""
+
+    release: str
+    query: str
+    hits: dict[str, HitList]
+
+
+class Worker:
+    """One thread for the model, because no family promises to be thread-safe; and a bound on who waits for it.
+
+    Past the bound an answer would come after the search app has given up: better to say at once that it is busy.
+    """
+
+    def __init__(self, waiting_limit: int) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._limit = waiting_limit
+        self._waiting = 0
+
+    async def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call `function` in the model's thread.
+
+        Raises:
+            HTTPException: 503 when too many are waiting.
+        """
+        if self._waiting >= self._limit:
+            raise HTTPException(503, f"Busy: {self._waiting} requests are waiting for this model.")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        finally:
+            self._waiting -= 1
+
+
+def create_app(family: str, settings: ServiceSettings, load: Callable[[str, Path], Any] = load_model) -> FastAPI:
+    """The service of `family`, following the prod deployment's live set.
+
+    Raises:
+        KeyError: when `family` is not one of repos/repos.toml's model families.
+    """
+    role = families()[family].role
+    staging = Staging(settings.staging_url("prod"))
+    holder: Holder[Any] = Holder(
+        LiveSets(staging.url),
+        settings,
+        key=lambda live_set: live_set.releases.get(family, ""),
+        load=lambda live_set: load_release(family, live_set, staging, load),
+    )
+    worker = Worker(settings.waiting_limit)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with holder.running():
+            yield
+
+    app = FastAPI(title=f"Searchloop: {family}", lifespan=lifespan, docs_url=None, redoc_url=None)
+    web.equip(app, family, holder, holds="release")
+
+    def model_of(release: str, query: str) -> Any:
+        if len(query) > settings.query_max_characters:
+            raise HTTPException(
+                422, f"query: expected {settings.query_max_characters} characters at most, got {len(query)}."
+            )
+        model = holder.get(release)
+        if model is not None:
+            return model
+        if not holder.held():
+            raise HTTPException(503, f"{family} holds no release yet. {web.not_ready(holder)}")
+        raise HTTPException(404, f"{family} does not hold release {release!r}, only: {', '.join(holder.held())}.")
+
+    def answer(release: str, hits: Hits) -> Response:
+        check_hits(hits)
+        doc_ids, scores = [doc_id for doc_id, _ in hits], [score for _, score in hits]
+        return web.json_response({"family": family, "release": release, "doc_ids": doc_ids, "scores": scores})
+
+    async def search(body: SearchRequest) -> Response:
+        model = model_of(body.release, body.query)
+        (hits,) = await worker.call(model.search, [body.query], body.k)
+        return answer(body.release, hits)
+
+    async def rank(body: RankRequest) -> Response:
+        model = model_of(body.release, body.query)
+        hits = {name: list(zip(found.doc_ids, found.scores, strict=True)) for name, found in body.hits.items()}
+        return answer(body.release, await worker.call(model.rank, body.query, hits))
+
+    app.post(f"/{role}")(rank if role == "rank" else search)
+    return app

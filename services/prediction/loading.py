@@ -1,0 +1,133 @@
+"""From a set to a model that is fit to answer: fetched, loaded, warmed on real queries, and checked.
+
+Reaches a family only through its `model.py`. What is checked is that the answers are sound in this environment; how
+good they are was decided by the family's gate.
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+from shared_ops import snapshots
+from shared_ops.livesets import LiveSet
+from shared_ops.releases import ReleaseError, Staging
+from shared_ops.settings import families
+from shared_ops.snapshots import Snapshot
+from shared_ops.tables import Hits
+
+WARM_UP_QUERIES = 8
+WARM_UP_HITS = 100
+
+
+class SearchModel(Protocol):
+    """What a family with the role `search` loads."""
+
+    def search(self, texts: Sequence[str], k: int) -> list[Hits]:
+        """At most `k` hits for each text, best first."""
+
+
+class RankModel(Protocol):
+    """What a family with the role `rank` loads."""
+
+    def rank(self, text: str, hits: Mapping[str, Hits]) -> Hits:
+        """All documents of the families' hits, best first."""
+
+
+class CheckError(RuntimeError):
+    """A model that loads, and then answers what cannot be right."""
+
+
+def load_model(family: str, folder: Path) -> Any:
+    """Load a release's folder by the family's own code, which this process's environment must be able to run."""
+    return importlib.import_module(f"repos.{family}.model").load(folder)
+
+
+def load_release(
+    family: str, live_set: LiveSet, staging: Staging, load: Callable[[str, Path], Any] = load_model
+) -> Any:
+    """The model of `family` in `live_set`, ready to answer.
+
+    Raises:
+        ReleaseError: when the set names no release of the family, or its files are not what the manifest says.
+        CheckError: when its answers to the snapshot's queries cannot be right.
+        Exception: whatever the family's code raises when it cannot load the folder.
+    """
+    version = live_set.releases.get(family)
+    if version is None:
+        raise ReleaseError(f"Set {live_set.number} names no release of {family}. Promote a set that does.")
+    model = load(family, staging.fetch(family, version))
+    snapshot = snapshots.load(live_set.snapshot)
+    if families()[family].role == "rank":
+        _try_ranking(model, snapshot)
+    else:
+        found = _try_searching(model, snapshot)
+        _check_known(found, [snapshot, snapshots.load(staging.manifest(family, version).snapshot)])
+    return model
+
+
+def check_hits(hits: Hits) -> Hits:
+    """Return `hits` if they can be right.
+
+    Raises:
+        CheckError: when a score is not finite, the order is not best first, or a document stands twice.
+    """
+    scores = [score for _, score in hits]
+    if not all(map(math.isfinite, scores)):
+        raise CheckError(
+            f"The model gave a score that is not finite: {next(s for s in scores if not math.isfinite(s))}."
+        )
+    if any(later > earlier for earlier, later in pairwise(scores)):
+        raise CheckError("The model's hits are not in the order of their scores.")
+    if len({doc_id for doc_id, _ in hits}) < len(hits):
+        raise CheckError("The model gave a document twice.")
+    return hits
+
+
+def _try_searching(model: SearchModel, snapshot: Snapshot) -> set[str]:
+    """Ask the warm-up queries, one by one as in serving. Returns the ids of the documents found."""
+    found: set[str] = set()
+    for text in _texts(snapshot):
+        (hits,) = model.search([text], WARM_UP_HITS)
+        found.update(doc_id for doc_id, _ in check_hits(hits))
+    return found
+
+
+def _check_known(found: set[str], known: Iterable[Snapshot]) -> None:
+    """A model may hold documents that have left the corpus since it was trained, and no others."""
+    for snapshot in known:
+        if not found:
+            return
+        found = found - set(snapshot.documents()["doc_id"])
+    if found:
+        raise CheckError(f"The model found {len(found)} documents that are in no snapshot, such as {min(found)!r}.")
+
+
+def _try_ranking(model: RankModel, snapshot: Snapshot) -> None:
+    """Rank a few unions: real queries and documents, with hits that overlap in part as the models' do.
+
+    The last union lacks a family's hits, as it does when that family's service is down.
+    """
+    doc_ids = snapshot.documents()["doc_id"].head(2 * WARM_UP_HITS).to_list()
+    searching = [name for name, repository in families().items() if repository.role == "search"]
+    texts = _texts(snapshot)
+    shift = len(doc_ids) // 8
+    for text in texts:
+        hits = {name: _made_up_hits(doc_ids[place * shift :]) for place, name in enumerate(searching)}
+        if text == texts[-1]:
+            hits[searching[0]] = []
+        ranked = {doc_id for doc_id, _ in check_hits(model.rank(text, hits))}
+        if ranked != {doc_id for found in hits.values() for doc_id, _ in found}:
+            raise CheckError("The ranker's order does not hold exactly the documents it was asked to rank.")
+
+
+def _made_up_hits(doc_ids: Sequence[str]) -> Hits:
+    return [(doc_id, 1 / rank) for rank, doc_id in enumerate(doc_ids[:WARM_UP_HITS], start=1)]
+
+
+def _texts(snapshot: Snapshot) -> list[str]:
+    """A few real queries of the snapshot; a corpus without any is asked for its documents' titles."""
+    texts = snapshot.queries()["text"].head(WARM_UP_QUERIES).to_list()
+    return texts or snapshot.documents()["title"].head(WARM_UP_QUERIES).to_list()

@@ -1,0 +1,310 @@
+"""A prediction service: what it holds, what it answers, and what it refuses."""
+
+import threading
+
+import pytest
+
+from services.tests.stack import DOCUMENTS, load_tiny, stack, until
+
+QUERY = "fourier transform"
+
+
+@pytest.fixture
+def local(tmp_path):
+    with stack(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def live(local):
+    """A stack whose keyword service answers from set 1, release v1."""
+    local.snapshot_ref = local.snapshot()
+    local.release("keyword", "v1", local.snapshot_ref)
+    local.first = local.go_live(local.snapshot_ref, keyword="v1")
+    local.start("keyword")
+    local.until_live("keyword", local.first)
+    return local
+
+
+def ask(local, release, query=QUERY, **more):
+    return local.post("keyword", "/search", release=release, query=query, **more)
+
+
+class TestBeforeAnythingIsLive:
+    def test_it_says_so(self, local):
+        local.start("keyword")
+        health = local.get("keyword", "/health")
+        assert health.status_code == 503
+        assert "Nothing is live yet" in health.json()["reason"]
+        answer = ask(local, "v1")
+        assert answer.status_code == 503
+        assert "Nothing is live yet" in answer.json()["error"]
+
+    def test_it_does_not_know_any_set(self, local):
+        local.start("keyword")
+        assert local.get("keyword", "/sets/1").json()["state"] == "unknown"
+
+    def test_a_set_that_goes_live_is_picked_up_without_a_restart(self, local):
+        local.start("keyword")
+        snapshot = local.snapshot()
+        local.release("keyword", "v1", snapshot)
+        local.until_live("keyword", local.go_live(snapshot, keyword="v1"))
+        assert ask(local, "v1").status_code == 200
+        assert local.get("keyword", "/health").status_code == 200
+
+    def test_a_live_release_that_cannot_be_loaded_is_named_with_its_reason(self, local):
+        local.start("keyword")
+        local.go_live(local.snapshot(), keyword="v9")
+        reason = until(lambda: "failed" in (text := local.get("keyword", "/health").json()["reason"]) and text)
+        assert "Release keyword/v9 is not in" in reason
+
+
+class TestAnswers:
+    def test_hits_come_best_first_with_the_family_and_the_release(self, live):
+        answer = ask(live, "v1", k=2)
+        assert answer.status_code == 200
+        body = answer.json()
+        assert body == {"family": "keyword", "release": "v1", "doc_ids": ["fft", "window"], "scores": body["scores"]}
+        assert body["scores"] == sorted(body["scores"], reverse=True)
+
+    def test_a_ranker_ranks_the_union(self, local):
+        snapshot = local.snapshot()
+        local.release("ranker", "r1", snapshot)
+        local.start("ranker")
+        local.until_live("ranker", local.go_live(snapshot, ranker="r1"))
+        hits = {"keyword": {"doc_ids": ["fft", "mean"], "scores": [2, 1]}, "semantic": {"doc_ids": [], "scores": []}}
+        answer = local.post("ranker", "/rank", release="r1", query=QUERY, hits=hits)
+        assert answer.json()["doc_ids"] == ["mean", "fft"]
+
+    @pytest.mark.parametrize("query", ["", "<b>&'\"</b>", "дискретное 変換 تحويل", "a\x00b\x1b[31m", "x" * 5000])
+    def test_any_text_is_legal(self, live, query):
+        assert ask(live, "v1", query=query).status_code == 200
+
+    def test_a_release_it_does_not_hold_is_404_and_named(self, live):
+        answer = ask(live, "v2")
+        assert answer.status_code == 404
+        assert answer.json()["error"] == "keyword does not hold release 'v2', only: v1."
+
+    def test_a_model_that_breaks_on_a_query_is_a_500_in_words_and_the_next_query_is_answered(self, live):
+        live.release("keyword", "v2", live.snapshot_ref, crash="bomb")
+        live.settled("keyword", live.propose(live.snapshot_ref, keyword="v2"))
+        broken = ask(live, "v2", query="a bomb")
+        assert broken.status_code == 500
+        assert "RuntimeError" in broken.json()["error"]
+        assert ask(live, "v2").status_code == 200
+
+    def test_past_the_bound_it_is_busy_at_once(self, tmp_path):
+        with stack(tmp_path, waiting_limit=1) as local:
+            snapshot = local.snapshot()
+            local.release("keyword", "v1", snapshot, seconds=0.3)
+            local.start("keyword")
+            local.until_live("keyword", local.go_live(snapshot, keyword="v1"))
+            answers = []
+            first = threading.Thread(target=lambda: answers.append(ask(local, "v1")))
+            first.start()
+            refused = until(lambda: (answer := ask(local, "v1")).status_code == 503 and answer)
+            assert "Busy" in refused.json()["error"]
+            first.join()
+            assert answers[0].status_code == 200
+
+    def test_metrics_count_requests_and_name_what_is_held(self, live):
+        ask(live, "v1")
+        ask(live, "v2")
+        text = live.get("keyword", "/metrics").text
+        assert 'searchloop_requests_total{route="/search",status="200"} 1.0' in text
+        assert 'searchloop_requests_total{route="/search",status="404"} 1.0' in text
+        assert 'searchloop_held{live="true",release="v1",service="keyword"} 1.0' in text
+        assert 'searchloop_load_failures_total{service="keyword"} 0.0' in text
+
+
+class TestBadBodies:
+    @pytest.mark.parametrize(
+        ("body", "word"),
+        [
+            (b'{"release": "v1", "query": ', "JSON"),
+            (b"[]", "body"),
+            (b'{"query": "x"}', "release"),
+            (b'{"release": "v1"}', "query"),
+            (b'{"release": "v1", "query": 7}', "query"),
+            (b'{"release": "v1", "query": "x", "k": 0}', "k"),
+            (b'{"release": "v1", "query": "x", "k": 1001}', "k"),
+            (b'{"release": "v1", "query": "\\ud800"}', "query"),
+            (b'{"release": "v1", "query": "\xff"}', ""),
+            (b'{"release": "v1", "query": "%s"}' % (b"x" * 100_000), "5000"),
+        ],
+    )
+    def test_each_is_a_4xx_that_names_what_is_wrong(self, live, body, word):
+        answer = live.client.post(
+            live.settings.url("keyword") + "/search", content=body, headers={"content-type": "application/json"}
+        )
+        assert 400 <= answer.status_code < 500
+        assert word in answer.json()["error"]
+
+    @pytest.mark.parametrize("scores", ["[1]", "[1, NaN]", '[1, "x"]'])
+    def test_hits_without_a_score_for_each_are_refused_by_a_ranker(self, local, scores):
+        snapshot = local.snapshot()
+        local.release("ranker", "r1", snapshot)
+        local.start("ranker")
+        local.until_live("ranker", local.go_live(snapshot, ranker="r1"))
+        body = '{"release": "r1", "query": "x", "hits": {"keyword": {"doc_ids": ["a", "b"], "scores": %s}}}' % scores
+        answer = local.client.post(
+            local.settings.url("ranker") + "/rank", content=body, headers={"content-type": "application/json"}
+        )
+        assert answer.status_code == 422
+        assert "hits.keyword" in answer.json()["error"]
+
+
+class TestProposals:
+    def test_a_proposal_is_held_beside_the_live_release(self, live):
+        live.release("keyword", "v2", live.snapshot_ref)
+        proposed = live.propose(live.snapshot_ref, keyword="v2")
+        assert live.settled("keyword", proposed) == {
+            "number": proposed.number,
+            "state": "ready",
+            "release": "v2",
+            "reason": None,
+        }
+        assert ask(live, "v1").status_code == ask(live, "v2").status_code == 200
+        assert live.get("keyword", "/health").json()["live_set"] == live.first.number
+
+    def test_the_live_release_answers_while_a_proposal_is_loading(self, local):
+        may_load = threading.Event()
+
+        def load(family, folder):
+            if folder.name == "v2":
+                assert may_load.wait(10)
+            return load_tiny(family, folder)
+
+        snapshot = local.snapshot()
+        local.release("keyword", "v1", snapshot)
+        local.release("keyword", "v2", snapshot)
+        local.start("keyword", load)
+        local.until_live("keyword", local.go_live(snapshot, keyword="v1"))
+        proposed = local.propose(snapshot, keyword="v2")
+        until(lambda: local.state("keyword", proposed)["state"] == "loading")
+        assert ask(local, "v1").status_code == 200
+        assert ask(local, "v2").status_code == 404
+        may_load.set()
+        assert local.settled("keyword", proposed)["state"] == "ready"
+
+    def test_a_set_with_the_same_release_is_ready_without_loading_it_again(self, local):
+        loaded = []
+
+        def load(family, folder):
+            loaded.append(folder.name)
+            return load_tiny(family, folder)
+
+        snapshot = local.snapshot()
+        local.release("keyword", "v1", snapshot)
+        local.start("keyword", load)
+        local.until_live("keyword", local.go_live(snapshot, keyword="v1", ranker="r1"))
+        assert local.settled("keyword", local.propose(snapshot, keyword="v1", ranker="r2"))["state"] == "ready"
+        assert loaded == ["v1"]
+
+    def test_the_release_before_is_answered_for_a_grace_period_and_then_let_go(self, tmp_path):
+        with stack(tmp_path, grace_seconds=1) as local:
+            snapshot = local.snapshot()
+            local.release("keyword", "v1", snapshot)
+            local.release("keyword", "v2", snapshot)
+            local.start("keyword")
+            local.until_live("keyword", local.go_live(snapshot, keyword="v1"))
+            local.until_live("keyword", local.go_live(snapshot, keyword="v2"))
+            assert ask(local, "v1").status_code == 200
+            until(lambda: ask(local, "v1").status_code == 404)
+            assert ask(local, "v2").status_code == 200
+
+    def test_a_rollback_brings_the_set_before_back(self, live):
+        live.release("keyword", "v2", live.snapshot_ref)
+        live.until_live("keyword", live.go_live(live.snapshot_ref, keyword="v2"))
+        live.sets.go_live(live.sets.past(live.first.number))
+        live.until_live("keyword", live.first)
+        assert ask(live, "v1").status_code == 200
+
+
+class TestProposalsThatFail:
+    """Whatever is wrong with a proposal: it is reported with its reason, and what is live goes on answering."""
+
+    def check_failed(self, live, version, word):
+        proposed = live.propose(live.snapshot_ref, keyword=version)
+        state = live.settled("keyword", proposed)
+        assert state["state"] == "failed"
+        assert word in state["reason"]
+        assert ask(live, "v1").status_code == 200
+        assert ask(live, version).status_code == 404
+        assert live.get("keyword", "/health").status_code == 200
+
+    def test_one_changed_byte(self, live):
+        live.release("keyword", "v2", live.snapshot_ref)
+        path = live.release_folder("keyword", "v2") / "model.json"
+        content = bytearray(path.read_bytes())
+        content[-2] ^= 1
+        path.unlink()
+        path.write_bytes(content)
+        self.check_failed(live, "v2", "model.json is not the one that was published")
+        assert 'searchloop_load_failures_total{service="keyword"} 0.0' not in live.get("keyword", "/metrics").text
+
+    def test_a_missing_file(self, live):
+        live.release("keyword", "v2", live.snapshot_ref)
+        (live.release_folder("keyword", "v2") / "model.json").unlink()
+        self.check_failed(live, "v2", "lacks the file model.json")
+
+    def test_a_manifest_of_a_newer_format(self, live):
+        live.release("keyword", "v2", live.snapshot_ref, format_version=99)
+        self.check_failed(live, "v2", "manifest format 99")
+
+    def test_a_release_that_is_not_there(self, live):
+        self.check_failed(live, "v2", "is not in")
+
+    def test_a_set_without_this_family(self, live):
+        proposed = live.propose(live.snapshot_ref, semantic="s1")
+        state = live.settled("keyword", proposed)
+        assert state["state"] == "failed"
+        assert "names no release of keyword" in state["reason"]
+
+    @pytest.mark.parametrize(
+        ("content", "word"),
+        [
+            ({"hits": [["fft", "nan"]]}, "not finite"),
+            ({"hits": [["fft", 1], ["mean", 2]]}, "order"),
+            ({"hits": [["fft", 1], ["fft", 1]]}, "twice"),
+            ({"hits": [["no-such-document", 1]]}, "in no snapshot"),
+            ({"crash": "fourier"}, "the model broke"),
+        ],
+    )
+    def test_answers_that_cannot_be_right(self, live, content, word):
+        live.release("keyword", "v2", live.snapshot_ref, **content)
+        self.check_failed(live, "v2", word)
+
+    def test_a_ranker_that_loses_documents(self, local):
+        snapshot = local.snapshot()
+        local.release("ranker", "r1", snapshot, keeps=1)
+        local.start("ranker")
+        state = local.settled("ranker", local.propose(snapshot, ranker="r1"))
+        assert state["state"] == "failed"
+        assert "exactly the documents" in state["reason"]
+
+    def test_a_document_that_has_left_the_corpus_is_no_failure(self, live):
+        smaller = live.snapshot({doc_id: each for doc_id, each in DOCUMENTS.items() if doc_id != "fft"})
+        live.release("keyword", "v2", live.snapshot_ref)
+        assert live.settled("keyword", live.propose(smaller, keyword="v2"))["state"] == "ready"
+
+    def test_the_next_proposal_is_loaded(self, live):
+        self.check_failed(live, "v2", "is not in")
+        live.release("keyword", "v2", live.snapshot_ref)
+        assert live.settled("keyword", live.propose(live.snapshot_ref, keyword="v2"))["state"] == "ready"
+
+    def test_a_load_is_tried_again_after_a_while(self, live):
+        proposed = live.propose(live.snapshot_ref, keyword="v2")
+        assert live.settled("keyword", proposed)["state"] == "failed"
+        live.release("keyword", "v2", live.snapshot_ref)
+        until(lambda: live.state("keyword", proposed)["state"] == "ready")
+
+    def test_a_pointer_that_cannot_be_read_is_reported_and_nothing_is_lost(self, live):
+        pointer = live.settings.home / "staging" / "prod" / "live.json"
+        before = pointer.read_text()
+        pointer.write_text("{")
+        health = until(lambda: (answer := live.get("keyword", "/health").json())["reason"] and answer)
+        assert health["status"] == "ok"
+        assert ask(live, "v1").status_code == 200
+        pointer.write_text(before)
+        until(lambda: live.get("keyword", "/health").json()["reason"] is None)

@@ -1,0 +1,142 @@
+"""From a query to the final order: three searches in parallel, then the ranker. Knows neither HTTP routes nor the page.
+
+One set answers a query from its start to its end. A model that is down takes its hits away, and no more; without the
+ranker the hits are fused by their ranks; and either is said in the answer.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from services.holder import Live
+from services.search.documents import Documents
+from services.search.models import Models, UnavailableError
+from services.search.snippets import snippet, terms
+from shared_ops.fusion import reciprocal_rank_fusion
+from shared_ops.livesets import LiveSet
+from shared_ops.tables import Hits
+
+
+@dataclass(slots=True)
+class Degraded:
+    """A model that had no part in an answer, and why."""
+
+    family: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Hit:
+    """One result."""
+
+    rank: int
+    doc_id: str
+    title: str
+    snippet: str
+    source: str
+    url: str | None
+    score: float
+    found_by: dict[str, int]
+    """Family to the rank at which it found the document."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a query is answered with."""
+
+    query: str
+    k: int
+    live_set: LiveSet
+    found: int = 0
+    """How many documents the models found together."""
+    ranking: Literal["ranker", "rrf"] = "ranker"
+    hits: list[Hit] = field(default_factory=list)
+    degraded: list[Degraded] = field(default_factory=list)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    """Stage to milliseconds: each model, `search` (until the last of them), `rank`, `snippets`, `total`."""
+
+
+class NothingAnswersError(RuntimeError):
+    """Every search model is down."""
+
+    def __init__(self, degraded: list[Degraded]) -> None:
+        self.degraded = degraded
+        super().__init__(
+            "No search model answers: " + "; ".join(f"{each.family}: {each.reason}" for each in degraded) + "."
+        )
+
+
+async def answer(query: str, k: int, live: Live[Documents], models: Models) -> Answer:
+    """Answer a cleaned query with the `k` best documents of the live set.
+
+    Raises:
+        NothingAnswersError: when no search model does.
+    """
+    started = time.perf_counter()
+    made = Answer(query, k, live.live_set)
+    found = await _search_all(made, live, models)
+    made.timings_ms["search"] = _since(started)
+    order = await _rank(made, found, models)
+    made.found = len(order)
+    writing = time.perf_counter()
+    made.hits = _hits(order[:k], found, query, live.content)
+    made.timings_ms["snippets"] = _since(writing)
+    made.timings_ms["total"] = _since(started)
+    return made
+
+
+async def _search_all(made: Answer, live: Live[Documents], models: Models) -> dict[str, Hits]:
+    """Every search model's hits among the snapshot's documents; none from a model that is down."""
+
+    async def one(family: str) -> Hits:
+        started = time.perf_counter()
+        try:
+            hits = await models.search(family, live.live_set.releases.get(family), made.query)
+        except UnavailableError as error:
+            made.degraded.append(Degraded(family, str(error)))
+            return []
+        finally:
+            made.timings_ms[family] = _since(started)
+        # A document that left the corpus leaves the results, whatever the model still holds.
+        return [hit for hit in hits if hit[0] in live.content]
+
+    hits = await asyncio.gather(*map(one, models.searching))
+    if len(made.degraded) == len(models.searching):
+        raise NothingAnswersError(made.degraded)
+    return dict(zip(models.searching, hits, strict=True))
+
+
+async def _rank(made: Answer, found: Mapping[str, Hits], models: Models) -> Hits:
+    """The final order of everything found: the ranker's, or by fused ranks where it is down."""
+    union = {doc_id for hits in found.values() for doc_id, _ in hits}
+    if not union:
+        return []
+    started = time.perf_counter()
+    try:
+        order = await models.rank(made.live_set.releases.get(models.ranking), made.query, found)
+        if {doc_id for doc_id, _ in order} != union:
+            raise UnavailableError("ranked other documents than it was asked to")
+    except UnavailableError as error:
+        made.degraded.append(Degraded(models.ranking, str(error)))
+        made.ranking = "rrf"
+        order = reciprocal_rank_fusion(found)
+    made.timings_ms["rank"] = _since(started)
+    return order
+
+
+def _hits(order: Hits, found: Mapping[str, Hits], query: str, documents: Documents) -> list[Hit]:
+    ranks = {family: {doc_id: rank for rank, (doc_id, _) in enumerate(hits, start=1)} for family, hits in found.items()}
+    wanted = terms(query)
+    made = []
+    for rank, (doc_id, score) in enumerate(order, start=1):
+        document = documents[doc_id]
+        found_by = {family: places[doc_id] for family, places in ranks.items() if doc_id in places}
+        text = snippet(document.text, wanted)
+        made.append(Hit(rank, doc_id, document.title, text, document.source, document.url, score, found_by))
+    return made
+
+
+def _since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)

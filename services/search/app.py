@@ -1,0 +1,163 @@
+"""The search app: GET /search as JSON, and / as a page that works without JavaScript."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import jinja2
+from fastapi import FastAPI, Query, Request
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from services import web
+from services.holder import Holder
+from services.search import documents, snippets
+from services.search.answering import Answer, NothingAnswersError, answer
+from services.search.documents import Documents
+from services.search.models import Models
+from services.search.queries import clean
+from services.settings import ServiceSettings
+from shared_ops.livesets import LiveSet, LiveSets
+
+HERE = Path(__file__).parent
+PAGE_HEADERS = {
+    # Everything the page needs comes from this app; nothing in it is a script.
+    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+Text = Annotated[str, Query(description="what to search for")]
+Count = Annotated[int, Query(ge=1, le=100, description="how many results")]
+
+
+class Measures:
+    """What the answers say about the models, as metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._stages = Histogram(
+            "searchloop_stage_seconds",
+            "Time of each stage of an answer.",
+            ["stage"],
+            buckets=web.LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._answers = Counter("searchloop_answers", "Answers by who ordered them.", ["ranking"], registry=registry)
+        self._degraded = Counter(
+            "searchloop_degraded", "Answers that a model had no part in.", ["family"], registry=registry
+        )
+
+    def record(self, made: Answer) -> None:
+        """Count an answer."""
+        self._answers.labels(made.ranking).inc()
+        for stage, milliseconds in made.timings_ms.items():
+            self._stages.labels(stage).observe(milliseconds / 1000)
+        for each in made.degraded:
+            self._degraded.labels(each.family).inc()
+
+
+class Page:
+    """The page, rendered on the server; everything in it is escaped."""
+
+    def __init__(self, longest: int) -> None:
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(HERE),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        environment.globals["longest"] = longest
+        environment.globals["mark"] = snippets.mark
+        self._template = environment.get_template("page.html")
+
+    def render(
+        self,
+        *,
+        query: str = "",
+        made: Answer | None = None,
+        error: str | None = None,
+        live_set: LiveSet | None = None,
+        status: int = 200,
+    ) -> Response:
+        """The start page, an answer, or an error in words."""
+        wanted = snippets.terms(query)
+        content = self._template.render(query=query, made=made, error=error, live_set=live_set, wanted=wanted)
+        return Response(content, status, headers=PAGE_HEADERS, media_type="text/html")
+
+
+def create_app(settings: ServiceSettings) -> FastAPI:
+    """The search app, following the prod deployment's live set."""
+    models = Models(settings)
+    page = Page(settings.query_max_characters)
+    holder: Holder[Documents] = Holder(
+        LiveSets(settings.staging_url("prod")),
+        settings,
+        key=lambda live_set: live_set.snapshot.id,
+        load=lambda live_set: documents.load(live_set.snapshot),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with holder.running():
+            yield
+        await models.close()
+
+    def error_response(request: Request, status: int, message: str) -> Response:
+        if request.url.path == "/":
+            live = holder.live
+            return page.render(error=message, status=status, live_set=live and live.live_set)
+        return web.json_error(request, status, message)
+
+    app = FastAPI(title="Searchloop", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
+    measures = Measures(web.equip(app, "search", holder, holds="snapshot", error_response=error_response))
+
+    async def answer_to(request: Request, q: str, k: int) -> Answer:
+        if web.URL_TOO_LONG in request.scope:
+            raise HTTPException(414, f"q: expected {settings.query_max_characters:,} characters at most, got far more.")
+        query = clean(q, settings.query_max_characters)
+        live = holder.live
+        if live is None:
+            raise HTTPException(503, f"Search is not ready. {web.not_ready(holder)}")
+        try:
+            made = await answer(query, k, live, models)
+        except NothingAnswersError as error:
+            raise HTTPException(503, str(error)) from error
+        measures.record(made)
+        return made
+
+    @app.get("/search")
+    async def search(request: Request, q: Text = "", k: Count = 10) -> Response:
+        return web.json_response(_as_json(await answer_to(request, q, k)))
+
+    @app.get("/")
+    async def start(request: Request, q: Text = "", k: Count = 10) -> Response:
+        if not q.strip() and web.URL_TOO_LONG not in request.scope:
+            live = holder.live
+            return page.render(live_set=live and live.live_set)
+        made = await answer_to(request, q, k)
+        return page.render(query=made.query, made=made, live_set=made.live_set)
+
+    return app
+
+
+def _as_json(made: Answer) -> dict[str, object]:
+    live_set = made.live_set
+    return {
+        "query": made.query,
+        "k": made.k,
+        "found": made.found,
+        "ranking": made.ranking,
+        "degraded": made.degraded,
+        "hits": made.hits,
+        "live_set": {
+            "number": live_set.number,
+            "releases": live_set.releases,
+            "snapshot": live_set.snapshot.id,
+        },
+        "timings_ms": made.timings_ms,
+    }

@@ -1,0 +1,31 @@
+"""What people type, made fit to search with."""
+
+import unicodedata
+
+from starlette.exceptions import HTTPException
+
+_JOINERS = {"\u200c", "\u200d"}
+"""Invisible, and part of how Persian and the languages of India are spelt."""
+
+
+def clean(query: str, longest: int) -> str:
+    """The query in Unicode's composed form (NFC), without control characters, its white space made single spaces.
+
+    Raises:
+        HTTPException: 422 when it has more than `longest` characters, or nothing is left of it.
+    """
+    if len(query) > longest:
+        raise HTTPException(
+            422, f"q: expected {longest:,} characters at most, got {len(query):,}. Ask for less at once."
+        )
+    cleaned = " ".join("".join(_visible(character) for character in unicodedata.normalize("NFC", query)).split())
+    if not cleaned:
+        raise HTTPException(422, "q: expected words to search for, got none.")
+    return cleaned
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cc":
+        return " "
+    return "" if category == "Cf" and character not in _JOINERS else character

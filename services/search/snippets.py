@@ -1,0 +1,126 @@
+"""The part of a text that answers best to a query's words, with those words marked.
+
+Plain string search, no regular expressions over the text: ten snippets cost well under a millisecond whatever the
+documents hold.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+LENGTH = 240
+"""Characters of a snippet, about."""
+
+_MAX_TERMS = 16
+_MAX_PLACES = 20
+_MAX_TEXT = 50_000
+_LEAD = 60
+_WORD = re.compile(r"\w+")
+_STOP_WORDS = frozenset(
+    _WORD.findall(
+        "a an and are as at be by can do for from how i in into is it its of on or that the this to was what when "
+        "which with"
+    )
+)
+_ENDING = re.compile(r"(?<=[a-z]{4})(?:ing|ed|es|s)$")
+
+
+class Part(NamedTuple):
+    """A piece of a text, and whether it is one of the query's words."""
+
+    text: str
+    marked: bool
+
+
+Parts: TypeAlias = list[Part]
+
+
+class _Place(NamedTuple):
+    start: int
+    end: int
+    term: str
+
+
+def terms(query: str) -> list[str]:
+    """The query's words as beginnings to look for: lower case, without English endings and stop words."""
+    words = list(dict.fromkeys(_WORD.findall(_fold(query))))
+    telling = [word for word in words if word not in _STOP_WORDS] or words
+    return list(dict.fromkeys(_ENDING.sub("", word) for word in telling))[:_MAX_TERMS]
+
+
+def snippet(text: str, wanted: Sequence[str]) -> str:
+    """About `LENGTH` characters of `text` where most of the wanted terms stand, rare ones counting more."""
+    text = text[:_MAX_TEXT]
+    start = _line_start(text, _best_start(_places(_fold(text), wanted)))
+    end = start + LENGTH
+    if end < len(text):
+        end = max(text.rfind(" ", start, end), text.rfind("\n", start, end), start + LENGTH // 2)
+    words = " ".join(text[start:end].split())
+    return ("… " if text[:start].strip() else "") + words + (" …" if text[end:].strip() else "")
+
+
+def mark(text: str, wanted: Sequence[str]) -> Parts:
+    """`text` in parts, the whole words that begin with a wanted term marked."""
+    parts, reached = [], 0
+    for place in sorted(_places(_fold(text), wanted)):
+        if place.start < reached:
+            continue
+        end = _word_end(text, place.end)
+        parts += [Part(text[reached : place.start], False), Part(text[place.start : end], True)]
+        reached = end
+    return [part for part in [*parts, Part(text[reached:], False)] if part.text]
+
+
+def _fold(text: str) -> str:
+    """Lower case of the same length, so that places in it are places in the text."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+
+
+def _places(folded: str, wanted: Sequence[str]) -> list[_Place]:
+    return [place for term in wanted for place in _occurrences(folded, term)]
+
+
+def _occurrences(folded: str, term: str) -> Iterator[_Place]:
+    """Where a word begins with `term`. Scripts that write no spaces have words that begin anywhere."""
+    start, found = folded.find(term), 0
+    while start >= 0 and found < _MAX_PLACES:
+        if start == 0 or not term.isascii() or not folded[start - 1].isalnum():
+            found += 1
+            yield _Place(start, start + len(term), term)
+        start = folded.find(term, start + len(term))
+
+
+def _best_start(places: Sequence[_Place]) -> int:
+    """The place from which a window of `LENGTH` holds the most different terms, each weighing 1 / its occurrences."""
+    counts: dict[str, int] = {}
+    for place in places:
+        counts[place.term] = counts.get(place.term, 0) + 1
+    ordered = sorted(places)
+    best, best_weight = 0, 0.0
+    for index, first in enumerate(ordered):
+        inside: set[str] = set()
+        for place in ordered[index:]:
+            if place.end > first.start + LENGTH - _LEAD:
+                break
+            inside.add(place.term)
+        weight = sum(1 / counts[term] for term in inside)
+        if weight > best_weight:
+            best, best_weight = first.start, weight
+    return best
+
+
+def _line_start(text: str, place: int) -> int:
+    """The beginning of the line or sentence around `place`, or of a word, at most `_LEAD` characters before it."""
+    earliest = max(place - _LEAD, 0)
+    if earliest == 0:
+        return 0
+    line = max(text.rfind("\n", earliest, place), text.rfind(". ", earliest, place))
+    word = line if line >= 0 else text.find(" ", earliest, place)
+    return word + 1 if word >= 0 else place
+
+
+def _word_end(text: str, place: int) -> int:
+    while place < len(text) and text[place].isalnum() and text[place].isascii():
+        place += 1
+    return place

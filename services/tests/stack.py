@@ -1,0 +1,213 @@
+"""A small real stack for the services' tests: real snapshots, releases and servers; the models are tiny.
+
+The models follow the families' contract (load a folder, search, rank), so these tests need no family's environment.
+"""
+
+import json
+import random
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import httpx
+import uvicorn
+from shared_ops import tables
+from shared_ops.livesets import LiveSets
+from shared_ops.releases import FORMAT_VERSION, ReleaseManifest, Staging
+from shared_ops.settings import families
+from shared_ops.snapshots import Snapshots
+
+from services import web
+from services.prediction.app import create_app as prediction_app
+from services.search.app import create_app as search_app
+from services.settings import ServiceSettings
+
+SEARCHING = ("keyword", "semantic", "behavior")
+DOCUMENTS = {
+    "fft": ("Fast Fourier transform", "Compute the one-dimensional discrete Fourier transform of a signal."),
+    "mean": ("Arithmetic mean", "Compute the arithmetic mean of an array along an axis."),
+    "median": ("Median", "Compute the median of an array along an axis."),
+    "sort": ("Sort", "Return a sorted copy of an array."),
+    "window": ("Windows", "A window function tapers a signal before a Fourier transform."),
+}
+QUERIES = ["fourier transform of a signal", "median of an array", "average along an axis"]
+
+
+class TinySearch:
+    """Documents by the number of words they share with the query."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def search(self, texts, k):
+        time.sleep(self.content.get("seconds", 0))
+        if "crash" in self.content and self.content["crash"] in texts[0]:
+            raise RuntimeError("the model broke")
+        return [self._hits(text)[:k] for text in texts]
+
+    def _hits(self, text):
+        if "hits" in self.content:
+            return [(doc_id, float(score)) for doc_id, score in self.content["hits"]]
+        words = set(text.lower().split())
+        scores = {doc_id: float(len(words & set(each.lower().split()))) for doc_id, each in self.content["texts"].items()}
+        return sorted(((d, s) for d, s in scores.items() if s), key=lambda hit: (-hit[1], hit[0]))
+
+
+class TinyRanker:
+    """The union in the reverse order of ids: an order that no fusion would make."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def rank(self, text, hits):
+        time.sleep(self.content.get("seconds", 0))
+        union = {doc_id for found in hits.values() for doc_id, _ in found}
+        kept = sorted(union, reverse=True)[: self.content.get("keeps")]
+        return [(doc_id, 1 / rank) for rank, doc_id in enumerate(kept, start=1)]
+
+
+def load_tiny(family, folder):
+    content = json.loads((folder / "model.json").read_text())
+    return TinyRanker(content) if families()[family].role == "rank" else TinySearch(content)
+
+
+def until(condition, seconds=10.0):
+    """Wait until `condition()` is true, and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"It did not come true within {seconds} s.")
+
+
+def free_base():
+    """A port base whose services' ports are all free."""
+    while True:
+        base = random.randint(20_000, 60_000)
+        try:
+            for offset in (0, 21, 22, 23, 24):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", base + offset))
+            return base
+        except OSError:
+            continue
+
+
+class Stack:
+    """A staging area, snapshots, and the services that the test starts."""
+
+    def __init__(self, home, **settings):
+        self.settings = ServiceSettings(
+            home=home, port_base=free_base(), **{"poll_seconds": 0.03, "retry_seconds": 0.2, **settings}
+        )
+        self.staging = Staging(self.settings.staging_url("prod"))
+        self.sets = LiveSets(self.staging.url)
+        self.client = httpx.Client(trust_env=False, timeout=10)
+        self._scratch = home / "scratch"
+        self._servers = {}
+
+    # What the trainings would make.
+
+    def snapshot(self, documents=DOCUMENTS, urls=(), queries=QUERIES):
+        rows = [
+            {"doc_id": d, "source": "test", "title": title, "text": text, "url": dict(urls).get(d), "metadata": "{}"}
+            for d, (title, text) in documents.items()
+        ]
+        asked = [
+            {"query_id": f"q{n}", "text": text, "split": "test", "source": "test"} for n, text in enumerate(queries)
+        ]
+        content = {
+            "documents": tables.make("documents", rows),
+            "queries": tables.make("queries", asked),
+            "qrels": tables.empty("qrels"),
+            "slices": tables.empty("slices"),
+        }
+        return Snapshots(self.settings.snapshots_url("prod")).publish(content)
+
+    def release(self, family, version, snapshot, format_version=FORMAT_VERSION, **content):
+        folder = self._scratch / family / version
+        folder.mkdir(parents=True)
+        texts = {doc_id: text for doc_id, (_, text) in DOCUMENTS.items()}
+        (folder / "model.json").write_text(json.dumps({"texts": texts, **content}))
+        manifest = ReleaseManifest(
+            format_version=format_version,
+            family=family,
+            version=version,
+            created_at=datetime.now(UTC),
+            snapshot=snapshot,
+            parameters={},
+            hyperparameters={},
+            metrics={},
+            gate={"accepted": True},
+            environment="",
+            code_version="",
+            deployment="prod",
+            run_id="test",
+        )
+        if format_version > FORMAT_VERSION:
+            place = self.release_folder(family, version)
+            place.mkdir(parents=True)
+            (place / "manifest.json").write_text(manifest.model_dump_json())
+        else:
+            self.staging.publish(folder, manifest)
+        return version
+
+    def release_folder(self, family, version):
+        return self.settings.home / "staging" / "prod" / family / "releases" / version
+
+    def propose(self, snapshot, **releases):
+        return self.sets.propose(releases, snapshot, note="a test's")
+
+    def go_live(self, snapshot, **releases):
+        chosen = self.propose(snapshot, **releases)
+        self.sets.go_live(chosen)
+        return chosen
+
+    # The services.
+
+    def start(self, name, load=load_tiny):
+        app = search_app(self.settings) if name == "search" else prediction_app(name, self.settings, load)
+        server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", self.settings.ports[name], **web.SERVER))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        until(lambda: server.started)
+        self._servers[name] = server, thread
+
+    def stop(self, name):
+        server, thread = self._servers.pop(name)
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive(), f"{name} did not end"
+
+    def get(self, name, path, **parameters):
+        return self.client.get(self.settings.url(name) + path, params=parameters)
+
+    def post(self, name, path, **body):
+        return self.client.post(self.settings.url(name) + path, json=body)
+
+    def state(self, name, live_set):
+        return self.get(name, f"/sets/{live_set.number}").json()
+
+    def settled(self, name, live_set):
+        """The state of a set once it is neither unknown nor loading."""
+        return until(lambda: (state := self.state(name, live_set))["state"] in ("ready", "failed") and state)
+
+    def until_live(self, name, live_set):
+        until(lambda: self.get(name, "/health").json()["live_set"] == live_set.number)
+
+    def close(self):
+        for name in list(self._servers):
+            self.stop(name)
+        self.client.close()
+
+
+@contextmanager
+def stack(home, **settings):
+    made = Stack(home, **settings)
+    try:
+        yield made
+    finally:
+        made.close()

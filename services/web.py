@@ -1,0 +1,215 @@
+"""What every service answers beside its own work: /sets, /health, /metrics, errors in clear words; and its server.
+
+Knows neither models nor the page.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.holder import Holder
+
+LATENCY_BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0)
+
+MAX_URL = 65_000
+"""httptools cannot parse a URL past 65,535 bytes. 5,000 characters take 60,000 at most, percent-encoded."""
+
+URL_TOO_LONG = "searchloop.url_too_long"
+
+ErrorResponse = Callable[[Request, int, str], Response]
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """`content` as JSON, by orjson."""
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def json_error(request: Request, status: int, message: str) -> Response:
+    """An error as JSON: {"error": message}."""
+    return json_response({"error": message}, status)
+
+
+def equip(
+    app: FastAPI,
+    name: str,
+    holder: Holder[Any],
+    *,
+    holds: str,
+    error_response: ErrorResponse = json_error,
+) -> CollectorRegistry:
+    """Give `app` the routes and the errors that every service has. Returns the registry of its metrics.
+
+    Args:
+        app: the service.
+        name: what it calls itself in metrics and in /health.
+        holder: what it holds for the live set.
+        holds: the word for what that is, in answers: release or snapshot.
+        error_response: makes the response for a status and a message.
+    """
+    registry = _registry(name, holder, holds)
+    app.add_middleware(_Measured, registry=registry)
+
+    @app.get("/sets/{number}")
+    async def set_state(number: int) -> Response:
+        state = holder.state(number)
+        return json_response({"number": number, "state": state.state, holds: state.key, "reason": state.reason})
+
+    @app.get("/health")
+    async def health() -> Response:
+        live = holder.live
+        body = {
+            "service": name,
+            "status": "ok" if live else "waiting",
+            "live_set": live and live.live_set.number,
+            "held": holder.held(),
+            "sets": [state._asdict() for state in holder.states()],
+            "reason": holder.problem if live else not_ready(holder),
+        }
+        return json_response(body, 200 if live else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return error_response(request, error.status_code, str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_request(request: Request, error: RequestValidationError) -> Response:
+        return error_response(request, 422, "; ".join(_problem(each) for each in error.errors()[:3]))
+
+    @app.exception_handler(Exception)
+    async def failure(request: Request, error: Exception) -> Response:
+        # Starlette raises it again once this is sent, so the log has the traceback.
+        return error_response(
+            request, 500, f"{name} failed on this request ({type(error).__name__}). Its log says more."
+        )
+
+    return registry
+
+
+def not_ready(holder: Holder[Any]) -> str:
+    """Why a service cannot answer yet, in words."""
+    if holder.problem:
+        return f"The live set cannot be read: {holder.problem}"
+    states = holder.states()
+    if not states:
+        return "Nothing is live yet. Train the models and promote a set: `make train`."
+    return "; ".join(
+        f"set {each.number} is {each.state}" + (f": {each.reason}" if each.reason else "") for each in states
+    )
+
+
+def serve(app: FastAPI, host: str, port: int) -> None:
+    """Answer on `host:port` until the process is told to end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    uvicorn.run(app, host=host, port=port, **SERVER)
+
+
+class _Protocol(HttpToolsProtocol):
+    """Hands a URL that httptools cannot parse to the app without its query, so that the app can refuse it in words."""
+
+    def on_headers_complete(self) -> None:
+        if len(self.url) > MAX_URL:
+            self.url = self.url.partition(b"?")[0][:MAX_URL]
+            self.scope[URL_TOO_LONG] = True  # type: ignore[literal-required]
+        super().on_headers_complete()
+
+
+SERVER: dict[str, Any] = {
+    "http": _Protocol,
+    "loop": "uvloop",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    # Longer than the clients keep a connection: a client never reuses one that is being closed.
+    "timeout_keep_alive": 75,
+    "timeout_graceful_shutdown": 5,
+}
+"""uvicorn's settings, for every service."""
+
+
+class _Measured:
+    """Counts and times requests by route and status."""
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+        self._app = app
+        self._requests = Counter("searchloop_requests", "Requests answered.", ["route", "status"], registry=registry)
+        self._seconds = Histogram(
+            "searchloop_request_seconds", "Time to answer.", ["route"], buckets=LATENCY_BUCKETS, registry=registry
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def remember_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, remember_status)
+        finally:
+            # The route's pattern, never the path: a label has few values.
+            route = getattr(scope.get("route"), "path", "other")
+            self._requests.labels(route, str(status)).inc()
+            self._seconds.labels(route).observe(time.perf_counter() - started)
+
+
+class _HolderCollector(Collector):
+    """What is held and what failed to load, read when scraped."""
+
+    def __init__(self, name: str, holder: Holder[Any], holds: str) -> None:
+        self._name, self._holder, self._holds = name, holder, holds
+
+    def collect(self) -> Iterable[Metric]:
+        held = GaugeMetricFamily("searchloop_held", "Held in memory.", labels=["service", self._holds, "live"])
+        live = self._holder.live
+        for key in self._holder.held():
+            answering = live is not None and self._holder.get(key) is live.content
+            held.add_metric([self._name, key, str(answering).lower()], 1)
+        failures = CounterMetricFamily("searchloop_load_failures", "Loads that failed.", labels=["service"])
+        failures.add_metric([self._name], self._holder.load_failures)
+        return [held, failures]
+
+
+def _registry(name: str, holder: Holder[Any], holds: str) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    registry.register(_HolderCollector(name, holder, holds))
+    return registry
+
+
+def _problem(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"][1:]) or "body"
+    detail = error.get("ctx", {}).get("error")
+    return f"{where}: {error['msg']}" + (f" ({detail})" if detail else "")
