@@ -1,0 +1,125 @@
+"""From a sources file to the tables of one snapshot, with a report of what each source gave and what was wrong.
+
+    python -m repos.corpus.build deploy/sources/pydocs.yaml
+
+Knows no Dagster: the ops wrap it. It publishes nothing.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from repos.corpus.sources import beir, config, pydocs, sql, table
+from repos.corpus.sources.collected import Collected, SourceError, SourceReport
+from repos.corpus.sources.text import normalise
+from shared_ops import tables
+
+HELD_BACK = ("test", "dev", "train")
+"""The splits, most held back first."""
+KINDS = ("documents", "queries", "qrels", "slices")
+
+
+@dataclass
+class Built:
+    """The tables of a snapshot by name, and the reports on the sources, in the order of the sources file."""
+
+    tables: dict[str, pl.DataFrame]
+    reports: list[SourceReport]
+
+
+def build(sources: config.Sources, log: Callable[[str], None] = lambda line: None) -> Built:
+    """Read every source and merge what they give; bad rows are left out and reported, `check` judges how many they are.
+
+    Where there are several sources, an id of a beir, table or sql source gets the source's name before it
+    ("cranfield:471"), so that ids of different sources never meet; a single source keeps its own ids, so that outside
+    judgements fit its run files. A text that several queries ask is in one split only, the most held back of theirs.
+
+    Raises:
+        SourceError: where a source cannot be read.
+        shared_ops.tables.TableError: where what comes out does not hold to the schemas.
+    """
+    collections = []
+    for source in sources.sources:
+        log(f"Reading {source.name} ({source.kind})")
+        collected = read(source)
+        collected.report.max_bad_share = sources.bad_share_of(source)
+        if len(sources.sources) > 1 and source.kind != "pydocs":
+            _prefix(collected, f"{source.name}:")
+        collections.append(collected)
+    _keep_held_back(collections)
+    for collected in collections:
+        log(collected.summarise())
+    merged = {kind: tables.make(kind, [row for each in collections for row in getattr(each, kind)]) for kind in KINDS}
+    return Built(
+        {kind: frame.sort(frame.columns) for kind, frame in merged.items()}, [each.report for each in collections]
+    )
+
+
+def read(source: config.Source) -> Collected:
+    """What one source gives.
+
+    Raises:
+        SourceError: where it cannot be read.
+    """
+    match source.kind:
+        case "pydocs":
+            return pydocs.read(source)
+        case "beir":
+            return beir.read(source)
+        case "table":
+            return table.read(source)
+        case "sql":
+            return sql.read(source)
+
+
+def check(reports: Sequence[SourceReport]) -> None:
+    """Stop a build of which too much is bad, or that has nothing to search.
+
+    Raises:
+        SourceError: naming the source, what is wrong with how many of its rows, the limit, and where the first stand.
+    """
+    too_much = [
+        f"source {report.name!r}, {kind}: {bad.count} of {bad.of} rows ({bad.count / bad.of:.1%}, the limit is "
+        f"{report.max_bad_share:.1%}), first {'; '.join(bad.examples)}"
+        for report in reports
+        for kind, bad in report.bad.items()
+        if bad.count > report.max_bad_share * bad.of
+    ]
+    if too_much:
+        raise SourceError(
+            f"Too much is bad, and nothing was published: {'. '.join(too_much)}. Mend the source, or raise "
+            "max_bad_share in the sources file if these rows may be left out."
+        )
+    if empty := [report.name for report in reports if not report.documents]:
+        raise SourceError(
+            f"Source {empty[0]!r} gives no documents. Nothing was published; check it in the sources file."
+        )
+
+
+def _prefix(collected: Collected, prefix: str) -> None:
+    for kind in KINDS:
+        for row in getattr(collected, kind):
+            row.update({key: prefix + row[key] for key in ("doc_id", "query_id") if key in row})
+
+
+def _keep_held_back(collections: Sequence[Collected]) -> None:
+    """Leave out each query whose text a query in a more held-back split asks too: it would teach what is tested."""
+    best: dict[str, str] = {}
+    for query in (query for collected in collections for query in collected.queries):
+        text = normalise(query["text"])
+        best[text] = min(best.get(text, "train"), query["split"], key=HELD_BACK.index)
+    for collected in collections:
+        kept = {query["query_id"] for query in collected.queries if query["split"] == best[normalise(query["text"])]}
+        collected.note("queries: text stands in a more held-back split too", len(collected.queries) - len(kept))
+        for kind in ("queries", "qrels", "slices"):
+            setattr(collected, kind, [row for row in getattr(collected, kind) if row["query_id"] in kept])
+
+
+if __name__ == "__main__":
+    built = build(config.load(Path(sys.argv[1])), print)
+    for report in built.reports:
+        print(report.model_dump_json(indent=2))
+    check(built.reports)

@@ -1,0 +1,54 @@
+"""A folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/{train,dev,test}.tsv.
+
+    {"_id": "d1", "title": "...", "text": "..."}      corpus.jsonl
+    {"_id": "q1", "text": "..."}                      queries.jsonl
+    query-id<TAB>corpus-id<TAB>score                  qrels/<split>.tsv, with this header line
+
+The layout is that of Thakur et al. 2021, "BEIR: A Heterogeneous Benchmark" (github.com/beir-cellar/beir).
+"""
+
+from repos.corpus.sources.checked import Checked
+from repos.corpus.sources.collected import Collected, SourceError
+from repos.corpus.sources.config import BeirSource, Split
+from repos.corpus.sources.files import exists, rows
+
+SPLITS: tuple[Split, ...] = ("test", "dev", "train")
+"""Most held back first: a query judged in two of them belongs to the first, and its judgements elsewhere are left out."""
+REQUIRED = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
+
+
+def read(source: BeirSource) -> Collected:
+    """The rows of a BEIR folder under its own ids. Without a dev split, one is cut from train by hash.
+
+    Raises:
+        SourceError: where a file is missing, cannot be read, or changes while it is read.
+    """
+    if missing := [name for name in REQUIRED if not exists(f"{source.path}/{name}", source.name)]:
+        raise SourceError(
+            f"Source {source.name!r}: {source.path} has no {', '.join(missing)}. A folder in BEIR's layout holds "
+            f"{', '.join(REQUIRED)}, and may hold qrels/train.tsv and qrels/dev.tsv. Check `path` in the sources file."
+        )
+    checked = Checked(source.name, source.kind)
+    for where, row in rows(f"{source.path}/corpus.jsonl", None, checked.collected, "documents"):
+        metadata = row["metadata"] if isinstance(row.get("metadata"), dict) else {}
+        renamed = {"doc_id": row.get("_id"), "title": row.get("title"), "text": row.get("text")}
+        checked.document(where, renamed | {"url": metadata.get("url"), "metadata": metadata})
+    for where, row in rows(f"{source.path}/queries.jsonl", None, checked.collected, "queries"):
+        checked.query(where, {"query_id": row.get("_id"), "text": row.get("text")})
+    splits: dict[str, str] = {}
+    for split in SPLITS:
+        url = f"{source.path}/qrels/{split}.tsv"
+        if exists(url, source.name):
+            _read_judgements(checked, url, split, splits)
+    checked.split(splits)
+    if not checked.has("dev"):
+        checked.split_by_hash({"dev": source.dev_share, "train": 1 - source.dev_share}, of="train")
+    return checked.done()
+
+
+def _read_judgements(checked: Checked, url: str, split: Split, splits: dict[str, str]) -> None:
+    for where, row in rows(url, None, checked.collected, "qrels", ("query-id", "corpus-id", "score")):
+        if splits.setdefault(row["query-id"].strip(), split) != split:
+            checked.collected.note(f"qrels: in {split}, of a query that a more held-back split has")
+            continue
+        checked.judgement(where, {"query_id": row["query-id"], "doc_id": row["corpus-id"], "grade": row["score"]})

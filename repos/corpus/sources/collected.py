@@ -1,0 +1,79 @@
+"""What every reader gives: rows of the snapshot's tables, and a report of what was left out and why.
+
+Knows no kind of source and no Dagster.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, Field
+
+Row: TypeAlias = dict[str, Any]
+
+EXAMPLES = 5
+"""How many examples of each kind of bad row a report holds."""
+
+
+class SourceError(RuntimeError):
+    """A source cannot be read, or too much of it is bad. The message says which source, what, and what to do."""
+
+
+class Bad(BaseModel):
+    """The rows of one kind that were left out because something is wrong with them."""
+
+    count: int = 0
+    of: int = Field(default=0, description="rows read of the table in question")
+    examples: list[str] = Field(default_factory=list, description="where the first of them stand")
+
+
+class SourceReport(BaseModel):
+    """What one source gave, and what it did not."""
+
+    name: str
+    kind: str
+    documents: int = 0
+    queries: int = 0
+    judgements: int = 0
+    max_bad_share: float = 0.01
+    bad: dict[str, Bad] = Field(default_factory=dict, description="'<table>: <what is wrong>' to the rows")
+    notes: dict[str, int | str] = Field(
+        default_factory=dict, description="left out or changed by rule; nothing is wrong"
+    )
+
+
+@dataclass
+class Collected:
+    """The rows of one source."""
+
+    report: SourceReport
+    documents: list[Row] = field(default_factory=list)
+    queries: list[Row] = field(default_factory=list)
+    qrels: list[Row] = field(default_factory=list)
+    slices: list[Row] = field(default_factory=list)
+    rows_read: Counter[str] = field(default_factory=Counter)
+    """Table to the rows read of it, good and bad."""
+
+    def reject(self, table: str, wrong: str, where: str) -> None:
+        """Count a bad row of `table`; `where` finds it (file, line, id)."""
+        bad = self.report.bad.setdefault(f"{table}: {wrong}", Bad())
+        bad.count += 1
+        if len(bad.examples) < EXAMPLES:
+            bad.examples.append(where)
+
+    def summarise(self) -> str:
+        """Bring the report's counts up to date with the rows, and say them in a line."""
+        report = self.report
+        report.documents, report.queries, report.judgements = len(self.documents), len(self.queries), len(self.qrels)
+        for kind, bad in report.bad.items():
+            bad.of = self.rows_read[kind.partition(":")[0]]
+        bad_rows = sum(bad.count for bad in report.bad.values())
+        return (
+            f"{report.name}: {report.documents} documents, {report.queries} queries, {report.judgements} judgements, "
+            f"{bad_rows} bad rows"
+        )
+
+    def note(self, what: str, count: int = 1) -> None:
+        """Count what a rule left out or changed."""
+        if count:
+            self.report.notes[what] = int(self.report.notes.get(what, 0)) + count

@@ -1,0 +1,214 @@
+"""The sources file: which sources make the corpus, and how each is read.
+
+    max_bad_share: 0.01
+    sources:
+      - kind: beir
+        name: cranfield
+        path: ../collections/cranfield
+
+Paths are fsspec URLs; relative ones are relative to the file's folder. Knows nothing of how sources are read.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from repos.corpus.sources.collected import SourceError
+
+Split = Literal["train", "dev", "test"]
+Share = Annotated[float, Field(ge=0, le=1)]
+SHARES: dict[Split, Share] = {"train": 0.6, "dev": 0.1, "test": 0.3}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Source(_Strict):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="what people call it; documents name it")
+    max_bad_share: Share | None = Field(None, description="of its own; without it the file's")
+
+
+class _Splitting(_Source):
+    split: dict[Split, Share] = Field(SHARES, description="the shares of queries that have no split of their own")
+
+    @field_validator("split")
+    @classmethod
+    def _whole(cls, shares: dict[Split, float]) -> dict[Split, float]:
+        if not math.isclose(sum(shares.values()), 1):
+            raise ValueError(f"the shares must sum to 1, and sum to {sum(shares.values()):g}")
+        return shares
+
+
+class PydocsSource(_Splitting):
+    """The API documentation of installed packages, and what their "See Also" lists say of each other."""
+
+    kind: Literal["pydocs"]
+    packages: dict[str, str] = Field(min_length=1, description="the source that documents name, to the module imported")
+    processes: int = Field(2, ge=1, description="packages read at the same time")
+    timeout_seconds: float = Field(300, gt=0, description="for each package")
+
+
+class BeirSource(_Source):
+    """A folder in BEIR's layout; its own splits are kept."""
+
+    kind: Literal["beir"]
+    path: str
+    dev_share: float = Field(0.2, ge=0, lt=1, description="of train, where the folder has no dev split")
+
+    @field_validator("path")
+    @classmethod
+    def _located(cls, path: str, info: ValidationInfo) -> str:
+        return located(path, info)
+
+
+class DocumentColumns(_Strict):
+    """The columns of a table of documents, by what each is to us."""
+
+    doc_id: str = "doc_id"
+    title: str | None = None
+    text: str = "text"
+    url: str | None = None
+    metadata: list[str] = Field([], description="columns that are kept as the document's metadata")
+
+
+class QueryColumns(_Strict):
+    """The columns of a table of queries. Without `split`, a hash of the text decides."""
+
+    query_id: str = "query_id"
+    text: str = "text"
+    split: str | None = None
+
+
+class QrelColumns(_Strict):
+    """The columns of a table of judgements. Without `grade`, every row is relevant with grade 1."""
+
+    query_id: str = "query_id"
+    doc_id: str = "doc_id"
+    grade: str | None = None
+
+
+class _File(_Strict):
+    path: str
+    format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(
+        None, description="without it, the name's ending tells"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _located(cls, path: str, info: ValidationInfo) -> str:
+        return located(path, info)
+
+
+class DocumentFile(_File):
+    """A file of documents."""
+
+    columns: DocumentColumns = DocumentColumns()
+
+
+class QueryFile(_File):
+    """A file of queries."""
+
+    columns: QueryColumns = QueryColumns()
+
+
+class QrelFile(_File):
+    """A file of judgements."""
+
+    columns: QrelColumns = QrelColumns()
+
+
+class TableSource(_Splitting):
+    """JSONL, CSV, TSV or Parquet files at any fsspec URL."""
+
+    kind: Literal["table"]
+    documents: DocumentFile
+    queries: QueryFile | None = None
+    qrels: QrelFile | None = None
+
+
+class DocumentQuery(_Strict):
+    """A statement that gives documents."""
+
+    query: str
+    columns: DocumentColumns = DocumentColumns()
+
+
+class QueryQuery(_Strict):
+    """A statement that gives queries."""
+
+    query: str
+    columns: QueryColumns = QueryColumns()
+
+
+class QrelQuery(_Strict):
+    """A statement that gives judgements."""
+
+    query: str
+    columns: QrelColumns = QrelColumns()
+
+
+class SqlSource(_Splitting):
+    """Statements in a database that SQLAlchemy reaches."""
+
+    kind: Literal["sql"]
+    url: str = Field(description="a SQLAlchemy URL; ${NAME} in it stands for the environment variable NAME")
+    batch_rows: int = Field(5000, ge=1, description="rows held at a time")
+    documents: DocumentQuery
+    queries: QueryQuery | None = None
+    qrels: QrelQuery | None = None
+
+
+Source = Annotated[PydocsSource | BeirSource | TableSource | SqlSource, Field(discriminator="kind")]
+
+
+class Sources(_Strict):
+    """A sources file."""
+
+    sources: list[Source] = Field(min_length=1)
+    max_bad_share: Share = Field(0.01, description="of the rows of one table, for each kind of badness")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Sources":
+        names = [source.name for source in self.sources]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"each source needs a name of its own, and {', '.join(twice)} stands twice")
+        if len([source for source in self.sources if source.kind == "pydocs"]) > 1:
+            raise ValueError("there can be one pydocs source; list all the packages in it")
+        return self
+
+    def bad_share_of(self, source: _Source) -> float:
+        """The share of bad rows that a source may have."""
+        return self.max_bad_share if source.max_bad_share is None else source.max_bad_share
+
+
+def located(path: str, info: ValidationInfo) -> str:
+    """`path` as it stands if it is a URL or absolute, else from the folder that the sources file lies in."""
+    if "://" in path or "::" in path:
+        return path.rstrip("/")
+    folder: Path = (info.context or {}).get("folder", Path.cwd())
+    return str((folder / Path(path).expanduser()).resolve())
+
+
+def load(path: Path) -> Sources:
+    """Read a sources file.
+
+    Raises:
+        SourceError: where it is missing, is no YAML, or does not say what a sources file says, with each mistake.
+    """
+    try:
+        content: Any = yaml.safe_load(path.read_bytes())
+    except FileNotFoundError as error:
+        raise SourceError(f"There is no sources file at {path}. SEARCHLOOP_SOURCES names it.") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read as YAML: {error}") from error
+    try:
+        return Sources.model_validate(content, context={"folder": path.resolve().parent})
+    except ValidationError as error:
+        mistakes = "; ".join(
+            f"{'.'.join(map(str, mistake['loc'])) or 'the file'}: {mistake['msg']}" for mistake in error.errors()
+        )
+        raise SourceError(f"{path} is not a sources file: {mistakes}. See repos/corpus/README.md.") from error

@@ -1,0 +1,267 @@
+"""Walk one package's public API and write what its docstrings say to a JSON file.
+
+    python -m repos.corpus.sources.pydocs_extract <package> <file>
+
+Run in a process of its own: importing every module of a package may print, warn, exit, or leave threads behind. It
+knows nothing of documents, queries or other packages; `pydocs.py` makes those from what this writes.
+"""
+
+import inspect
+import json
+import pkgutil
+import re
+import sys
+import textwrap
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+# Modules that hold no API: a package's tests, the scripts and the copies of other packages that it ships.
+NOT_API = {"tests", "test", "conftest", "setup", "distutils", "examples", "externals", "vendored"}
+# numpy, pandas and xarray declare their `core` private, for all that its name has no underscore.
+PRIVATE = {"core"}
+_SECTION_UNDERLINE = re.compile(r"^\s*(-{3,}|={3,})\s*$")
+
+
+@dataclass
+class Entry:
+    """One documented object."""
+
+    kind: str
+    module: str
+    doc: str
+    see_also: list[tuple[list[str], str]]
+    names: list[str] = field(default_factory=list)
+    """Every dotted name it is reached by, the one that people know it by first."""
+
+
+@dataclass
+class Extraction:
+    """What a package's docstrings say."""
+
+    package: str
+    version: str
+    entries: list[Entry]
+    counts: dict[str, int]
+    failed: dict[str, str]
+    """Modules whose import failed, and how."""
+
+
+def is_public(path: str) -> bool:
+    """Whether no part of a dotted name is private."""
+    return not any(part.startswith("_") or part in PRIVATE or part in NOT_API for part in path.split("."))
+
+
+class Walker:
+    """Collects the documented objects of one package, each once, under all its names."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self.counts = dict.fromkeys(
+            ("not_public", "trivial_docstring", "unreadable_attribute", "unreadable_see_also"), 0
+        )
+        self.failed: dict[str, str] = {}
+        self.objects: dict[int, Any] = {}
+        """By identity; the reference keeps the identity from being given to another object."""
+        self.names: dict[int, dict[str, tuple[Any, ...]]] = {}
+        """Object to its names, each with the key that orders them."""
+        self.kinds: dict[int, str] = {}
+        self.docs: dict[int, str] = {}
+
+    def extract(self) -> Extraction:
+        """Walk the package."""
+        for path, module in sorted(self.modules().items()):
+            parent, _, name = path.rpartition(".")
+            if getattr(sys.modules.get(parent), name, module) is module:  # else a function took its module's name
+                self.add(module, path, "module", module.__doc__, incidental=False)
+            self.walk_module(path, module)
+        entries = [entry for key in self.objects if (entry := self.entry(key)) is not None]
+        version = str(getattr(sys.modules[self.package], "__version__", ""))
+        entries = sorted(merged(entries), key=lambda entry: entry.names)
+        return Extraction(self.package, version, entries, self.counts, dict(sorted(self.failed.items())))
+
+    def modules(self) -> dict[str, ModuleType]:
+        """Every public module by the name it is reached by."""
+        found: dict[str, ModuleType] = {}
+        waiting = deque([self.package])
+        while waiting:  # breadth first: packages expect their outer modules to be imported first
+            path = waiting.popleft()
+            try:
+                module = import_module(path)
+            except BaseException as error:  # a module may even exit
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                self.failed[path] = f"{type(error).__name__}: {error}".splitlines()[0]
+                continue
+            found[path] = module
+            children = [f"{path}.{child.name}" for child in pkgutil.iter_modules(getattr(module, "__path__", []))]
+            waiting += sorted(child for child in children if is_public(child))
+        for path, module in sorted(found.items()):
+            for name, value, incidental in self.members(module):
+                alias = f"{path}.{name}"
+                if inspect.ismodule(value) and not incidental and self.owns(value) and alias not in found:
+                    if not is_public(value.__name__) or alias.count(".") < value.__name__.count("."):
+                        found[alias] = value
+        return found
+
+    def members(self, module: ModuleType) -> Iterator[tuple[str, Any, bool]]:
+        """Public name, value, and whether the name is there only because the module uses it itself."""
+        exported = getattr(module, "__all__", None)
+        names = {str(name) for name in (exported if exported is not None else dir(module))}
+        for name in sorted(names):
+            if not is_public(name):
+                continue
+            try:
+                value = getattr(module, name)
+            except Exception:  # a deprecated name may raise whatever it likes
+                self.counts["unreadable_attribute"] += 1
+                continue
+            home = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", module.__name__)
+            elsewhere = home != module.__name__
+            yield name, value, exported is None and not hasattr(module, "__path__") and elsewhere
+
+    def owns(self, value: Any) -> bool:
+        """Whether an object is this package's, and not one that it imports from another."""
+        module = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
+        if isinstance(module, str):
+            return module.split(".")[0] == self.package
+        # ufuncs do not say where they come from
+        numpy = sys.modules.get("numpy")
+        name = getattr(value, "__name__", "")
+        return self.package == "numpy" or getattr(numpy, name or "_", None) is not value
+
+    def walk_module(self, path: str, module: ModuleType) -> None:
+        """Add the functions, classes and documented objects of a module."""
+        for name, value, incidental in self.members(module):
+            if inspect.ismodule(value) or not self.owns(value):
+                continue
+            if inspect.isclass(value):
+                self.walk_class(f"{path}.{name}", value, incidental)
+            else:
+                kind = "function" if callable(value) else "object"
+                self.add(value, f"{path}.{name}", kind, own_doc(value), incidental)
+
+    def walk_class(self, path: str, cls: type, incidental: bool, within: tuple[type, ...] = ()) -> None:
+        """Add a class and its public members, inherited ones too: those are other names of the base class's."""
+        self.add(cls, path, "class", vars(cls).get("__doc__"), incidental)
+        seen: dict[str, str] = {}
+        for base in cls.__mro__:
+            if base is object or not self.owns(base):
+                continue
+            for name, raw in vars(base).items():
+                if name.startswith("_") or seen.get(name):
+                    continue
+                nested = self.nested(cls, name, raw)
+                if nested is not None and nested not in within and nested is not cls and len(within) < 2:
+                    self.walk_class(f"{path}.{name}", nested, incidental, (*within, cls))
+                    seen[name] = path
+                elif nested is None:
+                    value = getattr(raw, "__func__", raw)
+                    doc = own_doc(value)
+                    seen[name] = doc or ""
+                    self.add(value, f"{path}.{name}", member_kind(raw), doc, incidental, inherited=base is not cls)
+
+    def nested(self, cls: type, name: str, raw: Any) -> type | None:
+        """The class that an attribute gives: one defined inside, or an accessor's as in `Series.str`."""
+        if inspect.isclass(raw):
+            return raw if self.owns(raw) else None
+        if inspect.isroutine(raw) or isinstance(raw, property):
+            return None
+        try:
+            value = getattr(cls, name)
+        except Exception:  # an accessor may refuse the bare class
+            self.counts["unreadable_attribute"] += 1
+            return None
+        return value if inspect.isclass(value) and self.owns(value) and hasattr(type(raw), "__get__") else None
+
+    def add(self, value: Any, path: str, kind: str, doc: Any, incidental: bool, inherited: bool = False) -> None:
+        """Note that `value` is reached by `path`."""
+        if not isinstance(doc, str) or not doc.strip():
+            return
+        key = id(value)
+        if key not in self.objects:
+            self.objects[key], self.names[key], self.kinds[key], self.docs[key] = value, {}, kind, doc
+        defined = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
+        order = (not is_public(path), incidental, path.count("."), inherited, path != defined, path)
+        self.names[key][path] = min(order, self.names[key].get(path, order))
+
+    def entry(self, key: int) -> Entry | None:
+        """The object's entry, or None where its docstring says nothing."""
+        names = sorted(self.names[key], key=lambda path: self.names[key][path])
+        private, incidental, *_ = self.names[key][names[0]]
+        if private or incidental:
+            self.counts["not_public"] += 1
+            return None
+        module = getattr(self.objects[key], "__module__", None)
+        doc, see_also = self.parse(inspect.cleandoc(self.docs[key]))
+        if len(re.findall(r"\w+", doc)) < 3 or re.fullmatch(r"\w+\([^)]*\)|Alias for field number \d+", doc):
+            self.counts["trivial_docstring"] += 1
+            return None
+        return Entry(self.kinds[key], module or names[0].rpartition(".")[0], doc, see_also, names)
+
+    def parse(self, doc: str) -> tuple[str, list[tuple[list[str], str]]]:
+        """A docstring without its "See Also" section, and that section's targets with their descriptions."""
+        from numpydoc.docscrape import NumpyDocString
+
+        rest, section = without_see_also(doc)
+        found: list[tuple[list[str], str]] = []
+        for item in re.split(r"\n(?=\S)", "\n".join(section).strip("\n")):
+            try:  # item by item: the parser gives up the whole section at the first that it cannot read
+                parsed = NumpyDocString(f"See Also\n--------\n{item}")["See Also"] if item.strip() else []
+            except ValueError:
+                self.counts["unreadable_see_also"] += 1
+                continue
+            found += [([name for name, _ in targets], " ".join(words)) for targets, words in parsed]
+        return rest, found
+
+
+def own_doc(value: Any) -> str | None:
+    """An object's docstring, unless it is only its class's."""
+    doc = getattr(value, "__doc__", None)
+    return doc if isinstance(doc, str) and doc != type(value).__doc__ else None
+
+
+def member_kind(raw: Any) -> str:
+    """What a class's attribute is."""
+    return "method" if callable(raw) or isinstance(raw, staticmethod | classmethod) else "attribute"
+
+
+def without_see_also(doc: str) -> tuple[str, list[str]]:
+    """Split a clean docstring into what is not its "See Also" section, and the lines of that section."""
+    lines = doc.split("\n")
+    starts = [i for i in range(len(lines) - 1) if lines[i].strip() and _SECTION_UNDERLINE.match(lines[i + 1])]
+    kept, section, position = [], [], 0
+    for start, end in zip(starts, [*starts, len(lines)][1:], strict=True):
+        if lines[start].strip().lower() == "see also":
+            kept += lines[position:start]
+            section += textwrap.dedent("\n".join(lines[start + 2 : end])).split("\n")
+            position = end
+    return "\n".join([*kept, *lines[position:]]).strip(), section
+
+
+def merged(entries: list[Entry]) -> list[Entry]:
+    """One entry for those that differ in nothing that one could search for: the same last name and the same words."""
+    by_words: dict[tuple[str, str], Entry] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.names[0].count("."), entry.names)):
+        key = (entry.names[0].rpartition(".")[2], entry.doc)
+        if key in by_words:
+            by_words[key].names += [name for name in entry.names if name not in by_words[key].names]
+        else:
+            by_words[key] = entry
+    return list(by_words.values())
+
+
+def main(package: str, path: str) -> None:
+    """Extract `package` into the JSON file at `path`."""
+    warnings.simplefilter("ignore")
+    extraction = Walker(package).extract()
+    Path(path).write_text(json.dumps(asdict(extraction)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

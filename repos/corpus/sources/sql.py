@@ -1,0 +1,85 @@
+"""Statements in a database that SQLAlchemy reaches, read in batches, with a mapping from their columns to ours."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from repos.corpus.sources.checked import Checked
+from repos.corpus.sources.collected import Collected, Row, SourceError
+from repos.corpus.sources.config import DocumentQuery, QrelQuery, QueryQuery, SqlSource
+from repos.corpus.sources.files import need
+from repos.corpus.sources.table import read_mapped
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def read(source: SqlSource) -> Collected:
+    """The rows of a sql source, all as they were at one moment where the database can tell (PostgreSQL, MySQL).
+
+    Raises:
+        SourceError: where the database cannot be reached or read, the connection is lost, or a column is missing.
+    """
+    url = address(source.url, source.name)
+    checked = Checked(source.name, source.kind)
+
+    def rows(
+        table: str, statement: DocumentQuery | QueryQuery | QrelQuery, columns: Sequence[str]
+    ) -> Iterator[tuple[str, Row]]:
+        streamed = connection.execution_options(stream_results=True, yield_per=source.batch_rows)
+        with streamed.execute(text(statement.query)) as result:
+            need(columns, list(result.keys()), f"the statement for {table}", source.name)
+            for number, row in enumerate(result.mappings(), start=1):
+                checked.collected.rows_read[table] += 1
+                yield f"{table} statement, row {number}", dict(row)
+
+    try:
+        engine = create_engine(url)
+        try:
+            with engine.connect() as connection:
+                _at_one_moment(connection)
+                return read_mapped(source, checked, rows)
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        raise SourceError(
+            f"Source {source.name!r}: {url.render_as_string(hide_password=True)} cannot be read: "
+            f"{str(error).splitlines()[0]}. Nothing was published. Check the address (for PostgreSQL write "
+            "postgresql+psycopg2://), the statements and the connection; then build again."
+        ) from error
+
+
+def address(template: str, source: str) -> URL:
+    """A SQLAlchemy URL whose `${NAME}`s are filled in from the environment, so that no file needs to hold a password.
+
+    Raises:
+        SourceError: where a variable is not set, or what comes out is no URL.
+    """
+    if missing := [name for name in _VARIABLE.findall(template) if name not in os.environ]:
+        raise SourceError(
+            f"Source {source!r}: its url names the environment variable {missing[0]}, which is not set. Set it where "
+            "the corpus's code server starts."
+        )
+    try:
+        if whole := _VARIABLE.fullmatch(template):
+            return make_url(os.environ[whole[1]])
+        url = make_url(template)
+        filled = {
+            part: _VARIABLE.sub(lambda match: os.environ[match[1]], value)
+            for part in ("username", "password", "host", "database")
+            if (value := getattr(url, part)) is not None
+        }
+        return url.set(**filled)
+    except SQLAlchemyError as error:  # its message may hold the password
+        raise SourceError(
+            f"Source {source!r}: its url is not one of SQLAlchemy's, like dialect://user@host/name."
+        ) from error
+
+
+def _at_one_moment(connection: Connection) -> None:
+    """Let all the statements see the database as it is now, whatever is written meanwhile."""
+    if connection.dialect.name in ("postgresql", "mysql", "mariadb"):
+        connection.execution_options(isolation_level="REPEATABLE READ")

@@ -1,0 +1,50 @@
+"""What makes two texts the same text, and which split a query belongs to.
+
+Pure functions. Knows nothing of sources, tables or files.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+
+_NOT_WORD = re.compile(r"[\W_]+")
+
+
+def normalise(text: str) -> str:
+    """`text` without what does not change its meaning: case, punctuation, spacing, Unicode's ways of writing a letter.
+
+    A text of nothing but punctuation is its own collapsed self, so that different ones stay different.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return _NOT_WORD.sub(" ", folded).strip() or " ".join(folded.split())
+
+
+def text_id(text: str) -> str:
+    """The id of a query that its source gave none: 16 hexadecimal digits from its normalised text."""
+    return hashlib.sha256(normalise(text).encode()).hexdigest()[:16]
+
+
+def split_of(text: str, shares: Mapping[str, float]) -> str:
+    """The split that this text falls into, now and always: `shares` maps split to share, and sums to 1."""
+    digest = hashlib.sha256(b"split\x00" + normalise(text).encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64 * sum(shares.values())
+    for split, share in shares.items():
+        position -= share
+        if position < 0:
+            return split
+    return next(reversed(shares))
+
+
+def stands_in(words: str, text: str) -> bool:
+    """Whether `words` stand word for word in `text`, whatever the case, spacing and punctuation."""
+    return f" {normalise(words)} " in f" {normalise(text)} "
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a string can be written as UTF-8 (one that holds a lone surrogate cannot)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
