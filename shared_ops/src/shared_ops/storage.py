@@ -177,11 +177,11 @@ def publish_folder(folder: Path, url: str, commit: str) -> None:
         for file in [*files, folder / commit]:
             filesystem.put_file(str(file), f"{path}/{file.relative_to(folder).as_posix()}")
         return
-    fsync_tree(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as scratch:
         beside = Path(scratch) / target.name
-        shutil.copytree(folder, beside, copy_function=_link_or_copy)
+        # Copied, not linked: what is done to the folder later must not reach what was published.
+        shutil.copytree(folder, beside)
         fsync_tree(beside)
         try:
             beside.rename(target)
@@ -190,11 +190,3 @@ def publish_folder(folder: Path, url: str, commit: str) -> None:
             if not exists(join(url, commit)):
                 raise
     fsync_folder(target.parent)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """A hard link costs no disk; where the folders lie on different file systems, a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -1,0 +1,182 @@
+"""The shared graph, run in one process with a small real search model: from a snapshot to a release, or to none."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from dagster import Config, DagsterInstance, DagsterTypeCheckDidNotPass, In, OpExecutionContext, Out, graph, op
+
+from shared_ops import storage
+from shared_ops.jobs import family_jobs
+from shared_ops.ops import (
+    evaluate_op,
+    gate,
+    load_snapshot,
+    materialize,
+    save_candidate,
+    searching,
+    stage,
+    validate,
+)
+from shared_ops.references import Candidate
+from shared_ops.releases import Staging
+from shared_ops.resources import DeploymentResource
+from shared_ops.settings import Settings
+from shared_ops.snapshots import SnapshotRef, Snapshots, load
+from shared_ops.training import Trained, answer
+from shared_ops.types import ValidCandidate, ValidSnapshot
+
+
+@dataclass
+class Overlap:
+    """Documents by how many words of the query they hold, of those that have `least` letters or more."""
+
+    texts: dict[str, str]
+    least: int
+
+    def search(self, texts, k):
+        def terms(text):
+            return {word for word in text.lower().replace(".", " ").split() if len(word) >= self.least}
+
+        results = []
+        for text in texts:
+            shared = Counter({doc: len(terms(text) & terms(f"{doc} {body}")) for doc, body in self.texts.items()})
+            results.append([(doc, float(count)) for doc, count in shared.most_common(k) if count])
+        return results
+
+    def save(self, folder):
+        (folder / "model.json").write_text(json.dumps({"texts": self.texts, "least": self.least}))
+
+
+def load_overlap(folder: Path) -> Overlap:
+    return Overlap(**json.loads((folder / "model.json").read_text()))
+
+
+class TrainConfig(Config):
+    least: int = 1
+
+
+@op(out=Out(ValidCandidate), ins={"snapshot": In(ValidSnapshot)})
+def train(
+    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, snapshot: SnapshotRef
+) -> Candidate:
+    content = load(snapshot)
+    model = Overlap(dict(content.documents().select("doc_id", "text").iter_rows()), config.least)
+    hits = {split: answer(model, content.queries(split)) for split in ("train", "dev", "test")}
+    trained = Trained(model, {"least": config.least}, hits)
+    return save_candidate(context, deployment, "keyword", snapshot, trained, config.model_dump())
+
+
+evaluate = evaluate_op(searching(load_overlap))
+
+
+@graph
+def keyword():
+    materialize(stage(gate(evaluate(train(validate(load_snapshot()))))))
+
+
+DEV, PROD = family_jobs(keyword)
+
+
+@pytest.fixture
+def instance(tmp_path, home):
+    home.mkdir()
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def latest(content) -> SnapshotRef:
+    snapshots = Snapshots(Settings().snapshots_url("prod"))
+    ref = snapshots.publish(content)
+    snapshots.point_to(ref)
+    return ref
+
+
+@pytest.fixture
+def staging() -> Staging:
+    return Staging(Settings().staging_url("prod"))
+
+
+def run(job, instance, ops=None, **kwargs):
+    return job.execute_in_process(run_config={"ops": ops or {}}, instance=instance, **kwargs)
+
+
+def events(result, kind):
+    return [event.event_specific_data for event in result.all_events if event.event_type_value == kind]
+
+
+def test_a_good_model_becomes_the_accepted_release(instance, latest, staging):
+    result = run(PROD, instance)
+    (version,) = staging.versions("keyword")
+    assert staging.accepted("keyword") == version
+    manifest = staging.manifest("keyword", version)
+    assert manifest.snapshot == latest and manifest.run_id == result.run_id
+    assert manifest.metrics["all"]["queries"] == 3 and manifest.gate["accepted"]
+    assert {entry.path for entry in manifest.files} >= {"model.json", "hits/train.parquet"}
+    assert load_overlap(staging.fetch("keyword", version)).search(["median"], 1) == [[("numpy.median", 1.0)]]
+
+
+def test_dagit_hears_of_it_with_numbers_that_it_can_plot(instance, latest):
+    (event,) = events(run(PROD, instance), "ASSET_MATERIALIZATION")
+    made = event.materialization
+    assert made.asset_key.path == ["prod", "keyword", "release"]
+    assert isinstance(made.metadata["nDCG@10"].value, float) and isinstance(made.metadata["size in bytes"].value, int)
+    assert made.metadata["snapshot"].value == latest.id
+
+
+def test_nothing_of_the_work_in_progress_is_left(instance, latest, staging):
+    run(PROD, instance)
+    assert storage.names(storage.join(staging.url, "keyword", "candidates")) == []
+
+
+def test_a_worse_challenger_is_staged_rejected_and_materializes_nothing(instance, latest, staging):
+    run(PROD, instance)
+    champion = staging.accepted("keyword")
+    result = run(PROD, instance, {"train": {"config": {"least": 7}}})
+    assert staging.accepted("keyword") == champion
+    (challenger,) = set(staging.versions("keyword")) - {champion}
+    assert not staging.manifest("keyword", challenger).accepted
+    assert events(result, "ASSET_MATERIALIZATION") == []
+    (verdict,) = events(result, "ASSET_CHECK_EVALUATION")
+    assert not verdict.passed and "not ruled out" in verdict.description
+
+
+def test_dev_writes_nothing_of_prod(instance, latest, home):
+    run(PROD, instance)
+
+    def prod_files():
+        return {path: path.stat().st_mtime_ns for path in home.rglob("prod/**/*")}
+
+    before = prod_files()
+    result = run(DEV, instance, {"load_snapshot": {"config": {"sample_documents": 6}}})
+    assert result.success and prod_files() == before
+    assert Staging(Settings().staging_url("dev")).versions("keyword")
+
+
+def test_a_bad_snapshot_stops_the_run_before_training(instance, latest, staging):
+    (storage.local_path(latest.url) / "qrels.parquet").write_bytes(
+        (storage.local_path(latest.url) / "queries.parquet").read_bytes()
+    )
+    with pytest.raises(DagsterTypeCheckDidNotPass, match="qrels"):
+        run(PROD, instance)
+    assert staging.versions("keyword") == []
+
+
+def test_a_model_of_constant_scores_is_stopped_by_name(instance, latest, staging, monkeypatch):
+    monkeypatch.setattr(Overlap, "search", lambda self, texts, k: [[(d, 1.0) for d in self.texts][:k] for _ in texts])
+    with pytest.raises(DagsterTypeCheckDidNotPass, match="same score"):
+        run(PROD, instance)
+    assert staging.versions("keyword") == []
+
+
+def test_a_part_of_the_job_can_be_run_alone(instance, latest, staging):
+    result = run(PROD, instance, op_selection=["load_snapshot", "validate"])
+    assert result.success and staging.versions("keyword") == []
+
+
+def test_without_a_snapshot_it_says_how_to_get_one(instance):
+    with pytest.raises(Exception, match="make train REPO=corpus"):
+        run(PROD, instance)

@@ -1,0 +1,81 @@
+"""A snapshot is named by its content, never changes, and is refused when it is not what it says."""
+
+import json
+
+import polars as pl
+import pytest
+
+from shared_ops import snapshots as module
+from shared_ops import storage, tables
+from shared_ops.snapshots import SnapshotError, SnapshotRef, Snapshots, load, sample
+
+
+def test_equal_content_has_one_id_in_any_order_of_rows(snapshots, content):
+    first = snapshots.publish(content)
+    assert snapshots.publish({name: frame.reverse() for name, frame in content.items()}) == first
+
+
+def test_the_id_does_not_depend_on_where_it_lies(snapshots, content, tmp_path):
+    elsewhere = Snapshots((tmp_path / "elsewhere").as_uri())
+    assert elsewhere.publish(content).id == snapshots.publish(content).id
+
+
+def test_one_changed_word_is_another_snapshot(snapshots, content):
+    first = snapshots.publish(content)
+    content["documents"] = content["documents"].with_columns(pl.col("text").str.replace("median", "middle"))
+    assert snapshots.publish(content).id != first.id
+
+
+def test_publishing_again_leaves_the_files_alone(snapshots, content):
+    ref = snapshots.publish(content)
+    path = storage.local_path(ref.url) / "documents.parquet"
+    before = path.stat().st_mtime_ns
+    snapshots.publish(content)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_tables_come_back_as_they_were(snapshot, content):
+    assert load(snapshot).documents().equals(content["documents"].sort("doc_id"))
+    assert load(snapshot).queries("test")["query_id"].to_list() == ["q4", "q5", "q6"]
+    assert load(snapshot).qrels("dev")["doc_id"].to_list() == ["numpy.std"]
+
+
+def test_a_table_that_breaks_its_schema_is_not_published(snapshots, content, tmp_path):
+    content["qrels"] = content["qrels"].with_columns(pl.lit(0, dtype=pl.Int64).alias("grade"))
+    with pytest.raises(tables.TableError, match=r"'qrels'.*grade: .*greater_than_or_equal_to"):
+        snapshots.publish(content)
+    assert storage.names(snapshots.url) == []
+
+
+def test_a_missing_snapshot_says_how_to_build_one(tmp_path):
+    with pytest.raises(SnapshotError, match="make train REPO=corpus"):
+        load(SnapshotRef(id="none", url=(tmp_path / "none").as_uri()))
+
+
+def test_a_newer_schema_is_refused(snapshot):
+    path = storage.local_path(snapshot.url) / module.MANIFEST
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"schema_version": tables.SCHEMA_VERSION + 1}))
+    with pytest.raises(SnapshotError, match="Update the code"):
+        load(snapshot)
+
+
+def test_latest_is_what_was_pointed_to(snapshots, snapshot):
+    assert snapshots.latest() is None
+    snapshots.point_to(snapshot)
+    assert snapshots.latest() == snapshot
+
+
+def test_a_sample_keeps_whole_queries_and_is_the_same_each_time(snapshot, snapshots):
+    cut = sample(load(snapshot), documents=4, seed=1)
+    assert len(cut["documents"]) == 4
+    assert cut["qrels"].join(cut["documents"], on="doc_id", how="anti").is_empty()
+    assert 0 < len(cut["queries"]) < 6
+    assert snapshots.publish(cut) == snapshots.publish(sample(load(snapshot), documents=4, seed=1))
+
+
+def test_a_store_that_is_no_folder_works_the_same(content):
+    memory = Snapshots("memory://snapshots")
+    ref = memory.publish(content)
+    assert load(ref).documents().equals(content["documents"].sort("doc_id"))
+    assert memory.publish(content) == ref

@@ -1,0 +1,75 @@
+"""The Dagster types read the data, and stop a run with what they found."""
+
+import json
+
+import polars as pl
+import pytest
+
+from shared_ops import storage, tables
+from shared_ops.references import Candidate
+from shared_ops.snapshots import SnapshotRef
+from shared_ops.types import check_candidate, check_snapshot
+
+
+def test_a_good_snapshot_passes_with_its_counts(snapshot):
+    found = check_snapshot(snapshot)
+    assert found.success
+    assert found.metadata["documents"].value == 8 and found.metadata["test queries"].value == 3
+
+
+def rewrite(snapshot, table, frame):
+    frame.write_parquet(storage.local_path(snapshot.url) / f"{table}.parquet")
+
+
+def test_a_judgement_of_an_unknown_document_fails_with_its_row(snapshot, content):
+    rewrite(snapshot, "qrels", content["qrels"].with_columns(pl.col("doc_id").str.replace("numpy.sort", "numpy.gone")))
+    found = check_snapshot(snapshot)
+    assert not found.success and "2 judgements name a document" in found.description
+    assert "numpy.gone" in json.dumps(found.metadata["failing rows"].value)
+
+
+def test_a_table_with_an_empty_text_fails_with_its_row(snapshot, content):
+    rewrite(snapshot, "documents", content["documents"].with_columns(pl.lit("").alias("text")))
+    found = check_snapshot(snapshot)
+    assert not found.success and "'documents'" in found.description
+    assert len(found.metadata["failing rows"].value) == 8
+
+
+def test_a_missing_snapshot_fails_clearly(tmp_path):
+    found = check_snapshot(SnapshotRef(id="x", url=(tmp_path / "x").as_uri()))
+    assert not found.success and "make train REPO=corpus" in found.description
+
+
+@pytest.fixture
+def candidate(snapshot, tmp_path):
+    def make(test_hits: pl.DataFrame) -> Candidate:
+        url = (tmp_path / "candidate").as_uri()
+        for split in ("train", "dev"):
+            tables.write(storage.join(url, "hits", f"{split}.parquet"), tables.empty("hits"))
+        tables.write(storage.join(url, "hits", "test.parquet"), test_hits)
+        return Candidate(family="keyword", url=url, snapshot=snapshot, parameters={}, hyperparameters={})
+
+    return make
+
+
+def hits(*rows) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=tables.empty("hits").schema, orient="row")
+
+
+def test_hits_that_are_an_order_pass(candidate):
+    assert check_candidate(candidate(hits(("q4", "numpy.median", 2.0, 1), ("q4", "numpy.mean", 1.0, 2)))).success
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("q4", "numpy.median", float("nan"), 1)], "score"),
+        ([("q4", "numpy.median", 1.0, 1), ("q4", "numpy.median", 0.5, 2)], "uniqueness"),
+        ([("q4", "numpy.gone", 1.0, 1)], "1 name a document that the snapshot does not hold"),
+        ([("q1", "numpy.mean", 1.0, 1)], "1 answer a query of another split"),
+        ([("q4", "numpy.mean", 1.0, 1), ("q4", "numpy.std", 1.0, 2)], "the same score"),
+    ],
+)
+def test_hits_that_are_not_fail_with_the_reason(candidate, rows, said):
+    found = check_candidate(candidate(hits(*rows)))
+    assert not found.success and said in found.description
