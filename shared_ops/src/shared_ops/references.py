@@ -5,11 +5,13 @@ Knows no Dagster.
 
 from typing import Any
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared_ops import storage, tables
 from shared_ops.gating import Verdict
-from shared_ops.releases import Metrics
-from shared_ops.snapshots import SnapshotRef
+from shared_ops.releases import Metrics, Staging
+from shared_ops.snapshots import SnapshotRef, load
 
 
 class Candidate(BaseModel):
@@ -53,3 +55,28 @@ class Staged(BaseModel):
     family: str
     version: str
     accepted: bool
+
+
+class Upstream(BaseModel):
+    """The releases whose hits a ranker learns from, and the snapshot whose queries they answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    snapshot: SnapshotRef
+    releases: dict[str, str] = Field(description="family to version")
+    staging: str = Field(description="the staging area that holds them")
+
+    def hits(self, family: str) -> pl.DataFrame:
+        """The hits of a family's release for every split, those of this snapshot's queries and documents alone.
+
+        Ranks are counted anew where a document has left the snapshot.
+        """
+        snapshot = load(self.snapshot)
+        folder = storage.join(Staging(self.staging).release_url(family, self.releases[family]), "hits")
+        found = pl.concat([tables.read(storage.join(folder, f"{split}.parquet")) for split in tables.SPLITS])
+        return (
+            found.join(snapshot.queries(), on="query_id", how="semi")
+            .join(snapshot.documents(), on="doc_id", how="semi")
+            .sort("query_id", "rank")
+            .with_columns(pl.int_range(1, pl.len() + 1).over("query_id").alias("rank"))
+        )

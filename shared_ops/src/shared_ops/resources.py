@@ -35,6 +35,11 @@ class DeploymentResource(ConfigurableResource):
         return Snapshots(Settings().snapshots_url(_checked(self.reads)))
 
     @property
+    def clicks_url(self) -> str:
+        """Where this deployment's tables of clicks are published."""
+        return Settings().clicks_url(self.deployment)
+
+    @property
     def staging(self) -> Staging:
         """Where this deployment's releases are published."""
         return Staging(Settings().staging_url(self.deployment))

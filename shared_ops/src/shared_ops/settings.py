@@ -39,6 +39,11 @@ def families() -> dict[str, Repository]:
     return {name: repository for name, repository in repositories().items() if repository.role != "data"}
 
 
+def search_families() -> list[str]:
+    """The families whose hits the ranker orders."""
+    return [name for name, repository in repositories().items() if repository.role == "search"]
+
+
 class Settings(BaseSettings):
     """A stack's settings. Each field is read from SEARCHLOOP_<FIELD>."""
 
@@ -75,6 +80,10 @@ class Settings(BaseSettings):
         """The root of a deployment's staging area, as an fsspec URL."""
         root = self.staging or (self.home / "staging").as_uri()
         return f"{root.rstrip('/')}/{deployment}"
+
+    def clicks_url(self, deployment: Deployment) -> str:
+        """The root of a deployment's published clicks, as an fsspec URL."""
+        return f"{(self.home / 'clicks').as_uri()}/{deployment}"
 
     def snapshots_url(self, deployment: Deployment) -> str:
         """The root of a deployment's snapshots, as an fsspec URL."""

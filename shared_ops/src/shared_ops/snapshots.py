@@ -4,7 +4,6 @@ Knows no Dagster. The same tables give the same id on any machine, in any order 
 """
 
 import hashlib
-import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -122,7 +121,7 @@ class Snapshots:
         """
         ordered = {name: _canonical(name, content[name]) for name in TABLES}
         entries = {
-            name: TableEntry(rows=len(frame), sha256=hashlib.sha256(_json_lines(frame)).hexdigest())
+            name: TableEntry(rows=len(frame), sha256=hashlib.sha256(tables.json_lines(frame)).hexdigest())
             for name, frame in ordered.items()
         }
         manifest = SnapshotManifest(id=_content_id(entries), tables=entries, sources=[dict(each) for each in sources])
@@ -184,12 +183,6 @@ def _key_columns(table: str) -> tuple[str, ...]:
 
 def _canonical(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     return tables.check(table, frame).sort(_key_columns(table))
-
-
-def _json_lines(frame: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.write_ndjson(buffer)
-    return buffer.getvalue()
 
 
 def _content_id(entries: Mapping[str, TableEntry]) -> str:

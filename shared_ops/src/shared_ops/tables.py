@@ -153,6 +153,13 @@ def hits_by_query(frame: pl.DataFrame) -> dict[str, Hits]:
     }
 
 
+def json_lines(frame: pl.DataFrame) -> bytes:
+    """The rows as JSON lines: what a content hash is taken of, since a Parquet file's bytes depend on its writer."""
+    buffer = io.BytesIO()
+    frame.write_ndjson(buffer)
+    return buffer.getvalue()
+
+
 def read(url: str) -> pl.DataFrame:
     """The Parquet table at an fsspec URL.
 

@@ -10,7 +10,9 @@ import polars as pl
 from dagster import DagsterType, MetadataValue, TypeCheck, TypeCheckContext
 
 from shared_ops import storage, tables
-from shared_ops.references import Candidate
+from shared_ops.clicks import SIMULATION, ClicksRef
+from shared_ops.references import Candidate, Upstream
+from shared_ops.releases import Staging
 from shared_ops.snapshots import TABLES, SnapshotError, SnapshotRef, load
 from shared_ops.tables import SPLITS, TableError
 
@@ -83,6 +85,52 @@ def check_candidate(candidate: Candidate) -> TypeCheck:
     return TypeCheck(True, "Scores are finite, documents and queries are known.", metadata=metadata)
 
 
+def check_clicks(clicks: ClicksRef) -> TypeCheck:
+    """Whether a table of clicks holds to its schema and no document has more clicks than impressions."""
+    try:
+        frame = tables.check("clicks", clicks.read())
+    except TableError as error:
+        return TypeCheck(False, str(error), metadata={"failing rows": _rows(error.failures)})
+    impossible = frame.filter(pl.col("clicks") > pl.col("impressions"))
+    metadata: dict[str, Any] = {
+        "application": clicks.application,
+        "simulated": clicks.application == SIMULATION,
+        "queries": frame["query_id"].n_unique(),
+        "clicks": int(frame["clicks"].sum()),
+        "impressions": int(frame["impressions"].sum()),
+    }
+    if len(impossible):
+        metadata["failing rows"] = _rows(impossible.with_columns(pl.col("last_seen").cast(pl.String)))
+        return TypeCheck(False, f"{len(impossible)} rows have more clicks than impressions.", metadata=metadata)
+    return TypeCheck(True, "The table holds to its schema.", metadata=metadata)
+
+
+MIN_COVERAGE = 0.95
+"""Share of the snapshot's queries that each upstream release must have been asked."""
+
+
+def check_upstream(upstream: Upstream) -> TypeCheck:
+    """Whether every upstream release answered (nearly) every query of the snapshot, with documents that it holds.
+
+    A release of an older snapshot lacks the queries that came since; learning from it would teach the ranker that
+    this model finds nothing.
+    """
+    problems: list[str] = []
+    metadata: dict[str, Any] = {}
+    staging, queries = Staging(upstream.staging), len(load(upstream.snapshot).queries())
+    for family, version in upstream.releases.items():
+        hits = upstream.hits(family)
+        share = hits["query_id"].n_unique() / max(queries, 1)
+        metadata |= {family: version, f"{family}: share of queries answered": share}
+        asked = staging.manifest(family, version).snapshot
+        if asked != upstream.snapshot and share < MIN_COVERAGE:
+            problems.append(
+                f"{family}/{version} was trained on snapshot {asked.id} and answered {share:.1%} of the queries of "
+                f"{upstream.snapshot.id}, expected {MIN_COVERAGE:.0%}. Train it again: make train REPO={family}."
+            )
+    return TypeCheck(not problems, " ".join(problems) or "Every model answered the queries.", metadata=metadata)
+
+
 def _constant(hits: pl.DataFrame) -> bool:
     return len(hits) > 1 and hits["query_id"].n_unique() < len(hits) and hits["score"].n_unique() == 1
 
@@ -105,4 +153,8 @@ ValidSnapshot = _reference(
 )
 ValidCandidate = _reference(
     "ValidCandidate", Candidate, check_candidate, "A trained model whose hits were read and are an order."
+)
+ValidClicks = _reference("ValidClicks", ClicksRef, check_clicks, "A table of clicks that was read and holds together.")
+ValidUpstream = _reference(
+    "ValidUpstream", Upstream, check_upstream, "Releases whose hits were read and cover the snapshot's queries."
 )

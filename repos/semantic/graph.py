@@ -1,0 +1,16 @@
+"""The graph of semantic, and the dev and prod jobs made from it."""
+
+from dagster import graph
+
+from repos.semantic.ops import evaluate, train
+from shared_ops.jobs import family_jobs
+from shared_ops.ops import gate, load_snapshot, materialize, stage, validate
+
+
+@graph
+def semantic() -> None:
+    """From the latest snapshot to a release in the staging area."""
+    materialize(stage(gate(evaluate(train(validate(load_snapshot()))))))
+
+
+jobs = family_jobs(semantic)
