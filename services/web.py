@@ -31,6 +31,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.holder import Holder
 
+log = logging.getLogger(__name__)
+
 LATENCY_BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 MAX_URL = 65_000
@@ -69,7 +71,7 @@ def equip(
         error_response: makes the response for a status and a message.
     """
     registry = _registry(name, holder, holds)
-    app.add_middleware(_Measured, registry=registry)
+    app.add_middleware(_Measured, name=name, registry=registry, error_response=error_response)
 
     @app.get("/sets/{number}")
     async def set_state(number: int) -> Response:
@@ -100,13 +102,6 @@ def equip(
     @app.exception_handler(RequestValidationError)
     async def bad_request(request: Request, error: RequestValidationError) -> Response:
         return error_response(request, 422, "; ".join(_problem(each) for each in error.errors()[:3]))
-
-    @app.exception_handler(Exception)
-    async def failure(request: Request, error: Exception) -> Response:
-        # Starlette raises it again once this is sent, so the log has the traceback.
-        return error_response(
-            request, 500, f"{name} failed on this request ({type(error).__name__}). Its log says more."
-        )
 
     return registry
 
@@ -153,10 +148,13 @@ SERVER: dict[str, Any] = {
 
 
 class _Measured:
-    """Counts and times requests by route and status."""
+    """Counts and times requests by route and status, and turns a failure into an answer.
 
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
-        self._app = app
+    A failure that leaves the app makes uvicorn close the connection, under a client that may be reusing it just then.
+    """
+
+    def __init__(self, app: ASGIApp, name: str, registry: CollectorRegistry, error_response: ErrorResponse) -> None:
+        self._app, self._name, self._error_response = app, name, error_response
         self._requests = Counter("searchloop_requests", "Requests answered.", ["route", "status"], registry=registry)
         self._seconds = Histogram(
             "searchloop_request_seconds", "Time to answer.", ["route"], buckets=LATENCY_BUCKETS, registry=registry
@@ -166,7 +164,7 @@ class _Measured:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 500
+        status = 0
 
         async def remember_status(message: Message) -> None:
             nonlocal status
@@ -177,6 +175,12 @@ class _Measured:
         started = time.perf_counter()
         try:
             await self._app(scope, receive, remember_status)
+        except Exception as error:
+            if status:
+                raise
+            log.exception("Failed on %s", scope["path"])
+            message = f"{self._name} failed on this request ({type(error).__name__}). Its log says more."
+            await self._error_response(Request(scope), 500, message)(scope, receive, remember_status)
         finally:
             # The route's pattern, never the path: a label has few values.
             route = getattr(scope.get("route"), "path", "other")
@@ -211,5 +215,4 @@ def _registry(name: str, holder: Holder[Any], holds: str) -> CollectorRegistry:
 
 def _problem(error: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"][1:]) or "body"
-    detail = error.get("ctx", {}).get("error")
-    return f"{where}: {error['msg']}" + (f" ({detail})" if detail else "")
+    return f"{where}: {error['msg']}"

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from fastapi import FastAPI
-from pydantic import BaseModel, Field, FiniteFloat, model_validator
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -26,6 +27,7 @@ from shared_ops.settings import families
 from shared_ops.tables import Hits
 
 Result = TypeVar("Result")
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class SearchRequest(BaseModel):
@@ -124,15 +126,26 @@ def create_app(family: str, settings: ServiceSettings, load: Callable[[str, Path
         doc_ids, scores = [doc_id for doc_id, _ in hits], [score for _, score in hits]
         return web.json_response({"family": family, "release": release, "doc_ids": doc_ids, "scores": scores})
 
-    async def search(body: SearchRequest) -> Response:
+    async def search(request: Request) -> Response:
+        body = await _body(request, SearchRequest)
         model = model_of(body.release, body.query)
         (hits,) = await worker.call(model.search, [body.query], body.k)
         return answer(body.release, hits)
 
-    async def rank(body: RankRequest) -> Response:
+    async def rank(request: Request) -> Response:
+        body = await _body(request, RankRequest)
         model = model_of(body.release, body.query)
         hits = {name: list(zip(found.doc_ids, found.scores, strict=True)) for name, found in body.hits.items()}
         return answer(body.release, await worker.call(model.rank, body.query, hits))
 
     app.post(f"/{role}")(rank if role == "rank" else search)
     return app
+
+
+async def _body(request: Request, kind: type[Body]) -> Body:
+    """The request's body, parsed and checked in one step. Unlike json, pydantic's parser refuses what is no Unicode."""
+    try:
+        return kind.model_validate_json(await request.body())
+    except ValidationError as error:
+        problems = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(problems) from error

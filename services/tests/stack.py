@@ -5,6 +5,7 @@ The models follow the families' contract (load a folder, search, rank), so these
 
 import json
 import random
+import re
 import socket
 import threading
 import time
@@ -13,16 +14,16 @@ from datetime import UTC, datetime
 
 import httpx
 import uvicorn
-from shared_ops import tables
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import FORMAT_VERSION, ReleaseManifest, Staging
-from shared_ops.settings import families
-from shared_ops.snapshots import Snapshots
 
 from services import web
 from services.prediction.app import create_app as prediction_app
 from services.search.app import create_app as search_app
 from services.settings import ServiceSettings
+from shared_ops import tables
+from shared_ops.livesets import LiveSets
+from shared_ops.releases import FORMAT_VERSION, ReleaseManifest, Staging
+from shared_ops.settings import families
+from shared_ops.snapshots import Snapshots
 
 SEARCHING = ("keyword", "semantic", "behavior")
 DOCUMENTS = {
@@ -50,9 +51,13 @@ class TinySearch:
     def _hits(self, text):
         if "hits" in self.content:
             return [(doc_id, float(score)) for doc_id, score in self.content["hits"]]
-        words = set(text.lower().split())
-        scores = {doc_id: float(len(words & set(each.lower().split()))) for doc_id, each in self.content["texts"].items()}
+        words = _words(text)
+        scores = {doc_id: float(len(words & _words(each))) for doc_id, each in self.content["texts"].items()}
         return sorted(((d, s) for d, s in scores.items() if s), key=lambda hit: (-hit[1], hit[0]))
+
+
+def _words(text):
+    return set(re.findall(r"\w+", text.lower()))
 
 
 class TinyRanker:

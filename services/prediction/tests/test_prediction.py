@@ -128,7 +128,7 @@ class TestBadBodies:
             (b'{"release": "v1", "query": 7}', "query"),
             (b'{"release": "v1", "query": "x", "k": 0}', "k"),
             (b'{"release": "v1", "query": "x", "k": 1001}', "k"),
-            (b'{"release": "v1", "query": "\\ud800"}', "query"),
+            (b'{"release": "v1", "query": "\\ud800"}', "body: Invalid JSON"),
             (b'{"release": "v1", "query": "\xff"}', ""),
             (b'{"release": "v1", "query": "%s"}' % (b"x" * 100_000), "5000"),
         ],
@@ -146,7 +146,7 @@ class TestBadBodies:
         local.release("ranker", "r1", snapshot)
         local.start("ranker")
         local.until_live("ranker", local.go_live(snapshot, ranker="r1"))
-        body = '{"release": "r1", "query": "x", "hits": {"keyword": {"doc_ids": ["a", "b"], "scores": %s}}}' % scores
+        body = '{"release": "r1", "query": "x", "hits": {"keyword": {"doc_ids": ["a", "b"], "scores": ' + scores + "}}}"
         answer = local.client.post(
             local.settings.url("ranker") + "/rank", content=body, headers={"content-type": "application/json"}
         )

@@ -1,0 +1,146 @@
+"""The page: plain HTML that works without JavaScript, with everything in it escaped."""
+
+import re
+import socket
+from html.parser import HTMLParser
+
+import pytest
+
+from services.search.tests.test_search import FAMILIES, start_all
+from services.tests.stack import SEARCHING, stack
+
+EVIL = {
+    "evil": ("<script>alert('t')</script> signal", 'A signal <img src=x onerror=alert(1)> & "quotes" signal.'),
+    "linked": ("A linked signal", "This one has a link and a signal."),
+    "script": ("A scripted signal", "This one has a link that would run a signal."),
+}
+URLS = {"linked": 'https://example.org/?a=1&b="2"', "script": "javascript:alert(1)"}
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would see: elements with their attributes, and the text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    with stack(tmp_path_factory.mktemp("page")) as made:
+        snapshot = made.snapshot(EVIL, URLS)
+        texts = {"texts": {doc_id: text for doc_id, (_, text) in EVIL.items()}}
+        start_all(made, snapshot, **dict.fromkeys(FAMILIES, texts))
+        yield made
+
+
+def page(local, **parameters):
+    answer = local.get("search", "/", **parameters)
+    return answer, Reader(answer.text)
+
+
+def test_the_start_page_is_a_form_and_asks_no_model(local):
+    answer, read = page(local)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert read.all("form") == [{"action": "/", "method": "get", "role": "search"}]
+    assert read.all("ol") == []
+
+
+def test_nothing_on_it_is_a_script_and_everything_comes_from_the_app(local):
+    answer, read = page(local, q="signal")
+    assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+    assert read.all("script") == read.all("style") == []
+    assert not any(name.startswith("on") or name == "style" for _, attributes in read.elements for name in attributes)
+    for asset in (*read.all("link"), *read.all("img")):
+        assert asset["href"].startswith("/static/")
+        assert local.get("search", asset["href"]).status_code == 200
+
+
+def test_titles_texts_and_queries_are_text_whatever_they_hold(local):
+    query = "\"><script>alert('q')</script> signal"
+    answer, read = page(local, q=query)
+    assert "<script" not in answer.text
+    assert "<img" not in answer.text
+    assert "<script>alert('t')</script> signal" in read.text
+    assert next(each for each in read.all("input"))["value"] == query
+
+
+def test_the_querys_words_are_marked(local):
+    answer, _ = page(local, q="SIGNAL")
+    assert "A linked <mark>signal</mark>" in answer.text
+
+
+def test_only_addresses_of_the_web_are_links(local):
+    _, read = page(local, q="signal")
+    targets = [
+        each["href"] for each in read.all("a") if each["href"] not in ("/",) and not each["href"].startswith("/?")
+    ]
+    assert targets == [URLS["linked"]]
+
+
+def test_each_result_says_which_models_found_it_at_which_rank(local):
+    _, read = page(local, q="linked signal")
+    words = re.sub(r"\s+", " ", read.text)
+    for family in SEARCHING:
+        assert re.search(rf"{family} \d", words)
+
+
+def test_the_live_sets_versions_are_in_the_footer(local):
+    _, read = page(local)
+    words = re.sub(r"\s+", " ", read.text)
+    for family in FAMILIES:
+        assert f"{family} v1" in words
+
+
+def test_a_degraded_answer_says_so(tmp_path):
+    with stack(tmp_path) as made:
+        start_all(made, made.snapshot())
+        made.stop("behavior")
+        made.stop("ranker")
+        answer, read = page(made, q="signal")
+        assert answer.status_code == 200
+        assert "This answer is not complete" in read.text
+        assert "behavior: not reachable" in read.text
+        assert "ranks alone" in read.text
+        for family in ("keyword", "semantic"):
+            made.stop(family)
+        answer, read = page(made, q="signal")
+        assert answer.status_code == 503
+        assert "No search model answers" in read.text
+
+
+def test_nothing_found_is_said(local):
+    _, read = page(local, q="xylophone")
+    assert "Nothing was found" in read.text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [({"q": "x" * 5001}, "5,000 characters at most"), ({"q": "x", "k": 0}, "k: "), ({"q": "x", "k": "many"}, "k: ")],
+)
+def test_a_bad_question_gets_a_page_that_says_what_is_wrong(local, parameters, words):
+    answer, read = page(local, **parameters)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"].startswith("text/html")
+    assert words in read.text
+    assert read.all("form")
+
+
+def test_an_address_of_100_kb_gets_a_page_too(local):
+    with socket.create_connection(("127.0.0.1", local.settings.ports["search"])) as client:
+        client.sendall(b"GET /?q=" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.split()[1] == b"414"
+    assert b"<form" in answer
+    assert b"5,000 characters at most" in answer

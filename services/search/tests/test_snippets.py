@@ -1,0 +1,69 @@
+"""Snippets: the part of a text that a query's words point to, and the marking of those words."""
+
+import time
+
+import pytest
+
+from services.search.snippets import LENGTH, Part, mark, snippet, terms
+
+LONG = "\n".join(
+    [
+        "Introduction to the module.",
+        *["This line is about nothing in particular, and there are many of its kind."] * 20,
+        "The Hann window tapers a signal smoothly to zero.",
+        *["This line is about nothing in particular, and there are many of its kind."] * 20,
+    ]
+)
+
+
+def test_terms_are_words_without_endings_and_stop_words():
+    assert terms("How to compute the windows of a Signal") == ["compute", "window", "signal"]
+
+
+def test_a_query_of_stop_words_keeps_them():
+    assert terms("to be or not to be")[0] == "not"
+    assert terms("what is it") == ["what", "is", "it"]
+
+
+def test_a_short_text_is_its_own_snippet():
+    assert snippet("Compute   the\nmean.", ["mean"]) == "Compute the mean."
+
+
+def test_the_line_with_the_words_is_chosen():
+    found = snippet(LONG, terms("hann window"))
+    assert found.startswith("… The Hann window tapers a signal")
+    assert found.endswith(" …")
+    assert len(found) <= LENGTH + 4
+
+
+def test_a_rare_word_tells_more_than_a_frequent_one():
+    assert "Hann" in snippet(LONG, terms("line hann"))
+
+
+def test_without_a_match_it_is_the_beginning():
+    assert snippet(LONG, terms("xylophone")).startswith("Introduction to the module.")
+
+
+def test_whole_words_are_marked_where_they_begin_with_a_term():
+    assert mark("Windows rewind a window", ["window"]) == [
+        Part("Windows", True),
+        Part(" rewind a ", False),
+        Part("window", True),
+    ]
+
+
+def test_marked_parts_are_the_text():
+    for text in ("", "Signal", "İstanbul signal ẞ signal", "傅里叶变换 signal"):
+        assert "".join(part.text for part in mark(text, ["signal", "sig", "变换"])) == text
+
+
+def test_letters_whose_lower_case_is_longer_do_not_shift_the_marks():
+    assert Part("signal", True) in mark("İİİİ signal", ["signal"])
+
+
+@pytest.mark.parametrize("text", ["a" * 5_000_000, "a " * 2_000_000, "fourier " * 500_000, "\n" * 1_000_000, ""])
+def test_the_cost_is_bounded_whatever_the_text(text):
+    started = time.perf_counter()
+    for _ in range(10):
+        snippet(text, terms("fourier a transform " * 300))
+    assert time.perf_counter() - started < 1
