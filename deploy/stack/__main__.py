@@ -1,0 +1,195 @@
+"""The stack's commands: `envs/platform/.venv/bin/python -m deploy.stack <command>`; the Makefile calls them."""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from deploy.stack import evaluation, lifecycle, places, training
+from deploy.stack.dagit import Dagit, DagitError
+from deploy.stack.lifecycle import StackError
+from deploy.stack.processes import processes
+from deploy.stack.searching import SearchError, ask, wait_for_search
+from deploy.stack.supervisor import NotRunningError, Supervisor
+from shared_ops.livesets import LiveSets
+from shared_ops.settings import Settings, families, repositories
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Print a line as it is, at once."""
+    console.print(line, markup=False)
+
+
+@click.group()
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Start, end, look at and use the stack whose home is SEARCHLOOP_HOME."""
+    context.obj = Settings()
+
+
+@commands.command()
+@click.pass_obj
+def up(settings: Settings) -> None:
+    """Start everything, train where nothing is live yet, and wait until a search answers."""
+    began = time.monotonic()
+    say(f"servers (home {settings.home})")
+    lifecycle.start(settings, lambda line: say(f"  {line}"))
+    dagit = Dagit(settings.url("dagit"))
+    lifecycle.wait_for_locations(dagit, list(repositories()))
+    if LiveSets(settings.staging_url("prod")).live() is None:
+        say("training: no set of models is live yet")
+        training.train(dagit, None, lambda line: say(f"  {line}"))
+    say(f"search: {wait_for_search(settings)}")
+    say(f"up after {time.monotonic() - began:.0f} s\n")
+    _addresses(settings)
+
+
+@commands.command()
+@click.pass_obj
+def down(settings: Settings) -> None:
+    """End everything that belongs to the stack, and nothing else."""
+    lifecycle.stop(settings, say)
+
+
+@commands.command()
+@click.pass_obj
+def status(settings: Settings) -> None:
+    """Show the processes, the code locations and the live set."""
+    states = Supervisor(settings).states()
+    table = Table("process", "state", "pid", "up for", "port", "answers")
+    for process in processes(settings):
+        state = states[process.name]
+        reason = process.ready() if state.pid else "no"
+        up_for = f"{state.seconds} s" if state.pid else ""
+        port = str(process.port or "")
+        table.add_row(process.name, state.state, str(state.pid or ""), up_for, port, reason or "yes")
+    console.print(table)
+    for location, error in Dagit(settings.url("dagit")).load_errors().items():
+        say(f"code location {location}: {error or 'loaded'}")
+    if unhealthy := Dagit(settings.url("dagit")).unhealthy_daemons():
+        say(f"daemons not heard of lately: {', '.join(unhealthy)}")
+    live = LiveSets(settings.staging_url("prod")).live()
+    say(f"live set {live.number}: {live.releases}, snapshot {live.snapshot.id}" if live else "no live set yet")
+
+
+@commands.command()
+@click.argument("process", required=False)
+@click.pass_obj
+def logs(settings: Settings, process: str | None) -> None:
+    """Follow the logs of all processes, or of one."""
+    names = [each.name for each in processes(settings)]
+    if process and process not in names:
+        raise StackError(f"No process {process}. There are: {', '.join(names)}.")
+    files = [places.log_file(settings, name) for name in ([process] if process else names)]
+    if not any(file.exists() for file in files):
+        raise StackError(f"No logs in {settings.home / 'logs'} yet: make up")
+    tail = ["tail", "-n", "20", "-F", *(str(file) for file in files if file.exists())]
+    os.execvp(tail[0], tail)
+
+
+@commands.command()
+@click.pass_obj
+def addresses(settings: Settings) -> None:
+    """Print one `name url` line for each address, for scripts."""
+    _addresses(settings)
+
+
+def _addresses(settings: Settings) -> None:
+    for name in ("search", "dagit", *families()):
+        say(f"{name} {settings.url(name)}")
+
+
+@commands.command("code-servers")
+@click.pass_obj
+def code_servers(settings: Settings) -> None:
+    """Start the code servers that do not run, and reload the code of those that do."""
+    _reload(settings, list(repositories()))
+
+
+@commands.command("code-server")
+@click.argument("repository", type=click.Choice(list(repositories())))
+@click.pass_obj
+def code_server(settings: Settings, repository: str) -> None:
+    """Start one code server, or reload its code; runs in flight finish on the old code."""
+    _reload(settings, [repository])
+
+
+def _reload(settings: Settings, names: list[str]) -> None:
+    lifecycle.start(settings, say, [f"code-{name}" for name in names])
+    state = Supervisor(settings).states()["dagit"]
+    if not state.pid:
+        say("Dagit does not run, so there is nothing to reload: make up")
+        return
+    dagit = Dagit(settings.url("dagit"))
+    for name in names:
+        dagit.reload(name)
+        say(f"{name:<14} reloaded")
+
+
+@commands.command()
+@click.argument("repository", required=False)
+@click.pass_obj
+def train(settings: Settings, repository: str | None) -> None:
+    """Launch the prod jobs, all in order or one, and show their progress until they end."""
+    training.train(Dagit(settings.url("dagit")), [repository] if repository else None, say)
+
+
+@commands.command()
+@click.argument("query")
+@click.option("-k", default=10, show_default=True, help="How many hits.")
+@click.pass_obj
+def search(settings: Settings, query: str, k: int) -> None:
+    """Ask the running search app."""
+    answer = ask(settings, query, k)
+    for rank, hit in enumerate(answer["hits"], start=1):
+        found_by = ", ".join(f"{family} {where}" for family, where in hit.get("found_by", {}).items())
+        say(f"{rank:>3}. {hit['title']}  [{hit['source']}]  {hit.get('url') or ''}")
+        say(f"     {hit.get('snippet', '')}")
+        say(f"     {hit['doc_id']}  {found_by}")
+    if not answer["hits"]:
+        say("nothing found")
+
+
+@commands.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.pass_obj
+def evaluate(settings: Settings, out: Path) -> None:
+    """Write TREC runs of the live snapshot's test queries to OUT, and print the table of metrics."""
+    console.print(evaluation.evaluate(settings, out, say))
+
+
+@commands.command()
+@click.pass_obj
+def clean(settings: Settings) -> None:
+    """Remove the stack's state: snapshots, models, database, logs."""
+    if Supervisor(settings).running():
+        raise StackError(f"The stack in {settings.home} is running: make down first.")
+    if settings.home.exists():
+        if not (settings.home / "stack.lock").exists():
+            raise StackError(f"{settings.home} does not look like a stack's home (no stack.lock): not removed.")
+        shutil.rmtree(settings.home)
+    shutil.rmtree(places.sockets(settings), ignore_errors=True)
+    say(f"removed {settings.home}")
+
+
+def main() -> None:
+    """Run a command; what went wrong is told in one message, without a stack trace."""
+    try:
+        commands(prog_name="python -m deploy.stack")
+    except ValidationError as error:
+        problems = (f"SEARCHLOOP_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
+        sys.exit("\n".join(problems))
+    except (StackError, DagitError, NotRunningError, SearchError, training.TrainingError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""A client of Dagit's GraphQL: code locations, and runs to launch, follow and cancel. Knows no model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+REPOSITORY = "__repository__"
+"""What Dagster calls the one repository of a code location that holds a Definitions."""
+
+LAUNCH = """
+mutation ($parameters: ExecutionParams!) {
+  launchRun(executionParams: $parameters) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on Error { message }
+  }
+}"""
+
+RUN = """
+query ($id: ID!, $after: String) {
+  runOrError(runId: $id) {
+    __typename
+    ... on Run {
+      status
+      tags { key value }
+      eventConnection(afterCursor: $after, limit: 500) {
+        cursor
+        hasMore
+        events {
+          __typename
+          ... on MessageEvent { message level stepKey timestamp }
+          ... on ErrorEvent { error { message causes { message } errorChain { error { message } } } }
+        }
+      }
+    }
+    ... on Error { message }
+  }
+}"""
+
+LOCATIONS = """
+query {
+  workspaceOrError {
+    __typename
+    ... on Workspace {
+      locationEntries { name loadStatus locationOrLoadError { __typename ... on PythonError { message } } }
+    }
+    ... on Error { message }
+  }
+}"""
+
+RELOAD = """
+mutation ($name: String!) {
+  reloadRepositoryLocation(repositoryLocationName: $name) {
+    __typename
+    ... on WorkspaceLocationEntry { locationOrLoadError { __typename ... on PythonError { message } } }
+    ... on Error { message }
+  }
+}"""
+
+IN_FLIGHT = """
+query {
+  runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]}) {
+    __typename
+    ... on Runs { results { runId } }
+    ... on Error { message }
+  }
+}"""
+
+CANCEL = """
+mutation ($ids: [String!]!) {
+  terminateRuns(runIds: $ids, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) {
+    __typename
+    ... on Error { message }
+  }
+}"""
+
+DAEMONS = """
+query { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
+
+
+class DagitError(RuntimeError):
+    """Dagit refused, or did not answer."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a run."""
+
+    kind: str
+    message: str
+    level: str
+    step: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """How a run stands, and its events since a cursor."""
+
+    status: str
+    tags: dict[str, str]
+    events: list[Event]
+    cursor: str | None
+
+
+class Dagit:
+    """The webserver at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.Client(base_url=url, timeout=130)
+
+    def launch(self, location: str, job: str, run_config: Mapping[str, Any] | None = None) -> str:
+        """Launch a job and return its run's id.
+
+        Raises:
+            DagitError: when there is no such job, or its config is not valid.
+        """
+        selector = {"repositoryLocationName": location, "repositoryName": REPOSITORY, "jobName": job}
+        parameters = {"selector": selector, "runConfigData": json.dumps(run_config or {})}
+        result = self._ask(LAUNCH, "launchRun", parameters=parameters)
+        return str(result["run"]["runId"])
+
+    def run(self, run_id: str, after: str | None = None) -> RunPage:
+        """The run's status and tags, and its events after a cursor."""
+        found = self._ask(RUN, "runOrError", id=run_id, after=after)
+        page = found["eventConnection"]
+        return RunPage(
+            status=found["status"],
+            tags={tag["key"]: tag["value"] for tag in found["tags"]},
+            events=[_event(event) for event in page["events"]],
+            cursor=page["cursor"],
+        )
+
+    def load_errors(self) -> dict[str, str | None]:
+        """Each code location that has been loaded, with the error that kept it from loading, or None."""
+        entries = self._ask(LOCATIONS, "workspaceOrError")["locationEntries"]
+        return {
+            entry["name"]: (entry["locationOrLoadError"] or {}).get("message")
+            for entry in entries
+            if entry["loadStatus"] == "LOADED"
+        }
+
+    def reload(self, location: str) -> None:
+        """Have a code location loaded anew.
+
+        Raises:
+            DagitError: with the load's error.
+        """
+        entry = self._ask(RELOAD, "reloadRepositoryLocation", name=location)
+        error = (entry["locationOrLoadError"] or {}).get("message")
+        if error:
+            raise DagitError(f"{location} does not load: {error}")
+
+    def in_flight(self) -> list[str]:
+        """The ids of the runs that are queued or running."""
+        return [run["runId"] for run in self._ask(IN_FLIGHT, "runsOrError")["results"]]
+
+    def cancel(self, run_ids: list[str]) -> None:
+        """Cancel runs, and mark them as cancelled at once."""
+        self._ask(CANCEL, "terminateRuns", ids=run_ids)
+
+    def unhealthy_daemons(self) -> list[str]:
+        """The daemons that this instance needs and that have not been heard of lately."""
+        statuses = self._ask(DAEMONS, "instance")["daemonHealth"]["allDaemonStatuses"]
+        return [each["daemonType"] for each in statuses if each["required"] and not each["healthy"]]
+
+    def _ask(self, query: str, field: str, **variables: Any) -> dict[str, Any]:
+        """The field of the answer, which has to be no error."""
+        try:
+            response = self._client.post("/graphql", json={"query": query, "variables": variables})
+            answer = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise DagitError(f"Dagit at {self.url} does not answer ({error}). Is the stack up? make status") from error
+        if answer.get("errors"):
+            raise DagitError("; ".join(error["message"] for error in answer["errors"]))
+        found: dict[str, Any] = answer["data"][field]
+        if "errors" in found:
+            raise DagitError("; ".join(error["message"] for error in found["errors"]))
+        if "message" in found:
+            raise DagitError(found["message"])
+        return found
+
+
+def _event(event: Mapping[str, Any]) -> Event:
+    error = event.get("error")
+    return Event(
+        kind=event["__typename"],
+        message=event.get("message", ""),
+        level=event.get("level", ""),
+        step=event.get("stepKey"),
+        error=_root_message(error) if error else None,
+    )
+
+
+def _root_message(error: Mapping[str, Any]) -> str:
+    """The message of an error's first cause: what went wrong, and not the frames that it went through."""
+    chain = [link["error"]["message"] for link in error.get("errorChain", [])]
+    return str(chain[-1] if chain else error["message"]).strip()

@@ -1,0 +1,172 @@
+"""Starts and ends a stack: its processes in order, each waited for until it answers."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+
+from deploy.stack import instance, places, postgres, preflight, supervisor
+from deploy.stack.dagit import Dagit, DagitError
+from deploy.stack.processes import Process, environment_variables, processes
+from deploy.stack.supervisor import NotRunningError, Supervisor
+from shared_ops.settings import ROOT, Settings
+
+Say = Callable[[str], None]
+START_SECONDS = 180
+"""How long a process may take to answer, on a machine where all start at once from a cold disk."""
+CRASHING_SECONDS = 20
+"""How long one is waited for that ends again and again."""
+
+
+class StackError(RuntimeError):
+    """What keeps the stack from starting or ending, and what to do."""
+
+
+def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> None:
+    """Start the stack's processes, or those named and what they need; what runs already is left alone.
+
+    Raises:
+        StackError: saying what is wrong and what to do.
+    """
+    listed = processes(settings)
+    chosen = [process for process in listed if names is None or process.name in names or process.phase == 0]
+    with _one_at_a_time(settings):
+        running = Supervisor(settings)
+        if not running.running():
+            _start_supervisor(settings, running, listed, say)
+        states = running.states()
+        if missing := {process.name for process in chosen} - set(states):
+            raise StackError(f"The running stack does not know {', '.join(sorted(missing))}: make down, then make up.")
+        fresh = not any(states[process.name].pid for process in listed if process.phase > 0)
+        for phase, group in groupby(chosen, key=lambda process: process.phase):
+            if phase == 1 and fresh:
+                _prepare_instance(settings, say)
+            _start_phase(settings, running, list(group), say)
+
+
+def stop(settings: Settings, say: Say) -> None:
+    """End everything that belongs to this stack, and nothing else; Postgres last, and cleanly."""
+    with _one_at_a_time(settings):
+        running = Supervisor(settings)
+        try:
+            states = running.states()
+            _cancel_runs(settings, say, dagit_runs=bool(states["dagit"].pid))
+            running.stop_processes(name for name in states if name != "postgres")
+            if "postgres" in states:
+                running.stop_processes(["postgres"])
+            running.shut_down()
+            say(f"ended {sum(1 for state in states.values() if state.pid)} processes")
+        except NotRunningError:
+            say("the supervisor is not running")
+        _end_leftovers(settings, say)
+
+
+def _start_supervisor(settings: Settings, running: Supervisor, listed: list[Process], say: Say) -> None:
+    _end_leftovers(settings, say)
+    if wrong := preflight.complaints(settings, listed):
+        raise StackError("The stack cannot start:\n" + "\n".join(f"- {complaint}" for complaint in wrong))
+    instance.place(settings)
+    running.start(listed, environment_variables(settings))
+
+
+def _prepare_instance(settings: Settings, say: Say) -> None:
+    began = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "deploy.stack.instance"],
+        env=os.environ | environment_variables(settings),
+        cwd=ROOT,
+        check=True,
+    )
+    say(f"{'tables':<14} up to date ({time.monotonic() - began:.1f} s)")
+
+
+def _start_phase(settings: Settings, running: Supervisor, group: list[Process], say: Say) -> None:
+    began = time.monotonic()
+    waiting = {process.name: process for process in group}
+    already = {name for name, state in running.states().items() if state.pid}
+    for process in group:
+        running.start_process(process.name)
+    while waiting:
+        for process in list(waiting.values()):
+            reason = _not_ready(running, process)
+            if reason is None:
+                del waiting[process.name]
+                took = "was running" if process.name in already else f"{time.monotonic() - began:.1f} s"
+                say(f"{process.name:<14} ready ({took})")
+            elif (waited := time.monotonic() - began) > _patience(running, process):
+                raise StackError(
+                    f"{process.name} did not come up within {waited:.0f} s: {reason}. The end of its log, "
+                    f"{places.log_file(settings, process.name)}:\n{tail(settings, process.name)}"
+                )
+        time.sleep(0.1)
+
+
+def _patience(running: Supervisor, process: Process) -> int:
+    return CRASHING_SECONDS if running.states()[process.name].state == "BACKOFF" else START_SECONDS
+
+
+def _not_ready(running: Supervisor, process: Process) -> str | None:
+    state = running.states()[process.name]
+    return process.ready() if state.pid else f"it is {state.state}"
+
+
+def tail(settings: Settings, process: str, lines: int = 15) -> str:
+    """The last lines of a process's log."""
+    log = places.log_file(settings, process)
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(empty)"
+
+
+def _cancel_runs(settings: Settings, say: Say, dagit_runs: bool) -> None:
+    """Cancel what is in flight, so that it is neither taken for running nor tried again at the next start."""
+    if not dagit_runs:
+        return
+    try:
+        dagit = Dagit(settings.url("dagit"))
+        if runs := dagit.in_flight():
+            dagit.cancel(runs)
+            say(f"cancelled {len(runs)} runs in flight")
+    except DagitError as error:
+        say(f"runs in flight were not cancelled, the next start will do it: {error}")
+
+
+def _end_leftovers(settings: Settings, say: Say) -> None:
+    """End what a killed supervisor left behind; Postgres last, as its clients go first."""
+    remaining = supervisor.leftovers(settings)
+    server = postgres.postmaster(settings)
+    clients = [process for process in remaining if server is None or process.pid != server.pid]
+    if clients:
+        say(f"ending {len(clients)} processes that a former supervisor left behind")
+        supervisor.end(clients)
+    if server is not None:
+        postgres.stop(server)
+
+
+@contextmanager
+def _one_at_a_time(settings: Settings) -> Iterator[None]:
+    """Two commands that start and end the same stack wait for each other."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with (settings.home / "stack.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def wait_for_locations(dagit: Dagit, names: Sequence[str]) -> None:
+    """Wait until Dagit has loaded the code locations.
+
+    Raises:
+        StackError: with the error of a location that does not load.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        errors = dagit.load_errors()
+        if set(names) <= set(errors):
+            break
+        if time.monotonic() > deadline:
+            raise StackError(f"Dagit has not loaded {', '.join(sorted(set(names) - set(errors)))}: make logs")
+        time.sleep(0.3)
+    if broken := {name: error for name, error in errors.items() if error}:
+        raise StackError("\n".join(f"code location {name} does not load: {error}" for name, error in broken.items()))

@@ -1,0 +1,136 @@
+"""The list of the stack's processes: what each one runs, in which environment, and how one knows that it answers.
+
+Made from repos/repos.toml and the settings. Knows nothing of the supervisor.
+"""
+
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deploy.stack import postgres
+from deploy.stack.places import WORKSPACE, dagster_home, environment
+from shared_ops.settings import ROOT, Settings, families, repositories
+
+STACK_MARK = "SEARCHLOOP_STACK"
+"""The variable that every process of a stack holds, set to the stack's home: by it, its leftovers are found."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of the stack."""
+
+    name: str
+    command: list[str]
+    ready: Callable[[], str | None]
+    """None when it answers, else why it does not."""
+    phase: int
+    """Processes of a phase start together, once those of the phases before answer: 0 storage, 1 code, 2 the rest."""
+    port: int | None = None
+    stop_signal: str = "TERM"
+
+
+def environment_variables(settings: Settings) -> dict[str, str]:
+    """What the stack's processes find in their environment, beside what they inherit."""
+    variables = {
+        STACK_MARK: str(settings.home),
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        "PYTHONUNBUFFERED": "1",
+        "SEARCHLOOP_HOME": str(settings.home),
+        "SEARCHLOOP_HOST": settings.host,
+        "SEARCHLOOP_PORT_BASE": str(settings.port_base),
+        "SEARCHLOOP_POSTGRES_URL": postgres.url(settings),
+        "SEARCHLOOP_SOURCES": str(settings.sources),
+    }
+    for name in repositories():
+        variables[f"SEARCHLOOP_PORT_CODE_{name.upper()}"] = str(settings.ports[f"code-{name}"])
+    return variables
+
+
+def processes(settings: Settings) -> list[Process]:
+    """Every process of the stack, in the order in which they start."""
+    listed = [] if settings.postgres_url else [_postgres(settings)]
+    listed += [_code_server(settings, name) for name in repositories()]
+    listed += [_webserver(settings), _daemon(), _watch()]
+    listed += [_prediction(settings, family) for family in families()]
+    return [*listed, _search(settings)]
+
+
+def _postgres(settings: Settings) -> Process:
+    command = [sys.executable, "-m", "deploy.stack.postgres"]
+    # SIGINT is Postgres' fast shutdown: clean, without waiting for its clients to leave.
+    return Process("postgres", command, lambda: postgres.ready(settings), phase=0, stop_signal="INT")
+
+
+def _code_server(settings: Settings, name: str) -> Process:
+    port = settings.ports[f"code-{name}"]
+    command = [
+        *(str(environment(repositories()[name].environment) / "dagster"), "code-server", "start"),
+        *("-h", settings.host, "-p", str(port)),
+        *("-m", f"repos.{name}.definitions", "-d", str(ROOT), "--location-name", name),
+        # Else a run starts with whichever `dagster` is first on the path, in another environment.
+        "--use-python-environment-entry-point",
+        "--inject-env-vars-from-instance",
+        *("--startup-timeout", "120"),
+        # How long the inner process outlives a proxy that was killed.
+        *("--heartbeat-ttl", "15"),
+    ]
+    return Process(f"code-{name}", command, _listens(settings.host, port), phase=1, port=port)
+
+
+def _webserver(settings: Settings) -> Process:
+    port = settings.ports["dagit"]
+    command = [
+        *(str(environment("platform") / "dagster-webserver"), "-w", str(WORKSPACE)),
+        *("-h", settings.host, "-p", str(port)),
+    ]
+    return Process("dagit", command, _answers(f"{settings.url('dagit')}/server_info"), phase=2, port=port)
+
+
+def _daemon() -> Process:
+    command = [str(environment("platform") / "dagster-daemon"), "run", "-w", str(WORKSPACE)]
+    return Process("daemon", command, lambda: None, phase=2)
+
+
+def _watch() -> Process:
+    return Process("watch", [sys.executable, "-m", "deploy.stack.watch"], lambda: None, phase=2)
+
+
+def _prediction(settings: Settings, family: str) -> Process:
+    command = [str(environment(families()[family].environment) / "python"), "-m", "services.prediction", family]
+    port = settings.ports[family]
+    return Process(family, command, _answers(f"{settings.url(family)}/health"), phase=2, port=port)
+
+
+def _search(settings: Settings) -> Process:
+    command = [str(environment("search") / "python"), "-m", "services.search"]
+    port = settings.ports["search"]
+    return Process("search", command, _answers(f"{settings.url('search')}/health"), phase=2, port=port)
+
+
+def _listens(host: str, port: int) -> Callable[[], str | None]:
+    def ready() -> str | None:
+        try:
+            socket.create_connection((host, port), timeout=2).close()
+        except OSError as error:
+            return f"nothing listens on {host}:{port} ({error})"
+        return None
+
+    return ready
+
+
+def _answers(url: str) -> Callable[[], str | None]:
+    """Any answer will do: before a first live set a service is there and says that it has nothing to serve."""
+
+    def ready() -> str | None:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+        except urllib.error.HTTPError:
+            return None
+        except OSError as error:
+            return f"{url} does not answer ({error})"
+        return None
+
+    return ready

@@ -1,0 +1,58 @@
+"""Asks the running search app, as a person's browser would."""
+
+import time
+from typing import Any
+
+import httpx
+
+from shared_ops import snapshots
+from shared_ops.livesets import LiveSets
+from shared_ops.settings import Settings
+
+ANSWER_SECONDS = 120
+"""How long the services may take to load a set that has just gone live, or the live one after a start."""
+
+
+class SearchError(RuntimeError):
+    """The search app did not answer with hits."""
+
+
+def ask(settings: Settings, query: str, k: int, timeout: float = 30) -> dict[str, Any]:
+    """The search app's answer to a query.
+
+    Raises:
+        SearchError: when it does not answer, or refuses.
+    """
+    url = settings.url("search")
+    try:
+        response = httpx.get(f"{url}/search", params={"q": query, "k": k}, timeout=timeout)
+        response.raise_for_status()
+        answer: dict[str, Any] = response.json()
+    except httpx.HTTPStatusError as error:
+        raise SearchError(f"{url} answered {error.response.status_code}: {error.response.text[:500]}") from error
+    except (httpx.HTTPError, ValueError) as error:
+        raise SearchError(f"{url} does not answer ({error}). Is the stack up? make status") from error
+    return answer
+
+
+def wait_for_search(settings: Settings) -> str:
+    """Wait until the search app answers one of the live snapshot's queries with hits; returns a line about it.
+
+    Raises:
+        SearchError: when it does not within two minutes.
+    """
+    live = LiveSets(settings.staging_url("prod")).live()
+    if live is None:
+        raise SearchError("No set of models is live: make train")
+    query = snapshots.load(live.snapshot).queries().row(0, named=True)["text"]
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            answer = ask(settings, query, 10)
+            if not answer["hits"]:
+                raise SearchError(f"no hits for {query!r}")
+            return f"{len(answer['hits'])} hits for {query[:60]!r} from set {live.number}"
+        except SearchError as failure:
+            if time.monotonic() > deadline:
+                raise SearchError(f"No search within {ANSWER_SECONDS} s of the servers' start: {failure}") from failure
+        time.sleep(0.5)

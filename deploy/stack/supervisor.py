@@ -1,0 +1,205 @@
+"""The supervisor of a stack: supervisord, its configuration, and a client to it. Knows no process by name.
+
+supervisord's children inherit its environment, so no secret (a database URL) stands in its configuration file.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from deploy.stack import places
+from deploy.stack.processes import STACK_MARK, Process
+from shared_ops.settings import ROOT, Settings
+
+STOP_SECONDS = 5
+"""How long a process may take to stop before it is killed."""
+
+
+class NotRunningError(RuntimeError):
+    """The stack's supervisor does not answer."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the supervisor says of a process."""
+
+    name: str
+    state: str
+    pid: int
+    seconds: int
+    """Since it last started; 0 where it does not run."""
+
+
+class Supervisor:
+    """The supervisor of one stack."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = settings.home / "supervisor"
+        self.socket = places.sockets(settings) / "supervisor.sock"
+
+    def start(self, listed: Sequence[Process], variables: dict[str, str]) -> None:
+        """Start supervisord with these processes, none of which it starts of itself.
+
+        Raises:
+            RuntimeError: when it does not come up, with what it said.
+        """
+        places.make_sockets(self.settings)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.settings.home / "logs").mkdir(parents=True, exist_ok=True)
+        configuration = self.folder / "supervisord.conf"
+        configuration.write_text(self._configuration(listed))
+        started = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(configuration)],
+            env=os.environ | variables,
+            cwd=ROOT,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        if started.returncode != 0 or not _within(10, self.running):
+            raise RuntimeError(f"supervisord did not start: {started.stdout.strip()} (see {self.folder})")
+
+    def running(self) -> bool:
+        """Whether the supervisor answers."""
+        try:
+            self._call("getPID")
+        except NotRunningError:
+            return False
+        return True
+
+    def states(self) -> dict[str, State]:
+        """Each process's state by its name.
+
+        Raises:
+            NotRunningError: when the supervisor does not answer.
+        """
+        return {
+            info["name"]: State(
+                info["name"], info["statename"], info["pid"], info["now"] - info["start"] if info["pid"] else 0
+            )
+            for info in self._call("getAllProcessInfo")
+        }
+
+    def start_process(self, name: str) -> None:
+        """Have a process started, if it does not run already; does not wait for it."""
+        if self.states()[name].state not in ("RUNNING", "STARTING", "BACKOFF"):
+            self._call("startProcess", name, False)
+
+    def stop_processes(self, names: Iterable[str]) -> None:
+        """Stop processes side by side, and wait until they are gone."""
+        stopping = [name for name in names if self.states()[name].state not in ("STOPPED", "EXITED", "FATAL")]
+        for name in stopping:
+            self._call("stopProcess", name, False)
+        ended = ("STOPPED", "EXITED", "FATAL")
+        if not _within(STOP_SECONDS + 5, lambda: all(self.states()[name].state in ended for name in stopping)):
+            raise RuntimeError(f"Some processes do not stop: {[s for s in self.states().values() if s.pid]}")
+
+    def shut_down(self) -> None:
+        """Stop what is left, and the supervisor."""
+        process = psutil.Process(self._call("getPID"))
+        self._call("shutdown")
+        process.wait(timeout=STOP_SECONDS + 10)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        server = ServerProxy("http://supervisor", transport=transport)
+        try:
+            return getattr(server.supervisor, method)(*arguments)
+        except (OSError, ConnectionError) as error:
+            raise NotRunningError(f"The stack in {self.settings.home} is not running: make up") from error
+        except Fault as fault:
+            raise RuntimeError(f"supervisord: {method}{arguments}: {fault.faultString}") from fault
+        finally:
+            transport.close()
+
+    def _configuration(self, listed: Sequence[Process]) -> str:
+        head = f"""\
+[unix_http_server]
+file = {_escaped(self.socket)}
+
+[supervisord]
+directory = {_escaped(ROOT)}
+pidfile = {_escaped(self.folder / "supervisord.pid")}
+logfile = {_escaped(self.folder / "supervisord.log")}
+logfile_maxbytes = 5MB
+logfile_backups = 2
+childlogdir = {_escaped(self.settings.home / "logs")}
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+"""
+        return head + "".join(self._program(process) for process in listed)
+
+    def _program(self, process: Process) -> str:
+        # It is tried again for ever, after 1, 2, 3, ... seconds where it dies at once: what it needs may be away.
+        return f"""
+[program:{process.name}]
+command = {_escaped(shlex.join(process.command))}
+autostart = false
+autorestart = true
+startsecs = 3
+startretries = 1000000
+stopsignal = {process.stop_signal}
+stopwaitsecs = {STOP_SECONDS}
+stopasgroup = true
+killasgroup = true
+redirect_stderr = true
+stdout_logfile = {_escaped(places.log_file(self.settings, process.name))}
+stdout_logfile_maxbytes = 10MB
+stdout_logfile_backups = 3
+"""
+
+
+def leftovers(settings: Settings) -> list[psutil.Process]:
+    """What still runs of a stack whose supervisor is gone: every process that holds the stack's mark."""
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    return [
+        process for process in psutil.process_iter() if process.pid not in ours and _mark(process) == str(settings.home)
+    ]
+
+
+def end(remaining: Sequence[psutil.Process]) -> None:
+    """End processes: ask them, then kill them."""
+    for process in remaining:
+        with suppress(psutil.NoSuchProcess):  # it has ended of itself
+            process.terminate()
+    _, alive = psutil.wait_procs(remaining, timeout=STOP_SECONDS)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=STOP_SECONDS)
+
+
+def _mark(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(STACK_MARK)
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return None  # gone meanwhile, or another user's: not ours either way
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _escaped(value: str | Path) -> str:
+    """A value as supervisord's configuration wants it: % starts an expansion there, and " ;" a comment."""
+    return str(value).replace("%", "%%").replace(" ;", " \\;")

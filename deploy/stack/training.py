@@ -1,0 +1,126 @@
+"""Launches the prod jobs on the running stack and follows them until they end.
+
+Knows no model: the order is that of the roles.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from deploy.stack.dagit import Dagit, DagitError, Event, RunPage
+from shared_ops.settings import repositories
+
+ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+ROLES = ("data", "search", "rank")
+
+
+class TrainingError(RuntimeError):
+    """A run that did not end well, with what its failed step said."""
+
+
+def waves(names: Sequence[str] | None = None) -> list[list[str]]:
+    """The repositories in the order in which they train: data, then the searches side by side, then the ranker."""
+    listed = repositories()
+    unknown = set(names or ()) - set(listed)
+    if unknown:
+        raise ValueError(f"No repository {', '.join(sorted(unknown))}. There are: {', '.join(listed)}.")
+    chosen = sorted(names or listed, key=lambda name: ROLES.index(listed[name].role))
+    return [list(wave) for _, wave in groupby(chosen, key=lambda name: listed[name].role)]
+
+
+def train(dagit: Dagit, names: Sequence[str] | None, say: Callable[[str], None]) -> None:
+    """Train all repositories, or those named, in prod; `say` gets a line for whatever happens.
+
+    Raises:
+        TrainingError: when a run fails, after the runs beside it have ended; what comes after it is not started.
+    """
+    for wave in waves(names):
+        followed = [_Followed(dagit, name, say) for name in wave]
+        while any(not run.ended for run in followed):
+            for run in followed:
+                run.look()
+            time.sleep(1)
+        failures = [run.failure for run in followed if run.failure]
+        if failures:
+            raise TrainingError("\n".join(failures))
+
+
+class _Followed:
+    """One repository's run, from its launch to its end; a run that is retried is followed into its retry."""
+
+    def __init__(self, dagit: Dagit, name: str, say: Callable[[str], None]) -> None:
+        self.dagit, self.name, self.job = dagit, name, f"{name}_prod"
+        self.started = time.monotonic()
+        self.ended, self.failure = False, ""
+        self.heard = self.started
+        self._say = say
+        self._errors: list[str] = []
+        self._follow(dagit.launch(name, self.job))
+
+    def look(self) -> None:
+        """Tell what has happened since the last look."""
+        if self.ended:
+            return
+        page = self._page()
+        if page is None:
+            return
+        for event in page.events:
+            self._tell(event)
+        self.cursor = page.cursor
+        if page.status not in ENDED or page.events:
+            return  # an ended run is left once its last events have been told
+        if page.status == "FAILURE" and page.tags.get("dagster/will_retry") == "true":
+            self._retry(page)
+        else:
+            self._end(page.status)
+
+    def _page(self) -> RunPage | None:
+        try:
+            page = self.dagit.run(self.run_id, self.cursor)
+        except DagitError as error:
+            if time.monotonic() - self.heard > 60:
+                raise
+            self._line(f"waiting for Dagit ({error})")
+            return None
+        self.heard = time.monotonic()
+        return page
+
+    def _follow(self, run_id: str) -> None:
+        self.run_id, self.cursor, self.heard = run_id, None, time.monotonic()
+        self._line(f"run {run_id[:8]}: {self.dagit.url}/runs/{run_id}")
+
+    def _retry(self, page: RunPage) -> None:
+        retry = page.tags.get("dagster/auto_retry_run_id")
+        if retry:
+            self._errors.clear()
+            self._line("its worker was lost; Dagster tries again")
+            self._follow(retry)
+
+    def _end(self, status: str) -> None:
+        self.ended = True
+        self._line(f"{self.job} ended: {status}")
+        if status != "SUCCESS":
+            reason = "\n".join(self._errors) or "see the run"
+            self.failure = f"{self.job} ended with {status}: {reason}\n  {self.dagit.url}/runs/{self.run_id}"
+
+    def _tell(self, event: Event) -> None:
+        step = f"{event.step}: " if event.step else ""
+        if event.kind in ("ExecutionStepFailureEvent", "RunFailureEvent"):
+            if event.error or (event.kind == "RunFailureEvent" and not self._errors):
+                self._errors.append(f"{step}{event.error or event.message}")
+                self._line(self._errors[-1])
+        elif event.kind == "ExecutionStepStartEvent":
+            self._line(f"{event.step} ...")
+        elif event.kind == "LogMessageEvent" and event.level != "DEBUG":
+            for line in event.message.splitlines():
+                self._line(f"{step}{line}")
+
+    def _line(self, text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
+        self._say(f"{self.name:<9} {minutes:02}:{seconds:02}  {text}")
+
+
+def statuses(dagit: Dagit, run_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each run's id and status."""
+    for run_id in run_ids:
+        yield run_id, dagit.run(run_id).status
