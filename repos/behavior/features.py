@@ -115,7 +115,7 @@ def _vectorizer(name: str, terms: Sequence[str] | None = None, idf: np.ndarray |
     if name == "words":
         vectorizer = TfidfVectorizer(analyzer=stemmed_words, **common)
     else:
-        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), **common)
+        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), **common)
     if idf is not None:
         vectorizer.idf_ = idf
     return vectorizer

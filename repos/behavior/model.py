@@ -28,7 +28,7 @@ class Parameters(BaseModel):
 
     seed: int = Field(default=0, description="Seed of the search for parameters.")
     clicked_text: float = Field(
-        default=0.5, ge=0.0, le=1.0, description="Share of a similarity that the texts of the clicked documents make."
+        default=0.8, ge=0.0, le=1.0, description="Share of a similarity that the texts of the clicked documents make."
     )
     characters: float = Field(
         default=0.5,
@@ -36,10 +36,10 @@ class Parameters(BaseModel):
         le=1.0,
         description="Share of the rest that character n-grams make; stemmed words the rest.",
     )
-    exponent: float = Field(default=4.0, gt=0.0, description="Power of the similarity: higher trusts the nearest more.")
-    neighbours: int = Field(default=20, ge=1, description="How many past queries answer a new one.")
+    exponent: float = Field(default=5.0, gt=0.0, description="Power of the similarity: higher trusts the nearest more.")
+    neighbours: int = Field(default=50, ge=1, description="How many past queries answer a new one.")
     confidence: float = Field(
-        default=0.95, gt=0.0, lt=1.0, description="How sure the lower bound of a document's click rate is to be."
+        default=0.9, gt=0.0, lt=1.0, description="How sure the lower bound of a document's click rate is to be."
     )
     prior: float = Field(default=1.0, gt=0.0, description="Expected clicks that the prior of the click rate is worth.")
     trials: int = Field(
@@ -73,7 +73,7 @@ class Past:
     clicked: Any
     """The words of the documents clicked for the query, by sureness: bridges queries that share none."""
     answers: Any
-    """How surely each document was clicked (`clicks.sureness`)."""
+    """How surely each document was clicked (`clicks.sureness`), in a row at most 1."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class BehaviorModel:
     @classmethod
     def fit(cls, corpus: Corpus, clicks: pl.DataFrame, parameters: Parameters) -> "BehaviorModel":
         """The model that has learned `clicks` (as `clicks.learnable` gives them) and nothing else about any query."""
-        from scipy.sparse import csr_matrix
+        from scipy.sparse import csr_matrix, diags_array
         from sklearn.preprocessing import normalize
 
         weighed = clicks.with_columns(weight=sureness(clicks, parameters.confidence, parameters.prior))
@@ -108,7 +108,9 @@ class BehaviorModel:
         rows = _positions(texts, weighed["text"])
         columns = _positions(corpus.doc_ids, weighed["doc_id"])
         shape = (len(texts), len(corpus.doc_ids))
-        answers = csr_matrix((weighed["weight"].to_numpy(), (rows, columns)), shape=shape)
+        sure = csr_matrix((weighed["weight"].to_numpy(), (rows, columns)), shape=shape)
+        # One vote a query, however often it was asked; less where not even its surest document is sure.
+        answers = (diags_array(1.0 / sure.max(axis=1).toarray().ravel().clip(min=1.0)) @ sure).tocsr()
         features = corpus.features
         past = Past(
             words=features.words(texts),

@@ -6,7 +6,7 @@ Dagster and no model. Whoever writes the table marks the file with `METADATA`: n
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,10 @@ class SimulationParameters(BaseModel):
     """
 
     seed: int = Field(default=0, description="Same seed and same judgements: same clicks.")
-    sessions: int = Field(default=30, ge=1, description="Pages shown for each training query.")
+    sessions: int = Field(default=50, ge=1, description="Pages shown for each training query.")
     page_size: int = Field(default=10, ge=1, description="Results on a page.")
     relevant_share: float = Field(
-        default=0.3, gt=0.0, le=1.0, description="Largest share of a page that holds judged documents; the rest do not."
+        default=0.5, gt=0.0, le=1.0, description="Largest share of a page that holds judged documents; the rest do not."
     )
     distractors: int = Field(
         default=20, ge=0, description="Documents without a judgement that a query's pages draw on."
@@ -46,9 +46,9 @@ class SimulationParameters(BaseModel):
     noise: float = Field(
         default=0.1, ge=0.0, lt=1.0, description="Clicks on an examined document that answers nothing."
     )
-    epoch: datetime = Field(
-        default=datetime(2026, 1, 1, tzinfo=UTC),
-        description="Time of every query's first session; the next follow hourly.",
+    epoch: str = Field(
+        default="2026-01-01T00:00:00+00:00",
+        description="Time of every query's first session, as ISO 8601 with its zone; the next follow hourly.",
     )
 
 
@@ -100,7 +100,7 @@ def _query_rows(
             "clicks": int(clicked[:, column].sum()),
             "impressions": int(impressions[column]),
             "mean_position": float(ranks[sessions, column].mean()),
-            "last_seen": parameters.epoch + int(sessions[-1]) * SESSION_INTERVAL,
+            "last_seen": datetime.fromisoformat(parameters.epoch) + int(sessions[-1]) * SESSION_INTERVAL,
         }
 
 

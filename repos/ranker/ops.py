@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 from dagster import Config, In, OpExecutionContext, Out, op
+from pydantic import Field
 
 from repos.ranker import model
 from shared_ops.evaluation import DEPTH
@@ -20,8 +21,9 @@ from shared_ops.types import ValidCandidate, ValidSnapshot, ValidUpstream
 class LoadHitsConfig(Config):
     """Which releases to learn from."""
 
-    releases: dict[str, str] = {}
-    """Family to version; a family that is not named gives its accepted release."""
+    releases: dict[str, str] = Field(
+        default={}, description="family to version; a family that is not named gives its accepted release"
+    )
 
 
 @op(out=Out(ValidUpstream), ins={"snapshot": In(ValidSnapshot)})
