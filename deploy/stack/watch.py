@@ -12,7 +12,7 @@ import psutil
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
 
-SECONDS = 2.0
+SECONDS = 1.0
 logger = logging.getLogger("deploy.stack.watch")
 
 
@@ -40,7 +40,7 @@ def _has_inner(pid: int) -> bool:
 
 
 def main() -> None:
-    """Look every two seconds, for ever."""
+    """Look every second, for ever."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     supervisor, inner = Supervisor(Settings()), dict[int, bool]()
     while True:

@@ -1,0 +1,79 @@
+# Searchloop's commands. `make help` lists them.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+PYTHON ?= python3
+PLATFORM := envs/platform/.venv/bin/python
+STACK := $(PLATFORM) -W ignore -m deploy.stack
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs addresses envs lock code-servers code-server train search evaluate test check bench clean
+
+# What the recipes read from the environment, so that no shell ever parses a query.
+export Q REPO OUT PROCESS SUITE
+
+##> The stack
+
+help: ## Show this help
+	@awk -f deploy/help.awk $(MAKEFILE_LIST)
+
+up: envs ## Start everything; train where nothing is live yet; end when a search answers
+	@$(STACK) up
+
+down: $(PLATFORM) ## End everything that belongs to the stack, and nothing else
+	@$(STACK) down
+
+status: $(PLATFORM) ## Show the processes, the code locations and the live set
+	@$(STACK) status
+
+logs: $(PLATFORM) ## Follow the logs [PROCESS=<name>]
+	@$(STACK) logs $${PROCESS:+"$$PROCESS"}
+
+addresses: $(PLATFORM) ## Print one `name url` line each: search, dagit and the prediction services
+	@$(STACK) addresses
+
+clean: $(PLATFORM) ## Remove the stack's state (it has to be down)
+	@$(STACK) clean
+
+##> Models
+
+train: $(PLATFORM) ## Train all models on the running stack, or one [REPO=<name>], and show the progress
+	@$(STACK) train $${REPO:+"$$REPO"}
+
+code-servers: $(PLATFORM) ## Start the code servers that do not run, reload the code of those that do
+	@$(STACK) code-servers
+
+code-server: $(PLATFORM) ## The same for one: REPO=<name>
+	@$(STACK) code-server "$${REPO:?say which: make code-server REPO=keyword}"
+
+search: $(PLATFORM) ## Ask the running search app: Q="<words>"
+	@$(STACK) search -- "$${Q:?say what: make search Q=\"sort an array\"}"
+
+evaluate: $(PLATFORM) ## Measure the running services on the live snapshot's test queries: OUT=<folder for TREC runs>
+	@$(STACK) evaluate -- "$${OUT:?say where: make evaluate OUT=runs}"
+
+##> Development
+
+envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: torch's CUDA build)
+	@$(PYTHON) envs/build.py sync
+
+lock: ## Make the locks anew from what is asked for in envs/*/requirements.in [UPGRADE=1: newest versions]
+	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade)
+
+check: $(PLATFORM) ## Style, types, borders between repositories, fresh locks
+	@$(PLATFORM) -m deploy.checks
+
+test: envs ## All checks and all tests, each in its own environment [SUITE=<folder>: one]
+	@$(PLATFORM) -m deploy.suites $${SUITE:+"$$SUITE"}
+
+bench: $(PLATFORM) ## Run the benchmarks in bench/
+	@$(PLATFORM) -m deploy.benchmarks
+
+$(PLATFORM):
+	@echo "There are no environments yet: make envs" >&2; exit 1
+
+##> Settings, as environment variables
+##| SEARCHLOOP_HOME=var           where everything lies that running makes
+##| SEARCHLOOP_PORT_BASE=7700     the first port; moves them all
+##| SEARCHLOOP_SOURCES=<path>     what the corpus is made of; deploy/sources/pydocs.yaml if not set
+##| SEARCHLOOP_POSTGRES_URL=<url> a Postgres of your own in place of the embedded one
+##| SEARCHLOOP_TORCH=cpu          cpu or gpu: which build of torch the ranker gets

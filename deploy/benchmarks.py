@@ -1,0 +1,28 @@
+"""Runs every benchmark in bench/, one after the other: never timed tests, they measure and do not judge.
+
+A benchmark is a script whose first comment says where it runs: `# environment: keyword`.
+"""
+
+import re
+import subprocess
+import sys
+
+from shared_ops.settings import ROOT
+
+
+def main() -> None:
+    """Run them all; fails where one fails."""
+    failed = []
+    for script in sorted((ROOT / "bench").glob("[!_]*.py")):
+        stated = re.search(r"^# environment: (\w+)$", script.read_text(), re.MULTILINE)
+        if stated is None:
+            sys.exit(f"{script.relative_to(ROOT)} does not say where it runs: `# environment: <one of envs/>`.")
+        print(f"== {script.name} (in envs/{stated[1]})", flush=True)
+        python = ROOT / "envs" / stated[1] / ".venv" / "bin" / "python"
+        if subprocess.run([str(python), str(script)], cwd=ROOT, check=False).returncode != 0:
+            failed.append(script.name)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Runs the checks and every test suite of the monorepo, each in its own environment, and adds up what they say.
+
+Run as `python -m deploy.suites [folder]` in envs/platform. Suites are found, not listed: every folder `tests` with
+tests in it. None is skipped because another fails.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from deploy import checks
+from shared_ops.settings import ROOT, repositories
+
+PLACES = ("repos/*/tests", "shared_ops/tests", "services/tests", "services/*/tests", "deploy/*/tests", "tests")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many tests of a suite passed, failed (or broke) and were skipped."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def suites() -> dict[str, str]:
+    """Every suite's folder, in the order in which they run, with the environment that it runs in."""
+    folders = [folder for place in PLACES for folder in sorted(ROOT.glob(place)) if any(folder.glob("test_*.py"))]
+    return {folder.relative_to(ROOT).as_posix(): _environment(folder.relative_to(ROOT)) for folder in folders}
+
+
+def _environment(folder: Path) -> str:
+    """The environment of a suite: its repository's; the search app's for the services, which know no model."""
+    if folder.parts[0] == "repos":
+        return repositories()[folder.parts[1]].environment
+    return "search" if folder.parts[0] == "services" else "platform"
+
+
+def run(folder: str, environment: str) -> Outcome:
+    """Run one suite, its output as it comes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / "junit.xml"
+        python = ROOT / "envs" / environment / ".venv" / "bin" / "python"
+        command = [str(python), "-m", "pytest", folder, f"--junitxml={report}"]
+        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+        return counted(report, status)
+
+
+def counted(report: Path, status: int) -> Outcome:
+    """What a suite's JUnit report says, given pytest's exit status.
+
+    A suite that dies without a report, or fails without a failed test, counts as one failure: none is ever lost.
+    """
+    if not report.exists():
+        return Outcome(failed=1)
+    suite = next(ElementTree.parse(report).iter("testsuite"))
+    total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
+    failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+    if status != 0 and failed == 0:
+        return Outcome(passed=total - skipped, failed=1, skipped=skipped)
+    return Outcome(passed=total - skipped - failed, failed=failed, skipped=skipped)
+
+
+def main() -> None:
+    """Run the checks and all suites, or the suite of one folder; the last line is the sum."""
+    found = suites()
+    if chosen := [name.rstrip("/") for name in sys.argv[1:]]:
+        found = {name: environment for name, environment in found.items() if name in chosen}
+        if len(found) != len(chosen):
+            sys.exit(f"No suite {' '.join(chosen)}. There are: {' '.join(suites())}.")
+    outcomes = {} if chosen else {"checks": _checked()}
+    for folder, environment in found.items():
+        print(f"\n== {folder} (in envs/{environment})", flush=True)
+        began = time.monotonic()
+        outcomes[folder] = run(folder, environment)
+        print(f"== {folder}: {time.monotonic() - began:.0f} s", flush=True)
+    print()
+    for name, outcome in outcomes.items():
+        print(f"{name:<28} {outcome}")
+    total = sum(outcomes.values(), Outcome())
+    print(total, flush=True)
+    sys.exit(1 if total.failed else 0)
+
+
+def _checked() -> Outcome:
+    print("== checks", flush=True)
+    held = checks.run()
+    return Outcome(passed=sum(held.values()), failed=len(held) - sum(held.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""Makes the environments in envs/ from their locks, and the locks from what is asked for: `envs/build.py --help`.
+
+Uses nothing but Python's own library, as it runs before any environment is there. uv does the work: the one on the
+PATH where it is new enough, else one of its own in envs/.uv.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVS = ROOT / "envs"
+UV_VERSION = "0.13.9"
+OLDEST_UV = (0, 9)  # --torch-backend, and the build backend that shared_ops names
+AT_A_TIME = 2  # more would only wait for the same disk and network
+INPUTS = "# Made from inputs with the SHA-256 "
+"""Begins a lock's first line: by it a lock is known to be stale without asking any index."""
+
+_installing_shared_ops = threading.Lock()  # its build writes into its own folder
+
+
+class BuildError(RuntimeError):
+    """What went wrong, and what to do."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """One lock: the file of what is asked for, and the file of what that came to."""
+
+    source: Path
+
+    @property
+    def target(self) -> Path:
+        """The lock's file."""
+        return self.source.with_suffix(".txt")
+
+    @property
+    def name(self) -> str:
+        """The lock's name for people: its path in the checkout."""
+        return self.target.relative_to(ROOT).as_posix()
+
+    @property
+    def python(self) -> str:
+        """The Python version that the environment states."""
+        return self.source.with_name(".python-version").read_text().strip()
+
+    @property
+    def overrides(self) -> list[Path]:
+        """The file of dependencies that are replaced or dropped, where there is one."""
+        return [path for path in [self.source.with_name("overrides.txt")] if path.exists()]
+
+    @property
+    def cpu_torch(self) -> bool:
+        """Whether it asks for a CPU build of torch, which the Python index does not have."""
+        return "+cpu" in self.source.read_text()
+
+    def inputs(self) -> str:
+        """The SHA-256 of all that the lock is made from; comments and blank lines do not count."""
+        files = [*_with_included(self.source), ENVS / "constraints.txt", *self.overrides]
+        asked = [re.sub(r"(^|\s)#.*", "", line).strip() for file in files for line in file.read_text().splitlines()]
+        return hashlib.sha256("\n".join([self.python, *filter(None, asked)]).encode()).hexdigest()
+
+    def stale(self) -> bool:
+        """Whether what is asked for has changed since the lock was made."""
+        return not self.target.exists() or not self.target.read_text().startswith(f"{INPUTS}{self.inputs()}\n")
+
+
+def locks() -> list[Lock]:
+    """Every lock: each environment's, and the second one of the ranker."""
+    return [Lock(path) for path in sorted(ENVS.glob("*/requirements*.in"))]
+
+
+def environments() -> list[str]:
+    """The names of the environments."""
+    return [path.parent.name for path in sorted(ENVS.glob("*/requirements.in"))]
+
+
+def lock_of(environment: str) -> Lock:
+    """The lock that an environment is made from; SEARCHLOOP_TORCH=gpu chooses torch's CUDA build."""
+    torch = os.environ.get("SEARCHLOOP_TORCH", "cpu")
+    if torch not in ("cpu", "gpu"):
+        raise BuildError(f"SEARCHLOOP_TORCH is {torch!r}; expected cpu or gpu.")
+    gpu = ENVS / environment / "requirements-gpu.in"
+    return Lock(gpu if torch == "gpu" and gpu.exists() else ENVS / environment / "requirements.in")
+
+
+def sync(names: Sequence[str]) -> None:
+    """Make the environments, two at a time, that are not what their locks say."""
+    if stale := [lock.name for lock in map(lock_of, names) if lock.stale()]:
+        raise BuildError(f"{', '.join(stale)}: stale, what is asked for has changed since: make lock")
+    wanted = [name for name in names if not _is_made(name)]
+    if not wanted:
+        return
+    uv = find_uv()
+    began = time.monotonic()
+    # The largest first, so that it is not what everything waits for at the end.
+    wanted.sort(key=lambda name: -lock_of(name).target.stat().st_size)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        made = list(pool.map(lambda name: _make(uv, name), wanted))
+    if failures := [failure for failure in made if failure]:
+        raise BuildError("\n".join(failures))
+    _say(f"{len(wanted)} environments made in {time.monotonic() - began:.0f} s")
+
+
+def compile_locks(upgrade: bool) -> None:
+    """Make all locks anew; versions stay as they are where they can, unless they are to be upgraded."""
+    uv = find_uv()
+    for lock in locks():
+        began = time.monotonic()
+        _compile(uv, lock, lock.target, ["--upgrade"] if upgrade else [])
+        lock.target.write_text(f"{INPUTS}{lock.inputs()}\n{_without_inputs(lock.target.read_text())}")
+        _say(f"{lock.name} ({time.monotonic() - began:.1f} s)")
+
+
+def check_locks() -> None:
+    """Fail where a lock is not what its inputs come to, names an index, or stands for other versions than it says."""
+    uv = find_uv()
+    wrong = [f"{lock.name}: {problem}" for lock in locks() if (problem := _problem(uv, lock))]
+    if wrong:
+        raise BuildError("\n".join(wrong) + "\nmake lock")
+    _say(f"{len(locks())} locks are fresh")
+
+
+def find_uv() -> str:
+    """The path of a uv that is new enough, installed into envs/.uv where there is none."""
+    own = ENVS / ".uv" / "bin" / "uv"
+    for candidate in (shutil.which("uv"), str(own)):
+        if candidate and _version(candidate) >= OLDEST_UV:
+            return candidate
+    _say(f"uv {UV_VERSION} is installed into envs/.uv")
+    try:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVS / ".uv")], check=True)
+        pip = [str(own.with_name("python")), "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"]
+        subprocess.run(pip, check=True)
+    except subprocess.CalledProcessError as error:
+        raise BuildError(
+            f"uv could not be installed ({error}). Install python3-venv, or uv itself: docs.astral.sh/uv"
+        ) from error
+    return str(own)
+
+
+def _version(uv: str) -> tuple[int, ...]:
+    if not Path(uv).exists():
+        return ()
+    said = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    return tuple(map(int, found.groups())) if found else ()
+
+
+def _make(uv: str, name: str) -> str | None:
+    """Make one environment; returns what went wrong."""
+    began, lock, folder = time.monotonic(), lock_of(name), ENVS / name / ".venv"
+    python = str(folder / "bin" / "python")
+    _say(f"{name:<9} ...")
+    try:
+        if not _is_python(python, lock.python):
+            _run([uv, "venv", "--quiet", "--clear", "--python", lock.python, str(folder)])
+        target = ["--quiet", "--python", python]
+        _run([uv, "pip", "sync", *target, "--require-hashes", *_torch_backend(lock), str(lock.target)], lock)
+        with _installing_shared_ops:
+            _run([uv, "pip", "install", *target, "--no-deps", "-e", str(ROOT / "shared_ops")])
+    except BuildError as error:
+        return f"{name}: {error}"
+    _stamp(name).write_text(_stamped(name))
+    _say(f"{name:<9} made ({time.monotonic() - began:.1f} s)")
+    return None
+
+
+def _is_python(python: str, version: str) -> bool:
+    if not Path(python).exists():
+        return False
+    code = "import platform; print(platform.python_version())"
+    found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+    return found == version or found.startswith(f"{version}.")
+
+
+def _is_made(name: str) -> bool:
+    return _stamp(name).exists() and _stamp(name).read_text() == _stamped(name)
+
+
+def _stamp(name: str) -> Path:
+    """The file in an environment that says what it was made from."""
+    return ENVS / name / ".venv" / "made-from.txt"
+
+
+def _stamped(name: str) -> str:
+    lock = lock_of(name)
+    made_from = [lock.target.read_bytes(), lock.python.encode(), (ROOT / "shared_ops" / "pyproject.toml").read_bytes()]
+    return hashlib.sha256(b"\0".join(made_from)).hexdigest()
+
+
+def _compile(uv: str, lock: Lock, target: Path, options: Sequence[str]) -> None:
+    command = [uv, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", lock.python]
+    command += ["--constraint", "envs/constraints.txt", "--custom-compile-command", "make lock"]
+    for overrides in lock.overrides:
+        command += ["--override", str(overrides.relative_to(ROOT))]
+    command += [*_torch_backend(lock), *options, str(lock.source.relative_to(ROOT)), "--output-file", str(target)]
+    _run(command, lock)
+
+
+def _problem(uv: str, lock: Lock) -> str | None:
+    """What is wrong with a lock. Newer releases do not make it stale: it is compiled from its own versions."""
+    if lock.stale():
+        return "stale, what is asked for has changed since it was made"
+    held = lock.target.read_text()
+    if re.search(r"https?://|--(extra-)?index-url|--find-links", held):
+        return "names an index, which other machines may not reach"
+    # First from what uv remembers, which takes a second and no network; then from the index.
+    for options in (["--offline"], []):
+        with tempfile.TemporaryDirectory() as scratch:
+            again = Path(scratch) / "requirements.txt"
+            again.write_text(held)
+            try:
+                _compile(uv, lock, again, options)
+            except BuildError as error:
+                problem = str(error)
+                continue
+            problem = _difference(_pins(held), _pins(again.read_text()))
+            if problem is None:
+                return None
+    return problem
+
+
+def _pins(lock: str) -> dict[str, set[str]]:
+    """Each pinned requirement of a lock, with its marker, and its hashes."""
+    pins: dict[str, set[str]] = {}
+    requirement = ""
+    for line in lock.splitlines():
+        if re.match(r"[\w.-]+==", line):
+            requirement = line.removesuffix("\\").strip()
+            pins[requirement] = set()
+        elif "--hash=" in line:
+            pins[requirement].add(line.removesuffix("\\").strip())
+    return pins
+
+
+def _difference(held: dict[str, set[str]], again: dict[str, set[str]]) -> str | None:
+    if changed := set(held) ^ set(again):
+        return f"differs from what its inputs come to: {', '.join(sorted(changed)[:5])}"
+    # An index adds a wheel for one more platform now and then: what is held has to stay, and be enough.
+    if replaced := [name for name in held if not held[name] & again[name]]:
+        return f"holds hashes that are not published: {', '.join(replaced[:5])}"
+    return None
+
+
+def _torch_backend(lock: Lock) -> list[str]:
+    """Where torch's CPU build comes from: a folder of wheels where one is given, else PyTorch's own index."""
+    return ["--torch-backend", "cpu"] if lock.cpu_torch and sys.platform == "linux" and not _find_links() else []
+
+
+def _find_links() -> str | None:
+    """The folder of wheels that pip is set to; uv, which does not read pip's settings, has to be told."""
+    return os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
+
+
+def _run(command: Sequence[str], lock: "Lock | None" = None) -> None:
+    """Run uv. Only a lock with a CPU build of torch sees the folder of wheels: no other is made from local files."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("UV_FIND_LINKS", "VIRTUAL_ENV")}
+    if lock is not None and lock.cpu_torch and _find_links():
+        environment["UV_FIND_LINKS"] = str(_find_links())
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(command)} failed:\n{done.stderr.strip() or done.stdout.strip()}")
+
+
+def _with_included(source: Path) -> list[Path]:
+    included = re.findall(r"^-r\s+(\S+)", source.read_text(), re.MULTILINE)
+    return [source, *(path for name in included for path in _with_included((source.parent / name).resolve()))]
+
+
+def _without_inputs(lock: str) -> str:
+    return "".join(line for line in lock.splitlines(keepends=True) if not line.startswith(INPUTS))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> None:
+    """Run one command."""
+    parser = argparse.ArgumentParser(description="Make environments from locks, and locks from what is asked for.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    syncing = commands.add_parser("sync", help="make the environments whose lock has changed")
+    syncing.add_argument("names", nargs="*", metavar="environment", help=f"of {', '.join(environments())}")
+    locking = commands.add_parser("lock", help="make all locks anew")
+    locking.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
+    commands.add_parser("check", help="fail where a lock is not fresh")
+    chosen = parser.parse_args()
+    try:
+        if chosen.command == "sync":
+            if unknown := set(chosen.names) - set(environments()):
+                raise BuildError(f"No environment {', '.join(sorted(unknown))}: expected {', '.join(environments())}.")
+            sync(chosen.names or environments())
+        elif chosen.command == "lock":
+            compile_locks(chosen.upgrade)
+        else:
+            check_locks()
+    except BuildError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
