@@ -102,9 +102,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with holder.running():
+        async with models.connected(), holder.running():
             yield
-        await models.close()
 
     def error_response(request: Request, status: int, message: str) -> Response:
         if request.url.path == "/":

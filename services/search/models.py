@@ -1,9 +1,9 @@
 """The search app's client of the prediction services: hits, or a reason why there are none."""
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
-import httpx
+import aiohttp  # type: ignore[import-not-found]  # in envs/search alone, not where types are checked
 import orjson
 
 from services.settings import ServiceSettings
@@ -11,6 +11,7 @@ from shared_ops.settings import families
 from shared_ops.tables import Hits
 
 HITS_PER_MODEL = 100
+_HEADERS = {"content-type": "application/json"}
 
 
 class UnavailableError(RuntimeError):
@@ -25,18 +26,18 @@ class Models:
         self.searching = [name for name, role in by_role.items() if role == "search"]
         (self.ranking,) = [name for name, role in by_role.items() if role == "rank"]
         self._urls = {name: settings.url(name) for name in by_role}
-        self._timeout = settings.model_timeout_ms / 1000
-        self._client = httpx.AsyncClient(
-            # The whole call has one limit, below; what httpx would time is each step of it.
-            timeout=None,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30),
-            # Neighbours on this machine are not reached through a proxy.
-            trust_env=False,
-        )
+        self._timeout_ms = settings.model_timeout_ms
+        self._session: aiohttp.ClientSession
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Keep connections open while the block runs."""
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        timeout = aiohttp.ClientTimeout(total=self._timeout_ms / 1000)
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+        ) as self._session:
+            yield
 
     async def search(self, family: str, release: str | None, query: str) -> Hits:
         """The best hits of a search model's release.
@@ -64,23 +65,20 @@ class Models:
         path = "rank" if family == self.ranking else "search"
         content = orjson.dumps({"release": release, **question})
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._client.post(
-                    f"{self._urls[family]}/{path}", content=content, headers={"content-type": "application/json"}
-                )
+            async with self._session.post(f"{self._urls[family]}/{path}", data=content, headers=_HEADERS) as response:
+                return _hits(response.status, await response.read())
         except TimeoutError as error:
-            raise UnavailableError(f"no answer within {self._timeout * 1000:.0f} ms") from error
-        except httpx.HTTPError as error:
+            raise UnavailableError(f"no answer within {self._timeout_ms} ms") from error
+        except aiohttp.ClientError as error:
             raise UnavailableError(f"not reachable ({type(error).__name__})") from error
-        return _hits(response)
 
 
-def _hits(response: httpx.Response) -> Hits:
+def _hits(status: int, body: bytes) -> Hits:
     try:
-        answer = orjson.loads(response.content)
-        if response.status_code == 200:
+        answer = orjson.loads(body)
+        if status == 200:
             return list(zip(answer["doc_ids"], answer["scores"], strict=True))
         reason = str(answer["error"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UnavailableError(f"answered {response.status_code} with what is no hits") from error
-    raise UnavailableError(f"answered {response.status_code}: {reason[:200]}")
+        raise UnavailableError(f"answered {status} with what is no hits") from error
+    raise UnavailableError(f"answered {status}: {reason[:200]}")
