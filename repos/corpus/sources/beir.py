@@ -9,11 +9,12 @@ The layout is that of Thakur et al. 2021, "BEIR: A Heterogeneous Benchmark" (git
 
 from repos.corpus.sources.checked import Checked
 from repos.corpus.sources.collected import Collected, SourceError
-from repos.corpus.sources.config import BeirSource, Split
+from repos.corpus.sources.config import BeirSource
 from repos.corpus.sources.files import exists, rows
+from repos.corpus.sources.text import Split
 
 SPLITS: tuple[Split, ...] = ("test", "dev", "train")
-"""Most held back first: a query judged in two of them belongs to the first, and its judgements elsewhere are left out."""
+"""Most held back first: a query judged in two of them belongs to the first; its judgements elsewhere are left out."""
 REQUIRED = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
 
 

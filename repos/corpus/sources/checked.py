@@ -6,11 +6,10 @@ The one place that says what a bad row is. Knows no kind of source.
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from repos.corpus.sources.collected import Collected, Row, SourceReport
-from repos.corpus.sources.config import Split
-from repos.corpus.sources.text import is_utf8, split_of
+from repos.corpus.sources.text import SPLITS, Split, is_utf8, split_of
 
 
 class Checked:
@@ -54,8 +53,8 @@ class Checked:
         if query_id is None or not self._written("queries", where, query_id, text):
             return
         split = row.get("split")
-        if split is not None and split not in get_args(Split):
-            self.collected.reject("queries", f"split that is none of {', '.join(get_args(Split))}", where)
+        if split is not None and split not in SPLITS:
+            self.collected.reject("queries", f"split that is none of {', '.join(SPLITS)}", where)
             return
         query = {"query_id": query_id, "text": text, "split": split, "source": self.collected.report.name}
         self._keep("queries", self._queries, query_id, query, where)
@@ -99,7 +98,7 @@ class Checked:
         return any(query["split"] == split for query in self._queries.values())
 
     def done(self) -> Collected:
-        """What was collected. Queries that nothing is judged relevant for are left out: they can teach or tell nothing."""
+        """What was collected. Queries without a relevant document are left out: they can teach or tell nothing."""
         judged = {query_id for query_id, _ in self._grades}
         self.collected.note("queries: nothing is judged relevant", len(self._queries.keys() - judged))
         self.collected.documents = [self._documents[doc_id] for doc_id in sorted(self._documents)]

@@ -17,8 +17,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.text import Split
 
-Split = Literal["train", "dev", "test"]
 Share = Annotated[float, Field(ge=0, le=1)]
 SHARES: dict[Split, Share] = {"train": 0.6, "dev": 0.1, "test": 0.3}
 
@@ -29,11 +29,13 @@ class _Strict(BaseModel):
 
 class _Source(_Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="what people call it; documents name it")
-    max_bad_share: Share | None = Field(None, description="of its own; without it the file's")
+    max_bad_share: Share | None = Field(default=None, description="of its own; without it the file's")
 
 
 class _Splitting(_Source):
-    split: dict[Split, Share] = Field(SHARES, description="the shares of queries that have no split of their own")
+    split: dict[Split, Share] = Field(
+        default=SHARES, description="the shares of queries that have no split of their own"
+    )
 
     @field_validator("split")
     @classmethod
@@ -48,8 +50,8 @@ class PydocsSource(_Splitting):
 
     kind: Literal["pydocs"]
     packages: dict[str, str] = Field(min_length=1, description="the source that documents name, to the module imported")
-    processes: int = Field(2, ge=1, description="packages read at the same time")
-    timeout_seconds: float = Field(300, gt=0, description="for each package")
+    processes: int = Field(default=2, ge=1, description="packages read at the same time")
+    timeout_seconds: float = Field(default=300, gt=0, description="for each package")
 
 
 class BeirSource(_Source):
@@ -57,7 +59,7 @@ class BeirSource(_Source):
 
     kind: Literal["beir"]
     path: str
-    dev_share: float = Field(0.2, ge=0, lt=1, description="of train, where the folder has no dev split")
+    dev_share: float = Field(default=0.2, ge=0, lt=1, description="of train, where the folder has no dev split")
 
     @field_validator("path")
     @classmethod
@@ -72,7 +74,7 @@ class DocumentColumns(_Strict):
     title: str | None = None
     text: str = "text"
     url: str | None = None
-    metadata: list[str] = Field([], description="columns that are kept as the document's metadata")
+    metadata: list[str] = Field(default=[], description="columns that are kept as the document's metadata")
 
 
 class QueryColumns(_Strict):
@@ -106,19 +108,19 @@ class _File(_Strict):
 class DocumentFile(_File):
     """A file of documents."""
 
-    columns: DocumentColumns = DocumentColumns()
+    columns: DocumentColumns = Field(default_factory=DocumentColumns)
 
 
 class QueryFile(_File):
     """A file of queries."""
 
-    columns: QueryColumns = QueryColumns()
+    columns: QueryColumns = Field(default_factory=QueryColumns)
 
 
 class QrelFile(_File):
     """A file of judgements."""
 
-    columns: QrelColumns = QrelColumns()
+    columns: QrelColumns = Field(default_factory=QrelColumns)
 
 
 class TableSource(_Splitting):
@@ -134,21 +136,21 @@ class DocumentQuery(_Strict):
     """A statement that gives documents."""
 
     query: str
-    columns: DocumentColumns = DocumentColumns()
+    columns: DocumentColumns = Field(default_factory=DocumentColumns)
 
 
 class QueryQuery(_Strict):
     """A statement that gives queries."""
 
     query: str
-    columns: QueryColumns = QueryColumns()
+    columns: QueryColumns = Field(default_factory=QueryColumns)
 
 
 class QrelQuery(_Strict):
     """A statement that gives judgements."""
 
     query: str
-    columns: QrelColumns = QrelColumns()
+    columns: QrelColumns = Field(default_factory=QrelColumns)
 
 
 class SqlSource(_Splitting):
@@ -156,7 +158,7 @@ class SqlSource(_Splitting):
 
     kind: Literal["sql"]
     url: str = Field(description="a SQLAlchemy URL; ${NAME} in it stands for the environment variable NAME")
-    batch_rows: int = Field(5000, ge=1, description="rows held at a time")
+    batch_rows: int = Field(default=5000, ge=1, description="rows held at a time")
     documents: DocumentQuery
     queries: QueryQuery | None = None
     qrels: QrelQuery | None = None
@@ -169,7 +171,7 @@ class Sources(_Strict):
     """A sources file."""
 
     sources: list[Source] = Field(min_length=1)
-    max_bad_share: Share = Field(0.01, description="of the rows of one table, for each kind of badness")
+    max_bad_share: Share = Field(default=0.01, description="of the rows of one table, for each kind of badness")
 
     @model_validator(mode="after")
     def _distinct(self) -> "Sources":

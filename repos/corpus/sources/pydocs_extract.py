@@ -9,7 +9,9 @@ knows nothing of documents, queries or other packages; `pydocs.py` makes those f
 import inspect
 import json
 import pkgutil
+import random
 import re
+import secrets
 import sys
 import textwrap
 import warnings
@@ -18,13 +20,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 # Modules that hold no API: a package's tests, the scripts and the copies of other packages that it ships.
 NOT_API = {"tests", "test", "conftest", "setup", "distutils", "examples", "externals", "vendored"}
 # numpy, pandas and xarray declare their `core` private, for all that its name has no underscore.
 PRIVATE = {"core"}
+# Of several classes that share a member, its name is that of the first in the alphabet, but for these.
+KNOWN_BETTER = ("pandas.DataFrame.", "pandas.Series.")
+# Links to pages of a manual, which are no documents here.
+PAGE_ROLES = {"ref", "doc", "term"}
+DEEPEST = 2
+"""How many classes deep a class may stand in others."""
 _SECTION_UNDERLINE = re.compile(r"^\s*(-{3,}|={3,})\s*$")
 
 
@@ -63,7 +71,7 @@ class Walker:
     def __init__(self, package: str) -> None:
         self.package = package
         self.counts = dict.fromkeys(
-            ("not_public", "trivial_docstring", "unreadable_attribute", "unreadable_see_also"), 0
+            ("trivial_docstring", "unreadable_attribute", "unreadable_see_also", "see_also_pages"), 0
         )
         self.failed: dict[str, str] = {}
         self.objects: dict[int, Any] = {}
@@ -78,10 +86,10 @@ class Walker:
         for path, module in sorted(self.modules().items()):
             parent, _, name = path.rpartition(".")
             if getattr(sys.modules.get(parent), name, module) is module:  # else a function took its module's name
-                self.add(module, path, "module", module.__doc__, incidental=False)
+                self.add(module, path, "module", module.__doc__, distance=int(path != module.__name__))
             self.walk_module(path, module)
         entries = [entry for key in self.objects if (entry := self.entry(key)) is not None]
-        version = str(getattr(sys.modules[self.package], "__version__", ""))
+        version = str(getattr(sys.modules.get(self.package), "__version__", ""))
         entries = sorted(merged(entries), key=lambda entry: entry.names)
         return Extraction(self.package, version, entries, self.counts, dict(sorted(self.failed.items())))
 
@@ -102,18 +110,21 @@ class Walker:
             children = [f"{path}.{child.name}" for child in pkgutil.iter_modules(getattr(module, "__path__", []))]
             waiting += sorted(child for child in children if is_public(child))
         for path, module in sorted(found.items()):
-            for name, value, incidental in self.members(module):
+            for name, value in self.members(module):
                 alias = f"{path}.{name}"
-                if inspect.ismodule(value) and not incidental and self.owns(value) and alias not in found:
-                    if not is_public(value.__name__) or alias.count(".") < value.__name__.count("."):
-                        found[alias] = value
+                if inspect.ismodule(value) and self.owns(value) and alias not in found:
+                    shorter = alias.count(".") < value.__name__.count(".")
+                    found |= {alias: value} if shorter or not is_public(value.__name__) else {}
         return found
 
-    def members(self, module: ModuleType) -> Iterator[tuple[str, Any, bool]]:
-        """Public name, value, and whether the name is there only because the module uses it itself."""
+    def members(self, module: ModuleType) -> Iterator[tuple[str, Any]]:
+        """A module's public names and their values.
+
+        Where a module does not list them, its own functions and classes are; what a package's `__init__` imports is
+        meant for its users, what another module imports is for its own use.
+        """
         exported = getattr(module, "__all__", None)
-        names = {str(name) for name in (exported if exported is not None else dir(module))}
-        for name in sorted(names):
+        for name in sorted({str(name) for name in (dir(module) if exported is None else exported)}):
             if not is_public(name):
                 continue
             try:
@@ -122,8 +133,13 @@ class Walker:
                 self.counts["unreadable_attribute"] += 1
                 continue
             home = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", module.__name__)
-            elsewhere = home != module.__name__
-            yield name, value, exported is None and not hasattr(module, "__path__") and elsewhere
+            if exported is not None or hasattr(module, "__path__") or home == module.__name__:
+                yield name, value
+
+    def private_class_doc(self, value: Any) -> str | None:
+        """The docstring of an object's class where people know only the object, as with `numpy.mgrid`."""
+        cls = type(value)
+        return cls.__doc__ if self.owns(cls) and not is_public(f"{cls.__module__}.{cls.__qualname__}") else None
 
     def owns(self, value: Any) -> bool:
         """Whether an object is this package's, and not one that it imports from another."""
@@ -137,66 +153,65 @@ class Walker:
 
     def walk_module(self, path: str, module: ModuleType) -> None:
         """Add the functions, classes and documented objects of a module."""
-        for name, value, incidental in self.members(module):
+        for name, value in self.members(module):
             if inspect.ismodule(value) or not self.owns(value):
                 continue
             if inspect.isclass(value):
-                self.walk_class(f"{path}.{name}", value, incidental)
+                self.walk_class(f"{path}.{name}", value)
             else:
-                kind = "function" if callable(value) else "object"
-                self.add(value, f"{path}.{name}", kind, own_doc(value), incidental)
+                doc = own_doc(value) or self.private_class_doc(value)
+                self.add(value, f"{path}.{name}", "function" if callable(value) else "object", doc)
 
-    def walk_class(self, path: str, cls: type, incidental: bool, within: tuple[type, ...] = ()) -> None:
-        """Add a class and its public members, inherited ones too: those are other names of the base class's."""
-        self.add(cls, path, "class", vars(cls).get("__doc__"), incidental)
-        seen: dict[str, str] = {}
-        for base in cls.__mro__:
+    def walk_class(self, path: str, cls: type, within: tuple[type, ...] = (), through: int = 0) -> None:
+        """Add a class and its public members, inherited ones too: those are other names of the base class's.
+
+        `within` are the classes that this one stands in, itself inherited `through` so many.
+        """
+        self.add(cls, path, "class", vars(cls).get("__doc__"), through)
+        documented: set[str] = set()
+        for distance, base in enumerate(cls.__mro__, start=through):
             if base is object or not self.owns(base):
                 continue
             for name, raw in vars(base).items():
-                if name.startswith("_") or seen.get(name):
+                if not is_public(name) or name in documented or (inspect.isclass(raw) and base is not cls):
                     continue
                 nested = self.nested(cls, name, raw)
-                if nested is not None and nested not in within and nested is not cls and len(within) < 2:
-                    self.walk_class(f"{path}.{name}", nested, incidental, (*within, cls))
-                    seen[name] = path
-                elif nested is None:
-                    value = getattr(raw, "__func__", raw)
-                    doc = own_doc(value)
-                    seen[name] = doc or ""
-                    self.add(value, f"{path}.{name}", member_kind(raw), doc, incidental, inherited=base is not cls)
+                if nested is not None and nested not in (*within, cls) and len(within) < DEEPEST:
+                    self.walk_class(f"{path}.{name}", nested, (*within, cls), distance)
+                    documented.add(name)
+                elif nested is None and (doc := own_doc(getattr(raw, "__func__", raw))):
+                    # an overriding method without a docstring has the docstring, and is a name, of the one it overrides
+                    self.add(getattr(raw, "__func__", raw), f"{path}.{name}", member_kind(raw), doc, distance)
+                    documented.add(name)
 
     def nested(self, cls: type, name: str, raw: Any) -> type | None:
-        """The class that an attribute gives: one defined inside, or an accessor's as in `Series.str`."""
+        """The class that an attribute stands for: one defined inside, or an accessor's as in `Series.str`."""
         if inspect.isclass(raw):
-            return raw if self.owns(raw) else None
-        if inspect.isroutine(raw) or isinstance(raw, property):
+            return raw if self.owns(raw) and raw.__qualname__.startswith(f"{cls.__qualname__}.") else None
+        if isinstance(raw, FunctionType | property | staticmethod | classmethod) or not hasattr(type(raw), "__get__"):
             return None
         try:
             value = getattr(cls, name)
         except Exception:  # an accessor may refuse the bare class
             self.counts["unreadable_attribute"] += 1
             return None
-        return value if inspect.isclass(value) and self.owns(value) and hasattr(type(raw), "__get__") else None
+        return value if inspect.isclass(value) and self.owns(value) else None
 
-    def add(self, value: Any, path: str, kind: str, doc: Any, incidental: bool, inherited: bool = False) -> None:
-        """Note that `value` is reached by `path`."""
+    def add(self, value: Any, path: str, kind: str, doc: Any, distance: int = 0) -> None:
+        """Note that `value` is reached by `path`; `distance` is the number of classes that it was inherited through."""
         if not isinstance(doc, str) or not doc.strip():
             return
         key = id(value)
         if key not in self.objects:
             self.objects[key], self.names[key], self.kinds[key], self.docs[key] = value, {}, kind, doc
         defined = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
-        order = (not is_public(path), incidental, path.count("."), inherited, path != defined, path)
+        known = path.startswith(KNOWN_BETTER)
+        order = (not is_public(path), distance, path.count("."), path != defined, not known, path)
         self.names[key][path] = min(order, self.names[key].get(path, order))
 
     def entry(self, key: int) -> Entry | None:
         """The object's entry, or None where its docstring says nothing."""
         names = sorted(self.names[key], key=lambda path: self.names[key][path])
-        private, incidental, *_ = self.names[key][names[0]]
-        if private or incidental:
-            self.counts["not_public"] += 1
-            return None
         module = getattr(self.objects[key], "__module__", None)
         doc, see_also = self.parse(inspect.cleandoc(self.docs[key]))
         if len(re.findall(r"\w+", doc)) < 3 or re.fullmatch(r"\w+\([^)]*\)|Alias for field number \d+", doc):
@@ -206,7 +221,8 @@ class Walker:
 
     def parse(self, doc: str) -> tuple[str, list[tuple[list[str], str]]]:
         """A docstring without its "See Also" section, and that section's targets with their descriptions."""
-        from numpydoc.docscrape import NumpyDocString
+        # the environment that checks types does not hold it
+        from numpydoc.docscrape import NumpyDocString  # type: ignore[import-not-found]
 
         rest, section = without_see_also(doc)
         found: list[tuple[list[str], str]] = []
@@ -216,14 +232,18 @@ class Walker:
             except ValueError:
                 self.counts["unreadable_see_also"] += 1
                 continue
-            found += [([name for name, _ in targets], " ".join(words)) for targets, words in parsed]
+            for targets, words in parsed:
+                names = [name for name, role in targets if role not in PAGE_ROLES]
+                self.counts["see_also_pages"] += len(targets) - len(names)
+                found.append((names, " ".join(words)))
         return rest, found
 
 
 def own_doc(value: Any) -> str | None:
     """An object's docstring, unless it is only its class's."""
-    doc = getattr(value, "__doc__", None)
-    return doc if isinstance(doc, str) and doc != type(value).__doc__ else None
+    doc, of_class = getattr(value, "__doc__", None), type(value).__doc__
+    # An array's has the signature before it that its class's lacks.
+    return doc if isinstance(doc, str) and not (isinstance(of_class, str) and doc.endswith(of_class)) else None
 
 
 def member_kind(raw: Any) -> str:
@@ -259,6 +279,9 @@ def merged(entries: list[Entry]) -> list[Entry]:
 def main(package: str, path: str) -> None:
     """Extract `package` into the JSON file at `path`."""
     warnings.simplefilter("ignore")
+    # Some docstrings show numbers that are drawn when they are imported (scipy.stats.Normal). NumPy asks here for
+    # the entropy of a generator without a seed, so those numbers are now the same on every machine.
+    secrets.randbits = random.Random(0).getrandbits
     extraction = Walker(package).extract()
     Path(path).write_text(json.dumps(asdict(extraction)))
 

@@ -67,16 +67,20 @@ def address(template: str, source: str) -> URL:
         if whole := _VARIABLE.fullmatch(template):
             return make_url(os.environ[whole[1]])
         url = make_url(template)
-        filled = {
-            part: _VARIABLE.sub(lambda match: os.environ[match[1]], value)
-            for part in ("username", "password", "host", "database")
-            if (value := getattr(url, part)) is not None
-        }
-        return url.set(**filled)
+        return url.set(
+            username=_filled(url.username),
+            password=_filled(url.password),
+            host=_filled(url.host),
+            database=_filled(url.database),
+        )
     except SQLAlchemyError as error:  # its message may hold the password
         raise SourceError(
             f"Source {source!r}: its url is not one of SQLAlchemy's, like dialect://user@host/name."
         ) from error
+
+
+def _filled(part: str | None) -> str | None:
+    return None if part is None else _VARIABLE.sub(lambda match: os.environ[match[1]], part)
 
 
 def _at_one_moment(connection: Connection) -> None:

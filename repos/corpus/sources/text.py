@@ -7,6 +7,10 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+Split: TypeAlias = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 _NOT_WORD = re.compile(r"[\W_]+")
 
@@ -25,15 +29,16 @@ def text_id(text: str) -> str:
     return hashlib.sha256(normalise(text).encode()).hexdigest()[:16]
 
 
-def split_of(text: str, shares: Mapping[str, float]) -> str:
-    """The split that this text falls into, now and always: `shares` maps split to share, and sums to 1."""
+def split_of(text: str, shares: Mapping[Split, float]) -> Split:
+    """The split that this text falls into, now and always. `shares` maps split to share and sums to 1, in any order."""
     digest = hashlib.sha256(b"split\x00" + normalise(text).encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64 * sum(shares.values())
-    for split, share in shares.items():
-        position -= share
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    present = [split for split in SPLITS if shares.get(split)]
+    for split in present:
+        position -= shares[split]
         if position < 0:
             return split
-    return next(reversed(shares))
+    return present[-1]
 
 
 def stands_in(words: str, text: str) -> bool:
