@@ -1,0 +1,104 @@
+"""Learning by contrast: queries, passages that answer them, and passages that only look as if they did.
+
+Knows no model: what learns from these (a head, a whole encoder) draws batches and takes the loss.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from repos.semantic.index import ExactIndex
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Queries with what answers them and what only looks as if it did."""
+
+    queries: np.ndarray
+    """[queries, width] float32."""
+    positives: Sequence[np.ndarray]
+    """Of each query the passages that answer it: the best one of every relevant document."""
+    grades: Sequence[np.ndarray]
+    """The relevance grade of each positive."""
+    negatives: np.ndarray
+    """[queries, hard negatives]: passages that the frozen encoder ranks high, of documents not judged relevant."""
+    owners: np.ndarray
+    """[passages]: the document of each passage."""
+    relevant: np.ndarray
+    """Sorted keys query * documents + document of all pairs judged relevant."""
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are."""
+        return int(self.owners[-1]) + 1
+
+
+def mine(
+    queries: np.ndarray, relevant: Sequence[dict[int, int]], vectors: np.ndarray, starts: np.ndarray, negatives: int
+) -> Examples:
+    """Examples of `queries` [queries, width], whose relevant documents (to grades) are given, from the frozen encoder's
+    own ranking of passages `vectors`: hard negatives as in ANCE (Xiong et al. 2021), mined once.
+    """
+    ends = np.append(starts[1:], len(vectors))
+    owners = np.repeat(np.arange(len(starts)), ends - starts)
+    passages = vectors.astype(np.float32)
+    most = max((len(found) for found in relevant), default=0)
+    ranked, _ = ExactIndex(passages, starts).search(queries, negatives + most)
+
+    def best(query: int, document: int) -> int:
+        return int(starts[document] + np.argmax(passages[starts[document] : ends[document]] @ queries[query]))
+
+    hard = np.full((len(queries), negatives), -1, np.int64)
+    for row, found in enumerate(relevant):
+        others = [int(document) for document in ranked[row] if int(document) not in found][:negatives]
+        hard[row, : len(others)] = [best(row, document) for document in others]
+    return Examples(
+        queries,
+        [np.array([best(row, document) for document in found]) for row, found in enumerate(relevant)],
+        [np.array(list(found.values())) for found in relevant],
+        hard,
+        owners,
+        np.sort(np.array([row * len(starts) + document for row, found in enumerate(relevant) for document in found])),
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some queries, and the passages that all of them are compared with: first the positive of each."""
+
+    queries: np.ndarray
+    """[queries]: rows of the examples."""
+    passages: np.ndarray
+    """[passages]: places of passages; at least as many as queries."""
+    hidden: np.ndarray
+    """[queries, passages] float32: 1 where a passage is of a document relevant to the query, but not its positive."""
+
+
+def batches(
+    examples: Examples, rows: np.ndarray, size: int, negatives: int, random: np.random.Generator
+) -> Iterator[Batch]:
+    """One pass over these rows of the examples, in random order. A query's positive is drawn by grade."""
+    order = random.permutation(rows)
+    for first in range(0, len(order), size):
+        chosen = order[first : first + size]
+        grades = [examples.grades[row] / examples.grades[row].sum() for row in chosen]
+        drawn = [random.choice(examples.positives[row], p=grade) for row, grade in zip(chosen, grades, strict=True)]
+        hard = random.permuted(examples.negatives[chosen], axis=1)[:, :negatives].ravel()
+        pool = np.concatenate([np.array(drawn, np.int64), hard[hard >= 0]])
+        keys = chosen[:, None] * examples.documents + examples.owners[pool][None, :]
+        hidden = np.isin(keys, examples.relevant)
+        hidden[np.arange(len(chosen)), np.arange(len(chosen))] = False
+        yield Batch(chosen, pool, hidden.astype(np.float32))
+
+
+def contrast(queries: Any, passages: Any, hidden: Any, temperature: float) -> Any:
+    """InfoNCE (van den Oord et al. 2018): each query's positive against all passages of the batch that are not hidden.
+    Unit vectors [queries, width] and [passages, width], tensors.
+    """
+    import tensorflow as tf
+
+    scores = tf.matmul(queries, passages, transpose_b=True) / temperature - hidden * 1e9
+    labels = tf.range(tf.shape(queries)[0])
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores))

@@ -1,0 +1,122 @@
+"""What training works on: the documents' passages and the queries as encoder inputs, and which answer which.
+
+Knows nothing of how a model is learned.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from repos.semantic import index
+from repos.semantic.cache import VectorCache, embed
+from repos.semantic.encoder import Encoder, Tokens
+from repos.semantic.head import Head
+from repos.semantic.model import Origin, Parameters, SemanticModel, query_inputs
+from repos.semantic.passages import Cut, Passages, cut
+from shared_ops.evaluation import PRIMARY, per_query
+from shared_ops.tables import hits_table
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A task through one encoder."""
+
+    encoder: Encoder
+    passages: np.ndarray
+    """[passages, width] float16."""
+    queries: np.ndarray
+    """[queries, width] float32; zeros for a query without a word that the encoder knows."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Documents in the order of doc_id, queries in the order of query_id."""
+
+    parameters: Parameters
+    doc_ids: list[str]
+    passages: Passages
+    queries: pl.DataFrame
+    query_inputs: list[Tokens]
+    qrels: pl.DataFrame
+    relevant: list[dict[int, int]]
+    """Of each query the places of its relevant documents, with their grades."""
+    cache: Path | None
+    log: Log
+
+    @classmethod
+    def of(
+        cls,
+        documents: pl.DataFrame,
+        queries: pl.DataFrame,
+        qrels: pl.DataFrame,
+        encoder: Encoder,
+        parameters: Parameters,
+        cache: Path | None,
+        log: Log,
+    ) -> "Task":
+        """The task of these tables.
+
+        Raises:
+            ValueError: when there are no documents.
+        """
+        if documents.is_empty():
+            raise ValueError("There are no documents to search: expected at least one in the snapshot.")
+        documents, queries = documents.sort("doc_id"), queries.sort("query_id")
+        how = Cut(parameters.passage_tokens, parameters.passages_per_document, parameters.title_tokens)
+        passages = cut(encoder, documents["title"].to_list(), documents["text"].to_list(), how)
+        places = {doc_id: place for place, doc_id in enumerate(documents["doc_id"])}
+        found: dict[str, dict[int, int]] = {query_id: {} for query_id in queries["query_id"]}
+        for query_id, doc_id, grade in (
+            qrels.sort("query_id", "doc_id").select("query_id", "doc_id", "grade").iter_rows()
+        ):
+            if query_id in found and doc_id in places:
+                found[query_id][places[doc_id]] = grade
+        log(
+            f"{len(documents)} documents in {len(passages.inputs)} passages, which hold {passages.covered} of their "
+            f"{passages.tokens} tokens ({passages.share:.0%})"
+        )
+        inputs = query_inputs(encoder, queries["text"].to_list())
+        return cls(
+            parameters, list(places), passages, queries, inputs, qrels, list(found.values()), cache, log
+        )  # fmt: skip
+
+    def rows(self, split: str) -> np.ndarray:
+        """The rows of a split's queries."""
+        return np.flatnonzero((self.queries["split"] == split).to_numpy())
+
+    def encode(self, encoder: Encoder) -> Encoded:
+        """All passages, from the cache where it holds them, and all queries."""
+        import tensorflow as tf
+
+        encoding = f"{encoder.sha256} {encoder.precision} tensorflow {tf.__version__}"
+        cache = VectorCache(self.cache, encoding, encoder.width) if self.cache else None
+        passages = embed(self.passages.inputs, encoder.encode, encoder.width, cache, self.log)
+        queries = np.zeros((len(self.query_inputs), encoder.width), np.float32)
+        known = [row for row, tokens in enumerate(self.query_inputs) if tokens]
+        # Documents may be encoded in a shorter precision; queries are as the service will encode them.
+        queries[known] = encoder.precise.encode([self.query_inputs[row] for row in known])
+        return Encoded(encoder, passages, queries)
+
+    def model(self, encoded: Encoded, head: Head, learned: bool = False) -> SemanticModel:
+        """The model that searches the encoded passages through `head`."""
+        encoder = encoded.encoder
+        vectors = head.documents(encoded.passages).astype(np.float16)
+        found = index.build(vectors, self.passages.starts, self.parameters.exact_below, self.parameters.seed)
+        origin = Origin(self.parameters.encoder, encoder.sha256, encoder.precision, learned)
+        return SemanticModel(encoder.precise, head, found, self.doc_ids, origin)
+
+    def answer(self, model: SemanticModel, encoded: Encoded, rows: Sequence[int] | np.ndarray, k: int) -> pl.DataFrame:
+        """The `hits` table of these rows' queries, as `model.search` would answer them."""
+        rows = [int(row) for row in rows if self.query_inputs[row]]
+        return hits_table(self.queries["query_id"][rows].to_list(), model.nearest(encoded.queries[rows], k))
+
+    def quality(self, model: SemanticModel, encoded: Encoded, split: str) -> np.ndarray:
+        """nDCG@10 of each judged query of a split."""
+        hits = self.answer(model, encoded, self.rows(split), 10)
+        wanted = self.queries.filter(pl.col("split") == split).select("query_id")
+        return per_query(hits, self.qrels.join(wanted, on="query_id", how="semi"))[PRIMARY].to_numpy()

@@ -1,0 +1,178 @@
+"""Training: cut and encode the documents, adapt, and answer every split's queries.
+
+Knows no Dagster. Weights learn from train, choices are made on dev, and test is only answered.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+
+from repos.semantic.contrast import Examples, mine
+from repos.semantic.encoder import Precision, best_precision, find
+from repos.semantic.finetune import learn_encoder
+from repos.semantic.head import Head, Recipe, learn
+from repos.semantic.model import Parameters, SemanticModel
+from repos.semantic.task import Encoded, Log, Task
+from shared_ops.evaluation import DEPTH
+from shared_ops.training import Trained
+
+PATIENCE = 4
+"""Epochs without a better dev result after which a head stops learning."""
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""How far from the frozen encoder towards the learned head dev may choose to go (Wortsman et al. 2022)."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A way of learning whose choices are made."""
+
+    rows: np.ndarray
+    """The rows of the queries to learn from."""
+    model: Callable[[np.ndarray], tuple[SemanticModel, Encoded]]
+    """From some of those rows to a model that learned from them alone, and the encoding that it searches."""
+    folds: int
+    chosen: dict[str, Any]
+
+
+def train(
+    documents: pl.DataFrame,
+    queries: pl.DataFrame,
+    qrels: pl.DataFrame,
+    parameters: Parameters,
+    cache: Path | None = None,
+    log: Log = lambda _: None,
+) -> Trained[SemanticModel]:
+    """Train on the tables `documents`, `queries` and `qrels` of a snapshot, all splits in them.
+
+    `cache` is a folder that keeps vectors from one training to the next. Without train or dev queries nothing can be
+    learned or chosen, and the frozen encoder answers.
+
+    Raises:
+        ValueError: when there are no documents.
+        EncoderError: when there is no such encoder.
+    """
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(parameters.seed)
+    tf.config.experimental.enable_op_determinism()
+    precision = best_precision() if parameters.precision == "auto" else cast(Precision, parameters.precision)
+    encoder = find(parameters.encoder, precision)
+    task = Task.of(documents, queries, qrels, encoder, parameters, cache, log)
+    frozen = task.encode(encoder)
+    model, encoded = task.model(frozen, Head.identity(encoder.width)), frozen
+    baseline = task.quality(model, frozen, "dev")
+    chosen: dict[str, Any] = {"adapted": "none", "dev_ndcg_frozen": _mean(baseline)}
+    train_rows = task.rows("train")
+    train_hits = task.answer(model, frozen, train_rows, DEPTH)
+    if fit := _fit(task, frozen, baseline):
+        model, encoded = fit.model(fit.rows)
+        chosen |= fit.chosen
+        train_hits = _cross_fit(task, fit)
+    hits = {split: task.answer(model, encoded, task.rows(split), DEPTH) for split in ("dev", "test")}
+    described = {
+        "encoder": parameters.encoder,
+        "encoder_sha256": encoder.sha256,
+        "precision": precision,
+        "passages": len(task.passages.inputs),
+        "tokens_encoded_share": round(task.passages.share, 4),
+    }
+    return Trained(model, described | chosen, {"train": train_hits, **hits})
+
+
+def _fit(task: Task, frozen: Encoded, baseline: np.ndarray) -> Fit | None:
+    """The way of learning that was asked for, if dev prefers what it makes to the frozen encoder."""
+    rows = np.array([row for row in task.rows("train") if task.relevant[row] and task.query_inputs[row]], np.int64)
+    if task.parameters.adapt == "none":
+        return None
+    if not len(rows) or not len(baseline):
+        task.log("There are no judged train or dev queries to learn from and to choose by: the frozen encoder answers.")
+        return None
+    relevant = [task.relevant[row] for row in rows]
+    hard = task.parameters.hard_negatives
+    examples = mine(frozen.queries[rows], relevant, frozen.passages, task.passages.starts, hard)
+    way = _head_fit if task.parameters.adapt == "head" else _encoder_fit
+    fit = way(task, frozen, examples, rows)
+    model, encoded = fit.model(rows)
+    gains = task.quality(model, encoded, "dev") - baseline
+    error = float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else np.inf
+    task.log(f"Learning gains {gains.mean():+.4f} nDCG@10 on {len(gains)} dev queries (standard error {error:.4f})")
+    # What the dev queries cannot tell from chance is no gain (the one-standard-error rule, Breiman et al. 1984).
+    if gains.mean() <= error:
+        return None
+    return replace(fit, chosen=fit.chosen | {"adapted": task.parameters.adapt, "dev_ndcg": _mean(baseline + gains)})
+
+
+def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> Fit:
+    """A head whose sides, epochs and share are those best on dev."""
+    asked = task.parameters
+    best, recipe, share = -1.0, None, 1.0
+
+    def quality(head: Head) -> float:
+        return _mean(task.quality(task.model(frozen, head), frozen, "dev"))
+
+    for both_sides in (False, True):
+        tried = Recipe(
+            both_sides, asked.learning_rate, asked.epochs, asked.batch, asked.hard_negatives, asked.temperature,
+            asked.weight_decay, asked.seed,
+        )  # fmt: skip
+        curve: list[float] = []
+
+        def after(epoch: int, head: Head) -> bool:
+            curve.append(quality(head))
+            return epoch - int(np.argmax(curve)) <= PATIENCE
+
+        learn(examples, np.arange(len(rows)), frozen.passages, tried, after)
+        task.log(f"A head on {'both sides' if both_sides else 'the query side'}: {max(curve):.4f} nDCG@10 on dev")
+        if max(curve) > best:
+            best, recipe = max(curve), replace(tried, epochs=int(np.argmax(curve)) + 1)
+    assert recipe is not None
+    learned = learn(examples, np.arange(len(rows)), frozen.passages, recipe)
+    share = max(SHARES, key=lambda share: (quality(learned.times(share)), -share))
+
+    def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoded]:
+        head = learn(examples, np.searchsorted(rows, chosen), frozen.passages, recipe).times(share)
+        return task.model(frozen, head), frozen
+
+    return Fit(rows, model, asked.folds, {**asdict(recipe), "share": share})
+
+
+def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> Fit:
+    """The whole encoder; each model encodes all passages again."""
+    asked = task.parameters
+    queries = [task.query_inputs[row] for row in rows]
+
+    def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoded]:
+        places = np.searchsorted(rows, chosen)
+        encoder = learn_encoder(frozen.encoder, queries, task.passages.inputs, examples, places, asked)
+        encoded = task.encode(encoder)
+        return task.model(encoded, Head.identity(encoder.width), learned=True), encoded
+
+    chosen = {"steps": asked.encoder_steps, "learning_rate": asked.encoder_learning_rate}
+    return Fit(rows, model, asked.encoder_folds, chosen)
+
+
+def _cross_fit(task: Task, fit: Fit) -> pl.DataFrame:
+    """The hits of the train queries, each from a model that did not learn from its part of them."""
+    folds = np.array([_fold(query_id, fit.folds) for query_id in task.queries["query_id"]])
+    parts = []
+    for fold in range(fit.folds):
+        asked = task.rows("train")[folds[task.rows("train")] == fold]
+        others = fit.rows[folds[fit.rows] != fold]
+        if len(asked) and len(others):
+            parts.append(task.answer(*fit.model(others), asked, DEPTH))
+            task.log(f"Part {fold + 1} of {fit.folds} of the train queries is answered by a model that did not see it")
+    return pl.concat(parts)
+
+
+def _fold(query_id: str, folds: int) -> int:
+    return int.from_bytes(blake2b(query_id.encode(), digest_size=8).digest(), "big") % folds
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0
