@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from repos.behavior.features import normalised
+from repos.behavior.features import query_text
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Learnable:
     """Click rows that may be learned from, one per past query's text and document, and what was left out."""
 
     clicks: pl.DataFrame
-    """Columns text (normalised), doc_id, clicks, impressions, mean_position; sorted by text and doc_id."""
+    """Columns text (as `features.query_text` reads it), doc_id, clicks, impressions, mean_position; sorted."""
     held_out_rows: int
     """Rows of dev or test queries, by query id or by equal text."""
     unknown_document_rows: int
@@ -27,16 +27,16 @@ class Learnable:
 def learnable(clicks: pl.DataFrame, queries: pl.DataFrame, documents: pl.DataFrame) -> Learnable:
     """The rows of `clicks` that a model may learn from.
 
-    A query is its normalised text: rows of queries that differ in less are counted together. Where the `queries` table
-    knows a row's query id, its text stands for the row's own.
+    A query is its text as `features.query_text` reads it: rows of queries that differ in less are counted together.
+    Where the `queries` table knows a row's query id, its text stands for the row's own.
     """
     known = queries.select("query_id", "split", known_text="text")
     rows = (
         clicks.join(known, on="query_id", how="left")
-        .with_columns(text=pl.coalesce("known_text", "text").map_elements(normalised, return_dtype=pl.String))
+        .with_columns(text=pl.coalesce("known_text", "text").map_elements(query_text, return_dtype=pl.String))
         .select("text", "doc_id", "clicks", "impressions", "mean_position", "split")
     )
-    held_out_texts = [normalised(text) for text in queries.filter(pl.col("split") != "train")["text"]]
+    held_out_texts = [query_text(text) for text in queries.filter(pl.col("split") != "train")["text"]]
     held_out = (pl.col("split").fill_null("train") != "train") | pl.col("text").is_in(held_out_texts)
     free = rows.filter(~held_out)
     kept = free.join(documents.select("doc_id"), on="doc_id", how="semi")
@@ -54,7 +54,7 @@ def learnable(clicks: pl.DataFrame, queries: pl.DataFrame, documents: pl.DataFra
 
 
 def fold_of(text: str, folds: int) -> int:
-    """The fold, 0 to `folds` - 1, that a query of this normalised text belongs to: equal texts, equal folds."""
+    """The fold, 0 to `folds` - 1, of a query text as `features.query_text` reads it: equal texts, equal folds."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % folds
 
 

@@ -27,9 +27,10 @@ _WORD = re.compile(r"[^\W_]+")
 _STEMMING = Lock()
 
 
-def normalised(text: str) -> str:
-    """A query's text as it is compared: NFKC, case folded, white space collapsed."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+def _normalised(text: str) -> str:
+    """A text as it is compared: NFKC, case folded, white space collapsed."""
+    whole = text.encode(errors="replace").decode()  # half a surrogate pair, legal in JSON, is no character
+    return " ".join(unicodedata.normalize("NFKC", whole).casefold().split())
 
 
 @cache
@@ -62,17 +63,20 @@ class TextFeatures:
         """
         texts = _document_texts(documents)
         words, characters = _vectorizer("words"), _vectorizer("characters")
-        document_words = words.fit_transform(texts)
-        characters.fit([text[:OPENING_CHARACTERS] for text in texts])
+        try:
+            document_words = words.fit_transform(texts)
+            characters.fit([text[:OPENING_CHARACTERS] for text in texts])
+        except ValueError as error:
+            raise ValueError(f"The {len(texts)} documents hold no word to compare queries by.") from error
         return cls(words, characters), document_words
 
     def words(self, texts: Sequence[str]) -> Any:
         """Normalised texts as a CSR matrix, texts x words."""
-        return self._words.transform(texts)
+        return _transformed(self._words, texts)
 
     def characters(self, texts: Sequence[str]) -> Any:
         """Normalised texts as a CSR matrix, texts x character n-grams."""
-        return self._characters.transform(texts)
+        return _transformed(self._characters, texts)
 
     def save(self, folder: Path) -> None:
         """Write vocabulary.json and idf.safetensors into `folder`."""
@@ -96,12 +100,19 @@ class TextFeatures:
 def _document_texts(documents: pl.DataFrame) -> list[str]:
     """Each document's title and the beginning of its text, normalised."""
     rows = documents.select("title", "text").iter_rows()
-    return [normalised(f"{title} {text[:DOCUMENT_CHARACTERS]}") for title, text in rows]
+    return [_normalised(f"{title} {text[:DOCUMENT_CHARACTERS]}") for title, text in rows]
 
 
 def query_text(text: str) -> str:
     """A query as it is compared: its first `QUERY_CHARACTERS`, normalised."""
-    return normalised(text[:QUERY_CHARACTERS])
+    return _normalised(text[:QUERY_CHARACTERS])
+
+
+def _transformed(vectorizer: Any, texts: Sequence[str]) -> Any:
+    from scipy.sparse import csr_matrix
+
+    # scikit-learn takes an empty list of texts for a mistake; here it is a model without clicks.
+    return vectorizer.transform(texts) if texts else csr_matrix((0, len(vectorizer.idf_)), dtype=np.float32)
 
 
 def _vectorizer(name: str, terms: Sequence[str] | None = None, idf: np.ndarray | None = None) -> Any:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, Field
-from shared_ops.tables import Hits
 
 from repos.behavior.clicks import sureness
 from repos.behavior.features import TextFeatures, query_text
+from shared_ops.tables import Hits
 
 BATCH = 256
 """Queries that are compared with the past ones at a time: bounds the memory that a long list of them takes."""
@@ -99,8 +99,8 @@ class BehaviorModel:
     @classmethod
     def fit(cls, corpus: Corpus, clicks: pl.DataFrame, parameters: Parameters) -> "BehaviorModel":
         """The model that has learned `clicks` (as `clicks.learnable` gives them) and nothing else about any query."""
-        from scipy.sparse import csr_matrix, diags_array
-        from sklearn.preprocessing import normalize
+        from scipy.sparse import csr_matrix
+        from scipy.sparse.linalg import norm
 
         weighed = clicks.with_columns(weight=sureness(clicks, parameters.confidence, parameters.prior))
         weighed = weighed.filter(pl.col("weight") > 0)
@@ -110,12 +110,13 @@ class BehaviorModel:
         shape = (len(texts), len(corpus.doc_ids))
         sure = csr_matrix((weighed["weight"].to_numpy(), (rows, columns)), shape=shape)
         # One vote a query, however often it was asked; less where not even its surest document is sure.
-        answers = (diags_array(1.0 / sure.max(axis=1).toarray().ravel().clip(min=1.0)) @ sure).tocsr()
+        answers = _divided(sure, sure.max(axis=1).toarray().ravel().clip(min=1.0))
+        clicked = (answers @ corpus.document_words).astype(np.float32)
         features = corpus.features
         past = Past(
             words=features.words(texts),
             characters=features.characters(texts),
-            clicked=normalize((answers @ corpus.document_words).astype(np.float32)),
+            clicked=_divided(clicked, norm(clicked, axis=1)),
             answers=answers,
         )
         return cls(features, past, corpus.doc_ids, parameters)
@@ -210,6 +211,13 @@ def _positions(names: Sequence[str], values: pl.Series) -> np.ndarray:
     """Where each value stands in `names`."""
     at = {name: position for position, name in enumerate(names)}
     return np.array([at[value] for value in values], dtype=np.int64)
+
+
+def _divided(rows: Any, by: np.ndarray) -> Any:
+    """A CSR matrix whose rows are each divided by a number; rows of zeros, by zero, stay."""
+    from scipy.sparse import diags_array
+
+    return (diags_array(1.0 / np.where(by > 0, by, 1.0)) @ rows).astype(rows.dtype).tocsr()
 
 
 def _rows(matrix: Any) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -5,27 +5,20 @@ reads no test judgement.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from repos.behavior.clicks import fold_of, learnable
-from repos.behavior.features import normalised
+from repos.behavior.features import query_text
 from repos.behavior.model import BehaviorModel, Corpus, Parameters
 from shared_ops import evaluation, tables
+from shared_ops.training import Trained, answer
 
 Log = Callable[[str], None]
 
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model, what was chosen for it, and its best hits for every split."""
-
-    model: BehaviorModel
-    hyperparameters: dict[str, float | int | str | bool]
-    hits: dict[str, pl.DataFrame]
-    """The `hits` table of train, dev and test, 100 hits a query; train's are out of fold."""
+FEWEST_DEV_QUERIES = 30
+"""Fewer judged dev queries choose no parameters: the best of many tries on a handful is luck."""
 
 
 def train(
@@ -37,7 +30,7 @@ def train(
     *,
     clicks_application: str,
     log: Log = print,
-) -> Trained:
+) -> Trained[BehaviorModel]:
     """Learn `clicks`, choose parameters on the dev queries, and answer every query.
 
     The first four are tables of these schemas, holding every split. `parameters` are where the search for better values
@@ -54,7 +47,7 @@ def train(
     chosen, dev_ndcg = choose(model, queries, qrels, log)
     model = model.with_parameters(chosen)
 
-    hits = {split: _hits(model, queries.filter(pl.col("split") == split)) for split in ("dev", "test")}
+    hits = {split: answer(model, queries.filter(pl.col("split") == split)) for split in ("dev", "test")}
     hits["train"] = out_of_fold(corpus, queries, usable.clicks, chosen)
     hyperparameters = {
         **chosen.model_dump(),
@@ -70,42 +63,22 @@ def train(
 
 
 def choose(model: BehaviorModel, queries: pl.DataFrame, qrels: pl.DataFrame, log: Log) -> tuple[Parameters, float]:
-    """The parameters that answer the dev queries best, and their nDCG@10 there.
+    """The parameters that answer the dev queries best, and their nDCG@10 there (0 without judged dev queries).
 
     A seeded search by tree-structured Parzen estimators (Bergstra et al. 2011, in optuna). What it finds replaces the
-    given parameters only where the mean gain exceeds its standard error (the rule of Breiman et al. 1984): on a handful
-    of dev queries, the best of many tries is mostly luck. Without judged dev queries, or clicks, the given ones stay.
+    given parameters only where the mean gain exceeds its standard error (the rule of Breiman et al. 1984). With fewer
+    than `FEWEST_DEV_QUERIES` judged dev queries, no clicks or no trials, the given ones stay.
     """
-    import optuna
-
     given = model.parameters
     dev = queries.filter(pl.col("split") == "dev").join(qrels, on="query_id", how="semi").sort("query_id")
-    if dev.is_empty() or model.past_queries == 0:
+    if dev.is_empty():
         return given, 0.0
-    judged = qrels.join(dev, on="query_id", how="semi")
-    query_ids = dev["query_id"].to_list()
-    similarities = model.similarities(dev["text"].to_list())
-
-    def measured(parameters: Parameters) -> np.ndarray:
-        hits = model.with_parameters(parameters).hits(similarities, 10)
-        return evaluation.per_query(tables.hits_table(query_ids, hits), judged)[evaluation.PRIMARY].to_numpy()
-
-    def objective(trial: optuna.Trial) -> float:
-        suggested = {
-            "clicked_text": trial.suggest_float("clicked_text", 0.0, 1.0),
-            "characters": trial.suggest_float("characters", 0.25, 0.75),
-            "exponent": trial.suggest_float("exponent", 0.5, 10.0),
-            "neighbours": trial.suggest_int("neighbours", 3, 200, log=True),
-        }
-        return float(measured(given.model_copy(update=suggested)).mean())
-
+    measured = _ndcg_by_parameters(model, dev, qrels)
     before = measured(given)
-    if given.trials == 0:
+    if len(dev) < FEWEST_DEV_QUERIES or model.past_queries == 0 or given.trials == 0:
+        log(f"dev nDCG@10 {before.mean():.4f} with the parameters as given")
         return given, float(before.mean())
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=given.seed))
-    study.optimize(objective, n_trials=given.trials)
-    best = given.model_copy(update=study.best_params)
+    best = _best_tried(given, measured)
     after = measured(best)
     gain = after - before
     sure = gain.mean() > gain.std() / len(gain) ** 0.5
@@ -113,10 +86,45 @@ def choose(model: BehaviorModel, queries: pl.DataFrame, qrels: pl.DataFrame, log
     return (best, float(after.mean())) if sure else (given, float(before.mean()))
 
 
+def _ndcg_by_parameters(
+    model: BehaviorModel, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> Callable[[Parameters], np.ndarray]:
+    """A function from parameters to each query's nDCG@10; it compares queries with the past ones only once."""
+    judged = qrels.join(queries, on="query_id", how="semi")
+    query_ids = queries["query_id"].to_list()
+    similarities = model.similarities(queries["text"].to_list())
+
+    def measured(parameters: Parameters) -> np.ndarray:
+        hits = model.with_parameters(parameters).hits(similarities, 10)
+        return evaluation.per_query(tables.hits_table(query_ids, hits), judged)[evaluation.PRIMARY].to_numpy()
+
+    return measured
+
+
+def _best_tried(given: Parameters, measured: Callable[[Parameters], np.ndarray]) -> Parameters:
+    """The best of `given.trials` tries."""
+    import optuna
+
+    def objective(trial: optuna.Trial) -> float:
+        suggested = {
+            "clicked_text": trial.suggest_float("clicked_text", 0.0, 1.0),
+            # Dev queries are well spelt: left free, the share that forgives misspelling would be chosen by chance.
+            "characters": trial.suggest_float("characters", 0.25, 0.75),
+            "exponent": trial.suggest_float("exponent", 0.5, 10.0),
+            "neighbours": trial.suggest_int("neighbours", 3, 200, log=True),
+        }
+        return float(measured(given.model_copy(update=suggested)).mean())
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=given.seed))
+    study.optimize(objective, n_trials=given.trials)
+    return given.model_copy(update=study.best_params)
+
+
 def out_of_fold(corpus: Corpus, queries: pl.DataFrame, clicks: pl.DataFrame, parameters: Parameters) -> pl.DataFrame:
     """The training queries' hits, each made by a model that never saw a click for its text.
 
-    `clicks` as `clicks.learnable` gives them. A query and all of equal normalised text are in one fold.
+    `clicks` as `clicks.learnable` gives them. A query and all of equal text are in one fold.
     """
     folds = parameters.folds
     asked = _with_fold(queries.filter(pl.col("split") == "train").sort("query_id"), folds)
@@ -124,16 +132,10 @@ def out_of_fold(corpus: Corpus, queries: pl.DataFrame, clicks: pl.DataFrame, par
     answered = []
     for fold in range(folds):
         model = BehaviorModel.fit(corpus, seen.filter(pl.col("fold") != fold).drop("fold"), parameters)
-        answered.append(_hits(model, asked.filter(pl.col("fold") == fold)))
+        answered.append(answer(model, asked.filter(pl.col("fold") == fold)))
     return pl.concat(answered).sort("query_id", "rank")
 
 
 def _with_fold(frame: pl.DataFrame, folds: int) -> pl.DataFrame:
-    fold = [fold_of(normalised(text), folds) for text in frame["text"]]
+    fold = [fold_of(query_text(text), folds) for text in frame["text"]]
     return frame.with_columns(pl.Series("fold", fold, dtype=pl.Int64))
-
-
-def _hits(model: BehaviorModel, queries: pl.DataFrame) -> pl.DataFrame:
-    ordered = queries.sort("query_id")
-    found = model.search(ordered["text"].to_list(), evaluation.DEPTH)
-    return tables.hits_table(ordered["query_id"].to_list(), found)
