@@ -4,7 +4,8 @@ from dagster import graph
 
 from repos.ranker.ops import evaluate, load_hits, train
 from shared_ops.jobs import family_jobs
-from shared_ops.ops import gate, load_snapshot, materialize, promote, stage, validate
+from shared_ops.live_ops import promote
+from shared_ops.ops import gate, load_snapshot, materialize, stage, validate
 
 
 @graph

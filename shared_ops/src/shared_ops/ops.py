@@ -27,8 +27,7 @@ from pydantic import Field
 from shared_ops import gating, storage, tables
 from shared_ops.evaluation import evaluate as measure
 from shared_ops.evaluation import per_query, slice_members, table
-from shared_ops.lineage import live_set_key, release_key
-from shared_ops.promotion import promote as promote_set
+from shared_ops.lineage import release_key
 from shared_ops.references import Candidate, Evaluated, Judged, Staged
 from shared_ops.releases import ReleaseManifest, code_version, environment_lock
 from shared_ops.resources import DeploymentResource
@@ -234,39 +233,6 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sta
         context.log_event(AssetMaterialization(asset_key=key, metadata=described))
     context.add_output_metadata(described)
     storage.remove(deployment.staging.candidate_url(staged.family, manifest.run_id))
-    return staged
-
-
-class PromoteConfig(Config):
-    """How a set goes live."""
-
-    timeout_s: float = Field(default=300.0, description="how long the services may take to load and check the set")
-
-
-@op
-def promote(
-    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, staged: Staged
-) -> Staged:
-    """Make the ranker's release and those whose hits it learned from the live set; a rejected one changes nothing."""
-    manifest = deployment.staging.manifest(staged.family, staged.version)
-    if not staged.accepted:
-        context.log.warning(f"{staged.family}/{staged.version} was rejected; the live set stays as it is.")
-        return staged
-    live = promote_set(
-        deployment.live_sets,
-        {**manifest.learned_from, staged.family: staged.version},
-        manifest.snapshot,
-        note=f"{staged.family} {staged.version}",
-        services=deployment.services,
-        timeout_s=config.timeout_s,
-        log=context.log.info,
-    )
-    context.log_event(
-        AssetMaterialization(
-            asset_key=live_set_key(deployment.deployment),
-            metadata={"set": live.number, **live.releases, "snapshot": live.snapshot.id, **plotted(manifest.metrics)},
-        )
-    )
     return staged
 
 
