@@ -17,7 +17,6 @@ import uvicorn
 
 from services import web
 from services.prediction.app import create_app as prediction_app
-from services.search.app import create_app as search_app
 from services.settings import ServiceSettings
 from shared_ops import tables
 from shared_ops.livesets import LiveSets
@@ -132,11 +131,9 @@ class Stack:
         }
         return Snapshots(self.settings.snapshots_url("prod")).publish(content)
 
-    def release(self, family, version, snapshot, format_version=FORMAT_VERSION, **content):
-        folder = self._scratch / family / version
-        folder.mkdir(parents=True)
-        texts = {doc_id: text for doc_id, (_, text) in DOCUMENTS.items()}
-        (folder / "model.json").write_text(json.dumps({"texts": texts, **content}))
+    def release(self, family, version, snapshot, format_version=FORMAT_VERSION, folder=None, **content):
+        """Publish a tiny model that does what `content` says, or the real one in `folder`."""
+        folder = folder or self._tiny(family, version, content)
         manifest = ReleaseManifest(
             format_version=format_version,
             family=family,
@@ -160,6 +157,13 @@ class Stack:
             self.staging.publish(folder, manifest)
         return version
 
+    def _tiny(self, family, version, content):
+        folder = self._scratch / family / version
+        folder.mkdir(parents=True)
+        texts = {doc_id: text for doc_id, (_, text) in DOCUMENTS.items()}
+        (folder / "model.json").write_text(json.dumps({"texts": texts, **content}))
+        return folder
+
     def release_folder(self, family, version):
         return self.settings.home / "staging" / "prod" / family / "releases" / version
 
@@ -174,12 +178,20 @@ class Stack:
     # The services.
 
     def start(self, name, load=load_tiny):
-        app = search_app(self.settings) if name == "search" else prediction_app(name, self.settings, load)
+        app = self._app(name, load)
         server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", self.settings.ports[name], **web.SERVER))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         until(lambda: server.started)
         self._servers[name] = server, thread
+
+    def _app(self, name, load):
+        if name != "search":
+            return prediction_app(name, self.settings, load)
+        # Only envs/search can import it; the prediction service's tests run in any family's environment.
+        from services.search.app import create_app
+
+        return create_app(self.settings)
 
     def stop(self, name):
         server, thread = self._servers.pop(name)
@@ -189,6 +201,13 @@ class Stack:
 
     def get(self, name, path, **parameters):
         return self.client.get(self.settings.url(name) + path, params=parameters)
+
+    def answers(self, name, path):
+        """Whether the service answers 200 here; another process may not listen yet."""
+        try:
+            return self.get(name, path).status_code == 200
+        except httpx.TransportError:
+            return False
 
     def post(self, name, path, **body):
         return self.client.post(self.settings.url(name) + path, json=body)

@@ -1,0 +1,82 @@
+# environment: search
+"""How long the running search app takes, as one person asking one query after the other sees it.
+
+    envs/search/.venv/bin/python bench/search_latency.py [--queries 200]
+
+Asks the live snapshot's test queries (evenly spread over them), as JSON and as the page, over one kept connection,
+after a warm-up of 20. Prints the medians and the 95th percentiles, and where the time of a JSON answer went by the
+app's own account.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from statistics import median, quantiles
+from typing import Any
+
+import httpx
+import orjson
+
+from shared_ops import snapshots
+from shared_ops.livesets import LiveSets
+from shared_ops.settings import Settings
+
+WARM_UP = 20
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--queries", type=int, default=200)
+    wanted = arguments.parse_args().queries
+    settings = Settings()
+    live = LiveSets(settings.staging_url("prod")).live()
+    if live is None:
+        sys.exit("No set is live: start a stack with `make up`, then measure.")
+    texts = snapshots.load(live.snapshot).queries("test")["text"].to_list()
+    if not texts:
+        sys.exit(f"Snapshot {live.snapshot.id} has no test queries to ask.")
+    texts = texts[:: max(len(texts) // wanted, 1)][:wanted]
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"{platform.platform()}; set {live.number}, {len(texts)} queries"
+    )
+    with httpx.Client(base_url=settings.url("search"), timeout=30, trust_env=False) as client:
+        answers = [orjson.loads(body) for body in _ask(client, "/search", texts)]
+        _ask(client, "/", texts)
+    _print_stages(answers)
+
+
+def _ask(client: httpx.Client, path: str, texts: list[str]) -> list[bytes]:
+    """The answers to all texts; prints how long they took."""
+    for text in texts[:WARM_UP]:
+        client.get(path, params={"q": text})
+    bodies, took = [], []
+    for text in texts:
+        started = time.perf_counter()
+        try:
+            response = client.get(path, params={"q": text}).raise_for_status()
+        except httpx.HTTPError as error:
+            sys.exit(f"{client.base_url}{path} did not answer ({error}). Is the stack up? `make status`")
+        took.append((time.perf_counter() - started) * 1000)
+        bodies.append(response.content)
+    print(f"{path:<8} p50 {median(took):6.1f} ms   p95 {_p95(took):6.1f} ms   max {max(took):6.1f} ms")
+    return bodies
+
+
+def _print_stages(answers: list[dict[str, Any]]) -> None:
+    for stage in answers[0]["timings_ms"]:
+        took = [answer["timings_ms"][stage] for answer in answers if stage in answer["timings_ms"]]
+        print(f"  {stage:<9} p50 {median(took):6.1f} ms   p95 {_p95(took):6.1f} ms")
+    print(f"  {sum(bool(answer['degraded']) for answer in answers)} of {len(answers)} answers were degraded")
+
+
+def _p95(values: list[float]) -> float:
+    return quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]
+
+
+if __name__ == "__main__":
+    main()
