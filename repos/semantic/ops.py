@@ -1,11 +1,13 @@
-"""The ops of semantic: `model.train` under @op, beside those that every family shares."""
+"""The ops of semantic: `train.train` under @op, beside those that every family shares."""
 
 from dagster import Config, In, OpExecutionContext, Out, op
 
 from repos.semantic import model
+from repos.semantic.train import train as train_model
 from shared_ops.ops import evaluate_op, save_candidate, searching
 from shared_ops.references import Candidate
 from shared_ops.resources import DeploymentResource
+from shared_ops.settings import Settings
 from shared_ops.snapshots import SnapshotRef, load
 from shared_ops.types import ValidCandidate, ValidSnapshot
 
@@ -18,9 +20,16 @@ class TrainConfig(model.Parameters, Config):
 def train(
     context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, snapshot: SnapshotRef
 ) -> Candidate:
-    """Index the snapshot's documents; choose tokenizer and parameters on its dev queries."""
+    """Encode the snapshot's documents, those whose text is new; learn a head on its train queries."""
     content = load(snapshot)
-    trained = model.train(content.documents(), content.queries(), content.qrels(), config, log=context.log.info)
+    trained = train_model(
+        content.documents(),
+        content.queries(),
+        content.qrels(),
+        config,
+        cache=Settings().home / "cache" / "semantic",
+        log=context.log.info,
+    )
     return save_candidate(context, deployment, "semantic", snapshot, trained, config.model_dump())
 
 
