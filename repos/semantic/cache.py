@@ -74,8 +74,8 @@ class VectorCache:
 
 
 def embed(
-    inputs: Sequence[Sequence[int]],
-    encode: Callable[[Sequence[Sequence[int]]], np.ndarray],
+    inputs: Sequence[list[int]],
+    encode: Callable[[Sequence[list[int]]], np.ndarray],
     width: int,
     cache: VectorCache | None,
     log: Callable[[str], None],

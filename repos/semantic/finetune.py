@@ -1,6 +1,6 @@
 """Learning the whole encoder contrastively: for a GPU, or a night.
 
-Knows no files and no splits. The same examples and loss as the head's, through the encoder instead of its cached vectors.
+Knows no files and no splits. The examples and the loss are the head's, but taken through the encoder.
 """
 
 from itertools import chain, count, islice
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from repos.semantic.bert import Tokens, forward, fuse, padded
 from repos.semantic.contrast import Examples, batches, contrast
-from repos.semantic.encoder import Encoder, Tokens, forward, fuse, padded
+from repos.semantic.encoder import Encoder
 from repos.semantic.model import Parameters
 
 WARM_UP = 0.1

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, Field
 
-from repos.semantic.encoder import PACKAGED, Encoder, EncoderError, Tokens, find
+from repos.semantic.bert import EncoderError, Tokens
+from repos.semantic.encoder import PACKAGED, Encoder, find
 from repos.semantic.head import Head
 from repos.semantic.index import Index, read_index
 from shared_ops.tables import Hits
@@ -33,16 +34,19 @@ class Parameters(BaseModel):
     precision: str = Field(
         default="auto",
         pattern="^(auto|float32|bfloat16)$",
-        description="Of the matrix products that encode documents: float32, bfloat16, or auto (what the device is fast at)",
+        description="Of what encodes documents: float32, bfloat16, or auto (what the device is fast at)",
     )
     adapt: str = Field(
         default="head",
         pattern="^(head|encoder|none)$",
         description="What is learned: head (maps of cached vectors; seconds), encoder (all weights; hours), none",
     )
-    passage_tokens: int = Field(default=96, ge=8, le=480, description="Tokens of text per passage, besides the title")
+    passage_tokens: int = Field(default=64, ge=8, le=480, description="Tokens of text per passage, besides the title")
     title_tokens: int = Field(default=24, ge=0, le=64, description="Tokens of the title in front of each passage")
-    passages_per_document: int = Field(default=2, ge=1, description="Passages that are encoded of a document at most")
+    passages_per_document: int = Field(default=8, ge=1, description="Passages that are encoded of a document at most")
+    token_budget: int = Field(
+        default=1_500_000, ge=0, description="Tokens encoded of the corpus; beyond every document's first passage"
+    )
     exact_below: int = Field(default=200_000, ge=1, description="Passages from which on FAISS searches")
     folds: int = Field(default=5, ge=2, description="Heads that answer the train queries, each without its own part")
     hard_negatives: int = Field(default=16, ge=0, description="Negatives per query from the frozen encoder's ranking")

@@ -5,13 +5,13 @@ is read behind the document's title.
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from repos.semantic.encoder import Encoder, Tokens
+from repos.semantic.bert import Tokens
+from repos.semantic.encoder import Encoder
 
 _BREAK = re.compile(r"\n\s*\n|(?<=[.!?])\s")
 """Between paragraphs and between sentences. A single line break is only where a docstring's line was full."""
@@ -19,13 +19,16 @@ _BREAK = re.compile(r"\n\s*\n|(?<=[.!?])\s")
 
 @dataclass(frozen=True)
 class Cut:
-    """How documents are cut: `size` tokens of text per passage behind at most `title` tokens of the title, and at most
-    `passages` of them per document.
-    """
+    """How documents are cut."""
 
     size: int
-    passages: int
+    """Tokens of text per passage at most."""
     title: int
+    """Tokens of the title in front of each."""
+    passages: int
+    """Passages per document at most."""
+    budget: int
+    """Tokens that the encoder may read of the whole corpus; every document's first passage is read in any case."""
 
 
 @dataclass(frozen=True)
@@ -47,30 +50,46 @@ class Passages:
 
 
 def cut(encoder: Encoder, titles: Sequence[str], texts: Sequence[str], how: Cut) -> Passages:
-    """The passages of documents.
-
-    Where a document has more than `how.passages`, its first stays, and then those that say most of what the chosen
-    ones do not: the next is always the one whose new words are rarest in the corpus together (greedy maximum coverage
-    with inverse document frequencies as weights, Filatova and Hatzivassiloglou 2004).
+    """The passages of documents: of each the first, then of each the second, and so on to the `passages` of `how` or
+    until its budget is spent. So a small corpus is read whole, and a large one in the time there is.
     """
     parts = [[part for part in _BREAK.split(text) if part.strip()] for text in texts]
     tokens = iter(encoder.tokenize([part for document in parts for part in document]))
-    documents = [[next(tokens) for _ in document] for document in parts]
-    rarity = _rarity(documents)
-    inputs: list[Tokens] = []
-    starts: list[int] = []
-    total = covered = 0
-    for title, document in zip(encoder.tokenize(titles), documents, strict=True):
-        starts.append(len(inputs))
-        packed = pack(document, how.size)
-        chosen = choose(packed, rarity, how.passages)
-        # The end of a long dotted name is what tells it from its neighbours.
-        inputs += (
-            [encoder.frame(title[-how.title :] + passage) for passage in chosen] if chosen else [encoder.frame(title)]
-        )
-        total += sum(map(len, document))
-        covered += sum(map(len, chosen))
-    return Passages(inputs, np.array(starts, np.int64), total, covered)
+    packed = [pack([next(tokens) for _ in document], how.size) for document in parts]
+    # The end of a long dotted name is what tells it from its neighbours.
+    ends = [title[-how.title :] if how.title else [] for title in encoder.tokenize(titles)]
+    framed = [
+        [encoder.frame(end + passage) for passage in document[: how.passages] or [[]]]
+        for end, document in zip(ends, packed, strict=True)
+    ]
+    kept = grant([list(map(len, document)) for document in framed], how.budget)
+    lengths = [sum(map(len, document)) for document in packed]
+    covered = sum(len(passage) for document, count in zip(packed, kept, strict=True) for passage in document[:count])
+    return Passages(
+        [passage for document, count in zip(framed, kept, strict=True) for passage in document[:count]],
+        np.cumsum([0, *kept[:-1]], dtype=np.int64),
+        sum(lengths),
+        covered,
+    )
+
+
+def grant(costs: Sequence[Sequence[int]], budget: int) -> list[int]:
+    """How many of its passages each document gets, given what each of them costs.
+
+    Round by round: each document's first whatever it costs, then each one's second, ... In the round in which the
+    budget ends, the documents with most passages still to come are served first.
+    """
+    kept = [1] * len(costs)
+    spent = sum(document[0] for document in costs)
+    waiting = [place for place, document in enumerate(costs) if len(document) > 1]
+    while waiting:
+        for place in sorted(waiting, key=lambda place: (kept[place] - len(costs[place]), place)):
+            spent += costs[place][kept[place]]
+            if spent > budget:
+                return kept
+            kept[place] += 1
+        waiting = [place for place in waiting if len(costs[place]) > kept[place]]
+    return kept
 
 
 def pack(document: Sequence[Tokens], size: int) -> list[Tokens]:
@@ -86,27 +105,3 @@ def pack(document: Sequence[Tokens], size: int) -> list[Tokens]:
             packed[-1] += piece
             room -= len(piece)
     return packed
-
-
-def choose(packed: Sequence[Tokens], rarity: np.ndarray, count: int) -> list[Tokens]:
-    """At most `count` of a document's passages, in their order."""
-    if len(packed) <= count:
-        return list(packed)
-    chosen = [0]
-    seen = set(packed[0])
-    while len(chosen) < count:
-        new = {place: sum(rarity[token] for token in set(passage) - seen)
-               for place, passage in enumerate(packed) if place not in chosen}  # fmt: skip
-        best = max(new, key=lambda place: (new[place], -place))
-        chosen.append(best)
-        seen.update(packed[best])
-    return [packed[place] for place in sorted(chosen)]
-
-
-def _rarity(documents: Sequence[Sequence[Tokens]]) -> np.ndarray:
-    """Each token's inverse document frequency, log(documents / documents with it), by token id."""
-    counts = Counter(token for document in documents for token in {token for part in document for token in part})
-    rarity = np.zeros(max(counts, default=0) + 1)
-    for token, count in counts.items():
-        rarity[token] = np.log(len(documents) / count)
-    return rarity

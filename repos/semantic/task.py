@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 
 from repos.semantic import index
+from repos.semantic.bert import Tokens
 from repos.semantic.cache import VectorCache, embed
-from repos.semantic.encoder import Encoder, Tokens
+from repos.semantic.encoder import Encoder
 from repos.semantic.head import Head
 from repos.semantic.model import Origin, Parameters, SemanticModel, query_inputs
 from repos.semantic.passages import Cut, Passages, cut
@@ -67,7 +68,12 @@ class Task:
         if documents.is_empty():
             raise ValueError("There are no documents to search: expected at least one in the snapshot.")
         documents, queries = documents.sort("doc_id"), queries.sort("query_id")
-        how = Cut(parameters.passage_tokens, parameters.passages_per_document, parameters.title_tokens)
+        how = Cut(
+            size=parameters.passage_tokens,
+            title=parameters.title_tokens,
+            passages=parameters.passages_per_document,
+            budget=parameters.token_budget,
+        )
         passages = cut(encoder, documents["title"].to_list(), documents["text"].to_list(), how)
         places = {doc_id: place for place, doc_id in enumerate(documents["doc_id"])}
         found: dict[str, dict[int, int]] = {query_id: {} for query_id in queries["query_id"]}

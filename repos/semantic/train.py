@@ -12,8 +12,9 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 
+from repos.semantic.bert import Precision
 from repos.semantic.contrast import Examples, mine
-from repos.semantic.encoder import Precision, best_precision, find
+from repos.semantic.encoder import best_precision, find
 from repos.semantic.finetune import learn_encoder
 from repos.semantic.head import Head, Recipe, learn
 from repos.semantic.model import Parameters, SemanticModel
@@ -100,46 +101,68 @@ def _fit(task: Task, frozen: Encoded, baseline: np.ndarray) -> Fit | None:
     fit = way(task, frozen, examples, rows)
     model, encoded = fit.model(rows)
     gains = task.quality(model, encoded, "dev") - baseline
-    error = float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else np.inf
-    task.log(f"Learning gains {gains.mean():+.4f} nDCG@10 on {len(gains)} dev queries (standard error {error:.4f})")
-    # What the dev queries cannot tell from chance is no gain (the one-standard-error rule, Breiman et al. 1984).
-    if gains.mean() <= error:
+    task.log(
+        f"Learning gains {gains.mean():+.4f} nDCG@10 on {len(gains)} dev queries (standard error {_error(gains):.4f})"
+    )
+    if not _worth(gains):
         return None
     return replace(fit, chosen=fit.chosen | {"adapted": task.parameters.adapt, "dev_ndcg": _mean(baseline + gains)})
 
 
+def _worth(gains: np.ndarray) -> bool:
+    """Whether dev queries' gains are more than chance (the one-standard-error rule, Breiman et al. 1984)."""
+    return bool(gains.mean() > _error(gains))
+
+
+def _error(gains: np.ndarray) -> float:
+    return float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else np.inf
+
+
 def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> Fit:
     """A head whose sides, epochs and share are those best on dev."""
-    asked = task.parameters
-    best, recipe, share = -1.0, None, 1.0
 
     def quality(head: Head) -> float:
         return _mean(task.quality(task.model(frozen, head), frozen, "dev"))
 
-    for both_sides in (False, True):
-        tried = Recipe(
-            both_sides, asked.learning_rate, asked.epochs, asked.batch, asked.hard_negatives, asked.temperature,
-            asked.weight_decay, asked.seed,
-        )  # fmt: skip
-        curve: list[float] = []
+    def learned(recipe: Recipe, chosen: np.ndarray) -> Head:
+        return learn(examples, np.searchsorted(rows, chosen), frozen.passages, recipe)
 
-        def after(epoch: int, head: Head) -> bool:
-            curve.append(quality(head))
-            return epoch - int(np.argmax(curve)) <= PATIENCE
-
-        learn(examples, np.arange(len(rows)), frozen.passages, tried, after)
-        task.log(f"A head on {'both sides' if both_sides else 'the query side'}: {max(curve):.4f} nDCG@10 on dev")
-        if max(curve) > best:
-            best, recipe = max(curve), replace(tried, epochs=int(np.argmax(curve)) + 1)
-    assert recipe is not None
-    learned = learn(examples, np.arange(len(rows)), frozen.passages, recipe)
-    share = max(SHARES, key=lambda share: (quality(learned.times(share)), -share))
+    asked = task.parameters
+    tried = Recipe(
+        both_sides=False,
+        learning_rate=asked.learning_rate,
+        epochs=asked.epochs,
+        batch=asked.batch,
+        negatives=asked.hard_negatives,
+        temperature=asked.temperature,
+        weight_decay=asked.weight_decay,
+        seed=asked.seed,
+    )
+    curves = {}
+    for recipe in (tried, replace(tried, both_sides=True)):
+        curves[recipe] = _curve(examples, frozen.passages, recipe, quality)
+        task.log(f"{recipe}: {', '.join(f'{value:.4f}' for value in curves[recipe])} nDCG@10 on dev")
+    best = max(curves, key=lambda recipe: max(curves[recipe]))
+    best = replace(best, epochs=int(np.argmax(curves[best])) + 1)
+    whole = learned(best, rows)
+    share = max(SHARES, key=lambda share: (quality(whole.times(share)), -share))
 
     def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoded]:
-        head = learn(examples, np.searchsorted(rows, chosen), frozen.passages, recipe).times(share)
-        return task.model(frozen, head), frozen
+        return task.model(frozen, learned(best, chosen).times(share)), frozen
 
-    return Fit(rows, model, asked.folds, {**asdict(recipe), "share": share})
+    return Fit(rows, model, asked.folds, {**asdict(best), "share": share})
+
+
+def _curve(examples: Examples, passages: np.ndarray, recipe: Recipe, quality: Callable[[Head], float]) -> list[float]:
+    """The quality after each epoch, until it has not risen for PATIENCE of them."""
+    curve: list[float] = []
+
+    def after(epoch: int, head: Head) -> bool:
+        curve.append(quality(head))
+        return epoch - int(np.argmax(curve)) <= PATIENCE
+
+    learn(examples, np.arange(len(examples.queries)), passages, recipe, after)
+    return curve
 
 
 def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> Fit:

@@ -1,0 +1,83 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from repos.semantic.cache import CacheError, VectorCache, embed
+
+INPUTS = [[101, number, 102] for number in range(50)]
+VECTORS = np.arange(200, dtype=np.float16).reshape(50, 4)
+WRITER = """
+import sys, numpy as np
+from pathlib import Path
+from repos.semantic.cache import VectorCache
+cache = VectorCache(Path(sys.argv[1]), "test", 4)
+print("ready", flush=True)
+for first in range(0, 40000, 100):
+    rows = range(first, first + 100)
+    cache.put([[101, row, int(sys.argv[2])] for row in rows], np.array([[row] * 4 for row in rows], np.float16))
+"""
+
+
+def write_in_a_process(folder, mark):
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(folder), str(mark)], stdout=subprocess.PIPE)
+
+
+def test_what_was_put_is_found_again(tmp_path):
+    VectorCache(tmp_path, "test", 4).put(INPUTS[:30], VECTORS[:30])
+    vectors, found = VectorCache(tmp_path, "test", 4).get(INPUTS)
+    assert found.tolist() == [True] * 30 + [False] * 20
+    assert np.array_equal(vectors[:30], VECTORS[:30])
+
+
+def test_another_encoding_finds_nothing(tmp_path):
+    VectorCache(tmp_path, "one encoder", 4).put(INPUTS, VECTORS)
+    assert not VectorCache(tmp_path, "another", 4).get(INPUTS)[1].any()
+
+
+def test_only_what_is_missing_is_encoded(tmp_path):
+    encoded = []
+
+    def encode(inputs):
+        encoded.extend(inputs)
+        return np.array([VECTORS[tokens[1]] for tokens in inputs], np.float32)
+
+    cache = VectorCache(tmp_path, "test", 4)
+    embed(INPUTS[:20], encode, 4, cache, lambda line: None)
+    vectors = embed(INPUTS, encode, 4, cache, lambda line: None)
+    assert encoded == INPUTS
+    assert np.array_equal(vectors, VECTORS)
+
+
+def test_two_writers_at_once_both_succeed(tmp_path):
+    writers = [write_in_a_process(tmp_path, mark) for mark in (1, 2)]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    cache = VectorCache(tmp_path, "test", 4)
+    assert all(cache.get([[101, row, mark] for row in range(40000)])[1].all() for mark in (1, 2))
+
+
+def test_a_killed_writer_leaves_whole_batches(tmp_path):
+    writer = write_in_a_process(tmp_path, 1)
+    writer.stdout.readline()
+    cache = VectorCache(tmp_path, "test", 4)
+    while not cache.get([[101, 0, 1]])[1][0]:
+        time.sleep(0.01)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    vectors, found = cache.get([[101, row, 1] for row in range(40000)])
+    assert found.reshape(-1, 100).all(axis=1).sum() * 100 == found.sum() > 0
+    assert np.array_equal(vectors[found][:, 0], np.arange(40000, dtype=np.float16)[found])
+    cache.put(INPUTS, VECTORS)
+
+
+def test_a_broken_file_says_what_to_do(tmp_path):
+    cache = VectorCache(tmp_path, "test", 4)
+    cache.put(INPUTS, VECTORS)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(CacheError, match="delete it"):
+        VectorCache(tmp_path, "test", 4)

@@ -1,0 +1,53 @@
+import time
+
+import pytest
+
+from repos.semantic.model import Parameters, load
+from repos.semantic.train import train
+
+
+@pytest.fixture(scope="module")
+def model(tables, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("release")
+    train(*tables, Parameters(adapt="none")).model.save(folder)
+    return load(folder)
+
+
+def test_finds_by_meaning(model):
+    ((best, score), *_) = model.search(["what weekday is it"], 3)[0]
+    assert best == "dates-2"
+    assert 0 < score <= 1
+
+
+def test_many_texts_are_answered_as_each_alone(model):
+    texts = ["sort values", "", "find clusters", "invert a matrix " * 30]
+    together = model.search(texts, 5)
+    alone = [model.search([text], 5)[0] for text in texts]
+    assert [[doc for doc, _ in hits] for hits in together] == [[doc for doc, _ in hits] for hits in alone]
+    for left, right in zip(together, alone, strict=True):
+        assert [score for _, score in left] == pytest.approx([score for _, score in right], abs=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\x00\x01\x02", "\N{GRINNING FACE}" * 3, "x" * 100_000])
+def test_a_text_without_a_known_word_gives_nothing(model, text):
+    assert model.search([text], 5) == [[]]
+
+
+@pytest.mark.parametrize("text", ["Привет мир", "数学", "<script>alert('x')</script>", "sort\x00values", "a " * 50_000])
+def test_any_other_text_is_answered(model, text):
+    assert len(model.search([text], 5)[0]) == 5
+
+
+def test_a_very_long_text_costs_no_more_than_the_encoder_reads(model):
+    model.search(["word " * 255], 5)
+    start = time.perf_counter()
+    long = model.search([" " * 50_000 + "sort values " * 100_000], 5)
+    assert time.perf_counter() - start < 2
+    assert long == model.search(["sort values " * 200], 5)
+
+
+def test_at_most_k_and_at_least_one(model):
+    assert len(model.search(["sort"], 1)[0]) == 1
+    assert len(model.search(["sort"], 1000)[0]) == 18
+    with pytest.raises(ValueError, match="at least 1"):
+        model.search(["sort"], 0)

@@ -1,0 +1,165 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from repos.semantic import train as module
+from repos.semantic.bert import EncoderError
+from repos.semantic.contrast import batches, mine
+from repos.semantic.head import Head, Recipe, learn
+from repos.semantic.model import Parameters, load
+from repos.semantic.train import train
+
+QUICK = Parameters(passage_tokens=16, epochs=3, batch=8, hard_negatives=4)
+RECIPE = Recipe(
+    both_sides=True, learning_rate=3e-3, epochs=40, batch=32, negatives=4, temperature=0.05, weight_decay=0.0, seed=1
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tables, tmp_path_factory):
+    return train(*tables, QUICK, cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def rotated():
+    """60 documents of one passage, and queries that are their vectors turned by a fixed rotation."""
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(60, 32))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    turn, _ = np.linalg.qr(random.normal(size=(32, 32)))
+    queries = (0.5 * vectors + vectors @ turn).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    return queries, vectors.astype(np.float16), np.arange(60)
+
+
+def accuracy(head, queries, vectors):
+    return np.mean(np.argmax(head.queries(queries) @ head.documents(vectors).T, axis=1) == np.arange(len(queries)))
+
+
+def test_every_split_is_answered_with_ranked_hits(trained, tables):
+    documents, queries, _ = tables
+    for split in ("train", "dev", "test"):
+        hits = trained.hits[split]
+        assert set(hits["query_id"]) == set(queries.filter(pl.col("split") == split)["query_id"])
+        assert (hits.group_by("query_id").len()["len"] == len(documents)).all()
+
+
+def test_the_right_document_is_found(trained, tables):
+    best = trained.hits["test"].filter(pl.col("rank") == 1)
+    assert np.mean([query == f"test-{doc}" for query, doc in best.select("query_id", "doc_id").iter_rows()]) > 0.9
+
+
+def test_hyperparameters_say_what_was_chosen(trained):
+    chosen = trained.hyperparameters
+    assert chosen["adapted"] in ("head", "none")
+    assert chosen["tokens_encoded_share"] == 1.0
+    assert all(isinstance(value, str | int | float | bool) for value in chosen.values())
+
+
+def test_the_same_input_and_seed_give_the_same_bytes(trained, tables, tmp_path):
+    again = train(*(table.sample(fraction=1.0, shuffle=True, seed=3) for table in tables), QUICK)
+    trained.model.save(tmp_path / "one")
+    again.model.save(tmp_path / "two")
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["documents.json", "head.safetensors", "model.json", "passages.safetensors"]
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+    assert all(trained.hits[split].equals(again.hits[split]) for split in trained.hits)
+
+
+@pytest.mark.parametrize("kept", [("train", "test"), ("dev", "test"), ("test",)])
+def test_without_train_or_dev_queries_the_frozen_encoder_answers(tables, kept):
+    documents, queries, qrels = tables
+    queries = queries.filter(pl.col("split").is_in(kept))
+    result = train(documents, queries, qrels.join(queries, on="query_id", how="semi"), QUICK)
+    assert result.hyperparameters["adapted"] == "none"
+    assert not result.model.head.query.any()
+    assert len(result.hits["test"])
+
+
+def test_no_documents_is_an_error(tables):
+    documents, queries, qrels = tables
+    with pytest.raises(ValueError, match="no documents"):
+        train(documents.clear(), queries, qrels.clear(), QUICK)
+
+
+def test_unchanged_text_is_not_encoded_again(tables, tmp_path):
+    documents, queries, qrels = tables
+    lines: list[str] = []
+    train(documents, queries, qrels, QUICK.model_copy(update={"adapt": "none"}), tmp_path)
+    changed = documents.with_columns(
+        pl.when(pl.col("doc_id") == "dates-0").then(pl.lit("Another text.")).otherwise("text").alias("text")
+    )
+    train(changed, queries, qrels, QUICK.model_copy(update={"adapt": "none"}), tmp_path, lines.append)
+    assert "Encoded 1 of 1 passages" in lines
+
+
+def test_a_head_learns_what_the_frozen_encoder_lacks(rotated):
+    queries, vectors, starts = rotated
+    examples = mine(queries, [{row: 1} for row in range(60)], vectors, starts, 4)
+    head = learn(examples, np.arange(60), vectors, RECIPE)
+    assert accuracy(Head.identity(32), queries, vectors) < 0.7
+    assert accuracy(head, queries, vectors) > 0.95
+
+
+def test_relevant_documents_are_never_negatives(rotated):
+    queries, vectors, starts = rotated
+    relevant = [{row: 2, (row + 1) % 60: 1} for row in range(60)]
+    examples = mine(queries, relevant, vectors, starts, 8)
+    for batch in batches(examples, np.arange(60), 20, 8, np.random.default_rng(0)):
+        for place, row in enumerate(batch.queries):
+            compared = batch.passages[batch.hidden[place] == 0]
+            assert batch.passages[place] in relevant[row]
+            assert set(compared.tolist()) & set(relevant[row]) == {int(batch.passages[place])}
+
+
+def test_train_hits_come_from_models_that_did_not_learn_from_the_query(tables, monkeypatch):
+    """Every document's answers are moved to the next document: whoever learned a query's answer would find it."""
+    documents, queries, qrels = tables
+    following = dict(zip(documents["doc_id"], [*documents["doc_id"][1:], documents["doc_id"][0]], strict=True))
+    wrong = qrels.with_columns(pl.col("doc_id").replace_strict(following))
+    # Dev is as wrong as train, so the learned head is chosen, though nothing here carries over to an unseen query.
+    strong = QUICK.model_copy(update={"epochs": 60, "learning_rate": 3e-3, "weight_decay": 0.0})
+    monkeypatch.setattr(module, "PATIENCE", 60)
+    result = train(documents, queries, wrong, strong)
+    assert result.hyperparameters["adapted"] == "head"
+    train_queries = queries.filter(pl.col("split") == "train")
+    learned = result.model.search(train_queries["text"].to_list(), 1)
+    answers = dict(wrong.select("query_id", "doc_id").iter_rows())
+    wanted = [answers[query_id] for query_id in train_queries["query_id"]]
+    by_final = np.mean([hits[0][0] == doc for hits, doc in zip(learned, wanted, strict=True)])
+    first = dict(result.hits["train"].filter(pl.col("rank") == 1).select("query_id", "doc_id").iter_rows())
+    out_of_fold = np.mean([first[q] == doc for q, doc in zip(train_queries["query_id"], wanted, strict=True)])
+    assert by_final > 0.8
+    assert out_of_fold < 0.3
+
+
+def test_the_whole_encoder_learns_and_is_saved_with_the_release(tables, tmp_path, monkeypatch):
+    # A few steps need not help on dev; that they may be chosen all the same is what this test arranges.
+    monkeypatch.setattr(module, "_worth", lambda gains: True)
+    asked = QUICK.model_copy(update={"adapt": "encoder", "encoder_steps": 3, "encoder_batch": 4})
+    result = train(*tables, asked)
+    assert result.hyperparameters["adapted"] == "encoder"
+    result.model.save(tmp_path)
+    loaded = load(tmp_path)
+    assert json.loads((tmp_path / "model.json").read_text())["learned"]
+    assert loaded.encoder.sha256 != result.hyperparameters["encoder_sha256"]
+    assert loaded.search(["sort values"], 5) == result.model.search(["sort values"], 5)
+
+
+def test_a_release_of_another_encoder_says_what_to_do(trained, tmp_path):
+    trained.model.origin, origin = replace(trained.model.origin, sha256="0" * 64), trained.model.origin
+    trained.model.save(tmp_path)
+    trained.model.origin = origin
+    with pytest.raises(EncoderError, match="Put the encoder it was made with back"):
+        load(tmp_path)
+
+
+def test_a_release_of_another_format_is_refused(trained, tmp_path):
+    trained.model.save(tmp_path)
+    about = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(about | {"format": 99}))
+    with pytest.raises(ValueError, match="not of format"):
+        load(tmp_path)
