@@ -99,6 +99,23 @@ def check(reports: Sequence[SourceReport]) -> None:
         )
 
 
+def summary(reports: Sequence[SourceReport]) -> str:
+    """The reports as Markdown: what each source gave, and each kind of bad rows with where the first of them stand."""
+    lines = ["| source | kind | documents | queries | judgements |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {each.name} | {each.kind} | {each.documents} | {each.queries} | {each.judgements} |" for each in reports
+    ]
+    lines += ["", "| source | bad rows | count | of | limit | first |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {each.name} | {kind} | {bad.count} | {bad.of} | {each.max_bad_share:.1%} | {'; '.join(bad.examples)} |"
+        for each in reports
+        for kind, bad in each.bad.items()
+    ]
+    lines += ["", "| source | left out or changed by rule | |", "|---|---|---|"]
+    lines += [f"| {each.name} | {what} | {count} |" for each in reports for what, count in each.notes.items()]
+    return "\n".join(lines)
+
+
 def _prefix(collected: Collected, prefix: str) -> None:
     for kind in KINDS:
         for row in getattr(collected, kind):
@@ -120,6 +137,5 @@ def _keep_held_back(collections: Sequence[Collected]) -> None:
 
 if __name__ == "__main__":
     built = build(config.load(Path(sys.argv[1])), print)
-    for report in built.reports:
-        print(report.model_dump_json(indent=2))
+    print(summary(built.reports))
     check(built.reports)

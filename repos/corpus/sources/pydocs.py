@@ -60,7 +60,8 @@ def _extract(source: str, module: str, path: Path, timeout: float) -> Package:
     environment that the process gets.
     """
     fixed = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "TZ": "UTC", "COLUMNS": "80"}
-    passed = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR") if key in os.environ}
+    kept = ("PATH", "PYTHONPATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR")
+    passed = {name: os.environ[name] for name in kept if name in os.environ}
     command = [sys.executable, "-W", "ignore", "-m", "repos.corpus.sources.pydocs_extract", module, str(path)]
     try:
         done = subprocess.run(

@@ -281,7 +281,7 @@ def main(package: str, path: str) -> None:
     warnings.simplefilter("ignore")
     # Some docstrings show numbers that are drawn when they are imported (scipy.stats.Normal). NumPy asks here for
     # the entropy of a generator without a seed, so those numbers are now the same on every machine.
-    secrets.randbits = random.Random(0).getrandbits
+    secrets.randbits = random.Random(0).getrandbits  # type: ignore[assignment]
     extraction = Walker(package).extract()
     Path(path).write_text(json.dumps(asdict(extraction)))
 

@@ -120,15 +120,20 @@ class Resolver:
 
     def _relative(self, target: str, names: list[str]) -> set[str]:
         """What `target` is from the object's own name; where that sees nothing, from all its other names."""
-        own, *others = (self._outwards(name, target, names[0]) for name in names)
-        return own or set().union(*others)
+        itself = names[0]
+        own, *others = (self._outwards(name, target, itself) for name in names)
+        if own not in (None, itself):
+            return {own}
+        return {other for other in others if other not in (None, itself)} or ({own} if own else set())
 
-    def _outwards(self, name: str, target: str, itself: str) -> set[str]:
-        """The nearest `target` around `name`. A docstring does not point to itself, but past itself to its namesake."""
+    def _outwards(self, name: str, target: str, itself: str) -> str | None:
+        """The nearest `target` around `name`. Whoever points to his own name means a namesake further out, if any."""
+        seen = None
         scope = name.rpartition(".")[0]
         while scope:
-            found = self.names.get(f"{scope}.{target}", itself)
-            if found != itself:
-                return {found}
+            found = self.names.get(f"{scope}.{target}")
+            if found not in (None, itself):
+                return found
+            seen = seen or found
             scope = scope.rpartition(".")[0]
-        return set()
+        return seen

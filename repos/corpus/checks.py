@@ -1,0 +1,53 @@
+"""Asset checks of the latest snapshot that can be run again at any time from the UI."""
+
+from dagster import AssetCheckResult, AssetChecksDefinition, asset_check
+
+from repos.corpus.build import check
+from repos.corpus.ops import described
+from repos.corpus.sources.collected import SourceError, SourceReport
+from shared_ops.lineage import DEPLOYMENTS, snapshot_key
+from shared_ops.settings import Deployment, Settings
+from shared_ops.snapshots import Snapshots, load
+from shared_ops.types import check_snapshot
+
+
+def snapshot_checks() -> list[AssetChecksDefinition]:
+    """Of the snapshot in each deployment: how bad its sources were, and whether its tables hold together."""
+    return [make(deployment) for deployment in DEPLOYMENTS for make in (_sources, _tables)]
+
+
+def _sources(deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=snapshot_key(deployment),
+        name="sources",
+        description="The bad rows of the newest build. Run it to read the latest snapshot's again.",
+    )
+    def sources() -> AssetCheckResult:
+        latest = Snapshots(Settings().snapshots_url(deployment)).latest()
+        if latest is None:
+            return AssetCheckResult(passed=False, description=f"No snapshot was built in {deployment}.")
+        listed = load(latest).manifest().sources
+        reports = [SourceReport.model_validate(source) for source in listed if "sample_of" not in source]
+        try:
+            check(reports)
+        except SourceError as error:
+            return AssetCheckResult(passed=False, description=str(error), metadata=described(reports))
+        return AssetCheckResult(passed=True, metadata=described(reports))
+
+    return sources
+
+
+def _tables(deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=snapshot_key(deployment),
+        name="tables",
+        description="Whether the latest snapshot's tables hold to their schemas and to each other.",
+    )
+    def tables() -> AssetCheckResult:
+        latest = Snapshots(Settings().snapshots_url(deployment)).latest()
+        if latest is None:
+            return AssetCheckResult(passed=False, description=f"No snapshot was built in {deployment}.")
+        found = check_snapshot(latest)
+        return AssetCheckResult(passed=bool(found.success), description=found.description, metadata=found.metadata)
+
+    return tables

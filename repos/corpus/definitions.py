@@ -1,0 +1,24 @@
+"""What the code server of the corpus loads."""
+
+import logging
+
+from dagster import Definitions
+
+from repos.corpus.checks import snapshot_checks
+from repos.corpus.graph import jobs
+from repos.corpus.sources import config
+from repos.corpus.sources.collected import SourceError
+from shared_ops.lineage import snapshot_specs
+from shared_ops.settings import Settings
+
+
+def source_names() -> list[str]:
+    """The sources that lineage shows. A sources file with a mistake shows none: its job must load, to tell of it."""
+    try:
+        return [source.name for source in config.load(Settings().sources).sources]
+    except SourceError as error:
+        logging.getLogger(__name__).error("%s", error)
+        return []
+
+
+defs = Definitions(jobs=jobs, assets=snapshot_specs(source_names()), asset_checks=snapshot_checks())

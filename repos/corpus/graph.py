@@ -1,0 +1,16 @@
+"""The graph of the corpus, and the dev and prod jobs made from it."""
+
+from dagster import graph
+
+from repos.corpus.ops import materialize, publish, read_sources, validate
+from shared_ops.jobs import family_jobs
+from shared_ops.live_ops import show
+
+
+@graph
+def corpus() -> None:
+    """From the configured sources to the latest snapshot, shown by the live set."""
+    show(materialize(publish(validate(read_sources()))))
+
+
+jobs = family_jobs(corpus)

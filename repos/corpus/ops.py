@@ -1,0 +1,176 @@
+"""The ops of the corpus: `build` under @op. They hand on references; the tables lie in a draft folder in between.
+
+read_sources → validate → publish → materialize
+"""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetMaterialization,
+    Config,
+    DagsterType,
+    In,
+    MetadataValue,
+    OpExecutionContext,
+    Out,
+    TypeCheck,
+    TypeCheckContext,
+    op,
+)
+from pydantic import BaseModel, ConfigDict, Field
+
+from repos.corpus.build import build, check, summary
+from repos.corpus.sources import config as sources_file
+from repos.corpus.sources.collected import SourceError, SourceReport
+from shared_ops import snapshots, storage, tables
+from shared_ops.lineage import snapshot_key, source_key
+from shared_ops.resources import DeploymentResource
+from shared_ops.settings import Settings
+from shared_ops.snapshots import Snapshot, SnapshotRef
+from shared_ops.types import ValidSnapshot
+
+DATA_VERSION = "dagster/data_version"
+"""The tag by which Dagster sees that a materialization changed nothing."""
+
+
+class Draft(BaseModel):
+    """Tables that are not yet a snapshot, in the folder at `url`, and what was found while reading the sources."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    reports: list[SourceReport]
+
+
+def check_draft(_: TypeCheckContext, draft: object) -> TypeCheck:
+    """Whether no more of any source is bad than its share, and the tables hold to their schemas."""
+    if not isinstance(draft, Draft):
+        return TypeCheck(False, f"Expected a Draft, got {type(draft).__name__}.")
+    try:
+        check(draft.reports)
+        found = {name: tables.check(name, frame) for name, frame in _tables(draft).items()}
+    except (SourceError, tables.TableError) as error:
+        return TypeCheck(False, str(error), metadata=described(draft.reports))
+    except FileNotFoundError as error:
+        return TypeCheck(False, f"The draft was published or given up before: {error} Run read_sources again.")
+    counts = {name: len(frame) for name, frame in found.items()}
+    return TypeCheck(True, "Every source was read.", metadata=described(draft.reports) | counts)
+
+
+ValidDraft = DagsterType(
+    type_check_fn=check_draft,
+    name="ValidDraft",
+    description="Tables read from the sources, of which no more was bad than may be.",
+    typing_type=Draft,
+)
+
+
+class ReadConfig(Config):
+    """Which sources to read."""
+
+    sources: str = Field(default="", description="a sources file; empty takes the stack's (SEARCHLOOP_SOURCES)")
+
+
+@op(pool="corpus")
+def read_sources(context: OpExecutionContext, config: ReadConfig, deployment: DeploymentResource) -> Draft:
+    """Read every source of the sources file, and put the tables into this run's draft folder."""
+    path = Path(config.sources) if config.sources else Settings().sources
+    context.log.info(f"Sources: {path}")
+    built = build(sources_file.load(path), log=context.log.info)
+    url = storage.join(deployment.snapshots.url, ".drafts", context.run_id)
+    with storage.written_folder(url) as folder:
+        for name, frame in built.tables.items():
+            frame.write_parquet(folder / f"{name}.parquet")
+    return Draft(url=url, reports=built.reports)
+
+
+@op(out=Out(ValidDraft))
+def validate(context: OpExecutionContext, deployment: DeploymentResource, draft: Draft) -> Draft:
+    """Report what was wrong with the sources; the output's type stops the run where it is more than may be."""
+    try:
+        check(draft.reports)
+        problem = None
+    except SourceError as error:
+        problem = str(error)
+        storage.remove(draft.url)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
+            asset_key=snapshot_key(deployment.deployment),
+            check_name="sources",
+            passed=problem is None,
+            severity=AssetCheckSeverity.ERROR,
+            description=problem or "No more of any source is bad than may be.",
+            metadata=described(draft.reports),
+        )
+    )
+    return draft
+
+
+class PublishConfig(Config):
+    """How much of the corpus becomes the snapshot."""
+
+    sample_documents: int | None = Field(default=None, description="0 takes all; unset takes the deployment's sample")
+    sample_seed: int = 0
+
+
+@op(ins={"draft": In(ValidDraft)}, out=Out(ValidSnapshot))
+def publish(
+    context: OpExecutionContext, config: PublishConfig, deployment: DeploymentResource, draft: Draft
+) -> SnapshotRef:
+    """Publish the tables as a snapshot, named by their content: equal sources give the snapshot that is there."""
+    content, sources = _tables(draft), [report.model_dump(mode="json") for report in draft.reports]
+    size = deployment.sample_documents if config.sample_documents is None else config.sample_documents
+    if size:
+        content = snapshots.sample(Snapshot(SnapshotRef(id="draft", url=draft.url)), size, config.sample_seed)
+        sources.append({"sample_of": "all sources", "documents": size, "seed": config.sample_seed})
+    ref = deployment.snapshots.publish(content, sources)
+    storage.remove(draft.url)
+    context.log.info(f"Snapshot {ref.id} at {ref.url}")
+    return ref
+
+
+@op(ins={"snapshot": In(ValidSnapshot)})
+def materialize(context: OpExecutionContext, deployment: DeploymentResource, snapshot: SnapshotRef) -> SnapshotRef:
+    """Make the snapshot the latest one, and tell Dagster of it and of its sources."""
+    before = deployment.snapshots.latest()
+    manifest = snapshots.load(snapshot).manifest()
+    reports = [SourceReport.model_validate(source) for source in manifest.sources if "sample_of" not in source]
+    deployment.snapshots.point_to(snapshot)
+    for report in reports:
+        key = source_key(deployment.deployment, report.name)
+        context.log_event(AssetMaterialization(asset_key=key, metadata=described([report])))
+    metadata: dict[str, Any] = {
+        "path": MetadataValue.path(str(storage.local_path(snapshot.url) or snapshot.url)),
+        "snapshot": snapshot.id,
+        "changed": before is None or before.id != snapshot.id,
+        "run": MetadataValue.dagster_run(context.run_id),
+        **{name: entry.rows for name, entry in manifest.tables.items()},
+        **{f"{split} queries": len(snapshots.load(snapshot).queries(split)) for split in tables.SPLITS},
+        **described(reports),
+        "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
+    }
+    context.log_event(
+        AssetMaterialization(
+            asset_key=snapshot_key(deployment.deployment), metadata=metadata, tags={DATA_VERSION: snapshot.id}
+        )
+    )
+    context.add_output_metadata(metadata)
+    return snapshot
+
+
+def described(reports: list[SourceReport]) -> dict[str, Any]:
+    """Reports as metadata: a table to read, numbers that Dagit plots over time, and all of it as JSON."""
+    return {
+        "sources": MetadataValue.md(summary(reports)),
+        "documents read": sum(report.documents for report in reports),
+        "bad rows": sum(bad.count for report in reports for bad in report.bad.values()),
+        "reports": MetadataValue.json([report.model_dump(mode="json") for report in reports]),
+    }
+
+
+def _tables(draft: Draft) -> dict[str, pl.DataFrame]:
+    return {name: tables.read(storage.join(draft.url, f"{name}.parquet")) for name in snapshots.TABLES}

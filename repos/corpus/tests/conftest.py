@@ -1,0 +1,44 @@
+"""Small folders in BEIR's layout, and a place of its own for every test's state."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+COLLECTIONS = Path(__file__).resolve().parents[4] / "shared" / "collections"
+"""Two public collections that lie beside a checkout where people develop; never part of it."""
+
+
+def write_lines(path: Path, lines) -> Path:
+    """A file of these lines: dicts as JSON, bytes as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = [
+        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+        for line in lines
+    ]
+    path.write_bytes(b"\n".join(encoded) + b"\n")
+    return path
+
+
+def write_qrels(path: Path, judgements) -> Path:
+    """A qrels file of (query, document, score)."""
+    return write_lines(path, ["query-id\tcorpus-id\tscore", *("\t".join(map(str, each)) for each in judgements)])
+
+
+@pytest.fixture
+def beir(tmp_path):
+    """A BEIR folder: 10 documents d0..d9, 10 queries q0..q9, each answered by the document of its number."""
+    folder = tmp_path / "collection"
+    documents = [{"_id": f"d{i}", "title": f"Title {i}", "text": f"Document number {i}."} for i in range(10)]
+    write_lines(folder / "corpus.jsonl", documents)
+    write_lines(folder / "queries.jsonl", [{"_id": f"q{i}", "text": f"what is number {i}"} for i in range(10)])
+    write_qrels(folder / "qrels" / "train.tsv", [(f"q{i}", f"d{i}", 1) for i in range(6)])
+    write_qrels(folder / "qrels" / "test.tsv", [(f"q{i}", f"d{i}", 2) for i in range(6, 10)])
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A stack's home of its own."""
+    monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"

