@@ -8,7 +8,10 @@ from shared_ops.settings import Settings
 class ServiceSettings(Settings):
     """How the prediction services and the search app answer. Each field is read from SEARCHLOOP_<FIELD>."""
 
-    model_timeout_ms: int = Field(default=300, ge=1, description="how long the search app waits for one model")
+    model_timeout_ms: int = Field(default=300, ge=1, description="how long the search app waits for a model")
+    model_patience_ms: int = Field(
+        default=3000, ge=1, description="how long it waits for hits where no search model has given any in that time"
+    )
     # The longest query of the collections developed on has 2,083 characters.
     query_max_characters: int = Field(default=5000, ge=1, le=5000, description="a longer query is refused")
     waiting_limit: int = Field(default=16, ge=1, description="requests that may wait for one model before it is busy")

@@ -1,12 +1,12 @@
 """From a query to the final order: three searches in parallel, then the ranker. Knows neither HTTP routes nor the page.
 
-One set answers a query from its start to its end. A model that is down takes its hits away, and no more; without the
-ranker the hits are fused by their ranks; and either is said in the answer.
+One set answers a query from its start to its end. A model that is down or late takes its hits away, and no more;
+without the ranker the hits are fused by their ranks; and either is said in the answer.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -88,37 +88,63 @@ async def answer(query: str, k: int, live: Live[Documents], models: Models) -> A
 
 
 async def _search_all(made: Answer, live: Live[Documents], models: Models) -> dict[str, Hits]:
-    """Every search model's hits among the snapshot's documents; none from a model that is down."""
+    """Every search model's hits among the snapshot's documents; none from a model that is down or late."""
 
-    async def one(family: str) -> Hits:
+    async def timed(family: str) -> Hits:
         started = time.perf_counter()
         try:
-            hits = await models.search(family, live.live_set.releases.get(family), made.query)
-        except UnavailableError as error:
-            made.degraded.append(Degraded(family, str(error)))
-            return []
+            return await models.search(family, live.live_set.releases.get(family), made.query)
         finally:
             made.timings_ms[family] = _since(started)
-        # A document that left the corpus leaves the results, whatever the model still holds.
-        return [hit for hit in hits if hit[0] in live.content]
 
-    hits = await asyncio.gather(*map(one, models.searching))
+    asked = {family: asyncio.create_task(timed(family)) for family in models.searching}
+    await _some(asked.values(), models.timeout_ms / 1000)
+    found: dict[str, Hits] = {}
+    for family, task in asked.items():
+        try:
+            # A document that left the corpus leaves the results, whatever the model still holds.
+            found[family] = [hit for hit in _result(task, models) if hit[0] in live.content]
+        except UnavailableError as error:
+            made.degraded.append(Degraded(family, str(error)))
+            found[family] = []
     if len(made.degraded) == len(models.searching):
         raise NothingAnswersError(made.degraded)
-    return dict(zip(models.searching, hits, strict=True))
+    return found
+
+
+async def _some(tasks: Iterable[asyncio.Task[Hits]], seconds: float) -> None:
+    """Wait `seconds` for all tasks, and if none has hits by then, until one has: a late answer is better than none.
+
+    Tasks end by themselves when the models' client has lost its patience.
+    """
+    done, pending = await asyncio.wait(tasks, timeout=seconds)
+    while pending and all(task.exception() for task in done):
+        more, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        done |= more
+    for task in pending:
+        task.cancel()
+
+
+def _result(task: asyncio.Task[Hits], models: Models) -> Hits:
+    if not task.done():
+        raise UnavailableError(f"no answer within {models.timeout_ms} ms")
+    return task.result()
 
 
 async def _rank(made: Answer, found: Mapping[str, Hits], models: Models) -> Hits:
-    """The final order of everything found: the ranker's, or by fused ranks where it is down."""
+    """The final order of everything found: the ranker's, or by fused ranks where it is down or late."""
     union = {doc_id for hits in found.values() for doc_id, _ in hits}
     if not union:
         return []
     started = time.perf_counter()
+    asked = asyncio.create_task(models.rank(made.live_set.releases.get(models.ranking), made.query, found))
+    await asyncio.wait([asked], timeout=models.timeout_ms / 1000)
     try:
-        order = await models.rank(made.live_set.releases.get(models.ranking), made.query, found)
+        order = _result(asked, models)
         if {doc_id for doc_id, _ in order} != union:
             raise UnavailableError("ranked other documents than it was asked to")
     except UnavailableError as error:
+        asked.cancel()
         made.degraded.append(Degraded(models.ranking, str(error)))
         made.ranking = "rrf"
         order = reciprocal_rank_fusion(found)

@@ -26,14 +26,15 @@ class Models:
         self.searching = [name for name, role in by_role.items() if role == "search"]
         (self.ranking,) = [name for name, role in by_role.items() if role == "rank"]
         self._urls = {name: settings.url(name) for name in by_role}
-        self._timeout_ms = settings.model_timeout_ms
+        self.timeout_ms = settings.model_timeout_ms
+        self._patience_ms = max(settings.model_patience_ms, settings.model_timeout_ms)
         self._session: aiohttp.ClientSession
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
         """Keep connections open while the block runs."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        timeout = aiohttp.ClientTimeout(total=self._timeout_ms / 1000)
+        timeout = aiohttp.ClientTimeout(total=self._patience_ms / 1000)
         async with aiohttp.ClientSession(
             connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
         ) as self._session:
@@ -68,7 +69,7 @@ class Models:
             async with self._session.post(f"{self._urls[family]}/{path}", data=content, headers=_HEADERS) as response:
                 return _hits(response.status, await response.read())
         except TimeoutError as error:
-            raise UnavailableError(f"no answer within {self._timeout_ms} ms") from error
+            raise UnavailableError(f"no answer within {self._patience_ms} ms") from error
         except aiohttp.ClientError as error:
             raise UnavailableError(f"not reachable ({type(error).__name__})") from error
 

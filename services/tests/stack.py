@@ -32,6 +32,8 @@ DOCUMENTS = {
     "sort": ("Sort", "Return a sorted copy of an array."),
     "window": ("Windows", "A window function tapers a signal before a Fourier transform."),
 }
+# Follows at once, and forgives a machine that is busy with other tests.
+QUICK = {"poll_seconds": 0.03, "retry_seconds": 0.2, "model_timeout_ms": 2000}
 QUERIES = ["fourier transform of a signal", "median of an array", "average along an axis"]
 
 
@@ -104,9 +106,7 @@ class Stack:
     """A staging area, snapshots, and the services that the test starts."""
 
     def __init__(self, home, **settings):
-        self.settings = ServiceSettings(
-            home=home, port_base=free_base(), **{"poll_seconds": 0.03, "retry_seconds": 0.2, **settings}
-        )
+        self.settings = ServiceSettings(home=home, port_base=free_base(), **{**QUICK, **settings})
         self.staging = Staging(self.settings.staging_url("prod"))
         self.sets = LiveSets(self.staging.url)
         self.client = httpx.Client(trust_env=False, timeout=10)
