@@ -8,6 +8,8 @@ STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs addresses envs lock code-servers code-server train search evaluate test check bench clean
 
+# Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
+unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
 export Q REPO OUT PROCESS SUITE
 

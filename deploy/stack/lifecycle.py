@@ -91,27 +91,20 @@ def _start_phase(settings: Settings, running: Supervisor, group: list[Process], 
     for process in group:
         running.start_process(process.name)
     while waiting:
+        states = running.states()
         for process in list(waiting.values()):
-            reason = _not_ready(running, process)
+            state = states[process.name].state
+            reason = process.ready() if states[process.name].pid else f"it is {state}"
             if reason is None:
                 del waiting[process.name]
                 took = "was running" if process.name in already else f"{time.monotonic() - began:.1f} s"
                 say(f"{process.name:<14} ready ({took})")
-            elif (waited := time.monotonic() - began) > _patience(running, process):
+            elif (waited := time.monotonic() - began) > (CRASHING_SECONDS if state == "BACKOFF" else START_SECONDS):
                 raise StackError(
                     f"{process.name} did not come up within {waited:.0f} s: {reason}. The end of its log, "
                     f"{places.log_file(settings, process.name)}:\n{tail(settings, process.name)}"
                 )
-        time.sleep(0.1)
-
-
-def _patience(running: Supervisor, process: Process) -> int:
-    return CRASHING_SECONDS if running.states()[process.name].state == "BACKOFF" else START_SECONDS
-
-
-def _not_ready(running: Supervisor, process: Process) -> str | None:
-    state = running.states()[process.name]
-    return process.ready() if state.pid else f"it is {state.state}"
+        time.sleep(0.2)
 
 
 def tail(settings: Settings, process: str, lines: int = 15) -> str:

@@ -201,5 +201,5 @@ def _within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 def _escaped(value: str | Path) -> str:
-    """A value as supervisord's configuration wants it: % starts an expansion there, and " ;" a comment."""
-    return str(value).replace("%", "%%").replace(" ;", " \\;")
+    """A value as supervisord's configuration wants it: a % starts an expansion there."""
+    return str(value).replace("%", "%%")

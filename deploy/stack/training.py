@@ -80,7 +80,7 @@ class _Followed:
         except DagitError as error:
             if time.monotonic() - self.heard > 60:
                 raise
-            self._line(f"waiting for Dagit ({error})")
+            self._line(f"waiting for Dagit ({str(error).splitlines()[0]})")
             return None
         self.heard = time.monotonic()
         return page
@@ -105,10 +105,9 @@ class _Followed:
 
     def _tell(self, event: Event) -> None:
         step = f"{event.step}: " if event.step else ""
-        if event.kind in ("ExecutionStepFailureEvent", "RunFailureEvent"):
-            if event.error or (event.kind == "RunFailureEvent" and not self._errors):
-                self._errors.append(f"{step}{event.error or event.message}")
-                self._line(self._errors[-1])
+        if event.kind == "ExecutionStepFailureEvent" or (event.kind == "RunFailureEvent" and not self._errors):
+            self._errors.append(f"{step}{event.error or event.message}")
+            self._line(self._errors[-1])
         elif event.kind == "ExecutionStepStartEvent":
             self._line(f"{event.step} ...")
         elif event.kind == "LogMessageEvent" and event.level != "DEBUG":

@@ -16,40 +16,35 @@ SECONDS = 1.0
 logger = logging.getLogger("deploy.stack.watch")
 
 
-def orphaned(proxies: dict[str, int], inner: dict[int, bool]) -> list[str]:
+def orphaned(proxies: dict[str, int], parents: set[int], had_inner: set[int]) -> list[str]:
     """The names of the proxies (name to pid) that had an inner process when last looked at, and have none now.
 
-    `inner` is what was seen of each pid, and is brought up to date. A proxy whose code cannot be loaded has never had
-    one, and shows its error: it is left alone.
+    `parents` are the pids that have a child now; `had_inner`, what was seen before, is brought up to date. A proxy
+    whose code cannot be loaded has never had one, and shows its error: it is left alone.
     """
-    lost = []
-    for name, pid in proxies.items():
-        has_one = _has_inner(pid)
-        if inner.get(pid) and not has_one:
-            lost.append(name)
-        inner[pid] = has_one
+    lost = [name for name, pid in proxies.items() if pid in had_inner and pid not in parents]
+    had_inner.clear()
+    had_inner.update(parents.intersection(proxies.values()))
     return lost
 
 
-def _has_inner(pid: int) -> bool:
-    try:
-        children = psutil.Process(pid).children()
-        return any(child.status() != psutil.STATUS_ZOMBIE for child in children)
-    except psutil.NoSuchProcess:
-        return False
+def _parents() -> set[int]:
+    """The pids of all processes that have a living child."""
+    living = (process.info for process in psutil.process_iter(["ppid", "status"]))
+    return {info["ppid"] for info in living if info["status"] != psutil.STATUS_ZOMBIE}
 
 
 def main() -> None:
     """Look every second, for ever."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    supervisor, inner = Supervisor(Settings()), dict[int, bool]()
+    supervisor, had_inner = Supervisor(Settings()), set[int]()
     while True:
         try:
             states = supervisor.states()
         except NotRunningError:
             return
         proxies = {state.name: state.pid for state in states.values() if state.name.startswith("code-") and state.pid}
-        for name in orphaned(proxies, inner):
+        for name in orphaned(proxies, _parents(), had_inner):
             logger.info("%s has lost its inner process: starting it anew", name)
             # Killed, not stopped with its group: runs in flight are of that group, and go on.
             psutil.Process(proxies[name]).kill()

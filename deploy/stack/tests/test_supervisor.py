@@ -1,0 +1,109 @@
+"""The supervisor: the real supervisord, with small processes of the tests' own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from deploy.stack import supervisor
+from deploy.stack.processes import STACK_MARK, Process
+from deploy.stack.supervisor import NotRunningError, Supervisor
+from shared_ops.settings import Settings
+
+SLEEPS = "import time; print('here', flush=True); time.sleep(600)"
+
+
+def sleeper(name, code=SLEEPS):
+    return Process(name, [sys.executable, "-c", code], ready=lambda: None, phase=0)
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A supervisor of two sleepers, both started."""
+    settings = Settings(home=tmp_path, postgres_url=None)
+    made = Supervisor(settings)
+    made.start([sleeper("one"), sleeper("two")], {STACK_MARK: str(tmp_path)})
+    for name in ("one", "two"):
+        made.start_process(name)
+    until(lambda: all(state.pid for state in made.states().values()))
+    yield made
+    if made.running():
+        made.shut_down()
+    supervisor.end(supervisor.leftovers(settings))
+
+
+def until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_is_killed_comes_back_and_nothing_else_is_touched(running):
+    one, two = (running.states()[name].pid for name in ("one", "two"))
+    os.kill(one, signal.SIGKILL)
+    until(lambda: running.states()["one"].pid not in (0, one))
+    assert running.states()["two"].pid == two
+
+
+def test_starting_what_runs_changes_nothing(running):
+    before = {name: state.pid for name, state in running.states().items()}
+    running.start_process("one")
+    assert {name: state.pid for name, state in running.states().items()} == before
+
+
+def test_stopping_one_leaves_the_other(running):
+    running.stop_processes(["one"])
+    assert running.states()["one"].state == "STOPPED"
+    assert running.states()["two"].pid
+
+
+def test_shutting_down_ends_everything(running):
+    pids = [state.pid for state in running.states().values()]
+    running.shut_down()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not running.running()
+    with pytest.raises(NotRunningError, match="make up"):
+        running.states()
+
+
+def test_what_a_killed_supervisor_leaves_behind_is_found_and_nothing_of_another_stack(running):
+    other = subprocess.Popen([sys.executable, "-c", SLEEPS], env=os.environ | {STACK_MARK: "/another/home"})
+    pids = {state.pid for state in running.states().values()}
+    psutil.Process(int((running.folder / "supervisord.pid").read_text())).kill()
+    until(lambda: not running.running())
+    found = supervisor.leftovers(running.settings)
+    assert {process.pid for process in found} == pids
+    supervisor.end(found)
+    assert supervisor.leftovers(running.settings) == []
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_a_process_that_does_not_heed_the_signal_is_killed(tmp_path):
+    settings = Settings(home=tmp_path, postgres_url=None)
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEPS
+    made = Supervisor(settings)
+    made.start([sleeper("stubborn", stubborn)], {STACK_MARK: str(tmp_path)})
+    made.start_process("stubborn")
+    log = tmp_path / "logs" / "stubborn.log"
+    until(lambda: log.exists() and "here" in log.read_text())
+    pid = made.states()["stubborn"].pid
+    made.stop_processes(["stubborn"])
+    assert not psutil.pid_exists(pid)
+    made.shut_down()
+
+
+def test_odd_paths_and_commands_reach_the_process_as_they_are(tmp_path):
+    settings = Settings(home=tmp_path / "an odd home", postgres_url=None)
+    made = Supervisor(settings)
+    made.start([sleeper("odd", f"print('50% \"off\"', flush=True);{SLEEPS}")], {})
+    made.start_process("odd")
+    log = settings.home / "logs" / "odd.log"
+    until(lambda: log.exists() and '50% "off"' in log.read_text())
+    made.shut_down()

@@ -1,0 +1,46 @@
+"""A code server whose inner process died is started anew; one whose code does not load is left alone."""
+
+import subprocess
+import sys
+
+import psutil
+
+from deploy.stack.watch import _parents, orphaned
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen(["sleep", "600"])
+print(flush=True)
+sys.stdin.readline()
+child.kill()
+"""
+
+
+def test_a_proxy_that_loses_its_inner_process_is_named_once():
+    had_inner = set()
+    assert orphaned({"code-keyword": 10}, parents={10, 1}, had_inner=had_inner) == []
+    assert orphaned({"code-keyword": 10}, parents={1}, had_inner=had_inner) == ["code-keyword"]
+    assert orphaned({"code-keyword": 11}, parents={1}, had_inner=had_inner) == []
+
+
+def test_a_proxy_that_never_had_one_is_left_alone():
+    had_inner = set()
+    assert orphaned({"code-keyword": 10}, parents=set(), had_inner=had_inner) == []
+    assert orphaned({"code-keyword": 10}, parents=set(), had_inner=had_inner) == []
+
+
+def test_living_children_are_seen():
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        parent.stdout.readline()
+        assert parent.pid in _parents()
+        parent.communicate(b"\n")
+    assert parent.pid not in _parents()
+
+
+def test_a_dead_child_that_nobody_has_waited_for_counts_as_gone():
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as child:
+        me = psutil.Process().pid
+        others = set(psutil.Process().children()) - {psutil.Process(child.pid)}
+        while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+            pass
+        assert (me in _parents()) == bool(others)

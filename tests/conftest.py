@@ -1,0 +1,88 @@
+"""What the tests that cross repositories share: a stack of their own, with its own home and ports."""
+
+import os
+import random
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from shared_ops.settings import ROOT, Settings
+
+UP_SECONDS = 1200
+
+
+@dataclass
+class Stack:
+    """A running stack: its settings, and `make` against it."""
+
+    settings: Settings
+    environment: dict[str, str] = field(repr=False)
+
+    def make(self, *arguments: str, seconds: float = UP_SECONDS, check: bool = True) -> subprocess.CompletedProcess:
+        """Run `make <arguments>`; when it fails, the test fails with what it said."""
+        done = subprocess.run(
+            ["make", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"make {' '.join(arguments)} failed:\n{done.stdout}"
+        return done
+
+    def get(self, process: str, path: str, **parameters: Any) -> httpx.Response:
+        """GET from one of the stack's services."""
+        return httpx.get(f"{self.settings.url(process)}{path}", params=parameters, timeout=30)
+
+    def search(self, query: str, k: int = 10) -> dict[str, Any]:
+        """The search app's answer."""
+        return self.get("search", "/search", q=query, k=k).raise_for_status().json()
+
+
+def own_stack(home: Path, **variables: str) -> Stack:
+    """A stack in this home, on ports that are free now; nothing is started."""
+    chosen = {
+        "SEARCHLOOP_HOME": str(home),
+        "SEARCHLOOP_PORT_BASE": str(free_port_base()),
+        "SEARCHLOOP_SOURCES": str(ROOT / "deploy" / "sources" / "small.yaml"),
+        **variables,
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEARCHLOOP_")}
+    # `make test` runs these tests: its own flags and variables are none of the inner make's business.
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DAGSTER_HOME", "REPO", "SUITE", "OUT", "Q", "PROCESS"):
+        inherited.pop(name, None)
+    named = {name.removeprefix("SEARCHLOOP_").lower(): value for name, value in chosen.items()}
+    return Stack(Settings(**named), inherited | chosen)
+
+
+def free_port_base() -> int:
+    """A base from which on all of a stack's ports are free."""
+    for base in random.sample(range(20000, 32000, 50), 50):
+        if all(_free(port) for port in Settings(port_base=base).ports.values()):
+            return base
+    raise RuntimeError("No free range of ports between 20000 and 32000.")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack on a small real corpus, up and trained; torn down after the last test that uses it."""
+    made = own_stack(tmp_path_factory.mktemp("stack"))
+    try:
+        made.make("up")
+        yield made
+    finally:
+        made.make("down", check=False)

@@ -1,0 +1,90 @@
+"""Everything that names the repositories agrees with repos/repos.toml."""
+
+import tomllib
+
+import pytest
+import yaml
+
+from deploy.stack.processes import environment_variables, processes
+from deploy.suites import suites
+from shared_ops.settings import ROOT, Settings, families, repositories
+
+REPOSITORIES = list(repositories())
+
+
+def test_the_workspace_has_a_code_location_for_each_repository():
+    entries = [entry["grpc_server"] for entry in yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]]
+    assert [entry["location_name"] for entry in entries] == REPOSITORIES
+    variables = environment_variables(Settings())
+    for entry in entries:
+        settings = Settings()
+        assert variables[entry["host"]["env"]] == settings.host
+        assert int(variables[entry["port"]["env"]]) == settings.ports[f"code-{entry['location_name']}"]
+
+
+def test_the_process_list_has_a_code_server_for_each_repository_in_its_own_environment():
+    listed = {process.name: process for process in processes(Settings())}
+    for name, repository in repositories().items():
+        command = listed[f"code-{name}"].command
+        assert command[0] == str(ROOT / "envs" / repository.environment / ".venv" / "bin" / "dagster")
+        assert f"repos.{name}.definitions" in command
+
+
+def test_the_process_list_has_a_prediction_service_for_each_family_in_its_own_environment():
+    listed = {process.name: process for process in processes(Settings())}
+    for name, repository in families().items():
+        python = str(ROOT / "envs" / repository.environment / ".venv" / "bin" / "python")
+        assert listed[name].command == [python, "-m", "services.prediction", name]
+
+
+def test_no_two_processes_share_a_name_or_a_port():
+    listed = processes(Settings())
+    ports = [process.port for process in listed if process.port]
+    assert len(ports) == len(set(ports)) and set(ports) == set(Settings().ports.values())
+    assert len(listed) == len({process.name for process in listed})
+
+
+def test_each_repository_has_one_owner_for_its_code_and_its_environment():
+    lines = [line.split() for line in (ROOT / ".github" / "CODEOWNERS").read_text().splitlines()]
+    owners = {line[0]: line[1:] for line in lines if line and line[0] != "#"}
+    expected = {"*": ["@searchloop/platform"]}
+    for name, repository in repositories().items():
+        expected |= {f"/repos/{name}/": [repository.owner], f"/envs/{repository.environment}/": [repository.owner]}
+    assert owners == expected
+
+
+def test_continuous_integration_tests_each_repository():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert workflow["jobs"]["repository"]["strategy"]["matrix"]["repository"] == REPOSITORIES
+
+
+def test_the_borders_between_all_repositories_are_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    independent = next(contract for contract in contracts if contract["type"] == "independence")
+    assert independent["modules"] == [f"repos.{name}" for name in REPOSITORIES]
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_each_repository_is_laid_out_alike(name):
+    folder = ROOT / "repos" / name
+    expected = {"README.md", "definitions.py", "graph.py", "ops.py"} | ({"model.py"} if name in families() else set())
+    assert expected <= {path.name for path in folder.iterdir()}
+    assert f"repos/{name}/tests" in suites()
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_each_readme_tells_the_owner_and_how_to_train_only_this_one(name):
+    text = (ROOT / "repos" / name / "README.md").read_text()
+    assert repositories()[name].owner in text
+    assert f"make train REPO={name}" in text
+
+
+def test_no_folder_stands_outside_the_list():
+    folders = {path.name for path in (ROOT / "repos").iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(REPOSITORIES)
+
+
+def test_each_repository_has_its_environment_and_states_its_python():
+    for repository in repositories().values():
+        for file in ("requirements.in", "requirements.txt", ".python-version"):
+            assert (ROOT / "envs" / repository.environment / file).exists()

@@ -1,0 +1,109 @@
+"""When a lock is stale, and when an environment is made again."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from shared_ops.settings import ROOT
+
+
+@pytest.fixture
+def build(tmp_path):
+    """envs/build.py of a copy of the environments' files."""
+    shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns(".venv", ".uv"))
+    shutil.copytree(ROOT / "shared_ops", tmp_path / "shared_ops", ignore=shutil.ignore_patterns("tests"))
+    spec = importlib.util.spec_from_file_location("build", tmp_path / "envs" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["build"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["build"]
+
+
+def stale(build):
+    return {lock.name for lock in build.locks() if lock.stale()}
+
+
+def test_the_locks_that_are_committed_are_fresh(build):
+    assert stale(build) == set()
+
+
+def test_a_new_requirement_makes_its_lock_stale(build):
+    with (build.ENVS / "search" / "requirements.in").open("a") as file:
+        file.write("flask\n")
+    assert stale(build) == {"envs/search/requirements.txt"}
+
+
+def test_a_shared_requirement_makes_the_locks_that_include_it_stale(build):
+    with (build.ENVS / "serving.in").open("a") as file:
+        file.write("flask\n")
+    assert "envs/corpus/requirements.txt" not in stale(build)
+    assert {"envs/search/requirements.txt", "envs/ranker/requirements-gpu.txt"} <= stale(build)
+
+
+def test_a_shared_version_makes_every_lock_stale(build):
+    with (build.ENVS / "constraints.txt").open("a") as file:
+        file.write("flask<4\n")
+    assert stale(build) == {lock.name for lock in build.locks()}
+
+
+def test_another_python_makes_its_lock_stale(build):
+    (build.ENVS / "search" / ".python-version").write_text("3.12\n")
+    assert stale(build) == {"envs/search/requirements.txt"}
+
+
+def test_a_comment_does_not(build):
+    path = build.ENVS / "search" / "requirements.in"
+    path.write_text("# Another word on it.\n\n" + path.read_text().replace("jinja2", "jinja2   # the page, really"))
+    assert stale(build) == set()
+
+
+def test_nothing_is_made_from_a_stale_lock(build):
+    with (build.ENVS / "search" / "requirements.in").open("a") as file:
+        file.write("flask\n")
+    with pytest.raises(build.BuildError, match=r"envs/search/requirements.txt: stale.*make lock"):
+        build.sync(["search"])
+
+
+def test_a_lock_names_no_index(build):
+    for lock in build.locks():
+        assert "://" not in lock.target.read_text()
+
+
+def test_a_lock_changed_by_hand_is_told(build):
+    lock = build.lock_of("search")
+    held = build._pins(lock.target.read_text())
+    name = next(iter(held))
+    without = {key: hashes for key, hashes in held.items() if key != name}
+    assert name in build._difference(held, without)
+    assert name in build._difference(held, {**held, name: {"--hash=sha256:0"}})
+    assert build._difference(held, {**held, name: held[name] | {"--hash=sha256:0"}}) is None
+
+
+def test_torch_is_the_cpu_build_unless_asked_otherwise(build, monkeypatch):
+    monkeypatch.delenv("SEARCHLOOP_TORCH", raising=False)
+    assert build.lock_of("ranker").name == "envs/ranker/requirements.txt"
+    monkeypatch.setenv("SEARCHLOOP_TORCH", "gpu")
+    assert build.lock_of("ranker").name == "envs/ranker/requirements-gpu.txt"
+    assert build.lock_of("keyword").name == "envs/keyword/requirements.txt"
+    monkeypatch.setenv("SEARCHLOOP_TORCH", "tpu")
+    with pytest.raises(build.BuildError, match="expected cpu or gpu"):
+        build.lock_of("ranker")
+
+
+@pytest.mark.slow
+def test_an_environment_is_made_once(build):
+    command = [sys.executable, str(build.ENVS / "build.py"), "sync", "search"]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert "search    made" in first.stdout
+    python = build.ENVS / "search" / ".venv" / "bin" / "python"
+    where = subprocess.run(
+        [python, "-c", "import shared_ops; print(shared_ops.__file__)"], capture_output=True, text=True, check=True
+    )
+    assert str(build.ROOT) in where.stdout
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout == ""
