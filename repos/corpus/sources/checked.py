@@ -28,7 +28,11 @@ class Checked:
 
     def document(self, where: str, row: Mapping[str, Any]) -> None:
         """Add a document from doc_id, title, text, url and metadata, all but doc_id and text optional."""
-        doc_id, text, title = self._id("documents", where, row["doc_id"]), _text(row["text"]), _text(row.get("title"))
+        doc_id, text, title = (
+            self._id("documents", where, row.get("doc_id")),
+            _text(row.get("text")),
+            _text(row.get("title")),
+        )
         if doc_id is None or not self._written("documents", where, doc_id, text, title):
             return
         if not text:
@@ -49,10 +53,10 @@ class Checked:
 
     def query(self, where: str, row: Mapping[str, Any]) -> None:
         """Add a query from query_id, text and, where its source has one, split."""
-        query_id, text = self._id("queries", where, row["query_id"]), _text(row["text"])
+        query_id, text = self._id("queries", where, row.get("query_id")), _text(row.get("text"))
         if query_id is None or not self._written("queries", where, query_id, text):
             return
-        split = row.get("split")
+        split = _text(row.get("split")) or None
         if split is not None and split not in SPLITS:
             self.collected.reject("queries", f"split that is none of {', '.join(SPLITS)}", where)
             return
@@ -61,7 +65,7 @@ class Checked:
 
     def judgement(self, where: str, row: Mapping[str, Any]) -> None:
         """Add a judgement from query_id, doc_id and grade. A grade of 0 or less is not judged relevant."""
-        query_id, doc_id = self._id("qrels", where, row["query_id"]), self._id("qrels", where, row["doc_id"])
+        query_id, doc_id = self._id("qrels", where, row.get("query_id")), self._id("qrels", where, row.get("doc_id"))
         grade = _whole(row["grade"])
         if query_id is None or doc_id is None:
             return

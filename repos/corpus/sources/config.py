@@ -67,30 +67,42 @@ class BeirSource(_Source):
         return located(path, info)
 
 
-class DocumentColumns(_Strict):
-    """The columns of a table of documents, by what each is to us."""
+class _Columns(_Strict):
+    """The columns of a table, by what each is to us: ids and texts must be there, the others may be."""
+
+    def required(self) -> list[str]:
+        """The columns that the table must have: those that we cannot do without, and those that were named."""
+        return [
+            theirs
+            for ours, theirs in self.model_dump(exclude={"metadata"}).items()
+            if ours in ("doc_id", "query_id", "text") or ours in self.model_fields_set
+        ]
+
+
+class DocumentColumns(_Columns):
+    """The columns of a table of documents."""
 
     doc_id: str = "doc_id"
-    title: str | None = None
+    title: str = "title"
     text: str = "text"
-    url: str | None = None
+    url: str = "url"
     metadata: list[str] = Field(default=[], description="columns that are kept as the document's metadata")
 
 
-class QueryColumns(_Strict):
-    """The columns of a table of queries. Without `split`, a hash of the text decides."""
+class QueryColumns(_Columns):
+    """The columns of a table of queries. Without a split, a hash of the text decides."""
 
     query_id: str = "query_id"
     text: str = "text"
-    split: str | None = None
+    split: str = "split"
 
 
-class QrelColumns(_Strict):
-    """The columns of a table of judgements. Without `grade`, every row is relevant with grade 1."""
+class QrelColumns(_Columns):
+    """The columns of a table of judgements. Without a grade, a row is relevant with grade 1."""
 
     query_id: str = "query_id"
     doc_id: str = "doc_id"
-    grade: str | None = None
+    grade: str = "grade"
 
 
 class _File(_Strict):

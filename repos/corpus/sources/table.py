@@ -30,25 +30,18 @@ def read(source: TableSource) -> Collected:
 def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reader) -> Collected:
     """The rows of a source's documents, queries and judgements, which `reader` gives, under our columns' names."""
     columns = source.documents.columns
-    names = _names(columns.model_dump(exclude={"metadata"}))
-    for where, row in reader("documents", source.documents, [*names.values(), *columns.metadata]):
+    for where, row in reader("documents", source.documents, [*columns.required(), *columns.metadata]):
         metadata = {name: row.get(name) for name in columns.metadata}
-        checked.document(where, _renamed(row, names) | {"metadata": metadata})
+        checked.document(where, _renamed(row, columns.model_dump(exclude={"metadata"})) | {"metadata": metadata})
     if source.queries is not None:
-        names = _names(source.queries.columns.model_dump())
-        for where, row in reader("queries", source.queries, [*names.values()]):
-            checked.query(where, _renamed(row, names))
+        for where, row in reader("queries", source.queries, source.queries.columns.required()):
+            checked.query(where, _renamed(row, source.queries.columns.model_dump()))
     checked.split_by_hash(source.split)
     if source.qrels is not None:
-        names = _names(source.qrels.columns.model_dump())
-        for where, row in reader("qrels", source.qrels, [*names.values()]):
-            checked.judgement(where, {"grade": 1} | _renamed(row, names))
+        for where, row in reader("qrels", source.qrels, source.qrels.columns.required()):
+            checked.judgement(where, {"grade": 1} | _renamed(row, source.qrels.columns.model_dump()))
     return checked.done()
 
 
-def _names(columns: dict[str, str | None]) -> dict[str, str]:
-    return {ours: theirs for ours, theirs in columns.items() if theirs is not None}
-
-
-def _renamed(row: Row, names: dict[str, str]) -> Row:
-    return {ours: row.get(theirs) for ours, theirs in names.items()}
+def _renamed(row: Row, columns: dict[str, str]) -> Row:
+    return {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}

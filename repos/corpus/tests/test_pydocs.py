@@ -214,6 +214,10 @@ def test_a_description_must_tell_something(description, tells):
     assert tells_something(description) is tells
 
 
+def test_numbers_to_the_last_digit_are_shortened_because_processors_differ_in_it():
+    assert clean("(0.2572915634331659, 1.4418186690070737e-15, 3.14159265)") == "(0.257292, 0, 3.14159265)"
+
+
 def test_markup_for_links_becomes_what_a_reader_sees():
     assert clean(r"A :class:`~a.B`\ s, :func:`text <a.b>`, ``x``.") == "A a.Bs, text, `x`."
 

@@ -59,8 +59,7 @@ def test_statements_give_documents_queries_and_judgements(postgres, shop):
         postgres,
         PRODUCTS,
         queries={"query": "SELECT id AS query_id, words AS text FROM search"},
-        qrels={"query": "SELECT search AS query_id, sku AS doc_id, times AS grade FROM bought",
-               "columns": {"grade": "grade"}},
+        qrels={"query": "SELECT search AS query_id, sku AS doc_id, times AS grade FROM bought"},
         batch_rows=7,
     )  # fmt: skip
     assert len(found.documents) == 1000

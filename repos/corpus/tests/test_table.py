@@ -89,7 +89,7 @@ def test_a_table_may_have_splits_of_its_own(tmp_path):
     found = read(
         {"path": documents},
         queries={"path": queries, "columns": {"split": "fold"}},
-        qrels={"path": qrels, "columns": {"grade": "grade"}},
+        qrels={"path": qrels},
     )
     assert [(row["query_id"], row["split"]) for row in found.queries] == [("1", "test"), ("2", "train")]
     assert found.report.bad["queries: split that is none of train, dev, test"].count == 1
@@ -183,3 +183,11 @@ def test_a_file_cut_short_while_it_is_read_stops_the_build(long_file):
         file.truncate(200_000)
     with pytest.raises(SourceError, match="was changed while it was read"):
         list(reading)
+
+
+def test_a_column_that_the_sources_file_names_must_be_there(tmp_path):
+    url = write(f"file://{tmp_path}/d.csv", "doc_id,text\n1,x\n")
+    assert read({"path": url}).documents[0]["title"] == ""
+    for columns in ({"title": "headline"}, {"metadata": ["lang"]}):
+        with pytest.raises(SourceError, match="has no column '(headline|lang)'"):
+            read({"path": url, "columns": columns})
