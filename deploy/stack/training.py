@@ -4,7 +4,7 @@ Knows no model: the order is that of the roles.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from deploy.stack.dagit import Dagit, DagitError, Event, RunPage
@@ -52,7 +52,7 @@ class _Followed:
         self.dagit, self.name, self.job = dagit, name, f"{name}_prod"
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
-        self.heard = self.started
+        self.heard, self.waiting = self.started, False
         self._say = say
         self._errors: list[str] = []
         self._follow(dagit.launch(name, self.job))
@@ -80,9 +80,11 @@ class _Followed:
         except DagitError as error:
             if time.monotonic() - self.heard > 60:
                 raise
-            self._line(f"waiting for Dagit ({str(error).splitlines()[0]})")
+            if not self.waiting:
+                self._line(f"waiting for Dagit ({str(error).splitlines()[0]})")
+            self.waiting = True
             return None
-        self.heard = time.monotonic()
+        self.heard, self.waiting = time.monotonic(), False
         return page
 
     def _follow(self, run_id: str) -> None:
@@ -117,9 +119,3 @@ class _Followed:
     def _line(self, text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         self._say(f"{self.name:<9} {minutes:02}:{seconds:02}  {text}")
-
-
-def statuses(dagit: Dagit, run_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each run's id and status."""
-    for run_id in run_ids:
-        yield run_id, dagit.run(run_id).status
