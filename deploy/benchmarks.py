@@ -19,7 +19,7 @@ def main() -> None:
             sys.exit(f"{script.relative_to(ROOT)} does not say where it runs: `# environment: <one of envs/>`.")
         print(f"== {script.name} (in envs/{stated[1]})", flush=True)
         python = ROOT / "envs" / stated[1] / ".venv" / "bin" / "python"
-        if subprocess.run([str(python), str(script)], cwd=ROOT, check=False).returncode != 0:
+        if subprocess.run([str(python), "-m", f"bench.{script.stem}"], cwd=ROOT, check=False).returncode != 0:
             failed.append(script.name)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
