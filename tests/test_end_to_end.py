@@ -1,0 +1,274 @@
+"""The whole app on a small real corpus: trained by Dagster's jobs, searched, retrained, watched as it goes live.
+
+One stack for all of it, in an order that builds up: what a test leaves behind, the next may find.
+"""
+
+import threading
+import time
+from collections import Counter
+
+import httpx
+import psutil
+import pytest
+
+from deploy.stack.dagit import Dagit
+from shared_ops import snapshots
+from shared_ops.fusion import reciprocal_rank_fusion
+from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.releases import Staging
+from shared_ops.settings import families, repositories, search_families
+
+pytestmark = pytest.mark.slow
+
+BACK_SECONDS = 15
+"""How long a process that was killed may be away."""
+
+
+@pytest.fixture(scope="module")
+def dagit(stack) -> Dagit:
+    return Dagit(stack.settings.url("dagit"))
+
+
+@pytest.fixture(scope="module")
+def sets(stack) -> LiveSets:
+    return LiveSets(stack.settings.staging_url("prod"))
+
+
+@pytest.fixture(scope="module")
+def queries(stack, sets) -> list[str]:
+    """Real queries of the live snapshot."""
+    return snapshots.load(sets.live().snapshot).queries("test").sort("query_id")["text"].to_list()
+
+
+def graphql(stack, query: str, **variables) -> dict:
+    answer = httpx.post(f"{stack.settings.url('dagit')}/graphql", json={"query": query, "variables": variables})
+    body = answer.raise_for_status().json()
+    assert "errors" not in body, body["errors"]
+    return body["data"]
+
+
+def finish(dagit: Dagit, run_id: str, seconds: float = 600) -> str:
+    """The status that a run ends with."""
+    deadline = time.monotonic() + seconds
+    while (status := dagit.run(run_id).status) not in ("SUCCESS", "FAILURE", "CANCELED"):
+        assert time.monotonic() < deadline, f"run {run_id} is still {status}"
+        time.sleep(1)
+    return status
+
+
+def asked(stack, live: LiveSet, family: str, query: str) -> list[tuple[str, float]]:
+    body = {"release": live.releases[family], "query": query, "k": 100}
+    answer = httpx.post(f"{stack.settings.url(family)}/search", json=body, timeout=30).raise_for_status().json()
+    return list(zip(answer["doc_ids"], answer["scores"], strict=True))
+
+
+def test_every_code_location_is_loaded_by_one_dagit(stack, dagit):
+    assert dagit.load_errors() == dict.fromkeys(repositories())
+
+
+def test_a_query_is_answered_by_four_models_of_one_set(stack, sets, queries):
+    answer = stack.search(queries[0])
+    live = sets.live()
+    assert answer["ranking"] == "ranker" and answer["degraded"] == [] and len(answer["hits"]) == 10
+    assert answer["live_set"]["releases"] == live.releases and set(live.releases) == set(families())
+    first = answer["hits"][0]
+    assert first["title"] and first["snippet"] and first["source"] and first["found_by"]
+
+
+def test_the_order_on_the_page_is_the_rankers(stack, sets, queries):
+    live, differs = sets.live(), 0
+    for query in queries[:10]:
+        hits = {family: asked(stack, live, family, query) for family in search_families()}
+        columns = {
+            family: {"doc_ids": [doc for doc, _ in found], "scores": [score for _, score in found]}
+            for family, found in hits.items()
+        }
+        body = {"release": live.releases["ranker"], "query": query, "hits": columns}
+        ranked = httpx.post(f"{stack.settings.url('ranker')}/rank", json=body, timeout=30).raise_for_status().json()
+        shown = [hit["doc_id"] for hit in stack.search(query)["hits"]]
+        assert shown == ranked["doc_ids"][:10]
+        differs += shown != [doc for doc, _ in reciprocal_rank_fusion(hits)[:10]]
+    assert differs, "the ranker's order is never another than that of plain fusion"
+
+
+def test_lineage_reaches_from_the_sources_to_the_live_set(stack):
+    data = graphql(
+        stack,
+        "query { assetNodes { assetKey { path } dependencyKeys { path } repository { location { name } } } }",
+    )
+    nodes = {"/".join(node["assetKey"]["path"]): node for node in data["assetNodes"]}
+    above = {name: {"/".join(key["path"]) for key in node["dependencyKeys"]} for name, node in nodes.items()}
+    assert any(name.startswith("prod/source/") for name in above["prod/corpus/snapshot"])
+    assert above["prod/semantic/release"] == {"prod/corpus/snapshot"}
+    assert above["prod/ranker/release"] >= {f"prod/{family}/release" for family in search_families()}
+    assert "prod/ranker/release" in above["prod/live_set"]
+    assert {node["repository"]["location"]["name"] for node in nodes.values()} == set(repositories())
+
+
+def test_dagit_holds_each_releases_numbers(stack, sets):
+    for family, version in sets.live().releases.items():
+        data = graphql(
+            stack,
+            """query ($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
+                 assetMaterializations(limit: 1) { metadataEntries { __typename label
+                   ... on FloatMetadataEntry { floatValue } ... on TextMetadataEntry { text } } } } } }""",
+            key={"path": ["prod", family, "release"]},
+        )
+        (event,) = data["assetOrError"]["assetMaterializations"]
+        entries = {entry["label"]: entry for entry in event["metadataEntries"]}
+        assert entries["version"]["text"] == version
+        manifest = Staging(stack.settings.staging_url("prod")).manifest(family, version)
+        assert entries["nDCG@10"]["floatValue"] == pytest.approx(manifest.metrics["all"]["nDCG@10"])
+
+
+def test_evaluation_goes_through_the_running_services(stack, sets, queries, tmp_path):
+    table = stack.make("evaluate", f"OUT={tmp_path}").stdout
+    for name in ("keyword", "semantic", "behavior", "final", "RRF", "min-max"):
+        assert name in table
+    lines = (tmp_path / "final.run").read_text().splitlines()
+    assert {len(line.split()) for line in lines} == {6}
+    assert len({line.split()[0] for line in lines}) >= 0.95 * len(queries)
+
+
+def test_up_again_changes_nothing(stack, sets):
+    def pids():
+        return {
+            name: process.pid
+            for process in psutil.process_iter(["environ", "cmdline"])
+            if (process.info["environ"] or {}).get("SEARCHLOOP_STACK") == str(stack.settings.home)
+            for name in [" ".join(process.info["cmdline"] or [])]
+        }
+
+    before, live = pids(), sets.live()
+    output = stack.make("up").stdout
+    assert pids() == before and sets.live() == live
+    assert stack.settings.url("search") in output
+
+
+def test_a_dev_job_trains_and_touches_nothing_of_prod(stack, dagit, sets):
+    staging = stack.settings.home / "staging"
+
+    def prod_files():
+        return {path: path.stat().st_mtime_ns for path in (staging / "prod").rglob("*") if path.is_file()}
+
+    before = prod_files()
+    runs = {family: dagit.launch(family, f"{family}_dev") for family in families()}
+    assert {family: finish(dagit, run) for family, run in runs.items()} == dict.fromkeys(runs, "SUCCESS")
+    assert prod_files() == before
+    assert all(Staging(stack.settings.staging_url("dev")).versions(family) for family in families())
+
+
+def test_a_retrained_set_goes_live_without_one_failed_answer(stack, dagit, sets, queries):
+    before, answers, stop = sets.live(), [], threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=stack.settings.url("search"), timeout=30) as client:
+            for number in range(100_000):
+                if stop.is_set():
+                    return
+                response = client.get("/search", params={"q": queries[number % len(queries)]})
+                answers.append((response.status_code, response.json()))
+                time.sleep(0.05)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        assert finish(dagit, dagit.launch("keyword", "keyword_prod")) == "SUCCESS"
+        assert finish(dagit, dagit.launch("ranker", "ranker_prod")) == "SUCCESS"
+        time.sleep(2)
+    finally:
+        stop.set()
+        asking.join()
+    after = sets.live()
+    assert after.number == before.number + 1
+    assert after.releases["keyword"] != before.releases["keyword"]
+    assert Counter(status for status, _ in answers) == {200: len(answers)}
+    shown = {answer["live_set"]["number"]: answer["live_set"]["releases"] for _, answer in answers}
+    assert shown == {before.number: before.releases, after.number: after.releases}
+
+
+@pytest.mark.parametrize("family", list(families()))
+def test_a_model_that_is_killed_degrades_the_answer_and_comes_back(stack, queries, family):
+    (process,) = [
+        process
+        for process in psutil.process_iter(["environ", "cmdline"])
+        if (process.info["environ"] or {}).get("SEARCHLOOP_STACK") == str(stack.settings.home)
+        and (process.info["cmdline"] or [])[1:] == ["-m", "services.prediction", family]
+    ]
+    process.kill()
+    process.wait(5)
+    killed, seen = time.monotonic(), []
+    while not seen or seen[-1]["degraded"]:
+        seen.append(stack.search(queries[len(seen) % len(queries)]))
+        assert time.monotonic() - killed < BACK_SECONDS * 3, f"{family} stays away: {seen[-1]['degraded']}"
+        time.sleep(0.1)
+    assert any(each["family"] == family for answer in seen for each in answer["degraded"])
+    assert all(answer["hits"] for answer in seen)
+    if family == "ranker":
+        assert "rrf" in {answer["ranking"] for answer in seen}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"q": ""}, "q"),
+        ({"q": "   "}, "q"),
+        ({"q": "x", "k": "0"}, "k"),
+        ({"q": "x", "k": "101"}, "k"),
+        ({"q": "x", "k": "many"}, "k"),
+        ({"q": "x" * 20_000}, "characters"),
+    ],
+)
+def test_a_clients_mistake_is_named(stack, parameters, said):
+    response = stack.get("search", "/search", **parameters)
+    assert 400 <= response.status_code < 500 and said in response.text
+
+
+@pytest.mark.parametrize(
+    "query", ["<script>alert(1)</script>", "Привет мир", "数组排序", "a\x00b\x1b[31m", '"); DROP TABLE']
+)
+def test_any_text_is_answered_and_escaped(stack, query):
+    assert stack.get("search", "/search", q=query).status_code == 200
+    page = stack.get("search", "/", q=query)
+    assert page.status_code == 200 and "<script>alert" not in page.text
+
+
+def test_a_release_that_was_changed_never_goes_live(stack, sets, queries):
+    """One byte of a proposed release differs: the proposal fails with its reason, and what is live answers on."""
+    live = sets.live()
+    staging = Staging(stack.settings.staging_url("prod"))
+    other = next(version for version in staging.versions("keyword") if version != live.releases["keyword"])
+    weights = stack.settings.home / "staging" / "prod" / "keyword" / "releases" / other / "index.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    # Beyond the minute for which a service keeps what was live before, it has to read the files again.
+    proposal = sets.propose(live.releases | {"keyword": other}, live.snapshot, "a changed byte")
+    try:
+        state = _settled(stack, "keyword", proposal.number)
+    finally:
+        sets.withdraw()
+        content[len(content) // 2] ^= 1
+        weights.write_bytes(content)
+    assert state["state"] == "failed" and "index.safetensors" in state["reason"]
+    assert sets.live() == live and stack.search(queries[0])["live_set"]["number"] == live.number
+
+
+def _settled(stack, family: str, number: int) -> dict:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        state = stack.get(family, f"/sets/{number}").json()
+        if state["state"] in ("ready", "failed"):
+            return state
+        time.sleep(0.2)
+    raise AssertionError(f"{family} is still {state}")
+
+
+def test_down_ends_every_process_of_the_stack(stack):
+    stack.make("down")
+    left = [
+        process.info["cmdline"]
+        for process in psutil.process_iter(["environ", "cmdline"])
+        if (process.info["environ"] or {}).get("SEARCHLOOP_STACK") == str(stack.settings.home)
+    ]
+    assert left == []
