@@ -189,5 +189,5 @@ def test_a_column_that_the_sources_file_names_must_be_there(tmp_path):
     url = write(f"file://{tmp_path}/d.csv", "doc_id,text\n1,x\n")
     assert read({"path": url}).documents[0]["title"] == ""
     for columns in ({"title": "headline"}, {"metadata": ["lang"]}):
-        with pytest.raises(SourceError, match="has no column '(headline|lang)'"):
+        with pytest.raises(SourceError, match=r"has no column '(headline|lang)'"):
             read({"path": url, "columns": columns})
