@@ -7,15 +7,18 @@ numbers, `search` from texts, each engine with its own tokenizer (lower case, Sn
 backends. The rounds of all engines take turns, and the figures are medians, so that another process's load falls on
 all of them alike; a ratio is a median of the rounds' own ratios.
 """
+# environment: keyword
 
 import argparse
 import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
+from typing import TypeAlias
 
 from repos.keyword.bm25 import THREADS, TermCounts, WordCounts
 from repos.keyword.model import KeywordModel, Parameters
@@ -24,6 +27,9 @@ from repos.keyword.words import words
 
 PACKAGES = ("numpy", "scipy", "sklearn", "polars", "sqlalchemy", "optuna", "dagster")
 K1, B = 1.2, 0.75
+OURS = "searchloop"
+Runs: TypeAlias = dict[str, Callable[[], object]]
+"""Engine to one run over all queries."""
 
 
 def main() -> None:
@@ -53,66 +59,54 @@ def main() -> None:
         f"{len(asked)} queries, {sum(map(len, asked)) / len(asked):.1f} terms each; the best {options.depth} documents"
     )
     for threads in sorted({1, THREADS}):
-        ours = {"searchloop": lambda threads=threads: model.index.search(asked, options.depth, threads)}
-        _report(
-            "rank", threads, ours | _ranking(corpus, len(column), asked, options.depth, threads), len(asked), options
-        )
-    ours = {"searchloop": lambda: model.search(texts, options.depth)}
-    theirs = _searching(titles, bodies, model.doc_ids, texts, options.depth)
-    _report("search", THREADS, ours | theirs, len(texts), options)
-    times = sorted(1000 * _seconds(lambda text=text: model.search([text], options.depth)) for text in texts)
+        runs = _ranking(corpus, len(column), asked, options.depth, threads)
+        runs[OURS] = partial(model.index.search, asked, options.depth, threads)
+        _report("rank", threads, runs, len(asked), options.rounds)
+    runs = _searching(titles, bodies, model.doc_ids, texts, options.depth)
+    runs[OURS] = partial(model.search, texts, options.depth)
+    _report("search", THREADS, runs, len(texts), options.rounds)
+    times = [1000 * _seconds(partial(model.search, [text], options.depth)) for text in texts]
     print(f"one query at a time, text to hits: p50 {median(times):.2f} ms, p95 {quantiles(times, n=20)[-1]:.2f} ms")
 
 
-def _ranking(
-    corpus: list[list[int]], terms: int, asked: list[list[int]], depth: int, threads: int
-) -> dict[str, Callable[[], object]]:
+def _ranking(corpus: list[list[int]], terms: int, asked: list[list[int]], depth: int, threads: int) -> Runs:
     import bm25s
 
-    runs = {}
+    runs: Runs = {}
     for backend in ("numba", "numpy"):
         engine = bm25s.BM25(k1=K1, b=B, method="lucene", backend=backend)
         engine.index((corpus, {str(term): term for term in range(terms)}), show_progress=False)
-        runs[f"bm25s {backend}"] = lambda engine=engine: engine.retrieve(
-            asked, k=depth, n_threads=threads if threads > 1 else 0, show_progress=False
-        )
+        n_threads = threads if threads > 1 else 0
+        runs[f"bm25s {backend}"] = partial(engine.retrieve, asked, k=depth, n_threads=n_threads, show_progress=False)
     return runs
 
 
-def _searching(
-    titles: list[str], bodies: list[str], doc_ids: list[str], texts: list[str], depth: int
-) -> dict[str, Callable[[], object]]:
+def _searching(titles: list[str], bodies: list[str], doc_ids: list[str], texts: list[str], depth: int) -> Runs:
     import bm25s
     import numpy as np
     from Stemmer import Stemmer
 
-    stemmer, ids = Stemmer("english"), np.array(doc_ids)
-
-    def tokens(of: list[str]) -> object:
-        return bm25s.tokenize(of, stopwords=None, stemmer=stemmer, show_progress=False)
-
+    ids = np.array(doc_ids)
+    tokens = partial(bm25s.tokenize, stopwords=None, stemmer=Stemmer("english"), show_progress=False)
     corpus = tokens([f"{title} {body}" for title, body in zip(titles, bodies, strict=True)])
-    runs = {}
+    runs: Runs = {}
     for backend in ("numba", "numpy"):
         engine = bm25s.BM25(k1=K1, b=B, method="lucene", backend=backend)
         engine.index(corpus, show_progress=False)
-        runs[f"bm25s {backend}"] = lambda engine=engine: engine.retrieve(
-            tokens(texts), corpus=ids, k=depth, n_threads=THREADS, show_progress=False
-        )
+        retrieve = partial(engine.retrieve, corpus=ids, k=depth, n_threads=THREADS, show_progress=False)
+        runs[f"bm25s {backend}"] = lambda retrieve=retrieve: retrieve(tokens(texts))  # type: ignore[misc]
     return runs
 
 
-def _report(
-    task: str, threads: int, runs: dict[str, Callable[[], object]], queries: int, options: argparse.Namespace
-) -> None:
+def _report(task: str, threads: int, runs: Runs, queries: int, rounds: int) -> None:
     for run in runs.values():
         run()  # compiles, fills caches
-    seconds = {name: [0.0] * options.rounds for name in runs}
-    for turn in range(options.rounds):
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
         for name, run in runs.items():
-            seconds[name][turn] = _seconds(run)
+            seconds[name].append(_seconds(run))
     for name, took in seconds.items():
-        ratio = median(other / own for own, other in zip(seconds["searchloop"], took, strict=True))
+        ratio = median(other / own for own, other in zip(seconds[OURS], took, strict=True))
         print(
             f"{task:7} {threads} threads  {name:12} {queries / median(took):9.0f} queries/s  searchloop is {ratio:.2f}x"
         )

@@ -19,6 +19,8 @@ from repos.keyword.words import Tokenizer, words
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _CHUNK = 64  # queries below which another thread costs more than it saves
 
+NO_WORD = "No document holds a word: expected documents with words in title or text. Look at the sources."
+
 
 @dataclass(frozen=True)
 class WordCounts:
@@ -38,7 +40,7 @@ class WordCounts:
         try:
             counts = counter.fit_transform([*titles, *texts])
         except ValueError as error:
-            raise ValueError("No document holds a word: expected documents with text in title or text.") from error
+            raise ValueError(NO_WORD) from error
         return cls(counter.get_feature_names_out().tolist(), counts[: len(titles)], counts[len(titles) :])
 
 
@@ -66,6 +68,8 @@ class TermCounts:
 
         terms_of = [tokenizer.terms(word) for word in counts.words]
         terms = sorted({term for found in terms_of for term in found})
+        if not terms:
+            raise ValueError(NO_WORD)
         column = {term: place for place, term in enumerate(terms)}
         columns = [column[term] for found in terms_of for term in found]
         bounds = np.cumsum([0, *map(len, terms_of)])
@@ -137,7 +141,8 @@ class Index:
         if len(parts) == 1:
             part(*parts[0])
         elif parts:
-            _ = [done.result() for done in [_pool().submit(part, *bound) for bound in parts]]
+            with ThreadPoolExecutor(len(parts)) as pool:
+                list(pool.map(part, *zip(*parts, strict=True)))
         documents = np.where(keys > 0, 0xFFFFFFFF - (keys & np.uint64(0xFFFFFFFF)).astype(np.int64), -1)
         return documents, (keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
 
@@ -190,8 +195,3 @@ def _kernel() -> Any:
     from numba import njit
 
     return njit(cache=True, nogil=True)(_best)
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, "bm25")

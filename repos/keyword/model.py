@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel, Field
 
@@ -55,6 +56,7 @@ class KeywordModel:
         self.index = index
         self.terms = terms
         self.doc_ids = doc_ids
+        self._ids = np.array(doc_ids, object)  # looked up a row of hits at a time
         self.choice = choice
         self._columns = {term: column for column, term in enumerate(terms)}
 
@@ -80,8 +82,8 @@ class KeywordModel:
         documents, scores = self.index.search(queries, min(k, self.index.size))
         found = (documents >= 0).sum(axis=1).tolist()
         return [
-            list(zip(map(self.doc_ids.__getitem__, row[:count]), score_row[:count], strict=True))
-            for row, score_row, count in zip(documents.tolist(), scores.tolist(), found, strict=True)
+            list(zip(self._ids[row[:count]].tolist(), score_row[:count].tolist(), strict=True))
+            for row, score_row, count in zip(documents, scores, found, strict=True)
         ]
 
     def _look_up(self, text: str) -> list[int]:
@@ -91,11 +93,11 @@ class KeywordModel:
 
     def save(self, folder: Path) -> None:
         """Write the model into `folder`, made if missing. The same model gives the same bytes."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self.index, name) for name in ("starts", "documents", "scores")}
-        save_file(arrays, folder / "index.safetensors")
+        (folder / "index.safetensors").write_bytes(save(arrays))
         _write(folder / "terms.json", self.terms)
         _write(folder / "documents.json", self.doc_ids)
         _write(folder / "model.json", {"format": FORMAT, **self.choice.flat()})
@@ -132,7 +134,8 @@ def train(
 ) -> Trained[KeywordModel]:
     """Index the documents with the tokenizer and parameters that serve the dev queries best.
 
-    Tables are those of `shared_ops.tables`, with all splits. Without judged dev queries the given parameters stand.
+    Tables are those of `shared_ops.tables`, with all splits. With fewer than 20 judged dev queries the
+    given parameters stand.
     The index is made of the documents alone and nothing is learned from the train queries' answers, so the final
     model's hits for them are what any new query would get: `hits["train"]` needs no cross-fitting.
 
@@ -143,12 +146,8 @@ def train(
     doc_ids = documents["doc_id"].to_list()
     counts = WordCounts.of(documents["title"].to_list(), documents["text"].to_list())
     log(f"Counted {len(counts.words)} distinct words in {len(doc_ids)} documents")
-    choice = parameters.choice()
     judged = _judged(queries.filter(pl.col("split") == "dev"), qrels, doc_ids)
-    if judged.texts and parameters.trials:
-        choice = tune(counts, judged, choice, parameters.trials, parameters.seed, log)
-    else:
-        log(f"No search for parameters: {len(judged.texts)} judged dev queries, {parameters.trials} trials")
+    choice = tune(counts, judged, parameters.choice(), parameters.trials, parameters.seed, log)
     model = KeywordModel.build(doc_ids, counts, choice)
     hits = {split: answer(model, queries.filter(pl.col("split") == split)) for split in tables.SPLITS}
     return Trained(model, choice.flat(), hits)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEPTH = 10
 """nDCG is measured at this rank."""
+FEWEST = 20
+"""Judged dev queries below which nothing is chosen: resampled on three collections, 10 lost more than they gained."""
 CAUTION = 1.5
 """Standard errors. With fewer, 10 to 60 dev queries lose more than 160 to 300 gain (resampled on three collections)."""
 
@@ -52,10 +54,16 @@ def tune(
 ) -> Choice:
     """The choice with the best mean nDCG@10 over the judged queries among those surely better than the default.
 
-    Surely: the mean difference is more than `CAUTION` standard errors above 0. Where none is, the default stays: the
-    best mean over a handful of queries is mostly luck, and lost up to 0.07 on other queries of the same collection.
-    Trials are proposed by optuna's TPE sampler from `seed` and tried one after another: same input, same choice.
+    Surely: the mean difference is more than `CAUTION` standard errors above 0. The default stays where none is, or
+    where there are fewer than `FEWEST` queries: the best mean over a handful of queries is mostly luck, and lost up to
+    0.07 on other queries of the same collection. Trials are proposed by optuna's TPE sampler from `seed` and tried one
+    after another: same input, same choice.
     """
+    if len(judged.texts) < FEWEST or not trials:
+        log(
+            f"The given parameters stand: {len(judged.texts)} judged dev queries ({FEWEST} are needed), {trials} trials"
+        )
+        return default
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -83,8 +91,6 @@ def tune(
 
 
 def _surely_better(gains: NDArray[np.float64]) -> bool:
-    if len(gains) < 2:
-        return False  # one query tells nothing about the next
     return bool(gains.mean() > CAUTION * gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
