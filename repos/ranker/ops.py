@@ -1,4 +1,4 @@
-"""The ops of ranker: the hits to learn from, and `model.train` under @op, beside those that every family shares."""
+"""The ops of ranker: the hits to learn from, and `train.train` under @op, beside those that every family shares."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from dagster import Config, In, OpExecutionContext, Out, op
 from pydantic import Field
 
 from repos.ranker import model
+from repos.ranker.train import train as train_model
 from shared_ops.evaluation import DEPTH
 from shared_ops.ops import evaluate_op, save_candidate
 from shared_ops.references import Candidate, Upstream
@@ -52,7 +53,7 @@ def train(
     """Learn to order the union of the search models' hits."""
     content = load(upstream.snapshot)
     hits = {family: upstream.hits(family) for family in upstream.releases}
-    trained = model.train(content.documents(), content.queries(), content.qrels(), hits, config, log=context.log.info)
+    trained = train_model(content.documents(), content.queries(), content.qrels(), hits, config, log=context.log.info)
     return save_candidate(
         context,
         deployment,

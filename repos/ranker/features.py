@@ -1,0 +1,275 @@
+"""The ranker's features: from a query, the search models' hits and the release's documents to one row per candidate.
+
+The one place where features are computed, for training and for serving alike. Knows no torch, no Dagster and no
+snapshot: a `FeatureSpace` holds what it needs of the documents and is saved with the release. Rows are unscaled;
+NaN stands for what is not known (a document newer than the release), and the model puts the training mean there.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors.numpy import load_file, save_file
+
+from shared_ops.tables import Hits
+
+Array = np.ndarray[Any, Any]
+
+LEAD_TERMS = 40  # a docstring's summary line, an abstract's first sentence or two
+TEXT_TERMS = 400
+QUERY_TERMS = 256
+QUERY_CHARACTERS = 10_000
+BIGRAM_BUCKETS = 1 << 17
+TOP = 10
+
+_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_WORD = re.compile(r"[^\W_]+")
+_IDENTIFIER = re.compile(r"\w*(?:[a-z0-9][A-Z]|_|\.\w|\w\(|\d)\w*")
+
+_PER_FAMILY = ("scaled", "standard", "raw", "reciprocal", "nearness", "found")
+_PER_FAMILY_QUERY = ("best", "peak", "count")
+_TOGETHER = ("fused", "rrf", "share found", "share in top", "spread of nearness", "best nearness")
+_QUERY = ("length", "mean idf", "max idf", "unknown share", "identifier share")
+_DOCUMENT = ("title covers", "lead covers", "text covers", "bigrams in text", "covered of title")
+_NUMBERS = ("log text length", "log title length")
+
+
+def stems(text: str, limit: int) -> list[str]:
+    """The text's first `limit` terms, split where camelCase and snake_case split, lower case, Snowball-stemmed."""
+    import Stemmer
+
+    words = _WORD.findall(_BOUNDARY.sub(" ", text).lower())
+    # A Stemmer is not safe to share between threads, and costs under a microsecond to make.
+    return list(Stemmer.Stemmer("english").stemWords(words[:limit]))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A query's union of hits, as rows."""
+
+    doc_ids: list[str]
+    features: Array
+    """float32 [documents, features], columns as in `FeatureSpace.names`; the first are each family's `scaled`."""
+
+
+class FeatureSpace:
+    """What features need to know of the documents, and how they are computed."""
+
+    def __init__(
+        self,
+        families: Sequence[str],
+        doc_ids: Sequence[str],
+        sources: Sequence[str],
+        vocabulary: Sequence[str],
+        arrays: Mapping[str, Array],
+    ) -> None:
+        from scipy.sparse import csr_array
+
+        self.families, self.doc_ids, self.sources = tuple(families), list(doc_ids), list(sources)
+        self.vocabulary = list(vocabulary)
+        self.arrays = dict(arrays)
+        self._row = {doc_id: row for row, doc_id in enumerate(self.doc_ids)}
+        self._term = {term: column for column, term in enumerate(self.vocabulary)}
+        self._idf, self._numbers, self._source = arrays["idf"], arrays["numbers"], arrays["source"]
+        self._rarest = float(self._idf.max(initial=1.0))
+        self._terms: dict[str, Any] = {}
+        for field, width in {
+            "title": len(vocabulary),
+            "lead": len(vocabulary),
+            "text": len(vocabulary),
+            "bigrams": BIGRAM_BUCKETS,
+        }.items():
+            indices, indptr = arrays[f"{field}.indices"], arrays[f"{field}.indptr"]
+            ones = np.ones(len(indices), np.float32)
+            self._terms[field] = csr_array((ones, indices, indptr), shape=(len(self.doc_ids) + 1, width))
+        self._title_idf = self._terms["title"] @ self._idf
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        families = self.families
+        pairs = [f"{a} and {b}" for i, a in enumerate(families) for b in families[i + 1 :]]
+        return [
+            *(f"{kind}: {family}" for kind in _PER_FAMILY for family in families),
+            *_TOGETHER,
+            *(f"both scaled: {pair}" for pair in pairs),
+            *(f"query {kind}: {family}" for kind in _PER_FAMILY_QUERY for family in families),
+            *(f"query overlap in top: {pair}" for pair in pairs),
+            *(f"query {kind}" for kind in _QUERY),
+            *_DOCUMENT,
+            *_NUMBERS,
+            "share of fused in source",
+            *(f"source: {source}" for source in self.sources),
+        ]
+
+    @classmethod
+    def build(cls, documents: pl.DataFrame, families: Sequence[str]) -> "FeatureSpace":
+        """The feature space of these documents (the `documents` table) for hits of these families."""
+        documents = documents.sort("doc_id")
+        titles = [stems(title, TEXT_TERMS) for title in documents["title"]]
+        texts = [stems(text, TEXT_TERMS) for text in documents["text"]]
+        vocabulary = sorted({term for terms in (*titles, *texts) for term in terms})
+        column = {term: index for index, term in enumerate(vocabulary)}
+        title_ids = [[column[term] for term in terms] for terms in titles]
+        text_ids = [[column[term] for term in terms] for terms in texts]
+        fields = {
+            "title": title_ids,
+            "lead": [ids[:LEAD_TERMS] for ids in text_ids],
+            "text": text_ids,
+            "bigrams": [_bigrams(ids) for ids in text_ids],
+        }
+        arrays: dict[str, Array] = {}
+        for field, rows in fields.items():
+            unique = [sorted(set(row)) for row in (*rows, [])]  # the last row: a document this release does not know
+            arrays[f"{field}.indices"] = np.array([i for row in unique for i in row], np.int32)
+            arrays[f"{field}.indptr"] = np.cumsum([0, *map(len, unique)]).astype(np.int32)
+        frequency = np.bincount(
+            np.array([i for t, b in zip(title_ids, text_ids, strict=True) for i in {*t, *b}], np.int64),
+            minlength=len(vocabulary),
+        )
+        arrays["idf"] = np.log1p((len(documents) - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
+        lengths = [documents["text"].str.len_chars(), documents["title"].str.len_chars()]
+        known = np.log1p(np.stack([length.to_numpy() for length in lengths], axis=1))
+        arrays["numbers"] = np.vstack([known, np.full((1, 2), np.nan)]).astype(np.float32)
+        sources = sorted(documents["source"].unique())
+        source = [sources.index(name) for name in documents["source"]]
+        arrays["source"] = np.array([*source, -1], np.int32)
+        return cls(families, documents["doc_id"].to_list(), sources, vocabulary, arrays)
+
+    def candidates(self, text: str, hits: Mapping[str, Hits]) -> Candidates:
+        """One row for each document of the union of `hits`, in the order of first appearance.
+
+        A family that is absent from `hits` counts as one that found nothing.
+
+        Raises:
+            ValueError: when `hits` names a family that this release was not trained with, or a score is not finite.
+        """
+        if unknown := sorted(set(hits) - set(self.families)):
+            raise ValueError(
+                f"Hits of {', '.join(unknown)}: expected hits of {', '.join(self.families)} alone, which this ranker "
+                "learned from. Train a ranker with the new family's hits."
+            )
+        doc_ids, from_hits, scaled = _from_hits([hits.get(family, []) for family in self.families])
+        rows = np.array([self._row.get(doc_id, len(self.doc_ids)) for doc_id in doc_ids], np.int64)
+        query, document = self._from_text(text, rows)
+        source = self._from_source(rows, scaled.sum(axis=1))
+        repeated = np.broadcast_to(query, (len(rows), len(query)))
+        parts = [from_hits, repeated, document, self._numbers[rows], source]
+        return Candidates(doc_ids, np.concatenate(parts, axis=1, dtype=np.float32))
+
+    def _from_text(self, text: str, rows: Array) -> tuple[Array, Array]:
+        text = text[:QUERY_CHARACTERS]
+        terms = stems(text, QUERY_TERMS)
+        ids = [self._term.get(term) for term in terms]
+        idf = np.array([self._rarest if i is None else self._idf[i] for i in ids] or [0.0])
+        words = text.split()
+        identifiers = sum(bool(_IDENTIFIER.fullmatch(word.strip(".,;:()?!"))) for word in words)
+        query = np.array([
+            np.log1p(len(terms)), idf.mean(), idf.max(), ids.count(None) / max(len(ids), 1),
+            identifiers / max(len(words), 1),
+        ])  # fmt: skip
+
+        known = sorted({i for i in ids if i is not None})
+        missing = len({term for term in terms if term not in self._term})
+        weights = np.zeros(len(self.vocabulary), np.float32)
+        weights[known] = self._idf[known]
+        whole = max(float(weights[known].sum()) + missing * self._rarest, 1e-6)
+        covered = {field: self._terms[field][rows] @ weights for field in ("title", "lead", "text")}
+        pairs = sorted(set(_bigrams(ids)))
+        in_query = np.zeros(BIGRAM_BUCKETS, np.float32)
+        in_query[pairs] = 1 / max(len(pairs), 1)
+        document = np.stack(
+            [
+                covered["title"] / whole,
+                covered["lead"] / whole,
+                covered["text"] / whole,
+                self._terms["bigrams"][rows] @ in_query,
+                covered["title"] / np.maximum(self._title_idf[rows], 1e-6),
+            ],
+            axis=1,
+        )
+        document[rows == len(self.doc_ids)] = np.nan
+        return query, document
+
+    def _from_source(self, rows: Array, fused: Array) -> Array:
+        source = self._source[rows]
+        known = source >= 0
+        onehot = (source[:, None] == np.arange(len(self.sources))).astype(np.float32)
+        top = np.argsort(-fused, kind="stable")[:TOP]
+        weight = fused[top] @ onehot[top]
+        share = onehot @ weight / max(float(fused[top].sum()), 1e-6)
+        part = np.column_stack([share, onehot])
+        part[~known] = np.nan
+        return part
+
+    def save(self, folder: Path) -> None:
+        """Write features.safetensors and features.json into `folder`."""
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}, folder / "features.safetensors"
+        )
+        names = {"families": self.families, "doc_ids": self.doc_ids, "sources": self.sources}
+        (folder / "features.json").write_text(
+            json.dumps({**names, "vocabulary": self.vocabulary}, ensure_ascii=False), encoding="utf-8"
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "FeatureSpace":
+        """The feature space that `save` wrote into `folder`."""
+        names = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+        return cls(**names, arrays=load_file(folder / "features.safetensors"))
+
+
+def _bigrams(ids: Sequence[int | None]) -> list[int]:
+    pairs = pairwise(ids)
+    return [(a * 1_000_003 + b) % BIGRAM_BUCKETS for a, b in pairs if a is not None and b is not None]
+
+
+def _from_hits(lists: Sequence[Hits]) -> tuple[list[str], Array, Array]:
+    """doc_ids of the union, their features from scores and ranks, and [documents, families] scaled scores."""
+    row: dict[str, int] = {}
+    for found in lists:
+        for doc_id, _ in found:
+            row.setdefault(doc_id, len(row))
+    shape = (len(row), len(lists))
+    scaled, standard, raw, ranks = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)
+    query = np.zeros((len(_PER_FAMILY_QUERY), len(lists)))
+    for family, found in enumerate(lists):
+        if not found:
+            continue
+        rows = [row[doc_id] for doc_id, _ in found]
+        scores = np.array([score for _, score in found], np.float64)
+        if not np.isfinite(scores).all():
+            raise ValueError("A hit's score is not a finite number: mend the search model that made it.")
+        low, span, deviation = scores.min(), np.ptp(scores), scores.std()
+        standardised = (scores - scores.mean()) / (deviation if deviation > 0 else 1.0)
+        # What a model did not find counts as low as the last it found.
+        raw[:, family], standard[:, family] = low, standardised.min()
+        raw[rows, family], standard[rows, family] = scores, standardised
+        scaled[rows, family] = (scores - low) / span if span > 0 else 1.0
+        ranks[rows, family] = np.arange(1, len(found) + 1)
+        query[:, family] = scores.max(), standardised.max(), len(found) / 100
+    reciprocal = 1 / ranks
+    nearness = np.maximum(1 - np.log(ranks) / np.log(101), 0)
+    found_by = np.isfinite(ranks).astype(np.float64)
+    in_top = (ranks <= TOP).astype(np.float64)
+    pairs = [(a, b) for a in range(len(lists)) for b in range(a + 1, len(lists))]
+    together = [
+        scaled.mean(axis=1),
+        (60 / (60 + ranks)).mean(axis=1),
+        found_by.mean(axis=1),
+        in_top.mean(axis=1),
+        nearness.std(axis=1),
+        nearness.max(axis=1, initial=0),
+    ]
+    products = [scaled[:, a] * scaled[:, b] for a, b in pairs]
+    overlaps = np.array([in_top[:, a] @ in_top[:, b] / TOP for a, b in pairs])
+    of_query = np.concatenate([query.ravel(), overlaps])
+    columns = [scaled, standard, raw, reciprocal, nearness, found_by, np.column_stack(together + products)]
+    columns.append(np.broadcast_to(of_query, (len(row), len(of_query))))
+    return list(row), np.concatenate(columns, axis=1), scaled

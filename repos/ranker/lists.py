@@ -1,0 +1,98 @@
+"""Training lists: the candidates of many queries, padded to one length, with their grades.
+
+Knows no model. Within a list the relevant candidates stand first, then the others by equal-weight fusion: so a slice of
+the first columns keeps all that a loss learns most from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repos.ranker.features import Array, Candidates
+from repos.ranker.losses import ideal_dcg
+from repos.ranker.network import Scaler
+from shared_ops.fusion import best_first
+from shared_ops.tables import Hits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class Lists:
+    """Candidates of queries as they are collected: one entry each."""
+
+    families: int
+    width: int
+    query_ids: list[str] = field(default_factory=list)
+    doc_ids: list[list[str]] = field(default_factory=list)
+    features: list[Array] = field(default_factory=list)
+    grades: list[Array] = field(default_factory=list)
+    best_grades: list[list[int]] = field(default_factory=list)
+
+    def add(self, query_id: str, candidates: Candidates, judged: Mapping[str, int]) -> None:
+        """Add a query's candidates and its judgements (doc_id to grade), of which the union may have missed some."""
+        grades = np.array([judged.get(doc_id, 0) for doc_id in candidates.doc_ids], np.float32)
+        fused = candidates.features[:, : self.families].sum(axis=1)
+        order = np.lexsort((-fused, grades == 0))
+        self.query_ids.append(query_id)
+        self.doc_ids.append([candidates.doc_ids[row] for row in order])
+        self.features.append(candidates.features[order])
+        self.grades.append(grades[order])
+        self.best_grades.append(sorted(judged.values(), reverse=True)[:10])
+
+    def ordered(self, scores: Array) -> dict[str, Hits]:
+        """Each query's candidates by these scores [queries, documents], best first."""
+        rows = zip(self.query_ids, self.doc_ids, scores.astype(np.float64), strict=True)
+        return {i: best_first(dict(zip(doc_ids, row.tolist(), strict=False))) for i, doc_ids, row in rows}
+
+    def padded(self, scaler: Scaler) -> "Padded":
+        """The lists as tensors."""
+        import torch
+
+        size = (len(self.query_ids), max(map(len, self.grades), default=1))
+        features, grades = np.zeros((*size, self.width), np.float32), np.zeros(size, np.float32)
+        scaled, mask = np.zeros((*size, self.families), np.float32), np.zeros(size, bool)
+        best = np.zeros((size[0], 10), np.float32)
+        for row, (raw, graded, judged) in enumerate(zip(self.features, self.grades, self.best_grades, strict=True)):
+            features[row, : len(raw)] = scaler(raw)
+            scaled[row, : len(raw)] = raw[:, : self.families]
+            grades[row, : len(raw)] = graded
+            mask[row, : len(raw)] = True
+            best[row, : len(judged)] = judged
+        return Padded(
+            torch.from_numpy(features),
+            torch.from_numpy(scaled),
+            torch.from_numpy(grades),
+            torch.from_numpy(mask),
+            ideal_dcg(torch.from_numpy(best)),
+        )
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Lists as tensors [queries, documents, ...], padded where `mask` is false; `ideal` [queries]: their best DCG@10."""
+
+    features: "Tensor"
+    scaled: "Tensor"
+    grades: "Tensor"
+    mask: "Tensor"
+    ideal: "Tensor"
+
+    def __len__(self) -> int:
+        return int(self.grades.shape[0])
+
+    def take(self, rows: "Tensor", depth: int | None = None) -> "Padded":
+        """The lists of these queries, cut to the first `depth` candidates if given."""
+        return Padded(
+            self.features[rows, :depth], self.scaled[rows, :depth], self.grades[rows, :depth], self.mask[rows, :depth],
+            self.ideal[rows],
+        )  # fmt: skip
+
+    def parts(self, size: int) -> "list[Padded]":
+        """The lists in parts of `size` queries."""
+        import torch
+
+        return [self.take(rows) for rows in torch.arange(len(self)).split(size)]

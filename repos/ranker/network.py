@@ -1,0 +1,78 @@
+"""The ranker's network: an ensemble of small networks, each a fusion of scores plus what a hidden layer adds to it.
+
+Knows tensors alone: no hits, no documents, no training. All members run in one matrix product.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repos.ranker.features import Array
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+LIMIT = 5.0
+"""Standardised features are cut here: one odd document does not shift the order by more."""
+
+Weights = Mapping[str, "Tensor"]
+"""fusion [families, members], hidden [features, members x width], bias [members x width], output [members, width]."""
+
+
+def start(fusions: Array, features: int, width: int, seed: int) -> dict[str, "Tensor"]:
+    """Weights by which each member's scores are the fusion of scaled scores with its row of `fusions`.
+
+    `fusions` [members, families]; `features` and `width` are the hidden layer's inputs and units.
+    """
+    import torch
+
+    members = len(fusions)
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "fusion": torch.tensor(fusions.T, dtype=torch.float32),
+        "hidden": torch.randn(features, members * width, generator=generator) / features**0.5,
+        "bias": torch.zeros(members * width),
+        "output": torch.zeros(members, width),
+    }
+
+
+def scores(
+    weights: Weights, features: "Tensor", scaled: "Tensor", dropout: float = 0.0, generator: "Generator | None" = None
+) -> "Tensor":
+    """Every member's score of every row: features [..., features], scaled [..., families] to [members, ...].
+
+    With `dropout` above 0, that share of the hidden units is left out, drawn from `generator`.
+    """
+    import torch
+
+    members, width = weights["output"].shape
+    rows = features.reshape(-1, features.shape[-1])
+    hidden = torch.addmm(weights["bias"], rows, weights["hidden"]).relu()
+    if dropout > 0:
+        keep = torch.rand(hidden.shape, generator=generator) >= dropout
+        hidden = hidden * keep / (1 - dropout)
+    added = (hidden.reshape(-1, members, width) * weights["output"]).sum(-1)
+    fused = scaled.reshape(-1, scaled.shape[-1]) @ weights["fusion"]
+    return (fused + added).T.reshape(members, *features.shape[:-1])
+
+
+class Scaler:
+    """Features to mean 0 and deviation 1 over the training candidates; what is not known (NaN) becomes the mean."""
+
+    def __init__(self, mean: Array, deviation: Array) -> None:
+        self.mean, self.deviation = mean, deviation
+
+    @classmethod
+    def fit(cls, rows: Sequence[Array]) -> "Scaler":
+        """The scaler of these rows [documents, features]."""
+        features = np.concatenate(rows).astype(np.float64)
+        deviation = np.nanstd(features, axis=0)
+        # What never varied in training says nothing, whatever value it takes later.
+        deviation[deviation < 1e-6] = np.inf
+        return cls(np.nanmean(features, axis=0).astype(np.float32), deviation.astype(np.float32))
+
+    def __call__(self, features: Array) -> Array:
+        """Standardised float32 features, the same shape."""
+        standardised = np.nan_to_num((features - self.mean) / self.deviation, nan=0.0)
+        return np.clip(standardised, -LIMIT, LIMIT).astype(np.float32)
