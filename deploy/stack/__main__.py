@@ -20,7 +20,8 @@ from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.livesets import LiveSets
 from shared_ops.settings import Settings, families, repositories
 
-console = Console(highlight=False, soft_wrap=True)
+# A pipe has no width: then tables take what they need.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def say(line: str) -> None:
@@ -72,10 +73,14 @@ def status(settings: Settings) -> None:
         port = str(process.port or "")
         table.add_row(process.name, state.state, str(state.pid or ""), up_for, port, reason or "yes")
     console.print(table)
-    for location, error in Dagit(settings.url("dagit")).load_errors().items():
-        say(f"code location {location}: {error or 'loaded'}")
-    if unhealthy := Dagit(settings.url("dagit")).unhealthy_daemons():
-        say(f"daemons not heard of lately: {', '.join(unhealthy)}")
+    try:
+        dagit = Dagit(settings.url("dagit"))
+        for location, error in dagit.load_errors().items():
+            say(f"code location {location}: {error or 'loaded'}")
+        if unhealthy := dagit.unhealthy_daemons():
+            say(f"daemons not heard of lately: {', '.join(unhealthy)}")
+    except DagitError as error:
+        say(str(error))
     live = LiveSets(settings.staging_url("prod")).live()
     say(f"live set {live.number}: {live.releases}, snapshot {live.snapshot.id}" if live else "no live set yet")
 

@@ -27,13 +27,13 @@ class StackError(RuntimeError):
 
 
 def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> None:
-    """Start the stack's processes, or those named and what they need; what runs already is left alone.
+    """Start the stack's processes, or those named and the database; what runs already is left alone.
 
     Raises:
         StackError: saying what is wrong and what to do.
     """
     listed = processes(settings)
-    chosen = [process for process in listed if names is None or process.name in names or process.phase == 0]
+    chosen = [process for process in listed if names is None or process.name in {"postgres", *names}]
     with _one_at_a_time(settings):
         running = Supervisor(settings)
         if not running.running():

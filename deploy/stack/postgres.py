@@ -42,6 +42,15 @@ def url(settings: Settings) -> str:
     return f"postgresql+psycopg2://postgres@/postgres?host={socket_folder(settings)}"
 
 
+def settings_of_starter() -> Settings:
+    """The settings as the stack's starter had them.
+
+    Its processes find the embedded server's URL in their environment, as if it were a server of somebody else's.
+    """
+    embedded = Settings(postgres_url=None)
+    return embedded if url(embedded) == Settings().postgres_url else Settings()
+
+
 def ready(settings: Settings) -> str | None:
     """None when the database answers, else why it does not."""
     import psycopg2

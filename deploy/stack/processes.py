@@ -27,7 +27,8 @@ class Process:
     ready: Callable[[], str | None]
     """None when it answers, else why it does not."""
     phase: int
-    """Processes of a phase start together, once those of the phases before answer: 0 storage, 1 code, 2 the rest."""
+    """Processes of a phase start together, once those of the phases before answer: 0 needs no other process, 1 is the
+    code servers, which need Postgres, 2 is what needs the code servers."""
     port: int | None = None
     stop_signal: str = "TERM"
 
@@ -52,10 +53,10 @@ def environment_variables(settings: Settings) -> dict[str, str]:
 def processes(settings: Settings) -> list[Process]:
     """Every process of the stack, in the order in which they start."""
     listed = [] if settings.postgres_url else [_postgres(settings)]
-    listed += [_code_server(settings, name) for name in repositories()]
-    listed += [_webserver(settings), _daemon(), _watch()]
     listed += [_prediction(settings, family) for family in families()]
-    return [*listed, _search(settings)]
+    listed += [_search(settings)]
+    listed += [_code_server(settings, name) for name in repositories()]
+    return [*listed, _webserver(settings), _daemon(), _watch()]
 
 
 def _postgres(settings: Settings) -> Process:
@@ -101,13 +102,13 @@ def _watch() -> Process:
 def _prediction(settings: Settings, family: str) -> Process:
     command = [str(environment(families()[family].environment) / "python"), "-m", "services.prediction", family]
     port = settings.ports[family]
-    return Process(family, command, _answers(f"{settings.url(family)}/health"), phase=2, port=port)
+    return Process(family, command, _answers(f"{settings.url(family)}/health"), phase=0, port=port)
 
 
 def _search(settings: Settings) -> Process:
     command = [str(environment("search") / "python"), "-m", "services.search"]
     port = settings.ports["search"]
-    return Process("search", command, _answers(f"{settings.url('search')}/health"), phase=2, port=port)
+    return Process("search", command, _answers(f"{settings.url('search')}/health"), phase=0, port=port)
 
 
 def _listens(host: str, port: int) -> Callable[[], str | None]:

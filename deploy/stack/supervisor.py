@@ -173,11 +173,11 @@ def leftovers(settings: Settings) -> list[psutil.Process]:
 
 
 def end(remaining: Sequence[psutil.Process]) -> None:
-    """End processes: ask them, then kill them."""
+    """End processes: ask them, then kill them, soon: they serve nobody, and others wait for their ports."""
     for process in remaining:
         with suppress(psutil.NoSuchProcess):  # it has ended of itself
             process.terminate()
-    _, alive = psutil.wait_procs(remaining, timeout=STOP_SECONDS)
+    _, alive = psutil.wait_procs(remaining, timeout=2)
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()

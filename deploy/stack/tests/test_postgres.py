@@ -80,3 +80,11 @@ def test_a_folder_that_somebody_else_made_is_not_trusted(tmp_path, monkeypatch):
 def test_any_server_can_take_its_place(scheme):
     settings = Settings(postgres_url=f"{scheme}://me:secret@db.example:5433/app")
     assert postgres.url(settings) == "postgresql+psycopg2://me:secret@db.example:5433/app"
+
+
+def test_the_stack_s_own_processes_tell_the_embedded_server_from_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", postgres.url(Settings(postgres_url=None)))
+    assert postgres.settings_of_starter().postgres_url is None
+    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", "postgresql://db.example/app")
+    assert postgres.settings_of_starter().postgres_url == "postgresql://db.example/app"
