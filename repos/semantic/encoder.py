@@ -162,7 +162,9 @@ class Encoder:
 
         fused = fuse(self.weights, self.shape, self.precision)
         signature = [tf.TensorSpec([None, None], tf.int32)]
-        return tf.function(lambda tokens: forward(fused, tokens, self.shape), input_signature=signature)
+        return tf.function(
+            lambda tokens: forward(fused, tokens, self.shape), input_signature=signature, autograph=False
+        )
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Each text's tokens, without start and end."""

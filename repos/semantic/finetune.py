@@ -42,7 +42,9 @@ def learn_encoder(
     optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01, global_clipnorm=1.0)
     optimizer.build(variables)
 
-    @tf.function(reduce_retracing=True)
+    tokens = tf.TensorSpec([None, None], tf.int32)
+
+    @tf.function(input_signature=[tokens, tokens, tf.TensorSpec([None, None], tf.float32)], autograph=False)
     def step(query_tokens: Any, passage_tokens: Any, hidden: Any) -> None:
         with tf.GradientTape() as tape:
             fused = fuse({name: weight.value for name, weight in weights.items()}, encoder.shape, encoder.precision)

@@ -53,7 +53,7 @@ class Parameters(BaseModel):
     batch: int = Field(default=128, ge=2, description="Queries per step of the head")
     epochs: int = Field(default=30, ge=1, description="Passes over the train queries at most; dev decides")
     learning_rate: float = Field(default=1e-3, gt=0, description="Of the head")
-    weight_decay: float = Field(default=0.1, ge=0, description="Pulls the head towards the frozen encoder")
+    weight_decay: float = Field(default=1.0, ge=0, description="Pulls the head towards the frozen encoder")
     temperature: float = Field(default=0.05, gt=0, description="What cosines are divided by in the loss")
     encoder_folds: int = Field(default=2, ge=2, description="As folds, where the whole encoder is learned")
     encoder_steps: int = Field(default=1000, ge=1, description="Steps of the whole encoder")

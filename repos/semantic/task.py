@@ -95,12 +95,12 @@ class Task:
         """The rows of a split's queries."""
         return np.flatnonzero((self.queries["split"] == split).to_numpy())
 
-    def encode(self, encoder: Encoder) -> Encoded:
-        """All passages, from the cache where it holds them, and all queries."""
+    def encode(self, encoder: Encoder, cached: bool = True) -> Encoded:
+        """All passages, from the cache where it is `cached` and holds them, and all queries."""
         import tensorflow as tf
 
         encoding = f"{encoder.sha256} {encoder.precision} tensorflow {tf.__version__}"
-        cache = VectorCache(self.cache, encoding, encoder.width) if self.cache else None
+        cache = VectorCache(self.cache, encoding, encoder.width) if self.cache and cached else None
         passages = embed(self.passages.inputs, encoder.encode, encoder.width, cache, self.log)
         queries = np.zeros((len(self.query_inputs), encoder.width), np.float32)
         known = [row for row, tokens in enumerate(self.query_inputs) if tokens]
@@ -108,11 +108,12 @@ class Task:
         queries[known] = encoder.precise.encode([self.query_inputs[row] for row in known])
         return Encoded(encoder, passages, queries)
 
-    def model(self, encoded: Encoded, head: Head, learned: bool = False) -> SemanticModel:
-        """The model that searches the encoded passages through `head`."""
+    def model(self, encoded: Encoded, head: Head, learned: bool = False, exact: bool = False) -> SemanticModel:
+        """The model that searches the encoded passages through `head`, `exact` or as their number asks for."""
         encoder = encoded.encoder
         vectors = head.documents(encoded.passages).astype(np.float16)
-        found = index.build(vectors, self.passages.starts, self.parameters.exact_below, self.parameters.seed)
+        below = len(vectors) + 1 if exact else self.parameters.exact_below
+        found = index.build(vectors, self.passages.starts, below, self.parameters.seed)
         origin = Origin(self.parameters.encoder, encoder.sha256, encoder.precision, learned)
         return SemanticModel(encoder.precise, head, found, self.doc_ids, origin)
 
@@ -123,6 +124,8 @@ class Task:
 
     def quality(self, model: SemanticModel, encoded: Encoded, split: str) -> np.ndarray:
         """nDCG@10 of each judged query of a split."""
-        hits = self.answer(model, encoded, self.rows(split), 10)
         wanted = self.queries.filter(pl.col("split") == split).select("query_id")
-        return per_query(hits, self.qrels.join(wanted, on="query_id", how="semi"))[PRIMARY].to_numpy()
+        judged = self.qrels.join(wanted, on="query_id", how="semi")
+        if judged.is_empty():
+            return np.zeros(0)
+        return per_query(self.answer(model, encoded, self.rows(split), 10), judged)[PRIMARY].to_numpy()

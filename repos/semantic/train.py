@@ -71,8 +71,8 @@ def train(
     chosen: dict[str, Any] = {"adapted": "none", "dev_ndcg_frozen": _mean(baseline)}
     train_rows = task.rows("train")
     train_hits = task.answer(model, frozen, train_rows, DEPTH)
-    if fit := _fit(task, frozen, baseline):
-        model, encoded = fit.model(fit.rows)
+    if fitted := _fit(task, frozen, baseline):
+        fit, model, encoded = fitted
         chosen |= fit.chosen
         train_hits = _cross_fit(task, fit)
     hits = {split: task.answer(model, encoded, task.rows(split), DEPTH) for split in ("dev", "test")}
@@ -86,8 +86,8 @@ def train(
     return Trained(model, described | chosen, {"train": train_hits, **hits})
 
 
-def _fit(task: Task, frozen: Encoded, baseline: np.ndarray) -> Fit | None:
-    """The way of learning that was asked for, if dev prefers what it makes to the frozen encoder."""
+def _fit(task: Task, frozen: Encoded, baseline: np.ndarray) -> tuple[Fit, SemanticModel, Encoded] | None:
+    """The way of learning that was asked for and what it makes, if dev prefers that to the frozen encoder."""
     rows = np.array([row for row in task.rows("train") if task.relevant[row] and task.query_inputs[row]], np.int64)
     if task.parameters.adapt == "none":
         return None
@@ -106,7 +106,8 @@ def _fit(task: Task, frozen: Encoded, baseline: np.ndarray) -> Fit | None:
     )
     if not _worth(gains):
         return None
-    return replace(fit, chosen=fit.chosen | {"adapted": task.parameters.adapt, "dev_ndcg": _mean(baseline + gains)})
+    chosen = fit.chosen | {"adapted": task.parameters.adapt, "dev_ndcg": _mean(baseline + gains)}
+    return replace(fit, chosen=chosen), model, encoded
 
 
 def _worth(gains: np.ndarray) -> bool:
@@ -122,7 +123,7 @@ def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray)
     """A head whose sides, epochs and share are those best on dev."""
 
     def quality(head: Head) -> float:
-        return _mean(task.quality(task.model(frozen, head), frozen, "dev"))
+        return _mean(task.quality(task.model(frozen, head, exact=True), frozen, "dev"))
 
     def learned(recipe: Recipe, chosen: np.ndarray) -> Head:
         return learn(examples, np.searchsorted(rows, chosen), frozen.passages, recipe)
@@ -173,7 +174,7 @@ def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarr
     def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoded]:
         places = np.searchsorted(rows, chosen)
         encoder = learn_encoder(frozen.encoder, queries, task.passages.inputs, examples, places, asked)
-        encoded = task.encode(encoder)
+        encoded = task.encode(encoder, cached=False)
         return task.model(encoded, Head.identity(encoder.width), learned=True), encoded
 
     chosen = {"steps": asked.encoder_steps, "learning_rate": asked.encoder_learning_rate}

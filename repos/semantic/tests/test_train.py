@@ -12,7 +12,7 @@ from repos.semantic.head import Head, Recipe, learn
 from repos.semantic.model import Parameters, load
 from repos.semantic.train import train
 
-QUICK = Parameters(passage_tokens=16, epochs=3, batch=8, hard_negatives=4)
+QUICK = Parameters(passage_tokens=32, passages_per_document=20, epochs=3, batch=8, hard_negatives=4)
 RECIPE = Recipe(
     both_sides=True, learning_rate=3e-3, epochs=40, batch=32, negatives=4, temperature=0.05, weight_decay=0.0, seed=1
 )
@@ -121,7 +121,7 @@ def test_train_hits_come_from_models_that_did_not_learn_from_the_query(tables, m
     following = dict(zip(documents["doc_id"], [*documents["doc_id"][1:], documents["doc_id"][0]], strict=True))
     wrong = qrels.with_columns(pl.col("doc_id").replace_strict(following))
     # Dev is as wrong as train, so the learned head is chosen, though nothing here carries over to an unseen query.
-    strong = QUICK.model_copy(update={"epochs": 60, "learning_rate": 3e-3, "weight_decay": 0.0})
+    strong = QUICK.model_copy(update={"epochs": 20, "learning_rate": 1e-2, "weight_decay": 0.0})
     monkeypatch.setattr(module, "PATIENCE", 60)
     result = train(documents, queries, wrong, strong)
     assert result.hyperparameters["adapted"] == "head"
@@ -136,6 +136,7 @@ def test_train_hits_come_from_models_that_did_not_learn_from_the_query(tables, m
     assert out_of_fold < 0.3
 
 
+@pytest.mark.slow
 def test_the_whole_encoder_learns_and_is_saved_with_the_release(tables, tmp_path, monkeypatch):
     # A few steps need not help on dev; that they may be chosen all the same is what this test arranges.
     monkeypatch.setattr(module, "_worth", lambda gains: True)
