@@ -30,11 +30,11 @@ TOP = 10
 
 _BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+")
-_IDENTIFIER = re.compile(r"\w*(?:[a-z0-9][A-Z]|_|\.\w|\w\(|\d)\w*")
+_IDENTIFIER = re.compile(r"\w*(?:[a-z0-9][A-Z]|[A-Z]{2}[a-z]|_|\.\w|\w\(|\d)\w*")
 
 _PER_FAMILY = ("scaled", "standard", "raw", "reciprocal", "nearness", "found")
 _PER_FAMILY_QUERY = ("best", "peak", "count")
-_TOGETHER = ("fused", "rrf", "share found", "share in top", "spread of nearness", "best nearness")
+_TOGETHER = ("fused", "rrf", "share found", "share in top", "best nearness")
 _QUERY = ("length", "mean idf", "max idf", "unknown share", "identifier share")
 _DOCUMENT = ("title covers", "lead covers", "text covers", "bigrams in text", "covered of title")
 _NUMBERS = ("log text length", "log title length")
@@ -99,6 +99,7 @@ class FeatureSpace:
             *(f"{kind}: {family}" for kind in _PER_FAMILY for family in families),
             *_TOGETHER,
             *(f"both scaled: {pair}" for pair in pairs),
+            *(f"ranks apart: {pair}" for pair in pairs),
             *(f"query {kind}: {family}" for kind in _PER_FAMILY_QUERY for family in families),
             *(f"query overlap in top: {pair}" for pair in pairs),
             *(f"query {kind}" for kind in _QUERY),
@@ -264,12 +265,12 @@ def _from_hits(lists: Sequence[Hits]) -> tuple[list[str], Array, Array]:
         (60 / (60 + ranks)).mean(axis=1),
         found_by.mean(axis=1),
         in_top.mean(axis=1),
-        nearness.std(axis=1),
         nearness.max(axis=1, initial=0),
     ]
-    products = [scaled[:, a] * scaled[:, b] for a, b in pairs]
+    together += [scaled[:, a] * scaled[:, b] for a, b in pairs]
+    together += [np.abs(nearness[:, a] - nearness[:, b]) for a, b in pairs]
     overlaps = np.array([in_top[:, a] @ in_top[:, b] / TOP for a, b in pairs])
     of_query = np.concatenate([query.ravel(), overlaps])
-    columns = [scaled, standard, raw, reciprocal, nearness, found_by, np.column_stack(together + products)]
+    columns = [scaled, standard, raw, reciprocal, nearness, found_by, np.column_stack(together)]
     columns.append(np.broadcast_to(of_query, (len(row), len(of_query))))
     return list(row), np.concatenate(columns, axis=1), scaled

@@ -3,7 +3,7 @@
 Knows tensors alone: no tables, no files. Every random choice is drawn from the seed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from repos.ranker.lists import Padded
 from repos.ranker.model import Kind, Parameters
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 Log = Callable[[str], None]
 AT_ONCE = 256
@@ -26,13 +26,19 @@ SHARPNESS = 10.0
 
 @dataclass(frozen=True)
 class Data:
-    """What to learn from: train queries and the fold each belongs to, the same with a family missing, dev queries."""
+    """What to learn from: the train queries, after them some of these again without one family, and the dev queries."""
 
-    train: Padded
+    learn: Padded
     folds: "Tensor"
-    missing: Padded
-    missing_folds: "Tensor"
+    """[queries of learn]: the member that does not learn from it."""
+    whole: int
+    """How many of `learn` are the train queries as they are."""
     dev: Padded
+
+    @property
+    def train(self) -> Padded:
+        """The train queries as they are."""
+        return self.learn.take(slice(self.whole))
 
 
 @dataclass(frozen=True)
@@ -68,23 +74,22 @@ def linear_fusion(data: Data, parameters: Parameters) -> tuple[Fit, Array]:
     """
     import torch
 
-    families = data.train.scaled.shape[-1]
+    train, families = data.train, data.train.scaled.shape[-1]
     drawn = np.random.default_rng(parameters.seed).dirichlet(np.ones(families), size=parameters.fusions)
     tried = torch.tensor(drawn, dtype=torch.float32)
     tables = [
-        torch.stack([_ndcg(part.scaled @ weights, part) for weights in tried], dim=-1)
-        for part in data.train.parts(AT_ONCE)
+        torch.stack([_ndcg(part.scaled @ weights, part) for weights in tried], dim=-1) for part in train.parts(AT_ONCE)
     ]
-    table = torch.cat(tables)
+    table, folds = torch.cat(tables), data.folds[: data.whole]
 
     def best(rows: "Tensor") -> "Tensor":
         order = table[rows].mean(dim=0).argsort(descending=True, stable=True)
         return tried[order[:AVERAGED]].mean(dim=0)
 
-    by_fold = torch.stack([best(data.folds != fold) for fold in range(parameters.folds)])
-    final = best(data.folds >= 0)
-    train = (data.train.scaled * by_fold[data.folds][:, None, :]).sum(-1)
-    return Fit("linear", final.numpy(), train, data.dev.scaled @ final), by_fold.numpy()
+    by_fold = torch.stack([best(folds != fold) for fold in range(parameters.folds)])
+    final = best(folds >= 0)
+    out_of_fold = (train.scaled * by_fold[folds][:, None, :]).sum(-1)
+    return Fit("linear", final.numpy(), out_of_fold, data.dev.scaled @ final), by_fold.numpy()
 
 
 def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) -> Fit:
@@ -104,13 +109,15 @@ def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) ->
         lr=parameters.learning_rate,
     )
     generator = torch.Generator().manual_seed(parameters.seed)
+    answered = (data.learn.grades.sum(-1) > 0).nonzero().flatten()
     best = _scored(weights, data, fusions, 0)
     best_value = best.values(data).mean()
     for epoch in range(1, parameters.epochs + 1):
-        for batch, folds in _batches(data, parameters, generator):
+        for rows in answered[torch.randperm(len(answered), generator=generator)].split(parameters.batch):
+            batch = data.learn.take(rows, parameters.depth)
             scores = network.scores(weights, batch.features, batch.scaled, parameters.dropout, generator)
             loss = _loss(parameters.loss, scores, batch)
-            learns = torch.arange(parameters.folds)[:, None] != folds
+            learns = torch.arange(parameters.folds)[:, None] != data.folds[rows]
             optimizer.zero_grad()
             (loss * learns).sum().div(len(batch)).backward()
             optimizer.step()
@@ -124,20 +131,6 @@ def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) ->
     return best
 
 
-def _batches(data: Data, parameters: Parameters, generator: "Generator") -> Iterator[tuple[Padded, "Tensor"]]:
-    """One pass over what a loss can learn from: batches of lists, cut to `depth`, with their folds."""
-    import torch
-
-    answered = [(part.grades.sum(-1) > 0).nonzero().flatten() for part in (data.train, data.missing)]
-    rows = torch.cat([answered[0], answered[1] + len(data.train)])
-    for chunk in rows[torch.randperm(len(rows), generator=generator)].split(parameters.batch):
-        whole = chunk[chunk < len(data.train)]
-        lacking = chunk[chunk >= len(data.train)] - len(data.train)
-        for part, folds, taken in ((data.train, data.folds, whole), (data.missing, data.missing_folds, lacking)):
-            if len(taken):
-                yield part.take(taken, parameters.depth), folds[taken]
-
-
 def _loss(name: str, scores: "Tensor", batch: Padded) -> "Tensor":
     if name == "list_net":
         return losses.list_net(scores, batch.grades, batch.mask)
@@ -149,10 +142,15 @@ def _scored(weights: network.Weights, data: Data, fusions: Array, epoch: int) ->
     import torch
 
     kept = {name: tensor.detach().clone() for name, tensor in weights.items()}
+    train = data.train
+    own = torch.zeros(train.grades.shape)
     with torch.inference_mode():
-        train = torch.cat([network.scores(kept, p.features, p.scaled) for p in data.train.parts(AT_ONCE)], dim=1)
-        dev = [network.scores(kept, p.features, p.scaled).mean(dim=0) for p in data.dev.parts(AT_ONCE)]
-        own = train[data.folds, torch.arange(len(data.train))]
+        for fold in range(len(fusions)):
+            rows = (data.folds[: data.whole] == fold).nonzero().flatten()
+            for part in rows.split(AT_ONCE):
+                lists = train.take(part)
+                own[part] = network.scores(network.member(kept, fold), lists.features, lists.scaled)[0]
+        dev = [network.scores(kept, part.features, part.scaled).mean(dim=0) for part in data.dev.parts(AT_ONCE)]
     return Fit("network", fusions.mean(axis=0), own, torch.cat(dev), kept, {"epochs_kept": epoch})
 
 

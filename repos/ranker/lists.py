@@ -43,6 +43,18 @@ class Lists:
         self.grades.append(grades[order])
         self.best_grades.append(sorted(judged.values(), reverse=True)[:10])
 
+    def followed_by(self, others: "Lists") -> "Lists":
+        """These lists, then the others."""
+        return Lists(
+            self.families,
+            self.width,
+            self.query_ids + others.query_ids,
+            self.doc_ids + others.doc_ids,
+            self.features + others.features,
+            self.grades + others.grades,
+            self.best_grades + others.best_grades,
+        )
+
     def ordered(self, scores: Array) -> dict[str, Hits]:
         """Each query's candidates by these scores [queries, documents], best first."""
         rows = zip(self.query_ids, self.doc_ids, scores.astype(np.float64), strict=True)
@@ -73,7 +85,7 @@ class Lists:
 
 @dataclass(frozen=True)
 class Padded:
-    """Lists as tensors [queries, documents, ...], padded where `mask` is false; `ideal` [queries]: their best DCG@10."""
+    """Lists as tensors [queries, documents, ...], padded where `mask` is false; `ideal` [queries] is the best DCG."""
 
     features: "Tensor"
     scaled: "Tensor"
@@ -84,7 +96,7 @@ class Padded:
     def __len__(self) -> int:
         return int(self.grades.shape[0])
 
-    def take(self, rows: "Tensor", depth: int | None = None) -> "Padded":
+    def take(self, rows: "Tensor | slice", depth: int | None = None) -> "Padded":
         """The lists of these queries, cut to the first `depth` candidates if given."""
         return Padded(
             self.features[rows, :depth], self.scaled[rows, :depth], self.grades[rows, :depth], self.mask[rows, :depth],

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CUTOFF = 10
 _PADDING = -1e9
+_TIE = 1e-5
 
 
 def ideal_dcg(grades: "Tensor") -> "Tensor":
@@ -22,8 +23,13 @@ def ideal_dcg(grades: "Tensor") -> "Tensor":
 
 
 def ndcg(scores: "Tensor", grades: "Tensor", mask: "Tensor", ideal: "Tensor") -> "Tensor":
-    """nDCG@10 of each query [..., queries]: 0 where the query has no relevant document."""
-    top = scores.masked_fill(~mask, _PADDING).topk(min(CUTOFF, scores.shape[-1]), dim=-1).indices
+    """nDCG@10 of each query [..., queries]: 0 where the query has no relevant document.
+
+    Scores closer than 1e-5 count as equal, and of equals the relevant documents last: ties earn nothing.
+    """
+    top = (
+        (scores - _TIE * (grades > 0)).masked_fill(~mask, _PADDING).topk(min(CUTOFF, scores.shape[-1]), dim=-1).indices
+    )
     gains = grades.expand(scores.shape).gather(-1, top)
     return (gains * _discount(top.shape[-1])).sum(-1) / ideal.clamp(min=1e-9)
 

@@ -94,9 +94,9 @@ class Ranker:
         import torch
 
         with torch.inference_mode():
-            rows = torch.from_numpy(self.scaler(features))
-            members = network.scores(self.weights, rows, torch.from_numpy(np.ascontiguousarray(scaled)))
-            return np.asarray(members.mean(dim=0), np.float64)
+            rows = torch.from_numpy(self.scaler(features))[None]
+            members = network.scores(self.weights, rows, torch.from_numpy(np.ascontiguousarray(scaled))[None])
+            return np.asarray(members.mean(dim=0)[0], np.float64)
 
     def save(self, folder: Path) -> None:
         """Write the ranker into `folder`: JSON and safetensors, the same bytes for the same ranker."""

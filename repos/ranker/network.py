@@ -40,21 +40,34 @@ def start(fusions: Array, features: int, width: int, seed: int) -> dict[str, "Te
 def scores(
     weights: Weights, features: "Tensor", scaled: "Tensor", dropout: float = 0.0, generator: "Generator | None" = None
 ) -> "Tensor":
-    """Every member's score of every row: features [..., features], scaled [..., families] to [members, ...].
+    """Every member's score of every candidate [members, queries, documents].
 
-    With `dropout` above 0, that share of the hidden units is left out, drawn from `generator`.
+    `features` [queries, documents, features] are standardised, `scaled` [queries, documents, families] as they are.
+    With `dropout` above 0, that share of the hidden units is left out, for all candidates of a query alike: the order
+    within a list is then one network's.
     """
     import torch
 
+    queries, documents = features.shape[:2]
     members, width = weights["output"].shape
-    rows = features.reshape(-1, features.shape[-1])
-    hidden = torch.addmm(weights["bias"], rows, weights["hidden"]).relu()
+    hidden = torch.addmm(weights["bias"], features.flatten(0, 1), weights["hidden"]).relu()
+    output = weights["output"].expand(queries, 1, members, width)
     if dropout > 0:
-        keep = torch.rand(hidden.shape, generator=generator) >= dropout
-        hidden = hidden * keep / (1 - dropout)
-    added = (hidden.reshape(-1, members, width) * weights["output"]).sum(-1)
-    fused = scaled.reshape(-1, scaled.shape[-1]) @ weights["fusion"]
-    return (fused + added).T.reshape(members, *features.shape[:-1])
+        output = output * (torch.rand(output.shape, generator=generator) >= dropout) / (1 - dropout)
+    added = (hidden.view(queries, documents, members, width) * output).sum(-1)
+    return (scaled @ weights["fusion"] + added).permute(2, 0, 1)
+
+
+def member(weights: Weights, number: int) -> dict[str, "Tensor"]:
+    """The weights of one member alone."""
+    width = weights["output"].shape[1]
+    units = slice(number * width, (number + 1) * width)
+    return {
+        "fusion": weights["fusion"][:, number : number + 1],
+        "hidden": weights["hidden"][:, units],
+        "bias": weights["bias"][units],
+        "output": weights["output"][number : number + 1],
+    }
 
 
 class Scaler:
@@ -64,9 +77,9 @@ class Scaler:
         self.mean, self.deviation = mean, deviation
 
     @classmethod
-    def fit(cls, rows: Sequence[Array]) -> "Scaler":
-        """The scaler of these rows [documents, features]."""
-        features = np.concatenate(rows).astype(np.float64)
+    def fit(cls, rows: Sequence[Array], width: int) -> "Scaler":
+        """The scaler of these rows [documents, features], which may be none, of `width` features."""
+        features = np.concatenate([np.zeros((1, width)), *rows]).astype(np.float64)[bool(rows) :]
         deviation = np.nanstd(features, axis=0)
         # What never varied in training says nothing, whatever value it takes later.
         deviation[deviation < 1e-6] = np.inf

@@ -57,7 +57,7 @@ def train(
     asked = {split: _asked(queries, hits, split) for split in SPLITS}
     learned = {split: _lists(space, asked[split], qrels) for split in ("train", "dev")}
     missing = _lists(space, _with_one_missing(asked["train"], parameters), qrels)
-    scaler = Scaler.fit(learned["train"].features)
+    scaler = Scaler.fit(learned["train"].features, len(space.names))
     with _reproducible(parameters.threads):
         data = _data(learned["train"], missing, learned["dev"], scaler, parameters)
         fit, notes = choose(data, parameters, log)
@@ -179,15 +179,10 @@ def _data(train: Lists, missing: Lists, dev: Lists, scaler: Scaler, parameters: 
     import torch
 
     drawn = np.random.default_rng(parameters.seed).permutation(len(train.query_ids)) % parameters.folds
-    folds = dict(zip(train.query_ids, drawn.tolist(), strict=True))
-    missing_folds = [folds[query_id] for query_id in missing.query_ids]
-    return Data(
-        train.padded(scaler),
-        torch.tensor(drawn, dtype=torch.int64),
-        missing.padded(scaler),
-        torch.tensor(missing_folds, dtype=torch.int64),
-        dev.padded(scaler),
-    )
+    fold = dict(zip(train.query_ids, drawn.tolist(), strict=True))
+    learn = train.followed_by(missing)
+    folds = torch.tensor([fold[query_id] for query_id in learn.query_ids], dtype=torch.int64)
+    return Data(learn.padded(scaler), folds, len(train.query_ids), dev.padded(scaler))
 
 
 @contextmanager

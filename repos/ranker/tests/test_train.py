@@ -1,0 +1,220 @@
+import hashlib
+
+import numpy as np
+import polars as pl
+import pytest
+
+from repos.ranker.model import Parameters, load
+from repos.ranker.tests.conftest import FAST, unions
+from repos.ranker.train import OptimismError, optimism, train
+from shared_ops import tables
+from shared_ops.fusion import min_max_fusion, reciprocal_rank_fusion
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def fit(collection, hits, parameters=FAST):
+    return train(collection.documents, collection.queries, collection.qrels, hits, parameters, quiet)
+
+
+@pytest.fixture(scope="module")
+def trained(collection, hits):
+    return fit(collection, hits)
+
+
+def fused(fusion, collection, hits) -> float:
+    ids = collection.ids("test")
+    return collection.ndcg(tables.hits_table(ids, [fusion(union) for union in unions(hits, ids)]))
+
+
+def test_the_order_is_better_than_each_model_and_than_fusing_without_learning(trained, collection, hits):
+    ranked = collection.ndcg(trained.hits["test"])
+    assert ranked > max(collection.ndcg(table) for table in hits.values()) + 0.02
+    assert ranked > fused(min_max_fusion, collection, hits) + 0.02
+    assert ranked > fused(reciprocal_rank_fusion, collection, hits) + 0.02
+
+
+def test_each_split_is_ordered_and_train_out_of_fold(trained, collection):
+    assert set(trained.hits) == {"train", "dev", "test"}
+    for split, table in trained.hits.items():
+        assert sorted(table["query_id"].unique()) == sorted(collection.ids(split))
+    ids = collection.ids("train")
+    # By the whole ensemble, four fifths of which have learned from the query, they would be another order.
+    assert collection.ndcg(trained.hits["train"], "train") < 1.0
+    assert trained.hits["train"]["rank"].max() <= 100
+    assert len(ids) == trained.hits["train"]["query_id"].n_unique()
+
+
+def test_rank_orders_all_documents_of_the_union(trained, collection, hits):
+    query_id = collection.ids("test")[0]
+    union = unions(hits, [query_id])[0]
+    ranked = trained.model.rank(collection.text(query_id), union)
+    assert {doc_id for doc_id, _ in ranked} == {doc_id for found in union.values() for doc_id, _ in found}
+    assert [score for _, score in ranked] == sorted((score for _, score in ranked), reverse=True)
+    assert trained.model.rank_many([collection.text(query_id)], [union]) == [ranked]
+
+
+def test_it_serves_what_it_was_evaluated_on(trained, collection, hits):
+    for query_id, union in zip(collection.ids("test")[:5], unions(hits, collection.ids("test")[:5]), strict=True):
+        expected = trained.hits["test"].filter(pl.col("query_id") == query_id).sort("rank")["doc_id"].to_list()
+        assert [doc_id for doc_id, _ in trained.model.rank(collection.text(query_id), union)][:100] == expected
+
+
+def test_no_hits_give_no_hits(trained):
+    assert trained.model.rank("sort", {}) == []
+    assert trained.model.rank("sort", {"keyword": []}) == []
+
+
+@pytest.mark.parametrize("down", ["keyword", "semantic", "behavior"])
+def test_without_one_family_the_rest_is_still_ordered_well(trained, collection, hits, down):
+    ids = collection.ids("test")
+    rest = {family: table for family, table in hits.items() if family != down}
+    texts = [collection.text(query_id) for query_id in ids]
+    ranked = collection.ndcg(tables.hits_table(ids, trained.model.rank_many(texts, unions(rest, ids))))
+    assert ranked >= fused(min_max_fusion, collection, rest)
+    assert ranked > max(collection.ndcg(table) for table in rest.values())
+
+
+def test_a_document_newer_than_the_release_is_ordered_by_its_hits(trained):
+    hits = {
+        family: [("new", 9.0), ("sort-array", 3.0), ("plot-table", 1.0)]
+        for family in ("keyword", "semantic", "behavior")
+    }
+    ranked = [doc_id for doc_id, _ in trained.model.rank("what is it", hits)]
+    assert ranked.index("new") < ranked.index("plot-table")
+
+
+def test_saved_and_loaded_it_ranks_the_same(trained, collection, hits, tmp_path):
+    trained.model.save(tmp_path)
+    loaded = load(tmp_path)
+    ids = collection.ids("test")[:10]
+    texts = [collection.text(query_id) for query_id in ids]
+    assert loaded.rank_many(texts, unions(hits, ids)) == trained.model.rank_many(texts, unions(hits, ids))
+
+
+def test_another_format_is_refused(trained, tmp_path):
+    trained.model.save(tmp_path)
+    (tmp_path / "ranker.json").write_text('{"format": 99, "kind": "network"}')
+    with pytest.raises(ValueError, match="Expected a ranker in format 1, got 99"):
+        load(tmp_path)
+
+
+def test_the_same_input_gives_the_same_bytes(trained, collection, hits, tmp_path):
+    shuffled = {family: table.sample(fraction=1, shuffle=True, seed=5) for family, table in reversed(hits.items())}
+    again = train(
+        collection.documents.reverse(), collection.queries.reverse(), collection.qrels.reverse(), shuffled, FAST, quiet
+    )
+    for name, model in {"one": trained.model, "two": again.model}.items():
+        (tmp_path / name).mkdir()
+        model.save(tmp_path / name)
+    digests = [
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / name).iterdir()}
+        for name in ("one", "two")
+    ]
+    assert digests[0] == digests[1]
+    assert trained.hits["test"].equals(again.hits["test"])
+
+
+def test_another_seed_gives_other_weights(collection, hits, trained):
+    other = fit(collection, hits, FAST.model_copy(update={"seed": 1, "kind": "network", "epochs": 1}))
+    assert not np.array_equal(other.model.weights["hidden"].numpy(), trained.model.weights["hidden"].numpy())
+
+
+@pytest.mark.parametrize("kind", ["fusion", "linear", "network"])
+def test_a_kind_that_is_asked_for_is_taken(collection, hits, kind, tmp_path):
+    parameters = FAST.model_copy(update={"kind": kind, "epochs": 2})
+    model = fit(collection, hits, parameters).model
+    assert model.kind == kind
+    model.save(tmp_path)
+    assert load(tmp_path).kind == kind
+
+
+def test_the_linear_fusion_trusts_the_better_models(collection, hits):
+    model = fit(collection, hits, FAST.model_copy(update={"kind": "linear"})).model
+    weights = dict(zip(model.families, model.fusion, strict=True))
+    assert weights["keyword"] > weights["behavior"]
+    assert weights["semantic"] > weights["behavior"]
+    assert min(weights.values()) > 0
+
+
+def test_with_too_little_to_learn_from_scores_are_fused(collection, hits):
+    few = [*collection.ids("train")[:6], *collection.ids("test")]
+    queries = collection.queries.filter(pl.col("query_id").is_in(few))
+    trained = train(collection.documents, queries, collection.qrels, hits, FAST, quiet)
+    assert trained.hyperparameters["kind_chosen"] == "fusion"
+    assert collection.ndcg(trained.hits["test"]) == pytest.approx(fused(min_max_fusion, collection, hits))
+
+
+def test_without_any_train_or_dev_query_scores_are_fused(collection, hits):
+    queries = collection.queries.filter(pl.col("split") == "test")
+    trained = train(collection.documents, queries, collection.qrels, hits, FAST, quiet)
+    assert trained.hyperparameters["kind_chosen"] == "fusion"
+    assert len(trained.hits["train"]) == len(trained.hits["dev"]) == 0
+
+
+def test_without_dev_queries_the_choice_is_made_out_of_fold(collection, hits):
+    queries = collection.queries.filter(pl.col("split") != "dev")
+    trained = train(collection.documents, queries, collection.qrels, hits, FAST, quiet)
+    assert collection.ndcg(trained.hits["test"]) > fused(min_max_fusion, collection, hits)
+
+
+def test_test_judgements_are_not_read(collection, hits, trained):
+    learned = collection.qrels.filter(~pl.col("query_id").is_in(collection.ids("test")))
+    again = train(collection.documents, collection.queries, learned, hits, FAST, quiet)
+    assert again.hits["test"].equals(trained.hits["test"])
+
+
+def test_no_families_are_refused(collection):
+    with pytest.raises(ValueError, match="at least one family"):
+        fit(collection, {})
+
+
+# A model that memorises: perfect on the queries it has learned, of no use on others.
+
+
+@pytest.fixture(scope="module")
+def in_sample(hits, simulate):
+    return {**hits, "behavior": simulate("memoriser", 0.0, known=("train",))}
+
+
+@pytest.fixture(scope="module")
+def out_of_fold(hits, simulate):
+    return {**hits, "behavior": simulate("memoriser", 0.0)}
+
+
+@pytest.mark.parametrize("kind", ["auto", "linear"])
+def test_in_sample_hits_would_mislead_the_ranker_and_out_of_fold_hits_do_not(collection, in_sample, out_of_fold, kind):
+    unguarded = FAST.model_copy(update={"max_optimism": 1.0, "kind": kind})
+    misled, sound = fit(collection, in_sample, unguarded), fit(collection, out_of_fold, unguarded)
+    best_alone = max(collection.ndcg(table) for table in out_of_fold.values())
+    assert collection.ndcg(sound.hits["test"]) > best_alone + 0.05
+    assert collection.ndcg(misled.hits["test"]) < collection.ndcg(sound.hits["test"]) - 0.2
+
+
+def test_in_sample_hits_would_put_the_memoriser_first_and_out_of_fold_hits_do_not(collection, in_sample, out_of_fold):
+    unguarded = FAST.model_copy(update={"max_optimism": 1.0, "kind": "linear"})
+    weights = []
+    for hits in (in_sample, out_of_fold):
+        model = fit(collection, hits, unguarded).model
+        weights.append(dict(zip(model.families, model.fusion.tolist(), strict=True)))
+    in_sample_weights, out_of_fold_weights = weights
+    assert max(in_sample_weights, key=in_sample_weights.__getitem__) == "behavior"
+    assert min(out_of_fold_weights, key=out_of_fold_weights.__getitem__) == "behavior"
+
+
+def test_hits_of_a_memoriser_are_refused_before_anything_is_learned(collection, in_sample):
+    with pytest.raises(OptimismError, match=r"behavior's hits reach nDCG@10 1\.000 on train queries and 0\.\d+ on dev"):
+        fit(collection, in_sample)
+
+
+def test_the_gap_is_reported_by_family(trained, collection, hits):
+    gaps = optimism(collection.queries, collection.qrels, hits, bound=0.15)
+    assert set(gaps) == {"keyword", "semantic", "behavior"}
+    assert max(map(abs, gaps.values())) < 0.15
+    assert {f"optimism/{family}": gap for family, gap in gaps.items()}.items() <= trained.hyperparameters.items()
+
+
+def test_parameters_can_be_written_as_json():
+    assert Parameters.model_validate_json(Parameters().model_dump_json()) == Parameters()
