@@ -102,6 +102,8 @@ def sync(names: Sequence[str]) -> None:
     wanted = [name for name in names if not _is_made(name)]
     if not wanted:
         return
+    if (free := shutil.disk_usage(ENVS).free / 2**30) < len(wanted):
+        raise BuildError(f"disk is short: {free:.1f} GiB free at {ENVS}, about {len(wanted)} needed: free some")
     uv = find_uv()
     began = time.monotonic()
     # The largest first, so that it is not what everything waits for at the end.

@@ -181,7 +181,6 @@ def clean(settings: Settings) -> None:
         if not (settings.home / "stack.lock").exists():
             raise StackError(f"{settings.home} does not look like a stack's home (no stack.lock): not removed.")
         shutil.rmtree(settings.home)
-    shutil.rmtree(places.sockets(settings), ignore_errors=True)
     say(f"removed {settings.home}")
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -63,6 +64,7 @@ def stop(settings: Settings, say: Say) -> None:
         except NotRunningError:
             say("the supervisor is not running")
         _end_leftovers(settings, say)
+        shutil.rmtree(places.sockets(settings), ignore_errors=True)  # it may lie in the temporary folder
 
 
 def _start_supervisor(settings: Settings, running: Supervisor, listed: list[Process], say: Say) -> None:

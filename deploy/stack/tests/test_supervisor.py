@@ -9,12 +9,18 @@ import time
 import psutil
 import pytest
 
-from deploy.stack import supervisor
+from deploy.stack import places, supervisor
 from deploy.stack.processes import STACK_MARK, Process
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
 
 SLEEPS = "import time; print('here', flush=True); time.sleep(600)"
+
+
+@pytest.fixture(autouse=True)
+def _sockets_in_the_test_s_own_folder(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("s")
+    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(folder))
 
 
 def sleeper(name, code=SLEEPS):
