@@ -33,7 +33,7 @@ query ($id: ID!, $after: String) {
         events {
           __typename
           ... on MessageEvent { message level stepKey timestamp }
-          ... on ErrorEvent { error { message causes { message } errorChain { error { message } } } }
+          ... on ErrorEvent { error { message errorChain { error { message } } } }
         }
       }
     }
@@ -46,7 +46,11 @@ query {
   workspaceOrError {
     __typename
     ... on Workspace {
-      locationEntries { name loadStatus locationOrLoadError { __typename ... on PythonError { message } } }
+      locationEntries {
+        name
+        loadStatus
+        locationOrLoadError { ... on PythonError { message errorChain { error { message } } } }
+      }
     }
     ... on Error { message }
   }
@@ -56,7 +60,9 @@ RELOAD = """
 mutation ($name: String!) {
   reloadRepositoryLocation(repositoryLocationName: $name) {
     __typename
-    ... on WorkspaceLocationEntry { locationOrLoadError { __typename ... on PythonError { message } } }
+    ... on WorkspaceLocationEntry {
+      locationOrLoadError { ... on PythonError { message errorChain { error { message } } } }
+    }
     ... on Error { message }
   }
 }"""
@@ -139,11 +145,7 @@ class Dagit:
     def load_errors(self) -> dict[str, str | None]:
         """Each code location that has been loaded, with the error that kept it from loading, or None."""
         entries = self._ask(LOCATIONS, "workspaceOrError")["locationEntries"]
-        return {
-            entry["name"]: (entry["locationOrLoadError"] or {}).get("message")
-            for entry in entries
-            if entry["loadStatus"] == "LOADED"
-        }
+        return {entry["name"]: _load_error(entry) for entry in entries if entry["loadStatus"] == "LOADED"}
 
     def reload(self, location: str) -> None:
         """Have a code location loaded anew.
@@ -152,8 +154,7 @@ class Dagit:
             DagitError: with the load's error.
         """
         entry = self._ask(RELOAD, "reloadRepositoryLocation", name=location)
-        error = (entry["locationOrLoadError"] or {}).get("message")
-        if error:
+        if error := _load_error(entry):
             raise DagitError(f"{location} does not load: {error}")
 
     def in_flight(self) -> list[str]:
@@ -195,6 +196,11 @@ def _event(event: Mapping[str, Any]) -> Event:
         step=event.get("stepKey"),
         error=_root_message(error) if error else None,
     )
+
+
+def _load_error(entry: Mapping[str, Any]) -> str | None:
+    found = entry["locationOrLoadError"] or {}
+    return _root_message(found) if "message" in found else None
 
 
 def _root_message(error: Mapping[str, Any]) -> str:
