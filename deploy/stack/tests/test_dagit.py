@@ -20,5 +20,5 @@ def test_an_error_is_told_by_its_cause():
 
 
 def test_a_server_that_is_not_there_is_told_with_what_to_do():
-    with pytest.raises(dagit.DagitError, match="does not answer.*make status"):
+    with pytest.raises(dagit.DagitError, match=r"does not answer.*make status"):
         dagit.Dagit("http://127.0.0.1:9").in_flight()
