@@ -40,9 +40,14 @@ def suites() -> dict[str, str]:
 
 
 def _environment(folder: Path) -> str:
-    """The environment of a suite: its repository's; the search app's for the services, which know no model."""
+    """The environment of a suite: its repository's; the search app's for the services, which know no model.
+
+    The prediction service's is a family's: its tests serve a real model too, the one that loads fastest.
+    """
     if folder.parts[0] == "repos":
         return repositories()[folder.parts[1]].environment
+    if folder.parts[:2] == ("services", "prediction"):
+        return "keyword"
     return "search" if folder.parts[0] == "services" else "platform"
 
 

@@ -11,6 +11,7 @@ import pytest
 from shared_ops import storage
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import MANIFEST, ReleaseError, ReleaseManifest, Staging, code_version
+from shared_ops.settings import Settings
 from shared_ops.snapshots import SnapshotRef
 
 
@@ -167,3 +168,9 @@ def test_a_kill_at_any_moment_leaves_whole_releases(staging, weights, tmp_path, 
         staging.fetch("keyword", version)
     accepted = staging.accepted("keyword")
     assert accepted is None or accepted in versions
+
+
+def test_a_home_with_a_space_is_one_folder(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "my home"))
+    Staging(Settings().staging_url("dev")).publish(weights, manifest())
+    assert (tmp_path / "my home" / "staging" / "dev" / "keyword" / "releases" / "v1" / MANIFEST).exists()

@@ -132,7 +132,7 @@ class Staging:
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
                 storage.fetch_folder(url, Path(scratch))
-                storage.publish_folder(Path(scratch), place.as_uri(), commit=MANIFEST)
+                storage.publish_folder(Path(scratch), str(place), commit=MANIFEST)
         return place
 
     def accept(self, manifest: ReleaseManifest) -> None:

@@ -44,6 +44,11 @@ def search_families() -> list[str]:
     return [name for name, repository in repositories().items() if repository.role == "search"]
 
 
+def _file_url(path: Path) -> str:
+    """A local folder as fsspec reads it: unlike `Path.as_uri`, with nothing percent-encoded."""
+    return f"file://{path}"
+
+
 class Settings(BaseSettings):
     """A stack's settings. Each field is read from SEARCHLOOP_<FIELD>."""
 
@@ -78,14 +83,14 @@ class Settings(BaseSettings):
 
     def staging_url(self, deployment: Deployment) -> str:
         """The root of a deployment's staging area, as an fsspec URL."""
-        root = self.staging or (self.home / "staging").as_uri()
+        root = self.staging or _file_url(self.home / "staging")
         return f"{root.rstrip('/')}/{deployment}"
 
     def clicks_url(self, deployment: Deployment) -> str:
         """The root of a deployment's published clicks, as an fsspec URL."""
-        return f"{(self.home / 'clicks').as_uri()}/{deployment}"
+        return f"{_file_url(self.home / 'clicks')}/{deployment}"
 
     def snapshots_url(self, deployment: Deployment) -> str:
         """The root of a deployment's snapshots, as an fsspec URL."""
-        root = self.snapshots or (self.home / "snapshots").as_uri()
+        root = self.snapshots or _file_url(self.home / "snapshots")
         return f"{root.rstrip('/')}/{deployment}"
