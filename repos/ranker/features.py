@@ -157,7 +157,8 @@ class FeatureSpace:
                 "learned from. Train a ranker with the new family's hits."
             )
         doc_ids, from_hits, scaled = _from_hits([hits.get(family, []) for family in self.families])
-        rows = np.array([self._row.get(doc_id, len(self.doc_ids)) for doc_id in doc_ids], np.int64)
+        unknown_row = len(self.doc_ids)
+        rows = np.array([self._row.get(doc_id, unknown_row) for doc_id in doc_ids], np.int64)
         query, document = self._from_text(text, rows)
         source = self._from_source(rows, scaled.sum(axis=1))
         repeated = np.broadcast_to(query, (len(rows), len(query)))

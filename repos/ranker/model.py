@@ -38,8 +38,8 @@ class Parameters(BaseModel):
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden units left out in a training step.")
     weight_decay: float = Field(default=0.05, ge=0, description="AdamW's, on the hidden layer and what it adds.")
     learning_rate: float = Field(default=2e-3, gt=0, description="AdamW's.")
-    epochs: int = Field(default=30, ge=1, description="At most so many passes over the training queries.")
-    patience: int = Field(default=6, ge=1, description="Stop after so many passes without a better order.")
+    epochs: int = Field(default=20, ge=1, description="At most so many passes over the training queries.")
+    patience: int = Field(default=5, ge=1, description="Stop after so many passes without a better order.")
     batch: int = Field(default=32, ge=1, description="Queries in a training step.")
     depth: int = Field(default=128, ge=10, description="Candidates of a query in a training step: answers, then best.")
     missing: float = Field(

@@ -62,11 +62,11 @@ def train(
         data = _data(learned["train"], missing, learned["dev"], scaler, parameters)
         fit, notes = choose(data, parameters, log)
     ranker = Ranker(space, fit.kind, fit.fusion, scaler, fit.weights)
-    ordered = {split: {one.query_id: ranker.rank(one.text, one.hits) for one in asked[split]} for split in SPLITS}
-    ordered["train"] |= learned["train"].ordered(fit.train.numpy())
-    tables = {
-        split: hits_table(list(order), [hits[:DEPTH] for hits in order.values()]) for split, order in ordered.items()
-    }
+    out_of_fold = learned["train"].ordered(fit.train.numpy())
+    tables = {}
+    for split in SPLITS:
+        ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in asked[split]]
+        tables[split] = hits_table([one.query_id for one in asked[split]], [found[:DEPTH] for found in ordered])
     notes |= {f"optimism/{family}": gap for family, gap in gaps.items()}
     return Trained(ranker, {**parameters.model_dump(), **notes}, tables)
 
