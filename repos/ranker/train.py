@@ -61,12 +61,12 @@ def train(
     with _reproducible(parameters.threads):
         data = _data(learned["train"], missing, learned["dev"], scaler, parameters)
         fit, notes = choose(data, parameters, log)
-    ranker = Ranker(space, fit.kind, fit.fusion, scaler, fit.weights)
-    out_of_fold = learned["train"].ordered(fit.train.numpy())
-    tables = {}
-    for split in SPLITS:
-        ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in asked[split]]
-        tables[split] = hits_table([one.query_id for one in asked[split]], [found[:DEPTH] for found in ordered])
+        ranker = Ranker(space, fit.kind, fit.fusion, scaler, fit.weights)
+        out_of_fold = learned["train"].ordered(fit.train.numpy())
+        tables = {}
+        for split in SPLITS:
+            ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in asked[split]]
+            tables[split] = hits_table([one.query_id for one in asked[split]], [found[:DEPTH] for found in ordered])
     notes |= {f"optimism/{family}": gap for family, gap in gaps.items()}
     return Trained(ranker, {**parameters.model_dump(), **notes}, tables)
 
