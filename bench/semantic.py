@@ -122,11 +122,11 @@ def latency() -> None:
     for words in (5, 12, 50):
         text = " ".join(["array", "sort", "value", "mean", "matrix"] * 10)
         query = " ".join(text.split()[:words])
-        inputs = [encoder.frame(encoder.tokenize([query])[0])]
-        vector = encoder.encode(inputs)
+        tokens = encoder.frame(encoder.tokenize([query])[0])
+        vector = encoder.encode_one(tokens)
         seconds: dict[str, list[float]] = {"encode": [], "search": [], "both": []}
         tasks: dict[str, Callable[[], Any]] = {
-            "encode": partial(encoder.encode, inputs),
+            "encode": partial(encoder.encode_one, tokens),
             "search": partial(model.nearest, vector, 100),
             "both": partial(model.search, [query], 100),
         }

@@ -26,13 +26,6 @@ class Examples:
     """[queries, hard negatives]: passages that the frozen encoder ranks high, of documents not judged relevant."""
     owners: np.ndarray
     """[passages]: the document of each passage."""
-    relevant: np.ndarray
-    """Sorted keys query * documents + document of all pairs judged relevant."""
-
-    @property
-    def documents(self) -> int:
-        """How many documents there are."""
-        return int(self.owners[-1]) + 1
 
 
 def mine(
@@ -60,7 +53,6 @@ def mine(
         [np.array(list(found.values())) for found in relevant],
         hard,
         owners,
-        np.sort(np.array([row * len(starts) + document for row, found in enumerate(relevant) for document in found])),
     )
 
 
@@ -87,9 +79,9 @@ def batches(
         drawn = [random.choice(examples.positives[row], p=grade) for row, grade in zip(chosen, grades, strict=True)]
         hard = random.permuted(examples.negatives[chosen], axis=1)[:, :negatives].ravel()
         pool = np.concatenate([np.array(drawn, np.int64), hard[hard >= 0]])
-        keys = chosen[:, None] * examples.documents + examples.owners[pool][None, :]
-        hidden = np.isin(keys, examples.relevant)
-        hidden[np.arange(len(chosen)), np.arange(len(chosen))] = False
+        owners = examples.owners[pool]
+        hidden = np.stack([np.isin(owners, examples.owners[examples.positives[row]]) for row in chosen])
+        np.fill_diagonal(hidden, False)
         yield Batch(chosen, pool, hidden.astype(np.float32))
 
 

@@ -81,9 +81,6 @@ def learn(
     def adapted(side: Any, place: int) -> Any:
         return tf.math.l2_normalize(side + tf.matmul(side, maps[place].value), -1) if place < len(maps) else side
 
-    table = tf.TensorSpec([None, None], tf.float32)
-
-    @tf.function(input_signature=[table, table, table], autograph=False)
     def step(queries: Any, passages: Any, hidden: Any) -> None:
         with tf.GradientTape() as tape:
             loss = contrast(adapted(queries, 0), adapted(passages, 1), hidden, recipe.temperature)

@@ -51,7 +51,7 @@ class Parameters(BaseModel):
     folds: int = Field(default=5, ge=2, description="Heads that answer the train queries, each without its own part")
     hard_negatives: int = Field(default=16, ge=0, description="Negatives per query from the frozen encoder's ranking")
     batch: int = Field(default=128, ge=2, description="Queries per step of the head")
-    epochs: int = Field(default=30, ge=1, description="Passes over the train queries at most; dev decides")
+    epochs: int = Field(default=16, ge=1, description="Passes over the train queries at most; dev decides")
     learning_rate: float = Field(default=1e-3, gt=0, description="Of the head")
     weight_decay: float = Field(default=1.0, ge=0, description="Pulls the head towards the frozen encoder")
     temperature: float = Field(default=0.05, gt=0, description="What cosines are divided by in the loss")
@@ -95,7 +95,9 @@ class SemanticModel:
         inputs = query_inputs(self.encoder, texts)
         known = [row for row, tokens in enumerate(inputs) if tokens]
         results: list[Hits] = [[] for _ in texts]
-        if known:
+        if len(known) == 1:
+            results[known[0]] = self.nearest(self.encoder.encode_one(inputs[known[0]]), k)[0]
+        elif known:
             found = self.nearest(self.encoder.encode([inputs[row] for row in known]), k)
             for row, hits in zip(known, found, strict=True):
                 results[row] = hits
@@ -114,7 +116,7 @@ class SemanticModel:
         word = self.encoder.tokenize(["word"])[0]
         for length in WARMED:
             if length <= self.encoder.max_tokens:
-                self.index.search(self.encoder.encode([self.encoder.frame(word * (length - 2))]), 1)
+                self.index.search(self.encoder.encode_one(self.encoder.frame(word * (length - 2))), 1)
 
     def save(self, folder: Path) -> None:
         """Write the model into `folder`, made if missing. The same model gives the same bytes."""

@@ -122,10 +122,8 @@ class Task:
         rows = [int(row) for row in rows if self.query_inputs[row]]
         return hits_table(self.queries["query_id"][rows].to_list(), model.nearest(encoded.queries[rows], k))
 
-    def quality(self, model: SemanticModel, encoded: Encoded, split: str) -> np.ndarray:
-        """nDCG@10 of each judged query of a split."""
+    def measure(self, hits: pl.DataFrame, split: str) -> np.ndarray:
+        """nDCG@10 of each judged query of a split, in the order of query_id."""
         wanted = self.queries.filter(pl.col("split") == split).select("query_id")
         judged = self.qrels.join(wanted, on="query_id", how="semi")
-        if judged.is_empty():
-            return np.zeros(0)
-        return per_query(self.answer(model, encoded, self.rows(split), 10), judged)[PRIMARY].to_numpy()
+        return np.zeros(0) if judged.is_empty() else per_query(hits, judged)[PRIMARY].to_numpy()

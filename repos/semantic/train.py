@@ -20,10 +20,15 @@ from repos.semantic.head import Head, Recipe, learn
 from repos.semantic.model import Parameters, SemanticModel
 from repos.semantic.task import Encoded, Log, Task
 from shared_ops.evaluation import DEPTH
+from shared_ops.tables import SPLITS
 from shared_ops.training import Trained
 
-PATIENCE = 4
+PATIENCE = 3
 """Epochs without a better dev result after which a head stops learning."""
+UNSEEN = ("train", "dev")
+"""Whose queries decide whether what was learned replaces the frozen encoder: those of train through models that did not
+learn from them, as dev alone may be a handful.
+"""
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """How far from the frozen encoder towards the learned head dev may choose to go (Wortsman et al. 2022)."""
 
@@ -66,16 +71,20 @@ def train(
     encoder = find(parameters.encoder, precision)
     task = Task.of(documents, queries, qrels, encoder, parameters, cache, log)
     frozen = task.encode(encoder)
-    model, encoded = task.model(frozen, Head.identity(encoder.width)), frozen
-    baseline = task.quality(model, frozen, "dev")
-    chosen: dict[str, Any] = {"adapted": "none", "dev_ndcg_frozen": _mean(baseline)}
-    train_rows = task.rows("train")
-    train_hits = task.answer(model, frozen, train_rows, DEPTH)
-    if fitted := _fit(task, frozen, baseline):
-        fit, model, encoded = fitted
-        chosen |= fit.chosen
-        train_hits = _cross_fit(task, fit)
-    hits = {split: task.answer(model, encoded, task.rows(split), DEPTH) for split in ("dev", "test")}
+    model = task.model(frozen, Head.identity(encoder.width))
+    hits = {split: task.answer(model, frozen, task.rows(split), DEPTH) for split in SPLITS}
+    chosen: dict[str, Any] = {"adapted": "none"}
+    if fit := _fit(task, frozen):
+        learned, encoded = fit.model(fit.rows)
+        answered = {split: task.answer(learned, encoded, task.rows(split), DEPTH) for split in ("dev", "test")}
+        answered["train"] = _cross_fit(task, fit, hits["train"])
+        gains = {split: task.measure(answered[split], split) - task.measure(hits[split], split) for split in UNSEEN}
+        for split, gain in gains.items():
+            log(f"On {len(gain)} {split} queries that it did not learn from it gains {_mean(gain):+.4f} nDCG@10")
+            chosen[f"{split}_gain"] = round(_mean(gain), 4)
+        if _worth(np.concatenate(list(gains.values()))):
+            model, hits = learned, answered
+            chosen |= {"adapted": parameters.adapt, **fit.chosen}
     described = {
         "encoder": parameters.encoder,
         "encoder_sha256": encoder.sha256,
@@ -83,47 +92,35 @@ def train(
         "passages": len(task.passages.inputs),
         "tokens_encoded_share": round(task.passages.share, 4),
     }
-    return Trained(model, described | chosen, {"train": train_hits, **hits})
+    return Trained(model, described | chosen, hits)
 
 
-def _fit(task: Task, frozen: Encoded, baseline: np.ndarray) -> tuple[Fit, SemanticModel, Encoded] | None:
-    """The way of learning that was asked for and what it makes, if dev prefers that to the frozen encoder."""
+def _fit(task: Task, frozen: Encoded) -> Fit | None:
+    """The way of learning that was asked for; None where there is nothing to learn from or to choose by."""
     rows = np.array([row for row in task.rows("train") if task.relevant[row] and task.query_inputs[row]], np.int64)
     if task.parameters.adapt == "none":
         return None
-    if not len(rows) or not len(baseline):
+    if not len(rows) or not any(task.relevant[row] for row in task.rows("dev")):
         task.log("There are no judged train or dev queries to learn from and to choose by: the frozen encoder answers.")
         return None
     relevant = [task.relevant[row] for row in rows]
     hard = task.parameters.hard_negatives
     examples = mine(frozen.queries[rows], relevant, frozen.passages, task.passages.starts, hard)
     way = _head_fit if task.parameters.adapt == "head" else _encoder_fit
-    fit = way(task, frozen, examples, rows)
-    model, encoded = fit.model(rows)
-    gains = task.quality(model, encoded, "dev") - baseline
-    task.log(
-        f"Learning gains {gains.mean():+.4f} nDCG@10 on {len(gains)} dev queries (standard error {_error(gains):.4f})"
-    )
-    if not _worth(gains):
-        return None
-    chosen = fit.chosen | {"adapted": task.parameters.adapt, "dev_ndcg": _mean(baseline + gains)}
-    return replace(fit, chosen=chosen), model, encoded
+    return way(task, frozen, examples, rows)
 
 
 def _worth(gains: np.ndarray) -> bool:
-    """Whether dev queries' gains are more than chance (the one-standard-error rule, Breiman et al. 1984)."""
-    return bool(gains.mean() > _error(gains))
-
-
-def _error(gains: np.ndarray) -> float:
-    return float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else np.inf
+    """Whether gains are more than chance (the one-standard-error rule, Breiman et al. 1984)."""
+    return len(gains) > 1 and bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
 def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> Fit:
     """A head whose sides, epochs and share are those best on dev."""
 
     def quality(head: Head) -> float:
-        return _mean(task.quality(task.model(frozen, head, exact=True), frozen, "dev"))
+        model = task.model(frozen, head, exact=True)
+        return _mean(task.measure(task.answer(model, frozen, task.rows("dev"), 10), "dev"))
 
     def learned(recipe: Recipe, chosen: np.ndarray) -> Head:
         return learn(examples, np.searchsorted(rows, chosen), frozen.passages, recipe)
@@ -181,16 +178,20 @@ def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarr
     return Fit(rows, model, asked.encoder_folds, chosen)
 
 
-def _cross_fit(task: Task, fit: Fit) -> pl.DataFrame:
-    """The hits of the train queries, each from a model that did not learn from its part of them."""
+def _cross_fit(task: Task, fit: Fit, frozen: pl.DataFrame) -> pl.DataFrame:
+    """The hits of the train queries, each from a model that did not learn from its part of them; the frozen encoder's
+    where the other parts hold nothing to learn from.
+    """
     folds = np.array([_fold(query_id, fit.folds) for query_id in task.queries["query_id"]])
     parts = []
     for fold in range(fit.folds):
         asked = task.rows("train")[folds[task.rows("train")] == fold]
         others = fit.rows[folds[fit.rows] != fold]
-        if len(asked) and len(others):
+        if len(others):
             parts.append(task.answer(*fit.model(others), asked, DEPTH))
             task.log(f"Part {fold + 1} of {fit.folds} of the train queries is answered by a model that did not see it")
+        else:
+            parts.append(frozen.join(task.queries[asked].select("query_id"), on="query_id", how="semi"))
     return pl.concat(parts)
 
 

@@ -60,6 +60,12 @@ def test_a_vector_is_the_same_bits_whatever_it_is_encoded_with(precision):
     assert np.array_equal(encoder.encode(inputs[:5]), together[:5])
 
 
+@pytest.mark.parametrize("length", [1, 10, 40, 254])
+def test_one_input_is_encoded_as_in_a_batch(encoder, length):
+    tokens = encoder.frame([2000 + place for place in range(length)])
+    assert np.allclose(encoder.encode_one(tokens), encoder.encode([tokens]), atol=1e-6)
+
+
 def test_a_long_input_is_cut_at_the_maximum(encoder):
     assert len(encoder.frame([5] * 1000)) == encoder.max_tokens == 256
 

@@ -104,6 +104,13 @@ def test_a_head_learns_what_the_frozen_encoder_lacks(rotated):
     assert accuracy(head, queries, vectors) > 0.95
 
 
+def test_a_gain_that_may_be_chance_is_none():
+    assert module._worth(np.array([0.1, 0.2, 0.1, 0.0]))
+    assert not module._worth(np.array([0.9, -0.8, 0.7, -0.6]))
+    assert not module._worth(np.zeros(5))
+    assert not module._worth(np.array([0.5]))
+
+
 def test_relevant_documents_are_never_negatives(rotated):
     queries, vectors, starts = rotated
     relevant = [{row: 2, (row + 1) % 60: 1} for row in range(60)]
