@@ -4,7 +4,6 @@ Knows no encoder and no files. Both maps are residual, x + Ax, and start at A = 
 begins, where weight decay pulls, and one of the candidates when the dev queries choose.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +49,6 @@ def _adapt(vectors: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 class Recipe:
     """How a head is learned."""
 
-    both_sides: bool
     learning_rate: float
     epochs: int
     batch: int
@@ -60,40 +58,26 @@ class Recipe:
     seed: int
 
 
-def learn(
-    examples: Examples,
-    rows: np.ndarray,
-    vectors: np.ndarray,
-    recipe: Recipe,
-    after: Callable[[int, Head], bool] = lambda *_: True,
-) -> Head:
-    """Learn a head from these rows of `examples` and the passages' `vectors` [passages, width]. `after` is called with
-    each epoch (from 1) and its head; learning ends when it returns False.
-    """
+def learn(examples: Examples, rows: np.ndarray, vectors: np.ndarray, recipe: Recipe) -> Head:
+    """Learn a head from these rows of `examples` and the passages' `vectors` [passages, width]."""
     import keras
     import tensorflow as tf
 
     width = vectors.shape[1]
-    maps = [keras.Variable(np.zeros((width, width), np.float32)) for _ in range(1 + recipe.both_sides)]
+    maps = [keras.Variable(np.zeros((width, width), np.float32)) for _ in range(2)]
     optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
     optimizer.build(maps)
 
-    def adapted(side: Any, place: int) -> Any:
-        return tf.math.l2_normalize(side + tf.matmul(side, maps[place].value), -1) if place < len(maps) else side
-
-    def step(queries: Any, passages: Any, hidden: Any) -> None:
-        with tf.GradientTape() as tape:
-            loss = contrast(adapted(queries, 0), adapted(passages, 1), hidden, recipe.temperature)
-        optimizer.apply(tape.gradient(loss, [variable.value for variable in maps]), maps)
-
-    def head() -> Head:
-        query, *document = (np.array(variable.numpy()) for variable in maps)
-        return Head(query, document[0] if document else np.zeros_like(query))
+    def adapted(vectors: np.ndarray, matrix: Any) -> Any:
+        return tf.math.l2_normalize(vectors + tf.matmul(vectors, matrix), -1)
 
     random = np.random.default_rng(recipe.seed)
-    for epoch in range(1, recipe.epochs + 1):
+    for _ in range(recipe.epochs):
         for batch in batches(examples, rows, recipe.batch, recipe.negatives, random):
-            step(examples.queries[batch.queries], vectors[batch.passages].astype(np.float32), batch.hidden)
-        if not after(epoch, head()):
-            break
-    return head()
+            queries, passages = examples.queries[batch.queries], vectors[batch.passages].astype(np.float32)
+            query, document = (variable.value for variable in maps)
+            with tf.GradientTape() as tape:
+                left, right = adapted(queries, query), adapted(passages, document)
+                loss = contrast(left, right, batch.hidden, recipe.temperature)
+            optimizer.apply(tape.gradient(loss, [query, document]), maps)
+    return Head(*(np.array(variable.numpy()) for variable in maps))

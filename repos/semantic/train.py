@@ -4,7 +4,7 @@ Knows no Dagster. Weights learn from train, choices are made on dev, and test is
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
@@ -23,8 +23,6 @@ from shared_ops.evaluation import DEPTH
 from shared_ops.tables import SPLITS
 from shared_ops.training import Trained
 
-PATIENCE = 3
-"""Epochs without a better dev result after which a head stops learning."""
 UNSEEN = ("train", "dev")
 """Whose queries decide whether what was learned replaces the frozen encoder: those of train through models that did not
 learn from them, as dev alone may be a handful.
@@ -116,18 +114,9 @@ def _worth(gains: np.ndarray) -> bool:
 
 
 def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> Fit:
-    """A head whose sides, epochs and share are those best on dev."""
-
-    def quality(head: Head) -> float:
-        model = task.model(frozen, head, exact=True)
-        return _mean(task.measure(task.answer(model, frozen, task.rows("dev"), 10), "dev"))
-
-    def learned(recipe: Recipe, chosen: np.ndarray) -> Head:
-        return learn(examples, np.searchsorted(rows, chosen), frozen.passages, recipe)
-
+    """A head, as near to the frozen encoder as is best on dev."""
     asked = task.parameters
-    tried = Recipe(
-        both_sides=False,
+    recipe = Recipe(
         learning_rate=asked.learning_rate,
         epochs=asked.epochs,
         batch=asked.batch,
@@ -136,31 +125,24 @@ def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray)
         weight_decay=asked.weight_decay,
         seed=asked.seed,
     )
-    curves = {}
-    for recipe in (tried, replace(tried, both_sides=True)):
-        curves[recipe] = _curve(examples, frozen.passages, recipe, quality)
-        task.log(f"{recipe}: {', '.join(f'{value:.4f}' for value in curves[recipe])} nDCG@10 on dev")
-    best = max(curves, key=lambda recipe: max(curves[recipe]))
-    best = replace(best, epochs=int(np.argmax(curves[best])) + 1)
-    whole = learned(best, rows)
-    share = max(SHARES, key=lambda share: (quality(whole.times(share)), -share))
+
+    def learned(chosen: np.ndarray) -> Head:
+        return learn(examples, np.searchsorted(rows, chosen), frozen.passages, recipe)
+
+    def quality(head: Head) -> float:
+        model = task.model(frozen, head, exact=True)
+        return _mean(task.measure(task.answer(model, frozen, task.rows("dev"), 10), "dev"))
+
+    whole = learned(rows)
+    reached = {share: quality(whole.times(share)) for share in SHARES}
+    task.log(f"nDCG@10 on dev by the share of the head: {', '.join(f'{s}: {q:.4f}' for s, q in reached.items())}")
+    share = max(SHARES, key=lambda share: (reached[share], -share))
 
     def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoded]:
-        return task.model(frozen, learned(best, chosen).times(share)), frozen
+        head = whole if np.array_equal(chosen, rows) else learned(chosen)
+        return task.model(frozen, head.times(share)), frozen
 
-    return Fit(rows, model, asked.folds, {**asdict(best), "share": share})
-
-
-def _curve(examples: Examples, passages: np.ndarray, recipe: Recipe, quality: Callable[[Head], float]) -> list[float]:
-    """The quality after each epoch, until it has not risen for PATIENCE of them."""
-    curve: list[float] = []
-
-    def after(epoch: int, head: Head) -> bool:
-        curve.append(quality(head))
-        return epoch - int(np.argmax(curve)) <= PATIENCE
-
-    learn(examples, np.arange(len(examples.queries)), passages, recipe, after)
-    return curve
+    return Fit(rows, model, asked.folds, {**asdict(recipe), "share": share})
 
 
 def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> Fit:
