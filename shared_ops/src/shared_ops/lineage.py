@@ -17,6 +17,11 @@ def snapshot_key(deployment: Deployment) -> AssetKey:
     return AssetKey([deployment, "corpus", "snapshot"])
 
 
+def feedback_key(deployment: Deployment) -> AssetKey:
+    """The key of what people's searches and clicks taught."""
+    return AssetKey([deployment, "corpus", "feedback"])
+
+
 def source_key(deployment: Deployment, source: str) -> AssetKey:
     """The key of one source of the corpus."""
     return AssetKey([deployment, "source", source])

@@ -5,6 +5,7 @@ from typing import cast, get_args
 from dagster import ConfigurableResource
 from pydantic import Field
 
+from shared_ops.feedback import Feedbacks
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import Staging
 from shared_ops.settings import Deployment, Settings
@@ -38,6 +39,16 @@ class DeploymentResource(ConfigurableResource):
     def clicks_url(self) -> str:
         """Where this deployment's tables of clicks are published."""
         return Settings().clicks_url(self.deployment)
+
+    @property
+    def feedback(self) -> Feedbacks:
+        """Where this deployment's feedback is published."""
+        return Feedbacks(Settings().feedback_url(self.deployment))
+
+    @property
+    def input_feedback(self) -> Feedbacks:
+        """Where trainings find what people clicked."""
+        return Feedbacks(Settings().feedback_url(_checked(self.reads)))
 
     @property
     def staging(self) -> Staging:

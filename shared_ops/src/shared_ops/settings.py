@@ -90,6 +90,10 @@ class Settings(BaseSettings):
         """The root of a deployment's published clicks, as an fsspec URL."""
         return f"{_file_url(self.home / 'clicks')}/{deployment}"
 
+    def feedback_url(self, deployment: Deployment) -> str:
+        """The root of a deployment's published feedback, as an fsspec URL."""
+        return f"{_file_url(self.home / 'feedback')}/{deployment}"
+
     def snapshots_url(self, deployment: Deployment) -> str:
         """The root of a deployment's snapshots, as an fsspec URL."""
         root = self.snapshots or _file_url(self.home / "snapshots")

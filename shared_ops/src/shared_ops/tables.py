@@ -72,9 +72,41 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "clicks": pa.Column(pl.Int64, pa.Check.ge(0)),
             "impressions": pa.Column(pl.Int64, pa.Check.ge(1)),
             "mean_position": pa.Column(pl.Float64, pa.Check.ge(1.0)),
+            # Impressions, each counted by the chance that somebody looked at its position (inverse propensity).
+            "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
             "last_seen": pa.Column(pl.Datetime("us", "UTC")),
         },
         unique=["query_id", "doc_id"],
+    ),
+    # What the ranker learns from clicks: documents that were shown, with the features that it saw then.
+    "judged": _schema(
+        {
+            "query_id": _named(),
+            "text": _named(),
+            "doc_id": _named(),
+            "relevance": pa.Column(pl.Float64, pa.Check.in_range(0.0, 1.0)),
+            "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
+            "ranker": _named(),
+            "features": pa.Column(pl.List(pl.Float32)),
+        },
+        unique=["query_id", "doc_id"],
+    ),
+    # What the newest sessions clicked: held back from learning, to measure by.
+    "newest": _schema(
+        {"query_id": _named(), "text": _named(), "doc_id": _named(), "grade": pa.Column(pl.Int64, pa.Check.ge(1))},
+        unique=["query_id", "doc_id"],
+    ),
+    # Searches whose features can be computed again: `hits` is {family: {doc_ids, scores}} as JSON.
+    "requests": _schema(
+        {
+            "query_id": _named(),
+            "text": _named(),
+            "ranker": _named(),
+            "doc_ids": pa.Column(pl.List(pl.String)),
+            "features": pa.Column(pl.List(pl.List(pl.Float32))),
+            "hits": _named(),
+        },
+        unique=["query_id"],
     ),
     "hits": _schema(
         {
