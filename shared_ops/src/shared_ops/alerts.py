@@ -1,0 +1,49 @@
+"""The sensor that tells people of failed runs, whatever code location they are of. One location includes it."""
+
+from collections.abc import Iterator
+
+from dagster import DefaultSensorStatus, RunFailureSensorContext, SensorDefinition, run_failure_sensor
+from dagster._utils.error import SerializableErrorInfo
+
+from shared_ops.notifications import notify
+from shared_ops.settings import Settings
+
+
+def failure_sensor() -> SensorDefinition:
+    """A sensor, on by default, that notifies of every failed run: its job, its step, the cause, and its address."""
+
+    @run_failure_sensor(
+        name="failed_runs",
+        description="Notifies of every failed run of every code location: a log line, and SEARCHLOOP_NOTIFY.",
+        monitor_all_code_locations=True,
+        minimum_interval_seconds=5,
+        default_status=DefaultSensorStatus.RUNNING,
+    )
+    def failed_runs(context: RunFailureSensorContext) -> None:
+        title, body = describe(context)
+        notify(title, body, "failure")
+        context.log.info("%s: %s", title, body)
+
+    return failed_runs
+
+
+def describe(context: RunFailureSensorContext) -> tuple[str, str]:
+    """What one has to know of a failed run: a title, and a text."""
+    run = context.dagster_run
+    causes = list(_causes(context)) or [context.failure_event.message or "no reason was given"]
+    again = ["Dagster tries it again."] if run.tags.get("dagster/will_retry") == "true" else []
+    address = f"{Settings().url('dagit')}/runs/{run.run_id}"
+    return f"{run.job_name} failed", "\n".join([*causes, *again, address])
+
+
+def _causes(context: RunFailureSensorContext) -> Iterator[str]:
+    for event in context.get_step_failure_events():
+        if error := event.step_failure_data.error:
+            yield f"{event.step_key}: {_first_cause(error).message.strip()}"
+
+
+def _first_cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
+    """The error that the others came of: Dagster wraps an op's own in one or two of its own."""
+    while error.cause:
+        error = error.cause
+    return error

@@ -1,0 +1,143 @@
+"""A message is logged always, and reaches each address that is there: a real HTTP server that keeps what it gets."""
+
+import json
+import logging
+import socket
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from dagster import (
+    DagsterEventType,
+    DagsterInstance,
+    DefaultSensorStatus,
+    build_run_status_sensor_context,
+    job,
+    op,
+)
+
+from shared_ops import notifications
+from shared_ops.alerts import failure_sensor
+from shared_ops.notifications import notify
+
+
+@pytest.fixture
+def received():
+    """A webhook's address, and what it has received."""
+    got = []
+
+    class Keeper(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Keeper)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"json://127.0.0.1:{server.server_port}/hook", got
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def nobody():
+    """An address where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    return f"json://user:secret@127.0.0.1:{port}/hook"
+
+
+@pytest.fixture
+def silent():
+    """An address that takes a message, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"json://127.0.0.1:{server.getsockname()[1]}/hook"
+
+
+def test_a_message_reaches_every_address(received, monkeypatch):
+    url, got = received
+    monkeypatch.setenv("SEARCHLOOP_NOTIFY", f"{url} {url}?second=yes")
+    notify("ranker_prod failed", "train: no space left", "failure")
+    assert [(each["title"], each["message"], each["type"]) for each in got] == 2 * [
+        ("ranker_prod failed", "train: no space left", "failure")
+    ]
+
+
+def test_without_an_address_it_is_a_log_line(monkeypatch, caplog):
+    monkeypatch.delenv("SEARCHLOOP_NOTIFY", raising=False)
+    with caplog.at_level(logging.INFO, "shared_ops.notifications"):
+        notify("keyword/v2 rejected", "nDCG@10 fell by 0.1", "warning")
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        ("WARNING", "keyword/v2 rejected: nDCG@10 fell by 0.1")
+    ]
+
+
+def test_one_that_cannot_be_delivered_is_an_error_in_the_log_and_the_others_get_it(
+    received, nobody, monkeypatch, caplog
+):
+    url, got = received
+    monkeypatch.setenv("SEARCHLOOP_NOTIFY", f"{nobody} {url}")
+    notify("a title", "a text")
+    assert [each["message"] for each in got] == ["a text"]
+    (error,) = (each.message for each in caplog.records if each.name == "shared_ops.notifications")
+    assert "'a title' did not reach" in error and "secret" not in error
+
+
+def test_an_address_that_does_not_answer_holds_nobody_up(silent, monkeypatch, caplog):
+    monkeypatch.setattr(notifications, "SECONDS", 1)
+    monkeypatch.setenv("SEARCHLOOP_NOTIFY", silent)
+    began = time.monotonic()
+    notify("a title", "a text")
+    assert time.monotonic() - began < 3
+    assert "TIMEOUT" in caplog.text
+
+
+def test_an_address_of_an_unknown_kind_is_an_error_in_the_log(received, monkeypatch, caplog):
+    url, got = received
+    monkeypatch.setenv("SEARCHLOOP_NOTIFY", f"pigeon://secret@loft {url}")
+    notify("a title", "a text")
+    assert len(got) == 1
+    assert "Address 1 of SEARCHLOOP_NOTIFY" in caplog.text and "secret" not in caplog.text
+
+
+def test_a_failed_run_is_told_with_its_job_step_first_cause_and_address(received, monkeypatch):
+    url, got = received
+    monkeypatch.setenv("SEARCHLOOP_NOTIFY", url)
+    monkeypatch.setenv("SEARCHLOOP_PORT_BASE", "7700")
+
+    @op
+    def train():
+        try:
+            raise OSError("no space left on device")
+        except OSError as error:
+            raise RuntimeError("the weights were not written") from error
+
+    @job
+    def keyword_prod():
+        train()
+
+    with DagsterInstance.ephemeral() as instance:
+        run = keyword_prod.execute_in_process(instance=instance, raise_on_error=False)
+        (failure,) = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)
+        sensor = failure_sensor()
+        sensor(
+            build_run_status_sensor_context(
+                sensor.name, failure.dagster_event, instance, instance.get_run_by_id(run.run_id)
+            ).for_run_failure()
+        )
+    (message,) = got
+    assert message["title"] == "keyword_prod failed"
+    assert message["message"].splitlines() == [
+        "train: OSError: no space left on device",
+        f"http://127.0.0.1:7701/runs/{run.run_id}",
+    ]
+
+
+def test_the_sensor_watches_all_locations_without_being_turned_on():
+    sensor = failure_sensor()
+    assert sensor.default_status == DefaultSensorStatus.RUNNING
+    assert sensor.sensor_type.value == "RUN_STATUS"
