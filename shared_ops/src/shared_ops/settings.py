@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     staging: str | None = None
     snapshots: str | None = None
     host: str = "127.0.0.1"
+    notify: str = ""
+    """Where notifications go, beside the log: apprise's URLs (json://, mailto://, slack://, ...), parted by spaces."""
 
     @field_validator("home", "sources", mode="after")
     @classmethod
