@@ -21,7 +21,7 @@ logger = logging.getLogger("shared_ops.notifications")
 
 
 def notify(title: str, body: str, level: Level = "info") -> None:
-    """Log a message, and send it to every address; one that cannot be delivered is an error in the log, no exception."""
+    """Log a message, and send it to every address; one that cannot be delivered is an error in the log alone."""
     logger.log(LOG_LEVELS[level], "%s: %s", title, body)
     try:
         _send(Settings().notify.split(), title, body, level)
