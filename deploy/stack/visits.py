@@ -1,0 +1,231 @@
+"""Made-up visits: what people look for, what they ask, and what they click, by a seed and by what they are shown.
+
+Knows no server: whoever asks it hands what was shown to `clicked`. The click model is the position-based one that
+behavior's simulation of whole tables has, restated here because the platform's commands import no repository: a result
+is clicked where it is examined, with probability 1 / rank^eta, and attractive, by its grade (Craswell et al. 2008, "An
+experimental comparison of click position-bias models"; Chuklin et al. 2015, "Click Models for Web Search").
+Attractiveness is noise + (1 - noise) (2^grade - 1) / (2^highest grade - 1), as in Ai et al. 2018, "Unbiased Learning to
+Rank with Unbiased Propensity Estimation".
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+ETA = 1.0
+NOISE = 0.1
+PAGE_SIZE = 10
+MOST_SEARCHES = 4
+"""A session has 1 to this many searches, each number as likely as the others."""
+USUAL_SHARE = 1 / 3
+"""Of the sessions, before a trend or a drift begins."""
+
+TREND_DEPTH = 50
+"""How far down people look for a document that is in the news."""
+TREND_EXAMINED = 0.95
+"""How often they come across it there, wherever it stands."""
+TREND_SHARE = 0.8
+"""Of the sessions in a trend, those that are about it."""
+TREND_QUERIES = 3
+"""For how many queries a document trends, where it is found by so many."""
+ROOM_TO_RISE = 3
+"""A trending document stands below this position at first."""
+
+TOPIC_SHARES = (0.02, 0.1)
+"""Of the documents, those that a word has to stand in to be a topic."""
+TOPIC_WORDS = 4
+"""How many of a document's words somebody who looks for it types."""
+TOPIC_WORD_LENGTH = 5
+OPENING = 300
+"""Characters of a text that its words are taken from."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody asks, and which documents would please them."""
+
+    text: str
+    answers: Mapping[str, float]
+    """Document to how much of the attractiveness between noise and certainty it has."""
+    query_id: str | None = None
+    """None where nobody ever asked this."""
+    trending: str | None = None
+    """The document in the news that they came for."""
+
+    @property
+    def depth(self) -> int:
+        """How many hits they look at."""
+        return TREND_DEPTH if self.trending else PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One session: what is asked, and the chance that decides its clicks."""
+
+    wishes: list[Wish]
+    random: np.random.Generator = field(repr=False)
+
+
+class Place(NamedTuple):
+    """Where a document that will trend stood for a query."""
+
+    wish: Wish
+    position: int
+
+
+class Topic(NamedTuple):
+    """A part of the corpus: one source, or what has a word in its title."""
+
+    name: str
+    documents: pl.DataFrame
+
+
+def training_wishes(queries: pl.DataFrame, qrels: pl.DataFrame) -> list[Wish]:
+    """Every training query with a judgement, in the order of ids. Both tables hold training queries only."""
+    grade = pl.col("grade")
+    judged = qrels.sort("query_id", "doc_id").with_columns(answer=(2.0**grade - 1) / (2.0 ** grade.max() - 1))
+    answers = judged.group_by("query_id", maintain_order=True).agg("doc_id", "answer")
+    return [
+        Wish(row["text"], dict(zip(row["doc_id"], row["answer"], strict=True)), row["query_id"])
+        for row in answers.join(queries, on="query_id", maintain_order="left").iter_rows(named=True)
+    ]
+
+
+def clicked(wish: Wish, shown: Sequence[str], random: np.random.Generator) -> list[int]:
+    """The positions that are clicked among the documents shown, 1 for the first."""
+    examined = 1.0 / np.arange(1, len(shown) + 1) ** ETA
+    if wish.trending in shown:
+        place = shown.index(wish.trending)
+        examined[place] = max(examined[place], TREND_EXAMINED)
+    attractive = NOISE + (1 - NOISE) * np.array([wish.answers.get(doc_id, 0.0) for doc_id in shown])
+    return [int(place) + 1 for place in np.flatnonzero(random.random(len(shown)) < examined * attractive)]
+
+
+def plan(
+    sessions: int, seed: int, usual: Sequence[Wish], later: Sequence[Wish] = (), trending: Sequence[Wish] = ()
+) -> list[Visit]:
+    """The visits: `usual` wishes alone in the first third, if anything changes then.
+
+    Args:
+        sessions: how many.
+        seed: each visit draws from a seed of its own, so a visit more changes no other.
+        usual: what is asked until something changes.
+        later: what takes its place then; nothing: it goes on.
+        trending: what most sessions are about then.
+    """
+    change = round(sessions * USUAL_SHARE)
+    visits = []
+    for number in range(sessions):
+        random = np.random.default_rng([seed, number])
+        pool = usual if number < change else later or usual
+        if trending and number >= change and random.random() < TREND_SHARE:
+            pool = trending
+        count = min(int(random.integers(1, MOST_SEARCHES + 1)), len(pool))
+        visits.append(Visit([pool[at] for at in random.choice(len(pool), count, replace=False)], random))
+    return visits
+
+
+def sample(wishes: Sequence[Wish], count: int, seed: int) -> list[Wish]:
+    """At most `count` of the wishes, drawn by the seed."""
+    order = np.random.default_rng(seed).permutation(len(wishes))
+    return [wishes[at] for at in order[:count]]
+
+
+def choose_trends(found: Sequence[tuple[Wish, Sequence[str]]], number: int, seed: int) -> list[Place]:
+    """Documents that will be in the news, by what each wish finds today: for each, the queries it trends for.
+
+    A document is found by each of its queries within TREND_DEPTH, with room to rise. No query has two of them.
+
+    Raises:
+        ValueError: when fewer than `number` documents are found so.
+    """
+    random = np.random.default_rng(seed)
+    places: dict[str, list[Place]] = defaultdict(list)
+    for wish, doc_ids in found:
+        for position, doc_id in enumerate(doc_ids[:TREND_DEPTH], start=1):
+            if position > ROOM_TO_RISE:
+                places[doc_id].append(Place(wish, position))
+    chosen: dict[str, list[Place]] = {}
+    taken: set[str] = set()
+    order = random.permutation(sorted(places)).tolist()
+    for enough in range(max(1, min(TREND_QUERIES, len(found) // number)), 0, -1):
+        for doc_id in order:
+            free = [place for place in places[doc_id] if place.wish.text not in taken]
+            if len(chosen) < number and doc_id not in chosen and len(free) >= enough:
+                chosen[doc_id] = [free[at] for at in random.choice(len(free), enough, replace=False)]
+                taken |= {place.wish.text for place in chosen[doc_id]}
+    if len(chosen) < number:
+        raise ValueError(
+            f"Expected {number} documents to trend, found {len(chosen)} that stand between {ROOM_TO_RISE + 1} and "
+            f"{TREND_DEPTH} for any of {len(found)} training queries. Ask for fewer: TREND={len(chosen)}."
+        )
+    return [
+        Place(Wish(wish.text, {doc_id: 1.0}, wish.query_id, trending=doc_id), position)
+        for doc_id, its_places in chosen.items()
+        for wish, position in its_places
+    ]
+
+
+def choose_topic(documents: pl.DataFrame, name: str | None, seed: int) -> Topic:
+    """The topic of this name, or one by the seed: a source where there are several, else a word of titles.
+
+    Raises:
+        ValueError: when nothing is about it.
+    """
+    random = np.random.default_rng(seed)
+    sources = sorted(documents["source"].unique())
+    titles = [set(words(title or text)) for title, text in documents.select("title", "text").iter_rows()]
+    if name is None and len(sources) > 1:
+        name = str(random.choice(sources))
+    elif name is None:
+        name = str(random.choice(_topic_words(titles)))
+    if name in sources:
+        return Topic(name, documents.filter(pl.col("source") == name))
+    about = documents.filter(pl.Series([name.lower() in title for title in titles], dtype=pl.Boolean))
+    if about.is_empty():
+        raise ValueError(f"No document is about {name!r}: name a word of a title, or a source ({', '.join(sources)}).")
+    return Topic(name, about)
+
+
+def _topic_words(titles: Sequence[set[str]]) -> list[str]:
+    counts = Counter(word for title in titles for word in title)
+    least, most = (share * len(titles) for share in TOPIC_SHARES)
+    fit = sorted(word for word, count in counts.items() if least <= count <= most and len(word) >= TOPIC_WORD_LENGTH)
+    if not fit:
+        raise ValueError("No word stands in few but not too few titles, so none makes a topic: name one, DRIFT=<word>.")
+    return fit
+
+
+def topic_wishes(topic: Topic, seed: int) -> list[Wish]:
+    """For each document of the topic somebody who looks for it, and types words of its title and its first lines."""
+    random = np.random.default_rng(seed)
+    wishes = []
+    for row in topic.documents.sort("doc_id").iter_rows(named=True):
+        known = list(dict.fromkeys(words(f"{row['title']} {row['text'][:OPENING]}")))
+        drawn = sorted(random.choice(len(known), min(TOPIC_WORDS, len(known)), replace=False))
+        if drawn:
+            wishes.append(Wish(" ".join(known[at] for at in drawn), {row["doc_id"]: 1.0}))
+    return wishes
+
+
+def apart_from(topic: Topic, wishes: Sequence[Wish]) -> list[Wish]:
+    """The wishes that neither name the topic nor are answered by a document of it.
+
+    Raises:
+        ValueError: when there are none.
+    """
+    inside = set(topic.documents["doc_id"])
+    apart = [wish for wish in wishes if topic.name.lower() not in words(wish.text) and not inside & set(wish.answers)]
+    if not apart:
+        raise ValueError(f"Every training query is about {topic.name!r}: nothing could be asked before the drift.")
+    return apart
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in small letters; what has less than three is none."""
+    return re.findall(r"[^\W\d_]{3,}", text.lower())
