@@ -1,0 +1,144 @@
+"""Drift, by simulation: unchanged traffic seldom alarms whatever its size; changed traffic does.
+
+Sessions keep to a topic and click more or less than others: their searches are not independent of each other.
+"""
+
+import numpy as np
+import pytest
+
+from repos.corpus.triggers.drift import Search, compare, fall, stability
+
+from scipy.stats import binom  # noqa: TID253
+
+TOPICS, QUERIES, WIDTH = 20, 15, 32
+TRIALS = 200
+PERMUTATIONS = 199
+
+
+class Traffic:
+    """Sessions of a made-up world: topics of queries of words of their own, some asked far more than others."""
+
+    def __init__(self):
+        random = np.random.default_rng(0)
+        self.texts = [
+            [f"t{topic}w{a} t{topic}w{b} w{c}" for a, b, c in random.integers(0, 12, (QUERIES, 3))]
+            for topic in range(2 * TOPICS)
+        ]
+        centres = random.normal(size=(2 * TOPICS, 1, WIDTH))
+        points = centres + 0.5 * random.normal(size=(2 * TOPICS, QUERIES, WIDTH))
+        self.vectors = {
+            text: point for texts, found in zip(self.texts, points, strict=True)
+            for text, point in zip(texts, found, strict=True)
+        }  # fmt: skip
+        self.popularity = 1 / np.arange(1, TOPICS + 1)
+        self.popularity /= self.popularity.sum()
+
+    def period(self, random, name, sessions, new=0.0, new_topics=TOPICS, click_share=1.0):
+        """Searches of `sessions` sessions; the share `new` of them asks about topics that nobody asked about before."""
+        topics = random.choice(TOPICS, sessions, p=self.popularity)
+        topics = np.where(random.random(sessions) < new, TOPICS + random.integers(0, new_topics, sessions), topics)
+        lengths = random.geometric(0.4, sessions)
+        eagerness = random.beta(2, 2, sessions) * click_share
+        session = np.repeat(np.arange(sessions), lengths)
+        asked = random.integers(0, QUERIES, len(session))
+        clicked = [[] for _ in session]
+        examined = random.random((len(session), 10)) < eagerness[session, None] / np.arange(1, 11)
+        for row, place in zip(*np.nonzero(examined), strict=True):
+            clicked[row].append(int(place) + 1)
+        return [
+            Search(f"{name}{of}", self.texts[topics[of]][query], 10, tuple(positions))
+            for of, query, positions in zip(session, asked, clicked, strict=True)
+        ]
+
+
+TRAFFIC = Traffic()
+
+
+def alarms(sessions, trials=TRIALS, **change):
+    """How often each measure alarms, and how often any does, over seeded trials."""
+    counted = {"any": 0, "query terms": 0, "query embeddings": 0, "click-through": 0}
+    for seed in range(trials):
+        random = np.random.default_rng(seed)
+        before = TRAFFIC.period(random, "before", sessions)
+        now = TRAFFIC.period(random, "now", sessions, **change)
+        look = compare(before, now, TRAFFIC.vectors, permutations=PERMUTATIONS, seed=seed)
+        for name in look.alarms:
+            counted[name] += 1
+        counted["any"] += bool(look.alarms)
+    return counted
+
+
+@pytest.mark.parametrize("sessions", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_unchanged_traffic_alarms_at_most_once_in_twenty_looks(sessions):
+    """More alarms than a rate of 1 in 20 gives in 99.9 of 100 such tests would refute it; none at all, a dead test."""
+    found = alarms(sessions)["any"]
+    assert 0 < found <= binom.ppf(0.999, TRIALS, 0.05)
+
+
+@pytest.mark.parametrize(("sessions", "new_topics"), [(100, 1), (1000, TOPICS)])
+def test_new_topics_in_three_of_ten_sessions_alarm(sessions, new_topics):
+    """One topic shows in a hundred sessions; twenty, each of a few searches, show in a thousand."""
+    found = alarms(sessions, trials=10, new=0.3, new_topics=new_topics)
+    assert found["query terms"] == found["query embeddings"] == 10
+
+
+def test_clicks_falling_by_a_third_alarm():
+    assert alarms(300, trials=20, click_share=2 / 3)["click-through"] == 20
+    assert alarms(100, trials=20, click_share=2 / 3)["click-through"] >= 14
+
+
+def test_more_clicks_are_no_fall():
+    assert alarms(300, trials=20, click_share=4 / 3)["click-through"] <= 2
+
+
+def test_a_change_of_topics_alone_is_no_fall_of_clicks():
+    assert alarms(100, trials=50, new=0.3)["click-through"] <= binom.ppf(0.999, 50, 0.05)
+
+
+def test_a_look_tells_its_numbers():
+    random = np.random.default_rng(4)
+    before, now = TRAFFIC.period(random, "a", 80), TRAFFIC.period(random, "b", 60, new=0.5, new_topics=1)
+    look = compare(before, now, TRAFFIC.vectors)
+    assert look.sessions == 60 and look.searches[1] == len(now) and look.searches[0] < len(before)
+    terms, embeddings, clicks = look.measures
+    assert terms.alarm and terms.value > terms.threshold and terms.p_value == pytest.approx(0.001)
+    assert embeddings.alarm and embeddings.value > embeddings.threshold
+    assert not clicks.alarm and clicks.value <= clicks.threshold and clicks.p_value > 0.05 / 3
+    assert look.alarms == ["query terms", "query embeddings"]
+    assert look.sentence.startswith(f"60 sessions ({len(now)} searches) against as many before: query terms ")
+    assert compare(before, now, TRAFFIC.vectors) == look
+
+
+def test_without_vectors_two_measures_share_the_chance_of_a_false_alarm():
+    random = np.random.default_rng(2)
+    look = compare(TRAFFIC.period(random, "a", 20), TRAFFIC.period(random, "b", 20), permutations=PERMUTATIONS)
+    assert [measure.name for measure in look.measures] == ["query terms", "click-through"]
+
+
+def test_a_session_belongs_to_the_period_that_it_began_in():
+    before, now = [Search("a", "x", 10)], [Search("a", "y", 10), Search("b", "z", 10)]
+    look = compare(before, now, permutations=PERMUTATIONS)
+    assert (look.sessions, look.searches) == (1, (2, 1))
+
+
+@pytest.mark.parametrize("now", [[], [Search("a", "x", 10)]])
+def test_a_period_without_sessions_is_told(now):
+    with pytest.raises(ValueError, match="Expected sessions in both periods"):
+        compare([Search("a", "x", 10)], now)
+
+
+def test_searches_without_words_results_or_clicks_are_compared_too():
+    empty = compare([Search("a", "", 0)], [Search("b", "", 0)], {"": np.zeros(4)})
+    assert empty.alarms == [] and [measure.value for measure in empty.measures] == [0, 0, 0]
+
+
+def test_equal_shares_are_stable_and_a_bin_that_one_period_lacks_is_finite():
+    assert stability(np.array([10.0, 20, 30]), np.array([10.0, 20, 30])) == 0
+    assert stability(np.array([0.0, 100]), np.array([50.0, 50])) == pytest.approx(2.625, abs=0.001)
+
+
+def test_the_fall_is_the_share_of_clicks_missing_at_the_positions_shown():
+    before = np.array([100.0, 100, 40, 20])
+    assert fall(before, np.array([50.0, 50, 20, 10])) == pytest.approx(0)
+    assert fall(before, np.array([100.0, 100, 20, 10])) == pytest.approx(0.5)
+    assert fall(before, np.array([100.0, 0, 40, 0])) == pytest.approx(0)

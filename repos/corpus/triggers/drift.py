@@ -1,0 +1,229 @@
+"""Whether people search for other things than before, or click less: two periods of searches compared.
+
+Pure statistics: knows no Dagster, no database and no model. What each number may reach by chance is found by permuting
+whole sessions between the periods: on unchanged traffic a look raises a false alarm at most once in 1 / `alpha` looks,
+however few or many sessions there are. A session weighs the same however often it searches, so that no bot decides.
+Own code, because the libraries of the field (evidently, NannyML, Frouros) compare with fixed thresholds or permute
+single rows, and the searches of one session are not independent of each other.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from repos.corpus.sources.text import normalise
+
+TERMS = 200
+"""Terms that have a bin of their own, the most frequent ones of both periods; all others share one."""
+AXES = 8
+QUANTILES = 10
+POSITIONS = 10
+"""Positions whose clicks are compared, from the first."""
+SMOOTHING = 0.5
+"""Added to each bin's count, so that a bin that one period lacks gives a large share of the index and not infinity."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search, as far as comparing periods needs it."""
+
+    session: str
+    text: str
+    shown: int
+    """How many results stood on the page."""
+    clicked: tuple[int, ...] = ()
+    """The positions that were clicked, 1 for the first."""
+
+
+class Measure(BaseModel):
+    """One number that compares two periods, and what chance alone makes of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    value: float
+    threshold: float = Field(description="the value that permuted sessions reach too rarely to be chance")
+    p_value: float = Field(description="how often permuted sessions reach the value")
+    alarm: bool
+
+
+class Look(BaseModel):
+    """A comparison of two periods."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sessions: int = Field(description="in each period")
+    searches: tuple[int, int] = Field(description="before, and now")
+    alpha: float = Field(description="the chance of a false alarm of all measures together")
+    measures: list[Measure]
+
+    @property
+    def alarms(self) -> list[str]:
+        """The measures that moved by more than chance."""
+        return [measure.name for measure in self.measures if measure.alarm]
+
+    @property
+    def sentence(self) -> str:
+        """The numbers in one sentence."""
+        told = "; ".join(
+            f"{each.name} {each.value:.3f} (by chance up to {each.threshold:.3f}, p = {each.p_value:.3f})"
+            for each in self.measures
+        )
+        return f"{self.sessions} sessions ({self.searches[1]} searches) against as many before: {told}."
+
+
+def compare(
+    before: Sequence[Search],
+    now: Sequence[Search],
+    vectors: Mapping[str, np.ndarray] | None = None,
+    *,
+    alpha: float = 0.05,
+    permutations: int = 999,
+    seed: int = 0,
+) -> Look:
+    """Compare two periods, each in the order of time: their newest sessions, equally many of each.
+
+    A session that is in both belongs to the period that it began in. `vectors` holds a vector for each search's text;
+    without it embeddings are left out. Each measure is tested at `alpha` by the number of measures (Bonferroni).
+
+    Raises:
+        ValueError: when a period holds no session of its own.
+    """
+    began = {search.session for search in before}
+    later = [search for search in now if search.session not in began]
+    earlier = [*before, *(search for search in now if search.session in began)]
+    chosen = newest_sessions(before), newest_sessions(later)
+    size = min(map(len, chosen))
+    if not size:
+        raise ValueError("Expected sessions in both periods, and one has none. Compare longer periods.")
+    rows = {session: row for row, session in enumerate([*chosen[0][:size], *chosen[1][:size]])}
+    searches = [search for search in [*earlier, *later] if search.session in rows]
+    of = np.array([rows[search.session] for search in searches])
+    is_now, length = _labels(size, permutations, seed), np.bincount(of)[:, None]
+    counted: list[tuple[str, np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = [
+        ("query terms", _terms(searches, of, 2 * size), stability),
+        ("click-through", _clicks(searches, of, 2 * size), fall),
+    ]
+    if vectors is not None:
+        counted.insert(1, ("query embeddings", _bins(searches, of, 2 * size, vectors), _mean_stability))
+    late = int((of >= size).sum())
+    return Look(
+        sessions=size,
+        searches=(len(searches) - late, late),
+        alpha=alpha,
+        measures=[
+            _measure(name, statistic, counts / length, is_now, alpha / len(counted))
+            for name, counts, statistic in counted
+        ],
+    )
+
+
+def newest_sessions(searches: Sequence[Search]) -> list[str]:
+    """The sessions of searches in the order of time, the one that began last first."""
+    return list(dict.fromkeys(search.session for search in searches))[::-1]
+
+
+def stability(before: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """The population stability index of counts [..., bins]: 0 for equal shares.
+
+    Siddiqi 2006, "Credit Risk Scorecards".
+    """
+    shares = [
+        (counts + SMOOTHING) / (counts.sum(axis=-1, keepdims=True) + SMOOTHING * counts.shape[-1])
+        for counts in (before, now)
+    ]
+    return np.sum((shares[1] - shares[0]) * np.log(shares[1] / shares[0]), axis=-1)
+
+
+def fall(before: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """The share of clicks that is missing now, had each position been clicked as often as before.
+
+    Counts are [..., positions shown, then positions clicked]. Below 0 where there are more clicks.
+    """
+    (shown_before, clicked_before), (shown_now, clicked_now) = (np.split(each, 2, axis=-1) for each in (before, now))
+    comparable = shown_before > 0  # a position that nobody was shown before has no rate to fall from
+    rates = np.divide(clicked_before, shown_before, out=np.zeros_like(shown_before), where=comparable)
+    expected = (shown_now * rates).sum(axis=-1)
+    missing = expected - (clicked_now * comparable).sum(axis=-1)
+    return np.divide(missing, expected, out=np.zeros_like(expected), where=expected > 0)
+
+
+def _mean_stability(before: np.ndarray, now: np.ndarray) -> np.ndarray:
+    by_axis = [counts.reshape(*counts.shape[:-1], -1, QUANTILES) for counts in (before, now)]
+    return stability(*by_axis).mean(axis=-1)
+
+
+def _labels(size: int, permutations: int, seed: int) -> np.ndarray:
+    """Which sessions are taken for now's: first as they are, then in each permutation. [1 + permutations, sessions]"""
+    labels = np.repeat([0.0, 1.0], size)[None].repeat(1 + permutations, axis=0)
+    labels[1:] = np.random.default_rng(seed).permuted(labels[1:], axis=1)
+    return labels
+
+
+def _measure(
+    name: str,
+    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    counts: np.ndarray,
+    is_now: np.ndarray,
+    alpha: float,
+) -> Measure:
+    """One permutation test. `counts` [sessions, bins] must not depend on the labels: then the test is exact."""
+    now = is_now @ counts
+    values = statistic(counts.sum(axis=0) - now, now)
+    # What is equal but for rounding counts as reached: ties must not make an alarm.
+    reached = values >= values[0] - 1e-9
+    p_value = float(reached.mean())
+    return Measure(
+        name=name,
+        value=float(values[0]),
+        threshold=float(np.sort(values)[::-1][int(alpha * len(values))]),
+        p_value=p_value,
+        alarm=p_value <= alpha,
+    )
+
+
+def _terms(searches: Sequence[Search], of: np.ndarray, sessions: int) -> np.ndarray:
+    """How many of each session's searches hold each term. [sessions, terms]"""
+    words = {text: set(normalise(text).split()) for text in {search.text for search in searches}}
+    pairs = [(row, word) for row, search in zip(of, searches, strict=True) for word in words[search.text]]
+    vocabulary, index, totals = np.unique([word for _, word in pairs], return_inverse=True, return_counts=True)
+    place = np.full(len(vocabulary), TERMS)
+    place[np.argsort(-totals, kind="stable")[:TERMS]] = np.arange(min(TERMS, len(vocabulary)))
+    return _count(sessions, TERMS + 1, np.array([row for row, _ in pairs], dtype=np.intp), place[index])
+
+
+def _bins(searches: Sequence[Search], of: np.ndarray, sessions: int, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """How many of each session's searches fall into each quantile of each principal axis. [sessions, axes x quantiles]
+
+    Axes and quantiles are those of both periods together: those of one would fit it better than the other, and
+    permuted sessions would not.
+    """
+    points = np.stack([vectors[search.text] for search in searches]).astype(np.float64)
+    points -= points.mean(axis=0)
+    _, axes = np.linalg.eigh(points.T @ points)
+    projected = points @ axes[:, ::-1][:, :AXES]
+    edges = np.quantile(projected, np.linspace(0, 1, QUANTILES + 1)[1:-1], axis=0)
+    found = [
+        axis * QUANTILES + np.searchsorted(edges[:, axis], projected[:, axis], side="right")
+        for axis in range(projected.shape[1])
+    ]
+    return sum(_count(sessions, len(found) * QUANTILES, of, bins) for bins in found)  # type: ignore[return-value]
+
+
+def _clicks(searches: Sequence[Search], of: np.ndarray, sessions: int) -> np.ndarray:
+    """How often each session was shown each position, and clicked it. [sessions, positions shown, positions clicked]"""
+    shown = np.array([search.shown for search in searches])[:, None] >= np.arange(1, POSITIONS + 1)
+    clicked = np.zeros_like(shown)
+    for row, search in enumerate(searches):
+        for position in search.clicked:
+            if position <= POSITIONS:
+                clicked[row, position - 1] = True
+    rows, places = np.nonzero(np.concatenate([shown, clicked & shown], axis=1))
+    return _count(sessions, 2 * POSITIONS, of[rows], places)
+
+
+def _count(sessions: int, bins: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    counts = np.bincount(rows * bins + columns, minlength=sessions * bins)
+    return counts.reshape(sessions, bins).astype(np.float64)
