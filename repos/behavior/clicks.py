@@ -4,53 +4,82 @@ Knows the `clicks` table and nothing of text similarity.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from repos.behavior.features import query_text
+from shared_ops import tables
 
 
 @dataclass(frozen=True)
 class Learnable:
-    """Click rows that may be learned from, one per past query's text and document, and what was left out."""
+    """What may be learned from clicks, one row per past query's text and document, and what was left out."""
 
     clicks: pl.DataFrame
-    """Columns text (as `features.query_text` reads it), doc_id, clicks, impressions, mean_position; sorted."""
+    """Columns text (as `features.query_text` reads it), doc_id, and the sums of clicks and examinations; sorted."""
+    learned: dict[str, dict[str, int]]
+    """By where they come from: the clicks, impressions and queries that are in `clicks`, before any grew old."""
     held_out_rows: int
     """Rows of dev or test queries, by query id or by equal text."""
     unknown_document_rows: int
     """Rows of documents that the corpus no longer holds."""
 
 
-def learnable(clicks: pl.DataFrame, queries: pl.DataFrame, documents: pl.DataFrame) -> Learnable:
-    """The rows of `clicks` that a model may learn from.
+def learnable(
+    clicks: Mapping[str, pl.DataFrame], queries: pl.DataFrame, documents: pl.DataFrame, half_life: float
+) -> Learnable:
+    """The sums of all that a model may learn from `clicks`, `clicks` tables by where they come from.
 
     A query is its text as `features.query_text` reads it: rows of queries that differ in less are counted together.
     Where the `queries` table knows a row's query id, its text stands for the row's own.
+
+    What was last shown `half_life` days before the newest row of its query counts half, after twice that time a third,
+    and so on: what people click now outweighs what they clicked before, and where nothing new is known nothing is
+    forgotten. No clock is read: the same tables give the same sums.
     """
-    known = queries.select("query_id", "split", known_text="text")
-    rows = (
-        clicks.join(known, on="query_id", how="left")
-        .with_columns(text=pl.coalesce("known_text", "text").map_elements(query_text, return_dtype=pl.String))
-        .select("text", "doc_id", "clicks", "impressions", "mean_position", "split")
-    )
+    rows = _with_known_texts(clicks, queries)
     held_out_texts = [query_text(text) for text in queries.filter(pl.col("split") != "train")["text"]]
     held_out = (pl.col("split").fill_null("train") != "train") | pl.col("text").is_in(held_out_texts)
     free = rows.filter(~held_out)
     kept = free.join(documents.select("doc_id"), on="doc_id", how="semi")
-    merged = (
-        kept.group_by("text", "doc_id")
-        .agg(
-            pl.col("clicks").sum(),
-            mean_position=(pl.col("mean_position") * pl.col("impressions")).sum() / pl.col("impressions").sum(),
-            impressions=pl.col("impressions").sum(),
-        )
-        .select("text", "doc_id", "clicks", "impressions", "mean_position")
-        .sort("text", "doc_id")
+    days = (pl.col("last_seen").max().over("text") - pl.col("last_seen")).dt.total_seconds(fractional=True) / 86_400
+    weight = 1 / (1 + days / half_life)
+    # Floats are added up in one order, whatever the order of the tables: equal clicks give equal bytes.
+    summed = (
+        kept.with_columns(clicks=pl.col("clicks") * weight, examinations=pl.col("examinations") * weight)
+        .sort("text", "doc_id", "examinations", "clicks")
+        .group_by("text", "doc_id", maintain_order=True)
+        .agg(pl.col("clicks", "examinations").sum())
     )
-    return Learnable(merged, len(rows) - len(free), len(free) - len(kept))
+    return Learnable(summed, _counts(clicks, kept), len(rows) - len(free), len(free) - len(kept))
+
+
+def _with_known_texts(clicks: Mapping[str, pl.DataFrame], queries: pl.DataFrame) -> pl.DataFrame:
+    """All rows, with their `origin`, the text that stands for theirs, and the split of the queries that are known."""
+    rows = pl.concat(
+        [
+            tables.empty("clicks").with_columns(origin=pl.lit("")),
+            *(table.with_columns(origin=pl.lit(origin)) for origin, table in clicks.items()),
+        ]
+    )
+    known = queries.select("query_id", "split", known_text="text")
+    text = pl.coalesce("known_text", "text").map_elements(query_text, return_dtype=pl.String)
+    return rows.join(known, on="query_id", how="left").with_columns(text=text)
+
+
+def _counts(clicks: Mapping[str, pl.DataFrame], kept: pl.DataFrame) -> dict[str, dict[str, int]]:
+    counts = {}
+    for origin in clicks:
+        rows = kept.filter(pl.col("origin") == origin)
+        counts[origin] = {
+            "clicks": int(rows["clicks"].sum()),
+            "impressions": int(rows["impressions"].sum()),
+            "queries": rows["text"].n_unique(),
+        }
+    return counts
 
 
 def fold_of(text: str, folds: int) -> int:
@@ -61,21 +90,19 @@ def fold_of(text: str, folds: int) -> int:
 def sureness(clicks: pl.DataFrame, confidence: float, prior: float) -> np.ndarray:
     """For each row, how many times more often than expected its document was clicked, at least; 0 without a click.
 
-    Expected is what documents at the row's mean position got: the click-through rate as a falling function of position,
-    by isotonic regression, times the impressions (clicks over expected clicks: Zhang and Jones 2007, "Comparing Click
-    Logs and Editorial Labels for Training Query Rewriting"). Few impressions make a ratio unsure, so its lower bound
-    counts: the (1 - `confidence`) quantile of a gamma-Poisson posterior whose prior, of mean 1, weighs `prior` expected
-    clicks (DuMouchel 1999, "Bayesian Data Mining in Large Frequency Tables", there called EB05 for 0.95).
+    Expected are the clicks of any document that was looked at so often: the row's examinations times the clicks per
+    examination of all rows (clicks over expected clicks: Zhang and Jones 2007, "Comparing Click Logs and Editorial
+    Labels for Training Query Rewriting"). Positions count in the examinations, where they were corrected for already.
+    Few examinations make a ratio unsure, so its lower bound counts: the (1 - `confidence`) quantile of a gamma-Poisson
+    posterior whose prior, of mean 1, weighs `prior` expected clicks (DuMouchel 1999, "Bayesian Data Mining in Large
+    Frequency Tables", there called EB05 for 0.95).
     """
     from scipy.special import gammaincinv
-    from sklearn.isotonic import IsotonicRegression
 
     clicked = clicks["clicks"].to_numpy().astype(np.float64)
-    impressions = clicks["impressions"].to_numpy().astype(np.float64)
     if clicked.sum() == 0:
         return np.zeros(len(clicks))
-    position = clicks["mean_position"].to_numpy()
-    curve = IsotonicRegression(increasing=False).fit(position, clicked / impressions, sample_weight=impressions)
-    expected = impressions * curve.predict(position)
+    examinations = clicks["examinations"].to_numpy()
+    expected = examinations * clicked.sum() / examinations.sum()
     bound = gammaincinv(prior + clicked, 1.0 - confidence) / (prior + expected)
     return np.where(clicked > 0, bound, 0.0)

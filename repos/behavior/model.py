@@ -21,6 +21,8 @@ from shared_ops.tables import Hits
 
 BATCH = 256
 """Queries that are compared with the past ones at a time: bounds the memory that a long list of them takes."""
+SAME = 1 - 1e-4
+"""The cosine, but for rounding, of a query and itself."""
 
 
 class Parameters(BaseModel):
@@ -38,12 +40,22 @@ class Parameters(BaseModel):
     )
     exponent: float = Field(default=5.0, gt=0.0, description="Power of the similarity: higher trusts the nearest more.")
     neighbours: int = Field(default=50, ge=1, description="How many past queries answer a new one.")
+    again: float = Field(
+        default=10.0, ge=1.0, description="Votes of a past query that is asked again; the most alike of others has one."
+    )
     confidence: float = Field(
         default=0.9, gt=0.0, lt=1.0, description="How sure the lower bound of a document's click rate is to be."
     )
     prior: float = Field(default=1.0, gt=0.0, description="Expected clicks that the prior of the click rate is worth.")
+    half_life: float = Field(
+        default=90.0,
+        gt=0.0,
+        description="Days before a query's newest clicks at which its older ones count half; a third at twice that.",
+    )
     trials: int = Field(
-        default=60, ge=0, description="Values tried on the dev queries for the first five; 0 keeps them as given here."
+        default=60,
+        ge=0,
+        description="Values of clicked_text, characters, exponent and neighbours tried on the dev queries; 0 tries none.",
     )
     folds: int = Field(default=5, ge=2, description="Models that answer the training queries without their own clicks.")
 
@@ -122,7 +134,10 @@ class BehaviorModel:
         return cls(features, past, corpus.doc_ids, parameters)
 
     def with_parameters(self, parameters: Parameters) -> "BehaviorModel":
-        """The same past queries, compared by other parameters; `confidence` and `prior` can no longer change."""
+        """The same past queries, compared by other parameters.
+
+        `confidence`, `prior` and `half_life` have done their work and can no longer change.
+        """
         return BehaviorModel(self._features, self._past, self._doc_ids, parameters)
 
     @property
@@ -133,8 +148,8 @@ class BehaviorModel:
     def search(self, texts: Sequence[str], k: int) -> list[Hits]:
         """The at most `k` documents most surely clicked for queries like each text; none where nothing is alike.
 
-        A score is the sum over the nearest past queries of similarity^exponent times the document's sureness. Ties are
-        ordered by doc_id.
+        A score is the sum over the nearest past queries of their votes, similarity^exponent, or `again` for the very
+        same query, times the document's sureness. Ties are ordered by doc_id.
 
         Raises:
             ValueError: when `k` is below 1.
@@ -145,14 +160,18 @@ class BehaviorModel:
         return [hits for batch in batches for hits in self.hits(self.similarities(batch), k)]
 
     def similarities(self, texts: Sequence[str]) -> Similarities:
-        """How alike each text is to each past query, before the three cosines are mixed: texts x past queries."""
+        """How alike each text is to each past query, before the three cosines are mixed: texts x past queries.
+
+        A past query that is asked again is alike in all three, whatever the texts are that were clicked for it: people
+        may have come to like a document that holds none of its words.
+        """
         read = [query_text(text) for text in texts]
-        words = self._features.words(read)
-        return Similarities(
-            words=words @ self._by_feature.words,
-            characters=self._features.characters(read) @ self._by_feature.characters,
-            clicked=words @ self._by_feature.clicked,
-        )
+        read_words = self._features.words(read)
+        words = read_words @ self._by_feature.words
+        characters = self._features.characters(read) @ self._by_feature.characters
+        again = (words > SAME).multiply(characters > SAME).astype(np.float32)
+        clicked = (read_words @ self._by_feature.clicked).maximum(again)
+        return Similarities(words, characters, clicked)
 
     def hits(self, similarities: Similarities, k: int) -> list[Hits]:
         """The best `k` hits of each row of `similarities`."""
@@ -164,8 +183,9 @@ class BehaviorModel:
         nearest = [_top(columns, values, chosen.neighbours) for columns, values in _rows(mixed)]
         indptr = np.cumsum([0, *(len(columns) for columns, _ in nearest)])
         indices = np.concatenate([columns for columns, _ in nearest])
-        trust = np.concatenate([values for _, values in nearest]).astype(np.float64) ** chosen.exponent
-        scores = csr_matrix((trust, indices, indptr), shape=mixed.shape) @ self._past.answers
+        alike = np.concatenate([values for _, values in nearest]).astype(np.float64)
+        votes = np.where(alike > SAME, chosen.again, alike**chosen.exponent)
+        scores = csr_matrix((votes, indices, indptr), shape=mixed.shape) @ self._past.answers
         best = (_top(columns, values, k) for columns, values in _rows(scores))
         return [[(self._doc_ids[c], float(v)) for c, v in zip(*row, strict=True)] for row in best]
 

@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import BaseModel, Field
 
 from shared_ops import tables
-from shared_ops.clicks import SIMULATION
+from shared_ops.ubi import SIMULATION
 
 APPLICATION = SIMULATION
 """The application that these clicks are marked with, in their file and in the release that learned from them."""
@@ -54,6 +54,9 @@ def simulate_clicks(
     documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame, parameters: SimulationParameters
 ) -> pl.DataFrame:
     """The `clicks` table that `parameters.sessions` pages for each training query would have left.
+
+    Its `examinations` are known, where real clicks' are estimated: the sum of the probabilities that the simulated
+    user looked at the document.
 
     Each page mixes documents drawn from the query's judged ones with distractors drawn from the rest of the corpus, in
     a random order. A query draws from a seed of its own, so one query more changes no other's clicks. Judgements of
@@ -98,6 +101,7 @@ def _query_rows(
             "clicks": int(clicked[:, column].sum()),
             "impressions": int(impressions[column]),
             "mean_position": float(ranks[sessions, column].mean()),
+            "examinations": float(examined[sessions, column].sum()),
             "last_seen": datetime.fromisoformat(parameters.epoch) + int(sessions[-1]) * SESSION_INTERVAL,
         }
 

@@ -4,7 +4,7 @@ Knows no Dagster. Learns from clicks of training queries alone, chooses paramete
 reads no test judgement.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
@@ -25,24 +25,24 @@ def train(
     documents: pl.DataFrame,
     queries: pl.DataFrame,
     qrels: pl.DataFrame,
-    clicks: pl.DataFrame,
+    clicks: Mapping[str, pl.DataFrame],
     parameters: Parameters,
-    *,
-    clicks_application: str,
     log: Log = print,
 ) -> Trained[BehaviorModel]:
     """Learn `clicks`, choose parameters on the dev queries, and answer every query.
 
-    The first four are tables of these schemas, holding every split. `parameters` are where the search for better values
-    starts; `clicks_application` says where the clicks come from, for instance `simulation.APPLICATION`; `log` is called
-    with lines of progress.
+    The first three are tables of these schemas, holding every split; `clicks` are `clicks` tables by where they come
+    from, all learned together. `parameters` are where the search for better values starts; `log` is called with lines
+    of progress.
 
     Raises:
         ValueError: when no document holds a word.
     """
     corpus = Corpus.of(documents)
-    usable = learnable(clicks, queries, documents)
+    usable = learnable(clicks, queries, documents, parameters.half_life)
     model = BehaviorModel.fit(corpus, usable.clicks, parameters)
+    for origin, counts in usable.learned.items():
+        log(f"{origin}: {counts['clicks']} clicks of {counts['impressions']} impressions, {counts['queries']} queries")
     log(f"{model.past_queries} past queries with clicks; left out {usable.held_out_rows} rows of held-out queries")
     chosen, dev_ndcg = choose(model, queries, qrels, log)
     model = model.with_parameters(chosen)
@@ -52,10 +52,8 @@ def train(
     hyperparameters = {
         **chosen.model_dump(),
         "dev_ndcg": dev_ndcg,
-        "clicks_application": clicks_application,
+        "learned_from": usable.learned,
         "past_queries": model.past_queries,
-        "clicks": int(usable.clicks["clicks"].sum()),
-        "impressions": int(usable.clicks["impressions"].sum()),
         "click_rows_of_held_out_queries": usable.held_out_rows,
         "click_rows_of_unknown_documents": usable.unknown_document_rows,
     }
@@ -66,8 +64,8 @@ def choose(model: BehaviorModel, queries: pl.DataFrame, qrels: pl.DataFrame, log
     """The parameters that answer the dev queries best, and their nDCG@10 there (0 without judged dev queries).
 
     A seeded search by tree-structured Parzen estimators (Bergstra et al. 2011, in optuna). What it finds replaces the
-    given parameters only where the mean gain exceeds its standard error (the rule of Breiman et al. 1984). With fewer
-    than `FEWEST_DEV_QUERIES` judged dev queries, no clicks or no trials, the given ones stay.
+    given parameters only where the mean gain exceeds twice its standard error: the best of many tries always gains
+    something. With fewer than `FEWEST_DEV_QUERIES` judged dev queries, no clicks or no trials, the given ones stay.
     """
     given = model.parameters
     dev = queries.filter(pl.col("split") == "dev").join(qrels, on="query_id", how="semi").sort("query_id")
@@ -81,7 +79,7 @@ def choose(model: BehaviorModel, queries: pl.DataFrame, qrels: pl.DataFrame, log
     best = _best_tried(given, measured)
     after = measured(best)
     gain = after - before
-    sure = gain.mean() > gain.std() / len(gain) ** 0.5
+    sure = gain.mean() > 2 * gain.std() / len(gain) ** 0.5
     log(f"dev nDCG@10 {before.mean():.4f} as given, {after.mean():.4f} at best: {'taken' if sure else 'within luck'}")
     return (best, float(after.mean())) if sure else (given, float(before.mean()))
 

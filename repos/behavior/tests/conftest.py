@@ -1,6 +1,6 @@
 """A library of a few documents, and queries whose answers are in it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -61,9 +61,19 @@ def qrels() -> pl.DataFrame:
     )
 
 
-def click(query_id: str, text: str, doc_id: str, clicks: int = 9, impressions: int = 10, position: float = 2.0) -> dict:
-    """A row of the `clicks` table."""
+def click(
+    query_id: str,
+    text: str,
+    doc_id: str,
+    clicks: int = 9,
+    impressions: int = 10,
+    position: float = 1.0,
+    looked_at: float | None = None,
+    days_ago: float = 0.0,
+) -> dict:
+    """A row of the `clicks` table, looked at by all who were shown it where nothing else is said."""
     return {
         "query_id": query_id, "text": text, "doc_id": doc_id, "clicks": clicks, "impressions": impressions,
-        "mean_position": position, "last_seen": LAST_SEEN,
+        "mean_position": position, "examinations": float(impressions if looked_at is None else looked_at),
+        "last_seen": LAST_SEEN - timedelta(days=days_ago),
     }  # fmt: skip

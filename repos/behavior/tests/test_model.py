@@ -18,8 +18,9 @@ CLICKS = [
 
 
 def fit(documents, queries, rows, **parameters) -> BehaviorModel:
-    usable = learnable(tables.make("clicks", rows), queries, documents)
-    return BehaviorModel.fit(Corpus.of(documents), usable.clicks, Parameters(**parameters))
+    chosen = Parameters(**parameters)
+    usable = learnable({"feedback": tables.make("clicks", rows)}, queries, documents, chosen.half_life)
+    return BehaviorModel.fit(Corpus.of(documents), usable.clicks, chosen)
 
 
 @pytest.fixture
@@ -55,6 +56,16 @@ def test_a_query_asked_often_has_no_louder_vote(documents, queries):
     ]
     (first, second) = fit(documents, queries, rows, clicked_text=0.0).search(["matrix methods"], 10)[0]
     assert first[1] < 1.5 * second[1]
+
+
+def test_a_query_asked_again_is_answered_by_its_own_clicks_first_whatever_words_were_clicked(documents, queries):
+    rows = [
+        click("v", "invert a square matrix", "d-plot"),  # a document that holds none of these words
+        *(click(f"n{n}", f"inverse of the square matrix {n}", "d-inv") for n in range(20)),
+    ]
+    model = fit(documents, queries, rows)
+    assert found(model, "Invert a  square MATRIX")[0] == "d-plot"
+    assert found(model, "invert square matrices")[0] == "d-inv"
 
 
 def test_ties_are_ordered_by_doc_id(documents, queries):

@@ -39,6 +39,17 @@ def test_every_page_is_full_and_every_click_was_an_impression(documents, queries
     assert clicks["mean_position"].is_between(1, MANY.page_size).all()
 
 
+def test_examinations_are_the_chances_that_somebody_looked(documents, queries, qrels):
+    certain = MANY.model_copy(update={"eta": 0.0})
+    looked_at_all = simulate_clicks(documents, queries, qrels, certain)
+    assert looked_at_all["examinations"].to_list() == looked_at_all["impressions"].to_list()
+    clicks = simulate_clicks(documents, queries, qrels, MANY)
+    pages = clicks.group_by("query_id").agg(pl.col("examinations").sum())["examinations"]
+    assert pages.to_list() == pytest.approx([MANY.sessions * (1 + 1 / 2 + 1 / 3 + 1 / 4)] * 4)
+    best = clicks.join(qrels.filter(pl.col("grade") == 2), on=["query_id", "doc_id"], how="semi")
+    assert best["clicks"].sum() / best["examinations"].sum() == pytest.approx(1.0, rel=0.1)  # who looks, clicks
+
+
 def test_higher_grades_are_clicked_more_and_noise_is_clicked_too(documents, queries, qrels):
     clicks = simulate_clicks(documents, queries, qrels, MANY).join(qrels, on=["query_id", "doc_id"], how="left")
     by_grade = [rate(clicks.filter(pl.col("grade").fill_null(0) == grade)) for grade in (0, 1, 2)]

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from repos.behavior.model import Parameters, load
-from repos.behavior.simulation import APPLICATION, SimulationParameters, simulate_clicks
+from repos.behavior.simulation import SimulationParameters, simulate_clicks
 from repos.behavior.tests.conftest import click
 from repos.behavior.train import FEWEST_DEV_QUERIES, train
 from shared_ops import evaluation, tables
@@ -13,13 +13,14 @@ from shared_ops.settings import ROOT
 from shared_ops.training import answer
 
 COLLECTIONS = ROOT.parent / "shared" / "collections"
+BOOTSTRAP = "bootstrap (simulated)"
 NO_TRIALS = Parameters(trials=0)
 
 
 def run(documents, queries, qrels, clicks=None, parameters=NO_TRIALS):
     if clicks is None:
         clicks = simulate_clicks(documents, queries, qrels, SimulationParameters(distractors=3, page_size=4))
-    return train(documents, queries, qrels, clicks, parameters, clicks_application=APPLICATION, log=lambda line: None)
+    return train(documents, queries, qrels, {BOOTSTRAP: clicks}, parameters, log=lambda line: None)
 
 
 def answers(frame: pl.DataFrame, query_id: str) -> list[str]:
@@ -34,9 +35,8 @@ def test_training_answers_every_split_and_says_what_it_learned_from(documents, q
         tables.check("hits", hits)
         assert set(hits["query_id"]) <= set(queries.filter(pl.col("split") == split)["query_id"])
     told = trained.hyperparameters
-    assert told["clicks_application"] == "simulation"
-    assert told["past_queries"] == 4
-    assert 0 < told["clicks"] < told["impressions"]
+    assert told["past_queries"] == told["learned_from"][BOOTSTRAP]["queries"] == 4
+    assert 0 < told["learned_from"][BOOTSTRAP]["clicks"] < told["learned_from"][BOOTSTRAP]["impressions"]
 
 
 def test_a_training_query_is_answered_by_a_model_that_saw_none_of_its_clicks(documents, queries, qrels):
@@ -74,6 +74,48 @@ def test_clicks_of_held_out_queries_teach_nothing(documents, queries, qrels):
     trained = run(documents, queries, qrels, clicks)
     assert trained.hyperparameters["click_rows_of_held_out_queries"] == 2
     assert answers(trained.hits["test"], "q-test") == ["d-inv"]
+
+
+YEAR = 365.0
+QUERY, ANSWER, TREND = "invert a matrix", "d-inv", "d-plot"
+
+
+@pytest.mark.parametrize(
+    "looked_at", [40 / 5, 40.0], ids=["as few as the first position's fifth", "as many as the first's"]
+)
+@pytest.mark.parametrize("shown_above", [False, True])
+def test_what_people_click_now_rises_above_what_the_bootstrap_clicked(
+    documents, queries, qrels, looked_at, shown_above
+):
+    """40 sessions clicked a document at position 5, while 50 of the bootstrap clicked another, which may be above it.
+
+    However few of them are thought to have looked there.
+    """
+    bootstrap = simulate_clicks(documents, queries, qrels, SimulationParameters(distractors=3, page_size=4))
+    feedback = [click("v", QUERY, TREND, 40, 40, position=5.0, looked_at=looked_at, days_ago=-YEAR)]
+    if shown_above:
+        feedback.append(click("v", QUERY, ANSWER, 4, 40, days_ago=-YEAR))
+    origins = {BOOTSTRAP: bootstrap, "feedback": tables.make("clicks", feedback)}
+    before = train(documents, queries, qrels, {BOOTSTRAP: bootstrap}, NO_TRIALS, log=lambda line: None)
+    after = train(documents, queries, qrels, origins, NO_TRIALS, log=lambda line: None)
+    assert answer_order(before.model, QUERY)[0] == ANSWER
+    assert answer_order(after.model, QUERY)[0] == TREND
+    assert after.hyperparameters["learned_from"]["feedback"] == {
+        "clicks": 44 if shown_above else 40,
+        "impressions": 80 if shown_above else 40,
+        "queries": 1,
+    }
+
+
+def test_one_click_does_not_overturn_what_fifty_sessions_clicked(documents, queries, qrels):
+    bootstrap = simulate_clicks(documents, queries, qrels, SimulationParameters(distractors=3, page_size=4))
+    once = tables.make("clicks", [click("v", QUERY, TREND, 1, 1, position=2.0, looked_at=0.5, days_ago=-YEAR)])
+    trained = train(documents, queries, qrels, {BOOTSTRAP: bootstrap, "feedback": once}, NO_TRIALS)
+    assert answer_order(trained.model, QUERY)[:2] == [ANSWER, TREND]
+
+
+def answer_order(model, text) -> list[str]:
+    return [doc_id for doc_id, _ in model.search([text], 10)[0]]
 
 
 def test_test_judgements_are_never_read(documents, queries, qrels):
