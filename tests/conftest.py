@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,10 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from shared_ops.settings import ROOT, Settings
 
 UP_SECONDS = 1200
+INSTALL_SECONDS = 300
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+"""What the browser is called, by Debian, by Ubuntu and by its maker."""
 
 
 @dataclass
@@ -86,3 +92,39 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield made
     finally:
         made.make("down", check=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium, the machine's own. Tests that need one are skipped where there is none to be had."""
+    chromium = _chromium() or _install_chromium()
+    # Chromium refuses root its sandbox; what it opens here is the stack's own pages.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
+
+
+def _chromium() -> str | None:
+    return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
+def _install_chromium() -> str:
+    """Debian's package, which brings the libraries that a browser needs, where this process may install it."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        pytest.skip("No Chromium is on the path. Install it, on Debian by: sudo apt-get install chromium")
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+        done = subprocess.run(
+            ["apt-get", *command],
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            pytest.skip(f"Chromium could not be installed: apt-get {command[0]} said:\n{done.stdout[-1000:]}")
+    return _chromium() or pytest.fail("apt-get installed chromium, and none is on the path.")
