@@ -49,6 +49,19 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
             _start_phase(settings, running, list(group), say)
 
 
+def recover(settings: Settings, say: Say) -> None:
+    """Start a supervisor in place of one that was killed: it keeps what runs still, and starts what does not."""
+    listed = processes(settings)
+    with _one_at_a_time(settings):
+        running = Supervisor(settings)
+        if running.running():
+            return
+        running.start(listed, environment_variables(settings))
+        for process in listed:
+            running.start_process(process.name)
+    say("a new supervisor keeps the stack")
+
+
 def stop(settings: Settings, say: Say) -> None:
     """End everything that belongs to this stack, and nothing else; Postgres last, and cleanly."""
     with _one_at_a_time(settings):
@@ -122,10 +135,10 @@ def _cancel_runs(settings: Settings, say: Say, dagit_runs: bool) -> None:
     try:
         dagit = Dagit(settings.url("dagit"))
         if runs := dagit.in_flight():
-            dagit.cancel(runs)
+            dagit.cancel([run.run_id for run in runs])
             say(f"cancelled {len(runs)} runs in flight")
     except DagitError as error:
-        say(f"runs in flight were not cancelled, the next start will do it: {error}")
+        say(f"runs in flight were not cancelled, the next start tries them again: {error}")
 
 
 def _end_leftovers(settings: Settings, say: Say) -> None:

@@ -1,6 +1,7 @@
 """The supervisor of a stack: supervisord, its configuration, and a client to it. Knows no process by name.
 
 supervisord's children inherit its environment, so no secret (a database URL) stands in its configuration file.
+It runs each process through its keeper, by which the process outlives a supervisor that is killed.
 """
 
 import os
@@ -18,7 +19,7 @@ from xmlrpc.client import Fault, ServerProxy
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from deploy.stack import places
+from deploy.stack import keeper, places
 from deploy.stack.processes import STACK_MARK, Process
 from shared_ops.settings import ROOT, Settings
 
@@ -87,12 +88,11 @@ class Supervisor:
         Raises:
             NotRunningError: when the supervisor does not answer.
         """
-        return {
-            info["name"]: State(
-                info["name"], info["statename"], info["pid"], info["now"] - info["start"] if info["pid"] else 0
-            )
-            for info in self._call("getAllProcessInfo")
-        }
+        return {info["name"]: self._state(info) for info in self._call("getAllProcessInfo")}
+
+    def forget(self, name: str) -> None:
+        """Have a process started anew by the next supervisor, even if it lives still."""
+        self._record(name).unlink(missing_ok=True)
 
     def start_process(self, name: str) -> None:
         """Have a process started, if it does not run already; does not wait for it."""
@@ -113,6 +113,16 @@ class Supervisor:
         process = psutil.Process(self._call("getPID"))
         self._call("shutdown")
         process.wait(timeout=STOP_SECONDS + 10)
+
+    def _state(self, info: dict[str, Any]) -> State:
+        if not info["pid"]:
+            return State(info["name"], info["statename"], 0, 0)
+        kept = keeper.living(self._record(info["name"]))  # one of a former supervisor has another pid than its keeper
+        seconds = info["now"] - info["start"]
+        return State(info["name"], info["statename"], kept.pid if kept else info["pid"], seconds)
+
+    def _record(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
 
     def _call(self, method: str, *arguments: Any) -> Any:
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
@@ -145,10 +155,13 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
         return head + "".join(self._program(process) for process in listed)
 
     def _program(self, process: Process) -> str:
+        log = places.log_file(self.settings, process.name)
+        keeping = [sys.executable, "-m", "deploy.stack.keeper", str(self._record(process.name)), str(log)]
         # It is tried again for ever, after 1, 2, 3, ... seconds where it dies at once: what it needs may be away.
+        # Its log is not the supervisor's to rotate (watch does it): the process writes there itself.
         return f"""
 [program:{process.name}]
-command = {_escaped(shlex.join(process.command))}
+command = {_escaped(shlex.join([*keeping, *process.command]))}
 autostart = false
 autorestart = true
 startsecs = 3
@@ -158,9 +171,8 @@ stopwaitsecs = {STOP_SECONDS}
 stopasgroup = true
 killasgroup = true
 redirect_stderr = true
-stdout_logfile = {_escaped(places.log_file(self.settings, process.name))}
-stdout_logfile_maxbytes = 10MB
-stdout_logfile_backups = 3
+stdout_logfile = {_escaped(log)}
+stdout_logfile_maxbytes = 0
 """
 
 

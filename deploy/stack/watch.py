@@ -2,15 +2,15 @@
 
 `dagster code-server start` is a proxy before an inner process that holds the code, and does not notice when that one
 is killed: every call fails until somebody reloads the location. So the proxy is ended, and the supervisor starts both
-anew. A supervisor that is killed leaves its processes behind with nobody to restart them: the stack is started anew.
-Run under the supervisor.
+anew. A supervisor that is killed leaves its processes behind with nobody to restart them: a new one is started, which
+keeps them. It also keeps the logs short. Run under the supervisor.
 """
 
 import logging
 import os
-import sys
-import time
+import shutil
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -19,6 +19,7 @@ from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
 
 SECONDS = 1.0
+LOG_BYTES = 10 * 2**20
 logger = logging.getLogger("deploy.stack.watch")
 
 
@@ -40,12 +41,19 @@ def _parents() -> set[int]:
     return {info["ppid"] for info in living if info["status"] != psutil.STATUS_ZOMBIE}
 
 
+def shorten(log: Path) -> None:
+    """Move a log's lines to `<log>.1` once they are many. Its writer goes on: what it says meanwhile may be lost."""
+    if log.stat().st_size > LOG_BYTES:
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)
+
+
 def main() -> None:
     """Look every second, for as long as the supervisor that started this lives."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    supervisor, started_by, had_inner = Supervisor(Settings()), os.getppid(), set[int]()
-    while os.getppid() == started_by:
-        time.sleep(SECONDS)
+    settings = Settings()
+    supervisor, started_by, had_inner = Supervisor(settings), psutil.Process(os.getppid()), set[int]()
+    while not _ended(started_by):
         with suppress(NotRunningError):  # it is just starting, or just ending
             states = supervisor.states().values()
             proxies = {state.name: state.pid for state in states if state.name.startswith("code-") and state.pid}
@@ -54,23 +62,21 @@ def main() -> None:
                 with suppress(psutil.NoSuchProcess):  # it has ended of itself
                     # Killed, not stopped with its group: runs in flight are of that group, and go on.
                     psutil.Process(proxies[name]).kill()
-    recover(postgres.settings_of_starter())
+        for log in places.log_file(settings, "watch").parent.glob("*.log"):
+            shorten(log)
+    if places.log_file(settings, "watch").exists():  # else the home is gone: the stack was thrown away
+        logger.info("the supervisor was killed: starting another")
+        supervisor.forget("watch")  # this one ends here
+        lifecycle.recover(postgres.settings_of_starter(), logger.info)
 
 
-def recover(settings: Settings) -> None:
-    """Start the stack anew after its supervisor was killed: end what it left behind, then start everything.
-
-    Does nothing where the home is gone: then the stack was thrown away.
-    """
-    log = places.log_file(settings, "watch")
-    if not log.exists():
-        return
-    # The pipe to the supervisor is broken: what this process and its children say goes straight to the log.
-    with log.open("a") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
-    logger.info("the supervisor was killed: starting the stack anew")
-    lifecycle.start(settings, logger.info)
+def _ended(process: psutil.Process) -> bool:
+    """Whether a process has ended, after waiting a second for it."""
+    try:
+        process.wait(SECONDS)
+    except psutil.TimeoutExpired:
+        return False
+    return True
 
 
 if __name__ == "__main__":

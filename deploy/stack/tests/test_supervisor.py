@@ -1,5 +1,6 @@
 """The supervisor: the real supervisord, with small processes of the tests' own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from deploy.stack import places, supervisor
+from deploy.stack import keeper, places, supervisor
 from deploy.stack.processes import STACK_MARK, Process
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
@@ -89,6 +90,50 @@ def test_what_a_killed_supervisor_leaves_behind_is_found_and_nothing_of_another_
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+@pytest.fixture
+def succeeded(running):
+    """The supervisor was killed, and another one started in its place; with the pids of before."""
+    before = {name: state.pid for name, state in running.states().items()}
+    until(lambda: all(keeper.living(running._record(name)) for name in before))
+    psutil.Process(int((running.folder / "supervisord.pid").read_text())).kill()
+    until(lambda: not running.running())
+    running.start([sleeper("one"), sleeper("two")], {STACK_MARK: str(running.settings.home)})
+    for name in before:
+        running.start_process(name)
+    until(lambda: all(state.state == "RUNNING" for state in running.states().values()))
+    return running, before
+
+
+def test_what_a_killed_supervisor_leaves_behind_is_kept_by_the_next(succeeded):
+    running, before = succeeded
+    assert {name: state.pid for name, state in running.states().items()} == before
+    os.kill(before["one"], signal.SIGKILL)
+    until(lambda: running.states()["one"].pid not in (0, before["one"]))
+    assert running.states()["two"].pid == before["two"]
+
+
+def test_what_was_kept_is_stopped_like_the_rest(succeeded):
+    running, _ = succeeded
+    running.shut_down()
+    assert supervisor.leftovers(running.settings) == []
+
+
+def test_what_is_to_be_forgotten_is_started_anew(running):
+    pid = running.states()["one"].pid
+    until(lambda: keeper.living(running._record("one")))
+    running.forget("one")
+    assert keeper.living(running._record("one")) is None
+    assert psutil.pid_exists(pid)
+
+
+def test_a_process_is_told_from_a_later_one_with_its_number(tmp_path):
+    record, me = tmp_path / "one.json", psutil.Process()
+    record.write_text(json.dumps({"pid": me.pid, "started": me.create_time()}))
+    assert keeper.living(record) == me
+    record.write_text(json.dumps({"pid": me.pid, "started": me.create_time() - 60}))
+    assert keeper.living(record) is None
 
 
 def test_a_process_that_does_not_heed_the_signal_is_killed(tmp_path):

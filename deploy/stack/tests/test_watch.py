@@ -1,11 +1,12 @@
-"""A code server whose inner process died is started anew; one whose code does not load is left alone."""
+"""A code server whose inner process died is started anew, one whose code does not load left alone; logs stay short."""
 
 import subprocess
 import sys
 
 import psutil
 
-from deploy.stack.watch import _parents, orphaned
+from deploy.stack import watch
+from deploy.stack.watch import _parents, orphaned, shorten
 
 PARENT = """
 import subprocess, sys
@@ -44,3 +45,17 @@ def test_a_dead_child_that_nobody_has_waited_for_counts_as_gone():
         while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
             pass
         assert (me in _parents()) == bool(others)
+
+
+def test_a_long_log_goes_on_in_an_empty_file_with_the_same_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "LOG_BYTES", 10)
+    log = tmp_path / "search.log"
+    with log.open("a") as writer:
+        writer.write("old lines, many\n")
+        writer.flush()
+        shorten(log)
+        writer.write("new\n")
+        writer.flush()
+        shorten(log)
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "search.log.1").read_text() == "old lines, many\n"

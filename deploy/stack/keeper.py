@@ -1,0 +1,69 @@
+"""What the supervisor runs for each process of the stack: the process itself, or one that a former supervisor left.
+
+A supervisor that is killed leaves its processes behind, and they serve on: the next supervisor's keepers find them by
+their records and stand in for them, so nothing has to be started anew. Where none is left, a keeper becomes the
+process. Its output goes straight to the log: a pipe to the supervisor would break with it.
+Imports little: it starts once more for every process of the stack.
+"""
+
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+END_SECONDS = 4
+"""How long a process may take to stop before it is killed: less than the supervisor gives its keeper."""
+CLOCK_SECONDS = 2
+"""How far two readings of when a process started may differ: it is counted from the machine's start."""
+
+
+def living(record: Path) -> psutil.Process | None:
+    """The process of a record, if it lives still: not another one that has its number by now."""
+    try:
+        kept = json.loads(record.read_text())
+        process = psutil.Process(kept["pid"])
+        same = abs(process.create_time() - kept["started"]) < CLOCK_SECONDS
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (FileNotFoundError, json.JSONDecodeError, psutil.NoSuchProcess):
+        return None
+
+
+def stand_in_for(process: psutil.Process) -> None:
+    """Hand on the signals to end, to the process and its group, and return once it has ended."""
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(psutil.TimeoutExpired):
+            process.wait(END_SECONDS)
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, hand_on)
+    process.wait()
+
+
+def main(record: Path, log: Path, command: list[str]) -> None:
+    """Stand in for the recorded process, or become a new one."""
+    left = living(record)
+    if left is not None and left.pid != os.getpid():
+        print(f"process {left.pid} was left by a former supervisor, and serves on", flush=True)
+        return stand_in_for(left)
+    written = record.with_suffix(".new")
+    written.write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}))
+    written.replace(record)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(output, sys.stdout.fileno())
+    os.dup2(output, sys.stderr.fileno())
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
