@@ -5,10 +5,9 @@ Sessions keep to a topic and click more or less than others: their searches are 
 
 import numpy as np
 import pytest
+from scipy.stats import binom  # noqa: TID253
 
 from repos.corpus.triggers.drift import Search, compare, fall, stability
-
-from scipy.stats import binom  # noqa: TID253
 
 TOPICS, QUERIES, WIDTH = 20, 15, 32
 TRIALS = 200
