@@ -48,7 +48,9 @@ class _Watched:
 
 
 class Holder(Generic[Content]):
-    """Holds the content of the live set, of the proposed one, and for a grace period of those that were.
+    """Holds the content of the live set, of the proposed one and of the one before, and for a grace period of others.
+
+    The set before the live one is held as long as it is that: going back to it loads nothing.
 
     `key` names what a set asks for, so that sets with the same key share one content; `load` makes it, in a worker
     thread, and raises when it is not fit to answer. A failed load leaves everything already held in place.
@@ -72,6 +74,7 @@ class Holder(Generic[Content]):
         self._load = load
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         self._pointer: LiveSet | None = None
+        self._previous: LiveSet | None = None
         self._watched: dict[int, _Watched] = {}
         self._held: dict[str, Content] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
@@ -130,7 +133,7 @@ class Holder(Generic[Content]):
         live, proposed = await asyncio.to_thread(lambda: (self._live_sets.live(), self._live_sets.proposed()))
         # Without a pointer what was live stays live: nothing that answers is given up for nothing.
         self._pointer = live or self._pointer
-        for wanted in (self._pointer, proposed):
+        for wanted in (self._previous, self._pointer, proposed):
             if wanted is not None:
                 self._start_load(self._watch(wanted))
         self._settle()
@@ -166,7 +169,8 @@ class Holder(Generic[Content]):
         pointer = self._pointer
         if pointer and self._key(pointer) in self._held and (self.live is None or self.live.live_set != pointer):
             if self.live is not None and self.live.live_set.number != pointer.number:
-                self._watch(self.live.live_set)
+                self._previous = self.live.live_set
+                self._watch(self._previous)
             self.live = Live(pointer, self._held[self._key(pointer)])
             log.info("Set %d is live", pointer.number)
         oldest = time.monotonic() - self._settings.grace_seconds

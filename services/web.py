@@ -5,8 +5,8 @@ Knows neither models nor the page.
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import orjson
 import uvicorn
@@ -24,6 +24,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +33,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from services.holder import Holder
 
 log = logging.getLogger(__name__)
+
+Parsed = TypeVar("Parsed")
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0)
 
@@ -44,8 +47,21 @@ ErrorResponse = Callable[[Request, int, str], Response]
 
 
 def json_response(content: Any, status: int = 200) -> Response:
-    """`content` as JSON, by orjson."""
-    return Response(orjson.dumps(content), status, media_type="application/json")
+    """`content` as JSON, by orjson. It may hold arrays of numpy; NaN becomes null."""
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
+
+
+def parse(kind: TypeAdapter[Parsed], body: bytes) -> Parsed:
+    """A request's body, parsed and checked in one step. Unlike json, pydantic's parser refuses what is no Unicode.
+
+    Raises:
+        RequestValidationError: when it is no JSON or not of this kind.
+    """
+    try:
+        return kind.validate_json(body)
+    except ValidationError as error:
+        problems = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(problems) from error
 
 
 def json_error(request: Request, status: int, message: str) -> Response:
@@ -60,6 +76,7 @@ def equip(
     *,
     holds: str,
     error_response: ErrorResponse = json_error,
+    more_health: Callable[[], Mapping[str, Any]] = dict,
 ) -> CollectorRegistry:
     """Give `app` the routes and the errors that every service has. Returns the registry of its metrics.
 
@@ -69,6 +86,7 @@ def equip(
         holder: what it holds for the live set.
         holds: the word for what that is, in answers: release or snapshot.
         error_response: makes the response for a status and a message.
+        more_health: what /health says besides.
     """
     registry = _registry(name, holder, holds)
     app.add_middleware(_Measured, name=name, registry=registry, error_response=error_response)
@@ -88,6 +106,7 @@ def equip(
             "held": holder.held(),
             "sets": [state._asdict() for state in holder.states()],
             "reason": holder.problem if live else not_ready(holder),
+            **more_health(),
         }
         return json_response(body, 200 if live else 503)
 

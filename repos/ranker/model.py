@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from repos.ranker import network
-from repos.ranker.features import Array, FeatureSpace
+from repos.ranker.features import Array, Candidates, FeatureSpace
 from shared_ops.fusion import best_first
 from shared_ops.tables import Hits
 
@@ -45,6 +45,24 @@ class Parameters(BaseModel):
     missing: float = Field(
         default=0.2, ge=0, description="Share of training queries that are learned a second time without one family."
     )
+    click_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of a list from clicks of much evidence, a judged one's being 1, and at most of all of them "
+        "together beside all judged ones; 0 learns from judgements alone.",
+    )
+    click_evidence: float = Field(
+        default=20.0, gt=0, description="Examinations in a list from clicks at which it has half its weight."
+    )
+    click_margin: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="A clicked document's relevance must be above the mean by this share of what is left to certainty.",
+    )
+    click_lists: int = Field(
+        default=5_000, ge=0, description="At most so many lists from clicks: of the most evidence."
+    )
     fusions: int = Field(default=300, ge=1, description="Weights tried for the linear fusion.")
     max_optimism: float = Field(
         default=0.15,
@@ -76,7 +94,22 @@ class Ranker:
         Raises:
             ValueError: when `hits` names a family that the ranker has not learned from, or a score is not finite.
         """
+        return self._order(self.space.candidates(text, hits))
+
+    def explain(self, text: str, hits: Mapping[str, Hits], n: int) -> tuple[Hits, Array]:
+        """What `rank` gives, and the features of its first `n` documents as they were scored.
+
+        float32 [documents, features], unscaled, columns as in the feature space's `names`; NaN: what was not known.
+
+        Raises:
+            ValueError: as `rank`.
+        """
         candidates = self.space.candidates(text, hits)
+        order = self._order(candidates)
+        row = {doc_id: row for row, doc_id in enumerate(candidates.doc_ids)}
+        return order, candidates.features[[row[doc_id] for doc_id, _ in order[:n]]]
+
+    def _order(self, candidates: Candidates) -> Hits:
         if not candidates.doc_ids:
             return []
         scored = self.score(candidates.features)

@@ -95,13 +95,27 @@ class SemanticModel:
         inputs = query_inputs(self.encoder, texts)
         known = [row for row, tokens in enumerate(inputs) if tokens]
         results: list[Hits] = [[] for _ in texts]
-        if len(known) == 1:
-            results[known[0]] = self.nearest(self.encoder.encode_one(inputs[known[0]]), k)[0]
-        elif known:
-            found = self.nearest(self.encoder.encode([inputs[row] for row in known]), k)
+        if known:
+            found = self.nearest(self._encode([inputs[row] for row in known]), k)
             for row, hits in zip(known, found, strict=True):
                 results[row] = hits
         return results
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """The texts' vectors as `search` compares them with documents': float32 [texts, width], of length 1.
+
+        A text without a word that the encoder knows gets zeros.
+        """
+        inputs = query_inputs(self.encoder, texts)
+        known = [row for row, tokens in enumerate(inputs) if tokens]
+        vectors = np.zeros((len(texts), len(self.head.query)), np.float32)
+        if known:
+            vectors[known] = self.head.queries(self._encode([inputs[row] for row in known]))
+        return vectors
+
+    def _encode(self, inputs: Sequence[Tokens]) -> np.ndarray:
+        """The queries' vectors; a single one, as in serving, by the compiled pass."""
+        return self.encoder.encode_one(inputs[0]) if len(inputs) == 1 else self.encoder.encode(inputs)
 
     def nearest(self, vectors: np.ndarray, k: int) -> list[Hits]:
         """The best `k` documents of queries that are encoded already [queries, width], as `search` gives them."""

@@ -1,4 +1,4 @@
-"""The HTTP service of one family's staged model: POST /search or /rank, by the release's name.
+"""The HTTP service of one family's staged model: POST /search and /embed, or /rank, by the release's name.
 
 Holds the live set's release, the proposed one's, and for a while the one before. Knows nothing of the family but its
 role.
@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, model_validator
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services import web
 from services.holder import Holder
-from services.prediction.loading import check_hits, load_model, load_release
+from services.prediction.loading import EmbedModel, ExplainModel, check_hits, load_model, load_release
 from services.settings import ServiceSettings
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import Staging
@@ -27,7 +26,9 @@ from shared_ops.settings import families
 from shared_ops.tables import Hits
 
 Result = TypeVar("Result")
-Body = TypeVar("Body", bound=BaseModel)
+
+EMBED_AT_ONCE = 16
+"""Texts that the model embeds in one call: a search that comes meanwhile waits for no more than these."""
 
 
 class SearchRequest(BaseModel):
@@ -57,6 +58,18 @@ class RankRequest(BaseModel):
     release: str
     query: str
     hits: dict[str, HitList]
+    explain: int = Field(default=0, ge=0, le=1000)
+    """Of how many documents, from the best, the features are wanted too."""
+
+
+class EmbedRequest(BaseModel):
+    """Ask a search model for the vectors of queries."""
+
+    release: str
+    texts: list[str] = Field(max_length=256)
+
+
+_SEARCH, _RANK, _EMBED = TypeAdapter(SearchRequest), TypeAdapter(RankRequest), TypeAdapter(EmbedRequest)
 
 
 class Worker:
@@ -109,10 +122,11 @@ def create_app(family: str, settings: ServiceSettings, load: Callable[[str, Path
     app = FastAPI(title=f"Searchloop: {family}", lifespan=lifespan, docs_url=None, redoc_url=None)
     web.equip(app, family, holder, holds="release")
 
-    def model_of(release: str, query: str) -> Any:
-        if len(query) > settings.query_max_characters:
+    def model_of(release: str, *queries: str) -> Any:
+        longest = max(map(len, queries), default=0)
+        if longest > settings.query_max_characters:
             raise HTTPException(
-                422, f"query: expected {settings.query_max_characters} characters at most, got {len(query)}."
+                422, f"query: expected {settings.query_max_characters} characters at most, got {longest}."
             )
         model = holder.get(release)
         if model is not None:
@@ -121,31 +135,39 @@ def create_app(family: str, settings: ServiceSettings, load: Callable[[str, Path
             raise HTTPException(503, f"{family} holds no release yet. {web.not_ready(holder)}")
         raise HTTPException(404, f"{family} does not hold release {release!r}, only: {', '.join(holder.held())}.")
 
-    def answer(release: str, hits: Hits) -> Response:
+    def answer(release: str, hits: Hits, **more: Any) -> Response:
         check_hits(hits)
         doc_ids, scores = [doc_id for doc_id, _ in hits], [score for _, score in hits]
-        return web.json_response({"family": family, "release": release, "doc_ids": doc_ids, "scores": scores})
+        return web.json_response({"family": family, "release": release, "doc_ids": doc_ids, "scores": scores, **more})
 
     async def search(request: Request) -> Response:
-        body = await _body(request, SearchRequest)
+        body = web.parse(_SEARCH, await request.body())
         model = model_of(body.release, body.query)
         (hits,) = await worker.call(model.search, [body.query], body.k)
         return answer(body.release, hits)
 
+    async def embed(request: Request) -> Response:
+        body = web.parse(_EMBED, await request.body())
+        model = model_of(body.release, *body.texts)
+        if not isinstance(model, EmbedModel):
+            raise HTTPException(404, f"{family}'s models have no vectors of queries.")
+        vectors: list[Any] = []
+        for first in range(0, len(body.texts), EMBED_AT_ONCE):
+            vectors.extend(await worker.call(model.embed, body.texts[first : first + EMBED_AT_ONCE]))
+        return web.json_response({"family": family, "release": body.release, "vectors": vectors})
+
     async def rank(request: Request) -> Response:
-        body = await _body(request, RankRequest)
+        body = web.parse(_RANK, await request.body())
         model = model_of(body.release, body.query)
         hits = {name: list(zip(found.doc_ids, found.scores, strict=True)) for name, found in body.hits.items()}
+        if body.explain and isinstance(model, ExplainModel):
+            order, features = await worker.call(model.explain, body.query, hits, body.explain)
+            return answer(body.release, order, features=features)
         return answer(body.release, await worker.call(model.rank, body.query, hits))
 
-    app.post(f"/{role}")(rank if role == "rank" else search)
+    if role == "rank":
+        app.post("/rank")(rank)
+    else:
+        app.post("/search")(search)
+        app.post("/embed")(embed)
     return app
-
-
-async def _body(request: Request, kind: type[Body]) -> Body:
-    """The request's body, parsed and checked in one step. Unlike json, pydantic's parser refuses what is no Unicode."""
-    try:
-        return kind.model_validate_json(await request.body())
-    except ValidationError as error:
-        problems = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
-        raise RequestValidationError(problems) from error

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from shared_ops import snapshots
 from shared_ops.livesets import LiveSet
@@ -20,6 +20,7 @@ from shared_ops.tables import Hits
 
 WARM_UP_QUERIES = 8
 WARM_UP_HITS = 100
+WARM_UP_EXPLAINED = 10
 
 
 class SearchModel(Protocol):
@@ -29,11 +30,27 @@ class SearchModel(Protocol):
         """At most `k` hits for each text, best first."""
 
 
+@runtime_checkable
+class EmbedModel(Protocol):
+    """What a search model has besides, where it compares vectors."""
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        """The texts' vectors as `search` compares them: a numpy array, float32 [texts, width]."""
+
+
 class RankModel(Protocol):
     """What a family with the role `rank` loads."""
 
     def rank(self, text: str, hits: Mapping[str, Hits]) -> Hits:
         """All documents of the families' hits, best first."""
+
+
+@runtime_checkable
+class ExplainModel(Protocol):
+    """What a rank model has besides, where its order comes from features."""
+
+    def explain(self, text: str, hits: Mapping[str, Hits], n: int) -> tuple[Hits, Any]:
+        """What `rank` gives, and the features of its first `n` documents: a numpy array, float32 [n, features]."""
 
 
 class CheckError(RuntimeError):
@@ -64,6 +81,8 @@ def load_release(
         _try_ranking(model, snapshot)
     else:
         found = _try_searching(model, snapshot)
+        if isinstance(model, EmbedModel):
+            _try_embedding(model, snapshot)
         _check_known(found, [snapshot, snapshots.load(staging.manifest(family, version).snapshot)])
     return model
 
@@ -95,6 +114,13 @@ def _try_searching(model: SearchModel, snapshot: Snapshot) -> set[str]:
     return found
 
 
+def _try_embedding(model: EmbedModel, snapshot: Snapshot) -> None:
+    texts = _texts(snapshot)
+    vectors = model.embed(texts).tolist()
+    if len(vectors) != len(texts) or not all(math.isfinite(number) for vector in vectors for number in vector):
+        raise CheckError("The model's vectors are not one for each text, of finite numbers.")
+
+
 def _check_known(found: set[str], known: Iterable[Snapshot]) -> None:
     """A model may hold documents that have left the corpus since it was trained, and no others."""
     for snapshot in known:
@@ -118,8 +144,12 @@ def _try_ranking(model: RankModel, snapshot: Snapshot) -> None:
         hits = {name: _made_up_hits(doc_ids[place * shift :]) for place, name in enumerate(searching)}
         if text == texts[-1]:
             hits[searching[0]] = []
-        ranked = {doc_id for doc_id, _ in check_hits(model.rank(text, hits))}
-        if ranked != {doc_id for found in hits.values() for doc_id, _ in found}:
+        order = check_hits(model.rank(text, hits))
+        if isinstance(model, ExplainModel):
+            explained, features = model.explain(text, hits, WARM_UP_EXPLAINED)
+            if explained != order or len(features) != min(WARM_UP_EXPLAINED, len(order)):
+                raise CheckError("The ranker explains another order than it gives, or not a row for each document.")
+        if {doc_id for doc_id, _ in order} != {doc_id for found in hits.values() for doc_id, _ in found}:
             raise CheckError("The ranker's order does not hold exactly the documents it was asked to rank.")
 
 

@@ -8,7 +8,8 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
+from uuid import uuid4
 
 from services.holder import Live
 from services.search.documents import Documents
@@ -17,6 +18,8 @@ from services.search.snippets import snippet, terms
 from shared_ops.fusion import reciprocal_rank_fusion
 from shared_ops.livesets import LiveSet
 from shared_ops.tables import Hits
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -43,12 +46,21 @@ class Hit:
 
 
 @dataclass(slots=True)
+class Explained:
+    """What the ranker saw of the documents shown."""
+
+    release: str
+    features: list[list[float | None]]
+
+
+@dataclass(slots=True)
 class Answer:
     """What a query is answered with."""
 
     query: str
     k: int
     live_set: LiveSet
+    query_id: str = field(default_factory=lambda: uuid4().hex)
     found: int = 0
     """How many documents the models found together."""
     ranking: Literal["ranker", "rrf"] = "ranker"
@@ -56,6 +68,9 @@ class Answer:
     degraded: list[Degraded] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Stage to milliseconds: each model, `search` (until the last of them), `rank`, `snippets`, `total`."""
+    found_by_family: dict[str, Hits] = field(default_factory=dict)
+    """The families' hits as the ranker was given them."""
+    explained: Explained | None = None
 
 
 class NothingAnswersError(RuntimeError):
@@ -68,17 +83,17 @@ class NothingAnswersError(RuntimeError):
         )
 
 
-async def answer(query: str, k: int, live: Live[Documents], models: Models) -> Answer:
-    """Answer a cleaned query with the `k` best documents of the live set.
+async def answer(query: str, k: int, live: Live[Documents], models: Models, *, explain: bool) -> Answer:
+    """Answer a cleaned query with the `k` best documents of the live set; `explain` asks for their features too.
 
     Raises:
         NothingAnswersError: when no search model does.
     """
     started = time.perf_counter()
     made = Answer(query, k, live.live_set)
-    found = await _search_all(made, live, models)
+    found = made.found_by_family = await _search_all(made, live, models)
     made.timings_ms["search"] = _since(started)
-    order = await _rank(made, found, models)
+    order = await _rank(made, found, models, k if explain else 0)
     made.found = len(order)
     writing = time.perf_counter()
     made.hits = _hits(order[:k], found, query, live.content)
@@ -125,24 +140,27 @@ async def _some(tasks: Iterable[asyncio.Task[Hits]], seconds: float) -> None:
         task.cancel()
 
 
-def _result(task: asyncio.Task[Hits], models: Models) -> Hits:
+def _result(task: asyncio.Task[Result], models: Models) -> Result:
     if not task.done():
         raise UnavailableError(f"no answer within {models.timeout_ms} ms")
     return task.result()
 
 
-async def _rank(made: Answer, found: Mapping[str, Hits], models: Models) -> Hits:
+async def _rank(made: Answer, found: Mapping[str, Hits], models: Models, explain: int) -> Hits:
     """The final order of everything found: the ranker's, or by fused ranks where it is down or late."""
     union = {doc_id for hits in found.values() for doc_id, _ in hits}
     if not union:
         return []
     started = time.perf_counter()
-    asked = asyncio.create_task(models.rank(made.live_set.releases.get(models.ranking), made.query, found))
+    release = made.live_set.releases.get(models.ranking)
+    asked = asyncio.create_task(models.rank(release, made.query, found, explain))
     await asyncio.wait([asked], timeout=models.timeout_ms / 1000)
     try:
-        order = _result(asked, models)
+        order, features = _result(asked, models)
         if {doc_id for doc_id, _ in order} != union:
             raise UnavailableError("ranked other documents than it was asked to")
+        if release and features is not None:
+            made.explained = Explained(release, features)
     except UnavailableError as error:
         asked.cancel()
         made.degraded.append(Degraded(models.ranking, str(error)))

@@ -1,4 +1,4 @@
-"""The search app: GET /search as JSON, and / as a page that works without JavaScript."""
+"""The search app: GET /search as JSON, / as a page that works without JavaScript, and POST /events for its clicks."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,18 +14,21 @@ from starlette.responses import Response
 
 from services import web
 from services.holder import Holder
-from services.search import documents, snippets
+from services.search import documents, events, snippets
 from services.search.answering import Answer, NothingAnswersError, answer
 from services.search.documents import Documents
 from services.search.models import Models
 from services.search.queries import clean
+from services.search.recording import Recorder
+from services.search.visitors import Visitor, remember, visitor
 from services.settings import ServiceSettings
 from shared_ops.livesets import LiveSet, LiveSets
 
 HERE = Path(__file__).parent
 PAGE_HEADERS = {
-    # Everything the page needs comes from this app; nothing in it is a script.
-    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    # Everything the page needs comes from this app, in files of its own: nothing in the page is a script.
+    "content-security-policy": "default-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
@@ -62,7 +65,7 @@ class Measures:
 class Page:
     """The page, rendered on the server; everything in it is escaped."""
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, longest: int, tells_clicks: bool) -> None:
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE),
             autoescape=True,
@@ -71,6 +74,7 @@ class Page:
             undefined=jinja2.StrictUndefined,
         )
         environment.globals["longest"] = longest
+        environment.globals["tells_clicks"] = tells_clicks
         environment.globals["mark"] = snippets.mark
         self._template = environment.get_template("page.html")
 
@@ -92,7 +96,8 @@ class Page:
 def create_app(settings: ServiceSettings) -> FastAPI:
     """The search app, following the prod deployment's live set."""
     models = Models(settings)
-    page = Page(settings.query_max_characters)
+    recorder = Recorder(settings)
+    page = Page(settings.query_max_characters, tells_clicks=recorder.on)
     holder: Holder[Documents] = Holder(
         LiveSets(settings.staging_url("prod")),
         settings,
@@ -102,7 +107,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with models.connected(), holder.running():
+        async with models.connected(), holder.running(), recorder.running():
             yield
 
     def error_response(request: Request, status: int, message: str) -> Response:
@@ -113,9 +118,13 @@ def create_app(settings: ServiceSettings) -> FastAPI:
 
     app = FastAPI(title="Searchloop", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
-    measures = Measures(web.equip(app, "search", holder, holds="snapshot", error_response=error_response))
+    registry = web.equip(
+        app, "search", holder, holds="snapshot", error_response=error_response, more_health=recorder.health
+    )
+    registry.register(recorder)
+    measures = Measures(registry)
 
-    async def answer_to(request: Request, q: str, k: int) -> Answer:
+    async def answer_to(request: Request, q: str, k: int, who: Visitor) -> Answer:
         if web.URL_TOO_LONG in request.scope:
             raise HTTPException(414, f"q: expected {settings.query_max_characters:,} characters at most, got far more.")
         query = clean(q, settings.query_max_characters)
@@ -123,23 +132,35 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         if live is None:
             raise HTTPException(503, f"Search is not ready. {web.not_ready(holder)}")
         try:
-            made = await answer(query, k, live, models)
+            made = await answer(query, k, live, models, explain=recorder.on)
         except NothingAnswersError as error:
             raise HTTPException(503, str(error)) from error
         measures.record(made)
+        await recorder.search(made, who)
         return made
 
     @app.get("/search")
     async def search(request: Request, q: Text = "", k: Count = 10) -> Response:
-        return web.json_response(_as_json(await answer_to(request, q, k)))
+        return web.json_response(_as_json(await answer_to(request, q, k, visitor(request))))
 
     @app.get("/")
     async def start(request: Request, q: Text = "", k: Count = 10) -> Response:
         if not q.strip() and web.URL_TOO_LONG not in request.scope:
             live = holder.live
             return page.render(live_set=live and live.live_set)
-        made = await answer_to(request, q, k)
-        return page.render(query=made.query, made=made, live_set=made.live_set)
+        who = visitor(request)
+        made = await answer_to(request, q, k, who)
+        response = page.render(query=made.query, made=made, live_set=made.live_set)
+        if recorder.on:
+            remember(request, response, who)
+        return response
+
+    @app.post("/events")
+    async def take_events(request: Request) -> Response:
+        taken = await events.read(request, visitor(request))
+        if recorder.on and not await recorder.events(taken):
+            raise HTTPException(503, "The events could not be kept. Send them again, with the same event_id.")
+        return web.json_response({"accepted": len(taken) if recorder.on else 0}, 202)
 
     return app
 
@@ -147,6 +168,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
 def _as_json(made: Answer) -> dict[str, object]:
     live_set = made.live_set
     return {
+        "query_id": made.query_id,
         "query": made.query,
         "k": made.k,
         "found": made.found,

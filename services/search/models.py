@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import aiohttp  # type: ignore[import-not-found]  # in envs/search alone, not where types are checked
 import orjson
@@ -16,6 +17,14 @@ _HEADERS = {"content-type": "application/json"}
 
 class UnavailableError(RuntimeError):
     """A model that did not answer in time, or not with hits. The message is the reason, for people."""
+
+
+class Answered(NamedTuple):
+    """What a model gave."""
+
+    hits: Hits
+    features: list[list[float | None]] | None = None
+    """Of the first of the hits, as far as they were asked for and the model has any."""
 
 
 class Models:
@@ -46,10 +55,10 @@ class Models:
         Raises:
             UnavailableError: when there is no answer in time, or none that can be used.
         """
-        return await self._ask(family, release, {"query": query, "k": HITS_PER_MODEL})
+        return (await self._ask(family, release, {"query": query, "k": HITS_PER_MODEL})).hits
 
-    async def rank(self, release: str | None, query: str, hits: Mapping[str, Hits]) -> Hits:
-        """The ranker's order of all documents in `hits`, best first.
+    async def rank(self, release: str | None, query: str, hits: Mapping[str, Hits], explain: int) -> Answered:
+        """The ranker's order of all documents in `hits`, best first, and the features of the first `explain` of them.
 
         Raises:
             UnavailableError: when there is no answer in time, or none that can be used.
@@ -58,27 +67,27 @@ class Models:
             family: {"doc_ids": [doc_id for doc_id, _ in found], "scores": [score for _, score in found]}
             for family, found in hits.items()
         }
-        return await self._ask(self.ranking, release, {"query": query, "hits": columns})
+        return await self._ask(self.ranking, release, {"query": query, "hits": columns, "explain": explain})
 
-    async def _ask(self, family: str, release: str | None, question: Mapping[str, object]) -> Hits:
+    async def _ask(self, family: str, release: str | None, question: Mapping[str, object]) -> Answered:
         if release is None:
             raise UnavailableError("the live set names no release of it")
         path = "rank" if family == self.ranking else "search"
         content = orjson.dumps({"release": release, **question})
         try:
             async with self._session.post(f"{self._urls[family]}/{path}", data=content, headers=_HEADERS) as response:
-                return _hits(response.status, await response.read())
+                return _answered(response.status, await response.read())
         except TimeoutError as error:
             raise UnavailableError(f"no answer within {self._patience_ms} ms") from error
         except aiohttp.ClientError as error:
             raise UnavailableError(f"not reachable ({type(error).__name__})") from error
 
 
-def _hits(status: int, body: bytes) -> Hits:
+def _answered(status: int, body: bytes) -> Answered:
     try:
         answer = orjson.loads(body)
         if status == 200:
-            return list(zip(answer["doc_ids"], answer["scores"], strict=True))
+            return Answered(list(zip(answer["doc_ids"], answer["scores"], strict=True)), answer.get("features"))
         reason = str(answer["error"])
     except (ValueError, KeyError, TypeError) as error:
         raise UnavailableError(f"answered {status} with what is no hits") from error

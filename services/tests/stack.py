@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import httpx
+import numpy as np
 import uvicorn
 
 from services import web
@@ -33,7 +34,7 @@ DOCUMENTS = {
     "window": ("Windows", "A window function tapers a signal before a Fourier transform."),
 }
 # Follows at once, and forgives a machine that is busy with other tests.
-QUICK = {"poll_seconds": 0.03, "retry_seconds": 0.2, "model_timeout_ms": 2000}
+QUICK = {"poll_seconds": 0.03, "retry_seconds": 0.2, "model_timeout_ms": 2000, "ship_seconds": 0.05}
 QUERIES = ["fourier transform of a signal", "median of an array", "average along an axis"]
 
 
@@ -74,9 +75,30 @@ class TinyRanker:
         return [(doc_id, 1 / rank) for rank, doc_id in enumerate(kept, start=1)]
 
 
+class TinyEncoder(TinySearch):
+    """Has a vector for a text: its length, and its number of words."""
+
+    def embed(self, texts):
+        return np.array([[len(text), len(text.split())] for text in texts], np.float32)
+
+
+class TinyExplainer(TinyRanker):
+    """Ranks by features: the first letter's number, how many found it, and one that is never known."""
+
+    def explain(self, text, hits, n):
+        order = self.rank(text, hits)
+        return order, np.array([self.features(doc_id, hits) for doc_id, _ in order[:n]], np.float32).reshape(-1, 3)
+
+    @staticmethod
+    def features(doc_id, hits):
+        return ord(doc_id[0]) / 3, sum(doc_id in dict(found) for found in hits.values()), float("nan")
+
+
 def load_tiny(family, folder):
     content = json.loads((folder / "model.json").read_text())
-    return TinyRanker(content) if families()[family].role == "rank" else TinySearch(content)
+    if families()[family].role == "rank":
+        return (TinyExplainer if content.get("explains") else TinyRanker)(content)
+    return (TinyEncoder if content.get("embeds") else TinySearch)(content)
 
 
 def until(condition, seconds=10.0):
@@ -106,7 +128,7 @@ class Stack:
     """A staging area, snapshots, and the services that the test starts."""
 
     def __init__(self, home, **settings):
-        self.settings = ServiceSettings(home=home, port_base=free_base(), **{**QUICK, **settings})
+        self.settings = ServiceSettings(home=home, port_base=free_base(), **{"postgres_url": None, **QUICK, **settings})
         self.staging = Staging(self.settings.staging_url("prod"))
         self.sets = LiveSets(self.staging.url)
         self.client = httpx.Client(trust_env=False, timeout=10)

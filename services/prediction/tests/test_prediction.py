@@ -1,11 +1,13 @@
 """A prediction service: what it holds, what it answers, and what it refuses."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
-from services.tests.stack import DOCUMENTS, load_tiny, stack, until
+from services.tests.stack import DOCUMENTS, TinyEncoder, TinyExplainer, load_tiny, stack, until
 
 QUERY = "fourier transform"
 
@@ -29,6 +31,27 @@ def live(local):
 
 def ask(local, release, query=QUERY, **more):
     return local.post("keyword", "/search", release=release, query=query, **more)
+
+
+def ask_rank(local, explains=None, **more):
+    """Ask the ranker's service; where `explains` is given, start it first, with a model that does or does not."""
+    if explains is not None:
+        snapshot = local.snapshot()
+        local.release("ranker", "r1", snapshot, explains=explains)
+        local.start("ranker")
+        local.until_live("ranker", local.go_live(snapshot, ranker="r1"))
+    hits = {"keyword": {"doc_ids": ["fft", "mean"], "scores": [2, 1]}, "semantic": {"doc_ids": [], "scores": []}}
+    return local.post("ranker", "/rank", release="r1", query=QUERY, hits=hits, **more)
+
+
+def ask_embed(local, texts, embeds=None):
+    """Ask semantic's service; where `embeds` is given, start it first, with a model that does or does not."""
+    if embeds is not None:
+        snapshot = local.snapshot()
+        local.release("semantic", "s1", snapshot, embeds=embeds)
+        local.start("semantic")
+        local.until_live("semantic", local.go_live(snapshot, semantic="s1"))
+    return local.post("semantic", "/embed", release="s1", texts=texts)
 
 
 class TestBeforeAnythingIsLive:
@@ -76,6 +99,43 @@ class TestAnswers:
         hits = {"keyword": {"doc_ids": ["fft", "mean"], "scores": [2, 1]}, "semantic": {"doc_ids": [], "scores": []}}
         answer = local.post("ranker", "/rank", release="r1", query=QUERY, hits=hits)
         assert answer.json()["doc_ids"] == ["mean", "fft"]
+
+    def test_a_ranker_explains_the_best_of_its_order(self, local):
+        ask_rank(local, explains=True)
+        plain = ask_rank(local).json()
+        explained = ask_rank(local, explain=1).json()
+        assert explained == {**plain, "features": [[pytest.approx(ord("m") / 3, abs=1e-5), 1.0, None]]}
+        assert len(ask_rank(local, explain=100).json()["features"]) == 2
+
+    def test_a_ranker_without_features_gives_none(self, local):
+        ask_rank(local, explains=False)
+        answer = ask_rank(local, explain=5)
+        assert answer.status_code == 200
+        assert "features" not in answer.json()
+
+    def test_features_are_the_same_float32_numbers_at_the_other_end(self, local):
+        ask_rank(local, explains=True)
+        (row,) = ask_rank(local, explain=1).json()["features"]
+        assert np.float32(row[0]) == np.float32(ord("m") / 3)
+
+    def test_a_search_model_with_vectors_embeds_many_texts_at_once(self, local):
+        texts = [f"text {'x' * n}" for n in range(50)]
+        answer = ask_embed(local, texts, embeds=True)
+        assert answer.status_code == 200
+        assert answer.json()["vectors"] == [[5.0 + n, 2.0 if n else 1.0] for n in range(50)]
+        assert ask_embed(local, []).json()["vectors"] == []
+
+    def test_one_without_vectors_says_so(self, local):
+        answer = ask_embed(local, ["x"], embeds=False)
+        assert answer.status_code == 404
+        assert "no vectors" in answer.json()["error"]
+
+    def test_too_much_to_embed_is_refused(self, local):
+        ask_embed(local, ["x"], embeds=True)
+        many, long = ask_embed(local, ["x"] * 257), ask_embed(local, ["x", "y" * 5001])
+        assert many.status_code == long.status_code == 422
+        assert "256" in many.json()["error"]
+        assert "5000" in long.json()["error"]
 
     @pytest.mark.parametrize("query", ["", "<b>&'\"</b>", "дискретное 変換 تحويل", "a\x00b\x1b[31m", "x" * 5000])
     def test_any_text_is_legal(self, live, query):
@@ -199,24 +259,46 @@ class TestProposals:
         assert local.settled("keyword", local.propose(snapshot, keyword="v1", ranker="r2"))["state"] == "ready"
         assert loaded == ["v1"]
 
-    def test_the_release_before_is_answered_for_a_grace_period_and_then_let_go(self, tmp_path):
-        with stack(tmp_path, grace_seconds=1) as local:
+    def test_the_set_before_is_held_as_long_as_it_is_that_and_for_a_grace_period_more(self, tmp_path):
+        with stack(tmp_path, grace_seconds=0.5) as local:
             snapshot = local.snapshot()
-            local.release("keyword", "v1", snapshot)
-            local.release("keyword", "v2", snapshot)
             local.start("keyword")
-            local.until_live("keyword", local.go_live(snapshot, keyword="v1"))
-            local.until_live("keyword", local.go_live(snapshot, keyword="v2"))
+            for version in ("v1", "v2"):
+                local.release("keyword", version, snapshot)
+                local.until_live("keyword", local.go_live(snapshot, keyword=version))
+            time.sleep(2 * local.settings.grace_seconds)
+            assert ask(local, "v1").status_code == 200
+            local.release("keyword", "v3", snapshot)
+            local.until_live("keyword", local.go_live(snapshot, keyword="v3"))
             assert ask(local, "v1").status_code == 200
             until(lambda: ask(local, "v1").status_code == 404)
             assert ask(local, "v2").status_code == 200
 
-    def test_a_rollback_brings_the_set_before_back(self, live):
-        live.release("keyword", "v2", live.snapshot_ref)
-        live.until_live("keyword", live.go_live(live.snapshot_ref, keyword="v2"))
-        live.sets.go_live(live.sets.past(live.first.number))
-        live.until_live("keyword", live.first)
-        assert ask(live, "v1").status_code == 200
+    @pytest.mark.parametrize("number", ["the same", "a new"])
+    def test_rolled_back_and_forth_nothing_is_loaded_again(self, tmp_path, number):
+        loaded = []
+
+        def load(family, folder):
+            loaded.append(folder.name)
+            return load_tiny(family, folder)
+
+        with stack(tmp_path, grace_seconds=0.1) as local:
+            snapshot = local.snapshot()
+            for version in ("v1", "v2"):
+                local.release("keyword", version, snapshot)
+            local.start("keyword", load)
+            for version in ("v1", "v2"):
+                local.until_live("keyword", local.go_live(snapshot, keyword=version))
+            for back, version in ((1, "v1"), (2, "v2"), (1, "v1")):
+                time.sleep(2 * local.settings.grace_seconds)
+                chosen = local.sets.past(back)
+                if number == "a new":
+                    chosen = local.propose(snapshot, keyword=version)
+                    assert local.settled("keyword", chosen)["state"] == "ready"
+                local.sets.go_live(chosen)
+                local.until_live("keyword", chosen)
+                assert ask(local, version).status_code == 200
+        assert loaded == ["v1", "v2"]
 
 
 class TestProposalsThatFail:
@@ -280,6 +362,32 @@ class TestProposalsThatFail:
         state = local.settled("ranker", local.propose(snapshot, ranker="r1"))
         assert state["state"] == "failed"
         assert "exactly the documents" in state["reason"]
+
+    def test_a_ranker_that_explains_another_order(self, local):
+        class Liar(TinyExplainer):
+            def explain(self, text, hits, n):
+                order, features = super().explain(text, hits, n)
+                return order[::-1], features
+
+        snapshot = local.snapshot()
+        local.release("ranker", "r1", snapshot)
+        local.start("ranker", lambda family, folder: Liar({}))
+        state = local.settled("ranker", local.propose(snapshot, ranker="r1"))
+        assert state["state"] == "failed"
+        assert "explains another order" in state["reason"]
+
+    def test_vectors_that_are_not_numbers(self, local):
+        class Broken(TinyEncoder):
+            def embed(self, texts):
+                return super().embed(texts) * np.nan
+
+        content = {"texts": {doc_id: text for doc_id, (_, text) in DOCUMENTS.items()}}
+        snapshot = local.snapshot()
+        local.release("semantic", "s1", snapshot)
+        local.start("semantic", lambda family, folder: Broken(content))
+        state = local.settled("semantic", local.propose(snapshot, semantic="s1"))
+        assert state["state"] == "failed"
+        assert "vectors are not" in state["reason"]
 
     def test_a_document_that_has_left_the_corpus_is_no_failure(self, live):
         smaller = live.snapshot({doc_id: each for doc_id, each in DOCUMENTS.items() if doc_id != "fft"})

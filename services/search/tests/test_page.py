@@ -1,4 +1,4 @@
-"""The page: plain HTML that works without JavaScript, with everything in it escaped."""
+"""The page: plain HTML that works without JavaScript, with everything in it escaped; its one script tells clicks."""
 
 import re
 import socket
@@ -57,10 +57,15 @@ def test_the_start_page_is_a_form_and_asks_no_model(local):
     assert read.all("ol") == []
 
 
-def test_nothing_on_it_is_a_script_and_everything_comes_from_the_app(local):
+def test_everything_comes_from_the_app_in_files_of_its_own(local):
     answer, read = page(local, q="signal")
-    assert answer.headers["content-security-policy"].startswith("default-src 'self';")
-    assert read.all("script") == read.all("style") == []
+    policy = dict(each.split(" ", 1) for each in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == policy["script-src"] == policy["connect-src"] == "'self'"
+    assert read.all("style") == []
+    assert read.all("script") == [{"src": "/static/clicks.js", "defer": None}]
+    script = local.get("search", "/static/clicks.js")
+    assert script.status_code == 200
+    assert script.headers["content-type"].startswith("text/javascript")
     assert not any(name.startswith("on") or name == "style" for _, attributes in read.elements for name in attributes)
     for asset in (*read.all("link"), *read.all("img")):
         assert asset["href"].startswith("/static/")
@@ -70,7 +75,8 @@ def test_nothing_on_it_is_a_script_and_everything_comes_from_the_app(local):
 def test_titles_texts_and_queries_are_text_whatever_they_hold(local):
     query = "\"><script>alert('q')</script> signal"
     answer, read = page(local, q=query)
-    assert "<script" not in answer.text
+    assert len(read.all("script")) == 1
+    assert "<script>" not in answer.text
     assert "<img" not in answer.text
     assert "<script>alert('t')</script> signal" in read.text
     assert next(each for each in read.all("input"))["value"] == query
@@ -87,6 +93,44 @@ def test_only_addresses_of_the_web_are_links(local):
         each["href"] for each in read.all("a") if each["href"] not in ("/",) and not each["href"].startswith("/?")
     ]
     assert targets == [URLS["linked"]]
+
+
+def test_a_result_says_to_the_script_what_it_is_and_where_it_stands(local):
+    _, read = page(local, q="signal")
+    link = next(each for each in read.all("a") if each["href"] == URLS["linked"])
+    answer = local.get("search", "/search", q="signal").json()
+    assert link["data-doc-id"] == "linked"
+    assert int(link["data-position"]) == next(hit["rank"] for hit in answer["hits"] if hit["doc_id"] == "linked")
+    (results,) = read.all("ol")
+    assert re.fullmatch("[0-9a-f]{32}", results["data-query-id"])
+    assert results["data-query-id"] != answer["query_id"]
+
+
+def test_a_session_is_a_random_id_that_ends_with_the_browser(local):
+    local.client.cookies.clear()
+    first, _ = page(local, q="signal")
+    local.client.cookies.clear()
+    cookie = first.headers["set-cookie"]
+    name, value = cookie.split(";")[0].split("=")
+    assert name == "session"
+    assert re.fullmatch("[0-9a-f]{32}", value)
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "expires" not in cookie.lower()
+    assert "max-age" not in cookie.lower()
+    again = local.client.get(
+        local.settings.url("search"), params={"q": "signal"}, headers={"cookie": f"session={value}"}
+    )
+    assert "set-cookie" not in again.headers
+    other = local.client.get(local.settings.url("search"), params={"q": "signal"}, headers={"cookie": "session=me"})
+    assert "session=" in other.headers["set-cookie"]
+    local.client.cookies.clear()
+
+
+def test_the_start_page_knows_nobody(local):
+    answer, read = page(local)
+    assert "set-cookie" not in answer.headers
+    assert read.all("script") == []
 
 
 def test_each_result_says_which_models_found_it_at_which_rank(local):

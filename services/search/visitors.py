@@ -1,0 +1,53 @@
+"""Who asks, as far as this app wants to know: a random id of a session, and the application that it comes through."""
+
+import re
+from typing import NamedTuple
+from uuid import uuid4
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+COOKIE = "session"
+APPLICATION = "searchloop"
+
+APPLICATION_PATTERN = r"^[a-z0-9._-]{1,100}$"
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,100}$"
+"""Of sessions, searches and events. It has room for neither an e-mail nor an internet address."""
+
+
+class Visitor(NamedTuple):
+    """What is recorded of who asks."""
+
+    session: str
+    application: str
+
+
+def visitor(request: Request) -> Visitor:
+    """From the headers x-session-id and x-application, or the page's cookie; who has neither is new each time.
+
+    Raises:
+        HTTPException: 422 when a header is not of its form.
+    """
+    application = _header(request, "x-application", APPLICATION_PATTERN) or APPLICATION
+    session = _header(request, "x-session-id", ID_PATTERN) or _from_cookie(request) or uuid4().hex
+    return Visitor(session, application)
+
+
+def remember(request: Request, response: Response, who: Visitor) -> None:
+    """Give the browser its session, until it is closed. A cookie that it has already is left as it is."""
+    if _from_cookie(request) != who.session:
+        response.set_cookie(COOKIE, who.session, httponly=True, samesite="lax", secure=request.url.scheme == "https")
+
+
+def _header(request: Request, name: str, pattern: str) -> str | None:
+    value = request.headers.get(name)
+    if value is not None and not re.fullmatch(pattern, value):
+        raise HTTPException(422, f"{name}: expected {pattern}, got {value[:100]!r}.")
+    return value
+
+
+def _from_cookie(request: Request) -> str | None:
+    """The session in the cookie, if this app gave it."""
+    value = request.cookies.get(COOKIE, "")
+    return value if re.fullmatch(r"[0-9a-f]{32}", value) else None

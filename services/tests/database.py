@@ -1,0 +1,74 @@
+"""The real embedded Postgres for the services' tests: a process of its own, in the platform's environment."""
+
+import os
+import signal
+import subprocess
+from contextlib import contextmanager
+
+import psycopg2
+
+from services.tests.stack import until
+from shared_ops.settings import ROOT
+
+PLATFORM = ROOT / "envs" / "platform" / ".venv" / "bin" / "python"
+
+
+class Database:
+    """An embedded server that can be killed and started again, with its data."""
+
+    def __init__(self, home):
+        self._environment = {key: each for key, each in os.environ.items() if not key.startswith("SEARCHLOOP_")}
+        self._environment["SEARCHLOOP_HOME"] = str(home)
+        self._process = None
+        asked = "from deploy.stack import postgres; print(postgres.url(postgres.Settings()))"
+        self.url = self._platform("-c", asked, stdout=subprocess.PIPE, text=True).communicate(timeout=60)[0].strip()
+
+    def _platform(self, *arguments, **how):
+        assert PLATFORM.exists(), "The embedded Postgres is in the platform's environment: make envs."
+        return subprocess.Popen([PLATFORM, "-W", "ignore", *arguments], cwd=ROOT, env=self._environment, **how)
+
+    def start(self):
+        self._process = self._platform(
+            "-m", "deploy.stack.postgres", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(self.answers, seconds=60)
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self):
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=20)
+
+    def answers(self):
+        try:
+            return self.rows("SELECT 1")
+        except psycopg2.OperationalError:
+            return None
+
+    def rows(self, statement):
+        connection = psycopg2.connect(self.url.replace("+psycopg2", ""))
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else None
+        finally:
+            connection.close()
+
+    def column(self, statement):
+        """The rows' first column; empty before the tables are made."""
+        try:
+            return [row[0] for row in self.rows(statement)]
+        except psycopg2.errors.UndefinedTable:
+            return []
+
+
+@contextmanager
+def database(home):
+    made = Database(home)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
