@@ -11,7 +11,7 @@ Rank with Unbiased Propensity Estimation".
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,15 +26,15 @@ USUAL_SHARE = 1 / 3
 """Of the sessions, before a trend or a drift begins."""
 
 TREND_DEPTH = 50
-"""How far down people look for a document that is in the news."""
+"""How many hits people look at when something is in the news, or about to be."""
 TREND_EXAMINED = 0.95
 """How often they come across it there, wherever it stands."""
 TREND_SHARE = 0.8
 """Of the sessions in a trend, those that are about it."""
 TREND_QUERIES = 3
 """For how many queries a document trends, where it is found by so many."""
-ROOM_TO_RISE = 3
-"""A trending document stands below this position at first."""
+TREND_STARTS = (4, 30)
+"""Where it may stand at first: with room to rise, and no slip of a few places puts it out of sight."""
 
 TOPIC_SHARES = (0.02, 0.1)
 """Of the documents, those that a word has to stand in to be a topic."""
@@ -52,15 +52,10 @@ class Wish:
     text: str
     answers: Mapping[str, float]
     """Document to how much of the attractiveness between noise and certainty it has."""
-    query_id: str | None = None
-    """None where nobody ever asked this."""
-    trending: str | None = None
-    """The document in the news that they came for."""
-
-    @property
-    def depth(self) -> int:
-        """How many hits they look at."""
-        return TREND_DEPTH if self.trending else PAGE_SIZE
+    query_id: str = ""
+    """Empty where nobody ever asked this."""
+    trending: str = ""
+    """The document in the news that they came for, if they did."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +64,6 @@ class Visit:
 
     wishes: list[Wish]
     random: np.random.Generator = field(repr=False)
-
-
-class Place(NamedTuple):
-    """Where a document that will trend stood for a query."""
-
-    wish: Wish
-    position: int
 
 
 class Topic(NamedTuple):
@@ -106,69 +94,49 @@ def clicked(wish: Wish, shown: Sequence[str], random: np.random.Generator) -> li
     return [int(place) + 1 for place in np.flatnonzero(random.random(len(shown)) < examined * attractive)]
 
 
-def plan(
-    sessions: int, seed: int, usual: Sequence[Wish], later: Sequence[Wish] = (), trending: Sequence[Wish] = ()
-) -> list[Visit]:
-    """The visits: `usual` wishes alone in the first third, if anything changes then.
+def plan(sessions: range, seed: int, usual: Sequence[Wish], trending: Sequence[Wish] = ()) -> list[Visit]:
+    """The visits with these numbers; each draws from a seed of its own, so a visit more changes no other.
 
-    Args:
-        sessions: how many.
-        seed: each visit draws from a seed of its own, so a visit more changes no other.
-        usual: what is asked until something changes.
-        later: what takes its place then; nothing: it goes on.
-        trending: what most sessions are about then.
+    Where something is in the news, most of them are about it.
     """
-    change = round(sessions * USUAL_SHARE)
     visits = []
-    for number in range(sessions):
+    for number in sessions:
         random = np.random.default_rng([seed, number])
-        pool = usual if number < change else later or usual
-        if trending and number >= change and random.random() < TREND_SHARE:
-            pool = trending
+        pool = trending if trending and random.random() < TREND_SHARE else usual
         count = min(int(random.integers(1, MOST_SEARCHES + 1)), len(pool))
         visits.append(Visit([pool[at] for at in random.choice(len(pool), count, replace=False)], random))
     return visits
 
 
-def sample(wishes: Sequence[Wish], count: int, seed: int) -> list[Wish]:
-    """At most `count` of the wishes, drawn by the seed."""
-    order = np.random.default_rng(seed).permutation(len(wishes))
-    return [wishes[at] for at in order[:count]]
+def choose_trends(found: Sequence[tuple[Wish, Sequence[str]]], number: int, seed: int) -> list[Wish]:
+    """What people will ask for documents that are in the news, chosen by what each wish finds today.
 
-
-def choose_trends(found: Sequence[tuple[Wish, Sequence[str]]], number: int, seed: int) -> list[Place]:
-    """Documents that will be in the news, by what each wish finds today: for each, the queries it trends for.
-
-    A document is found by each of its queries within TREND_DEPTH, with room to rise. No query has two of them.
+    A document trends for some of the queries that find it, but low. No query has two of them.
 
     Raises:
         ValueError: when fewer than `number` documents are found so.
     """
     random = np.random.default_rng(seed)
-    places: dict[str, list[Place]] = defaultdict(list)
+    finders: dict[str, list[Wish]] = defaultdict(list)
+    first, last = TREND_STARTS
     for wish, doc_ids in found:
-        for position, doc_id in enumerate(doc_ids[:TREND_DEPTH], start=1):
-            if position > ROOM_TO_RISE:
-                places[doc_id].append(Place(wish, position))
-    chosen: dict[str, list[Place]] = {}
+        for doc_id in doc_ids[first - 1 : last]:
+            finders[doc_id].append(wish)
+    trends: dict[str, list[Wish]] = {}
     taken: set[str] = set()
-    order = random.permutation(sorted(places)).tolist()
+    order = random.permutation(sorted(finders)).tolist()
     for enough in range(max(1, min(TREND_QUERIES, len(found) // number)), 0, -1):
         for doc_id in order:
-            free = [place for place in places[doc_id] if place.wish.text not in taken]
-            if len(chosen) < number and doc_id not in chosen and len(free) >= enough:
-                chosen[doc_id] = [free[at] for at in random.choice(len(free), enough, replace=False)]
-                taken |= {place.wish.text for place in chosen[doc_id]}
-    if len(chosen) < number:
+            free = [wish for wish in finders[doc_id] if wish.text not in taken]
+            if len(trends) < number and doc_id not in trends and len(free) >= enough:
+                trends[doc_id] = [free[at] for at in random.choice(len(free), enough, replace=False)]
+                taken |= {wish.text for wish in trends[doc_id]}
+    if len(trends) < number:
         raise ValueError(
-            f"Expected {number} documents to trend, found {len(chosen)} that stand between {ROOM_TO_RISE + 1} and "
-            f"{TREND_DEPTH} for any of {len(found)} training queries. Ask for fewer: TREND={len(chosen)}."
+            f"Expected {number} documents to trend, found {len(trends)} that stand between {first} and {last} for any "
+            f"of {len(found)} queries. Ask for fewer (TREND={len(trends)}), or let more people come first (SESSIONS)."
         )
-    return [
-        Place(Wish(wish.text, {doc_id: 1.0}, wish.query_id, trending=doc_id), position)
-        for doc_id, its_places in chosen.items()
-        for wish, position in its_places
-    ]
+    return [replace(wish, answers={doc_id: 1.0}, trending=doc_id) for doc_id in trends for wish in trends[doc_id]]
 
 
 def choose_topic(documents: pl.DataFrame, name: str | None, seed: int) -> Topic:

@@ -15,8 +15,9 @@ import polars as pl
 import pytest
 
 from deploy.stack import visits
+from deploy.stack.search_client import Pace
 from deploy.stack.searching import SearchError
-from deploy.stack.simulation import Pace, Record, SimulationError, Wanted, simulate
+from deploy.stack.simulation import Record, SimulationError, Wanted, simulate
 from deploy.stack.visits import Wish
 from shared_ops import tables
 from shared_ops.livesets import LiveSets
@@ -74,7 +75,7 @@ class App(ThreadingHTTPServer):
     def __init__(self, sets):
         super().__init__(("127.0.0.1", 0), Handler)
         self.sets = sets
-        self.searches, self.events, self.refused = [], {}, Counter()
+        self.searches, self.events, self.refused, self.keeps_events = [], {}, Counter(), True
         self.lock = threading.Lock()
 
     def answer(self, text, k):
@@ -109,8 +110,9 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             if self.failing("POST"):
                 return
-            self.server.events |= {event["event_id"]: event for event in events}
-        self.reply(202, {"accepted": len(events)})
+            kept = events if self.server.keeps_events else []
+            self.server.events |= {event["event_id"]: event for event in kept}
+        self.reply(202, {"accepted": len(kept)})
 
     def failing(self, method):
         if self.server.refused[method] <= 0:
@@ -207,7 +209,7 @@ def test_nothing_shown_is_nothing_clicked():
 
 
 def test_a_session_asks_one_to_four_different_queries():
-    planned = visits.plan(400, 0, training_wishes())
+    planned = visits.plan(range(400), 0, training_wishes())
     counts = Counter(len(visit.wishes) for visit in planned)
     assert set(counts) == {1, 2, 3, 4} and min(counts.values()) > 60
     assert all(len({wish.text for wish in visit.wishes}) == len(visit.wishes) for visit in planned)
@@ -215,18 +217,16 @@ def test_a_session_asks_one_to_four_different_queries():
 
 def test_the_seed_decides_the_visits_and_a_visit_more_changes_no_other():
     def asked(sessions, seed):
-        return [[wish.text for wish in visit.wishes] for visit in visits.plan(sessions, seed, training_wishes())]
+        return [[wish.text for wish in visit.wishes] for visit in visits.plan(range(sessions), seed, training_wishes())]
 
     assert asked(20, 3) == asked(40, 3)[:20]
     assert asked(20, 3) != asked(20, 4)
 
 
-def test_a_trend_begins_after_a_third_and_most_sessions_are_about_it():
+def test_most_sessions_are_about_what_is_in_the_news():
     trending = [Wish(f"news {at}", {"popular": 1.0}, "q", trending="popular") for at in range(3)]
-    planned = visits.plan(900, 0, training_wishes(), trending=trending)
-    about = [bool(visit.wishes[0].trending) for visit in planned]
-    assert not any(about[:300])
-    assert within_bounds(sum(about[300:]), 600, visits.TREND_SHARE)
+    planned = visits.plan(range(300, 900), 0, training_wishes(), trending)
+    assert within_bounds(sum(bool(visit.wishes[0].trending) for visit in planned), 600, visits.TREND_SHARE)
 
 
 def test_only_judged_training_queries_are_asked():
@@ -242,18 +242,18 @@ def found_by_all(order):
 
 
 def test_a_trend_has_room_to_rise_is_within_reach_and_no_query_has_two():
-    order = [f"d{at}" for at in range(100)]
-    places = visits.choose_trends(found_by_all(order), 5, 0)
-    assert all(order[place.position - 1] == place.wish.trending and 3 < place.position <= 50 for place in places)
-    assert set(Counter(place.wish.trending for place in places).values()) == {visits.TREND_QUERIES}
-    assert len({place.wish.text for place in places}) == len(places) == 5 * visits.TREND_QUERIES
-    assert places == visits.choose_trends(found_by_all(order), 5, 0) != visits.choose_trends(found_by_all(order), 5, 1)
+    order = [f"d{at}" for at in range(1, 101)]
+    trends = visits.choose_trends(found_by_all(order), 5, 0)
+    assert all(4 <= int(wish.trending[1:]) <= 30 and wish.answers == {wish.trending: 1.0} for wish in trends)
+    assert set(Counter(wish.trending for wish in trends).values()) == {visits.TREND_QUERIES}
+    assert len({wish.text for wish in trends}) == len(trends) == 5 * visits.TREND_QUERIES
+    assert trends == visits.choose_trends(found_by_all(order), 5, 0) != visits.choose_trends(found_by_all(order), 5, 1)
 
 
 def test_documents_that_are_found_by_fewer_queries_trend_where_no_other_is_left():
     found = [(wish, ["a", "b", "c", wish.text]) for wish in training_wishes()[:2]]
-    places = visits.choose_trends(found, 2, 0)
-    assert {place.wish.trending for place in places} == {wish.text for wish, _ in found}
+    trends = visits.choose_trends(found, 2, 0)
+    assert {wish.trending for wish in trends} == {wish.text for wish, _ in found}
 
 
 def test_too_few_documents_are_told():
@@ -342,18 +342,24 @@ def test_the_same_seed_gives_the_same_clicks_of_other_people(stack):
     assert clicks_of(app) != first
 
 
-def test_a_trend_is_told_and_clicked(stack):
+def test_a_trend_begins_after_a_third_is_told_and_clicked(stack):
     record, said, app = simulated(stack, sessions=60, trend=2)
-    assert len({query.doc_id for query in record.trends}) == 2
-    clicked = Counter(
-        (app.asked(event), event["event_attributes"]["object"]["object_id"]) for event in app.events.values()
+    assert len({query.doc_id for query in record.trends}) == 2 and record.sets == {"before": 1, "now": 1}
+    first_third = set(list(dict.fromkeys(search["session"] for search in app.searches))[:20])
+    later = [search for search in app.searches if search["session"] not in first_third]
+    wanted = Counter(search["q"] for search in later)
+    clicks = Counter(
+        (app.asked(event), event["event_attributes"]["object"]["object_id"])
+        for event in app.events.values()
+        if event["session_id"] not in first_third
     )
-    far = Counter(search["q"] for search in app.searches if search["k"] == "50")
     for query in record.trends:
-        assert query.before == query.now > 3 and record.sets == {"before": 1, "now": 1}
-        asked = far[query.text] - 2  # before and now
-        assert asked > 3 and clicked[query.text, query.doc_id] >= asked * 0.7
-        assert any(f"{query.doc_id} for '{query.text}': {query.before} before" in line for line in said)
+        assert 4 <= query.before == query.now <= 30
+        asked = wanted[query.text] - 2  # these two only looked: before and now
+        assert asked > 3 and clicks[query.text, query.doc_id] >= asked * 0.7
+        assert any(f"{query.doc_id} for '{query.text}': {query.before} before (set 1)" in line for line in said)
+    assert sum(wanted[query.text] for query in record.trends) > len(later) / 2
+    assert {search["k"] for search in app.searches} == {"50"}
 
 
 def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack):
@@ -373,7 +379,7 @@ def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack):
     record = Record.model_validate_json(path.read_text())
     assert record.sets == {"before": 1, "now": 1, "after": 2}
     assert all(query.after == 1 < query.before for query in record.trends)
-    assert any(f"{record.trends[0].before} before, 1 in set 2" in line for line in said)
+    assert any(f"before (set 1), {record.trends[0].now} now (set 1), 1 after (set 2)" in line for line in said)
 
 
 def test_watching_ends(stack, monkeypatch):
@@ -408,6 +414,12 @@ def test_a_search_app_that_keeps_failing_ends_it_with_the_reason_and_the_counts(
         simulate(settings, Wanted(sessions=50), said.append, pauses=(0.01, 0.01))
     told = re.fullmatch(r"SIMULATED 0 sessions, 0 searches, 0 clicks, .* (\d+) failed requests", said[-1])
     assert 3 <= int(told[1]) < 50, "whoever had begun gave up after three attempts, and nobody else came"
+
+
+def test_a_search_app_that_keeps_no_clicks_is_told(stack):
+    stack[0].keeps_events = False
+    with pytest.raises(SearchError, match="clicks the search app took 0"):
+        simulated(stack, sessions=50)
 
 
 def test_without_a_live_set_there_is_nothing_to_ask(tmp_path):
