@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs addresses envs lock code-servers code-server train search evaluate test check bench clean
+.PHONY: help up down status logs addresses envs lock code-servers code-server train search evaluate simulate test check bench clean
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-export Q REPO OUT PROCESS SUITE
+export Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH
 
 ##> The stack
 
@@ -52,6 +52,10 @@ search: $(PLATFORM) ## Ask the running search app: Q="<words>"
 
 evaluate: $(PLATFORM) ## Measure the running services on the live snapshot's test queries: OUT=<folder for TREC runs>
 	@$(STACK) evaluate -- "$${OUT:?say where: make evaluate OUT=runs}"
+
+simulate: $(PLATFORM) ## SIMULATED people search and click [SESSIONS=200 SEED=0 RATE=<per second> TREND=<n> DRIFT=<topic> WATCH=1]
+	@$(STACK) simulate $${SESSIONS:+--sessions="$$SESSIONS"} $${SEED:+--seed="$$SEED"} $${RATE:+--rate="$$RATE"} \
+		$${TREND:+--trend="$$TREND"} $${DRIFT:+--drift="$$DRIFT"} $${WATCH:+--watch}
 
 ##> Development
 

@@ -5,13 +5,14 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from deploy.stack import evaluation, lifecycle, places, training
+from deploy.stack import evaluation, lifecycle, places, simulation, training
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.lifecycle import StackError
 from deploy.stack.processes import processes
@@ -172,6 +173,25 @@ def evaluate(settings: Settings, out: Path) -> None:
 
 
 @commands.command()
+@click.option(
+    "--sessions", type=click.IntRange(1, 100_000), default=200, show_default=True, help="How many people come."
+)
+@click.option("--trend", type=click.IntRange(0), default=0, help="How many documents are in the news after a third.")
+@click.option("--drift", help="What is asked about then, and not before: a source or a word of titles; 1: any.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed and same answers: same clicks."
+)
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), help="Searches per second [default: as two clients go]"
+)
+@click.option("--watch", is_flag=True, help="Wait until another set is live, and show what has risen.")
+@click.pass_obj
+def simulate(settings: Settings, **options: Any) -> None:
+    """Let SIMULATED people search and click; all they do is marked as simulated."""
+    simulation.simulate(settings, simulation.Wanted(**options), say)
+
+
+@commands.command()
 @click.pass_obj
 def clean(settings: Settings) -> None:
     """Remove the stack's state: snapshots, models, database, logs."""
@@ -191,7 +211,9 @@ def main() -> None:
     except ValidationError as error:
         problems = (f"SEARCHLOOP_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
         sys.exit("\n".join(problems))
-    except (StackError, DagitError, NotRunningError, SearchError, training.TrainingError, ValueError) as error:
+    except (StackError, DagitError, NotRunningError, SearchError, ValueError) as error:
+        sys.exit(str(error))
+    except (training.TrainingError, simulation.SimulationError) as error:
         sys.exit(str(error))
 
 
