@@ -64,7 +64,8 @@ def own_stack(home: Path, **variables: str) -> Stack:
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEARCHLOOP_")}
     # `make test` runs these tests: its own flags and variables are none of the inner make's business.
-    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DAGSTER_HOME", "REPO", "SUITE", "OUT", "Q", "PROCESS"):
+    own = ("REPO", "SUITE", "OUT", "Q", "PROCESS", "SESSIONS", "TREND", "DRIFT", "SEED", "RATE", "WATCH")
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DAGSTER_HOME", *own):
         inherited.pop(name, None)
     named = {name.removeprefix("SEARCHLOOP_").lower(): value for name, value in chosen.items()}
     return Stack(Settings(**named), inherited | chosen)
