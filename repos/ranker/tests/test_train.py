@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from repos.ranker.features import FeatureSpace
 from repos.ranker.model import Parameters, load
 from repos.ranker.tests.conftest import FAST, unions
 from repos.ranker.train import OptimismError, optimism, train
@@ -61,9 +62,30 @@ def test_it_serves_what_it_was_evaluated_on(trained, collection, hits):
         assert [doc_id for doc_id, _ in trained.model.rank(collection.text(query_id), union)][:100] == expected
 
 
+def test_it_explains_the_order_that_it_gives_by_what_it_scored(trained, collection, hits):
+    query_id = collection.ids("test")[0]
+    text, union = collection.text(query_id), unions(hits, [query_id])[0]
+    order, features = trained.model.explain(text, union, 7)
+    assert order == trained.model.rank(text, union)
+    assert features.dtype == np.float32
+    candidates = trained.model.space.candidates(text, union)
+    rows = [candidates.doc_ids.index(doc_id) for doc_id, _ in order[:7]]
+    np.testing.assert_array_equal(features, candidates.features[rows])
+    everything, features = trained.model.explain(text, union, 10_000)
+    assert len(features) == len(everything) == len(candidates.doc_ids)
+
+
+def test_what_a_document_newer_than_the_release_lacks_is_explained_as_nan(trained):
+    _, features = trained.model.explain("sort", {"keyword": [("new", 9.0)]}, 1)
+    assert np.isnan(features[0, trained.model.space.names.index("title covers")])
+
+
 def test_no_hits_give_no_hits(trained):
     assert trained.model.rank("sort", {}) == []
     assert trained.model.rank("sort", {"keyword": []}) == []
+    order, features = trained.model.explain("sort", {}, 10)
+    assert order == []
+    assert features.shape == (0, len(trained.model.space.names))
 
 
 @pytest.mark.parametrize("down", ["keyword", "semantic", "behavior"])
@@ -232,3 +254,138 @@ def test_the_gap_is_reported_by_family(trained, collection, hits):
 
 def test_parameters_can_be_written_as_json():
     assert Parameters.model_validate_json(Parameters().model_dump_json()) == Parameters()
+
+
+# Clicks: a visitor asks again what behavior knows, its score is far above any out-of-fold one, and that is clicked.
+
+ASKED_AGAIN = 40.0
+"""Behavior's raw score of a document that was clicked for the very same query."""
+
+
+@pytest.fixture(scope="module")
+def space(collection, hits):
+    return FeatureSpace.build(collection.documents, sorted(hits))
+
+
+def asked_again(collection, number: int) -> tuple[str, str, dict[str, tables.Hits]]:
+    """A query, the document that is clicked for it, and hits among which only behavior ranks that document high."""
+    random = np.random.default_rng(1000 + number)
+    doc_ids = random.permutation(collection.documents["doc_id"].sort().to_numpy())[:30].tolist()
+    trend = doc_ids[number % 10 + 10]
+
+    def found(scale: float) -> tables.Hits:
+        scores = sorted(random.normal(1.0, 1.0, size=len(doc_ids)), reverse=True)
+        return [(doc_id, float(scale * score)) for doc_id, score in zip(doc_ids, scores, strict=True)]
+
+    behavior = [(trend, ASKED_AGAIN), *((doc_id, score) for doc_id, score in found(3.0) if doc_id != trend)]
+    return f"visitors ask again {number}", trend, {"keyword": found(20.0), "semantic": found(0.1), "behavior": behavior}
+
+
+def judged_rows(space, text: str, clicked: str, hits: dict[str, tables.Hits], release: str = "r1") -> list[dict]:
+    """The rows of the `judged` table that 40 sessions leave, shown the first ten of a fusion, who click one."""
+    candidates = space.candidates(text, hits)
+    row = {doc_id: row for row, doc_id in enumerate(candidates.doc_ids)}
+    page = [doc_id for doc_id, _ in min_max_fusion(hits) if doc_id != clicked][:9]
+    return [
+        {"query_id": text, "text": text, "doc_id": doc_id, "relevance": 0.95 if doc_id == clicked else 0.05,
+         "examinations": 8.0, "ranker": release, "features": candidates.features[row[doc_id]].tolist()}
+        for doc_id in [*page, clicked]
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def judged(collection, space):
+    rows = [row for number in range(60) for row in judged_rows(space, *asked_again(collection, number))]
+    return tables.make("judged", rows)
+
+
+def fit_clicks(collection, hits, space, judged, parameters=FAST):
+    return train(
+        collection.documents, collection.queries, collection.qrels, hits, parameters, quiet, judged=judged,
+        feature_names={"r1": space.names},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clicked(collection, hits, space, judged):
+    return fit_clicks(collection, hits, space, judged)
+
+
+def weights(trained) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in trained.model.weights.items()}
+
+
+def test_clicks_teach_how_far_behavior_can_be_trusted_on_queries_asked_again(collection, trained, clicked):
+    new = [asked_again(collection, number) for number in range(100, 130)]
+    first = [
+        [model.rank(text, union)[0][0] == trend for text, trend, union in new]
+        for model in (trained.model, clicked.model)
+    ]
+    assert sum(first[0]) < 5
+    assert sum(first[1]) > 25
+
+
+def test_what_clicks_teach_costs_no_quality_on_judged_queries(collection, trained, clicked):
+    assert collection.ndcg(clicked.hits["test"]) > collection.ndcg(trained.hits["test"]) - 0.01
+
+
+def test_it_says_how_much_came_from_judgements_and_how_much_from_clicks(trained, clicked):
+    told = clicked.hyperparameters
+    assert (told["judged/lists"], told["clicked/lists"], told["clicked/documents"]) == (120, 60, 600)
+    assert told["clicked/examinations"] == pytest.approx(600 * 8.0)
+    assert trained.hyperparameters["clicked/lists"] == 0
+
+
+def test_the_same_clicks_in_another_order_give_the_same_bytes(collection, hits, space, judged, clicked):
+    assert weights(fit_clicks(collection, hits, space, judged.sample(fraction=1, shuffle=True, seed=3))) == weights(
+        clicked
+    )
+
+
+def test_clicks_for_dev_and_test_queries_teach_nothing(collection, hits, space, trained):
+    held_out = [collection.text(query_id).upper() + "?" for query_id in collection.ids("dev") + collection.ids("test")]
+    rows = [
+        row
+        for number, text in enumerate(held_out)
+        for row in judged_rows(space, text, *asked_again(collection, number)[1:])
+    ]
+    again = fit_clicks(collection, hits, space, tables.make("judged", rows))
+    assert weights(again) == weights(trained)
+    assert again.hyperparameters["clicked/left out: of dev or test"] == len(held_out)
+
+
+def test_clicks_of_no_weight_and_of_other_features_teach_nothing(collection, hits, space, judged, trained):
+    weightless = FAST.model_copy(update={"click_weight": 0.0})
+    assert weights(fit_clicks(collection, hits, space, judged, weightless)) == weights(trained)
+    gone = fit_clicks(collection, hits, space, judged.with_columns(ranker=pl.lit("gone")))
+    assert weights(gone) == weights(trained)
+    assert gone.hyperparameters["clicked/left out: of other features"] == 60
+
+
+def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_words(collection, hits, space):
+    asked = collection.ids("train")[7]
+    text, twin = collection.text(asked), "twin of it"
+    queries = pl.concat(
+        [collection.queries, _renamed(collection.queries, asked, twin, text=pl.lit(f"{text.upper()}?"))]
+    )
+    qrels = pl.concat([collection.qrels, _renamed(collection.qrels, asked, twin)])
+    found = {family: pl.concat([table, _renamed(table, asked, twin)]) for family, table in hits.items()}
+    parameters = FAST.model_copy(update={"kind": "network", "epochs": 1})
+    orders = []
+    for number in (1, 2):  # what was clicked for the query differs, and nothing else does
+        clicks = tables.make("judged", judged_rows(space, f"{text}!", *asked_again(collection, number)[1:]))
+        trained = train(
+            collection.documents, queries, qrels, found, parameters, quiet, judged=clicks,
+            feature_names={"r1": space.names},
+        )  # fmt: skip
+        assert trained.hyperparameters["epochs_kept"] == 1
+        orders.append(trained.hits["train"])
+    for same in (asked, twin):
+        one, other = (order.filter(pl.col("query_id") == same) for order in orders)
+        assert one.equals(other)
+    assert not orders[0].equals(orders[1])
+
+
+def _renamed(table: pl.DataFrame, query_id: str, new: str, **columns: pl.Expr) -> pl.DataFrame:
+    """The rows of a query under another query's id."""
+    return table.filter(pl.col("query_id") == query_id).with_columns(query_id=pl.lit(new), **columns)

@@ -1,8 +1,10 @@
 import time
 
+import numpy as np
 import pytest
 
-from repos.semantic.model import Parameters, load
+from repos.semantic.head import Head
+from repos.semantic.model import Parameters, SemanticModel, load
 from repos.semantic.train import train
 
 
@@ -26,6 +28,24 @@ def test_many_texts_are_answered_as_each_alone(model):
     assert [[doc for doc, _ in hits] for hits in together] == [[doc for doc, _ in hits] for hits in alone]
     for left, right in zip(together, alone, strict=True):
         assert [score for _, score in left] == pytest.approx([score for _, score in right], abs=1e-6)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_embedded_texts_are_the_vectors_that_search_compares(model, learned):
+    width = len(model.head.query)
+    query = np.random.default_rng(0).normal(0, 0.05, (width, width)).astype(np.float32) * learned
+    model = SemanticModel(model.encoder, Head(query, model.head.document), model.index, model.doc_ids, model.origin)
+    texts = ["sort values", "", "find clusters", "invert a matrix " * 30]
+    vectors = model.embed(texts)
+    assert vectors.shape == (4, width)
+    assert vectors.dtype == np.float32
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 0, 1, 1], abs=1e-5)
+    for text, vector in zip(texts, vectors, strict=True):
+        assert model.embed([text])[0] == pytest.approx(vector, abs=1e-6)
+        _, scores = model.index.search(vector[None], 3)
+        expected = [score for _, score in model.search([text], 3)[0]]
+        assert scores[0].tolist()[: len(expected)] == pytest.approx(expected, abs=1e-6)
+    assert model.embed([]).shape == (0, width)
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\x00\x01\x02", "\N{GRINNING FACE}" * 3, "x" * 100_000])
