@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from repos.corpus.build import build, check, summary
 from repos.corpus.sources import config as sources_file
+from repos.corpus.sources import fingerprints
 from repos.corpus.sources.collected import SourceError, SourceReport
 from shared_ops import snapshots, storage, tables
 from shared_ops.lineage import snapshot_key, source_key
@@ -44,6 +45,8 @@ class Draft(BaseModel):
 
     url: str
     reports: list[SourceReport]
+    fingerprints: dict[str, str] = {}
+    """A source's name to what it held before it was read."""
 
 
 def check_draft(_: TypeCheckContext, draft: object) -> TypeCheck:
@@ -80,12 +83,14 @@ def read_sources(context: OpExecutionContext, config: ReadConfig, deployment: De
     """Read every source of the sources file, and put the tables into this run's draft folder."""
     path = Path(config.sources) if config.sources else Settings().sources
     context.log.info(f"Sources: {path}")
+    # Before reading: what changes meanwhile must look changed afterwards.
+    found = fingerprints.take(path, {})
     built = build(sources_file.load(path), log=context.log.info)
     url = storage.join(deployment.snapshots.url, ".drafts", context.run_id)
     with storage.written_folder(url) as folder:
         for name, frame in built.tables.items():
             frame.write_parquet(folder / f"{name}.parquet")
-    return Draft(url=url, reports=built.reports)
+    return Draft(url=url, reports=built.reports, fingerprints=found.sources)
 
 
 @op(out=Out(ValidDraft))
@@ -128,6 +133,7 @@ def publish(
         content = snapshots.sample(Snapshot(SnapshotRef(id="draft", url=draft.url)), size, config.sample_seed)
         sources.append({"sample_of": "all sources", "documents": size, "seed": config.sample_seed})
     ref = deployment.snapshots.publish(content, sources)
+    fingerprints.remember(deployment.snapshots.url, ref.id, draft.fingerprints)
     storage.remove(draft.url)
     context.log.info(f"Snapshot {ref.id} at {ref.url}")
     return ref

@@ -18,6 +18,12 @@ SPLITS: tuple[Split, ...] = ("test", "dev", "train")
 REQUIRED = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
 
 
+def files(source: BeirSource) -> dict[str, bool]:
+    """The URLs of the files that a BEIR folder holds or may hold, and whether each must be there."""
+    names = dict.fromkeys([*REQUIRED, *(f"qrels/{split}.tsv" for split in SPLITS)])
+    return {f"{source.path}/{name}": name in REQUIRED for name in names}
+
+
 def read(source: BeirSource) -> Collected:
     """The rows of a BEIR folder under its own ids. Without a dev split, one is cut from train by hash.
 

@@ -171,6 +171,9 @@ class SqlSource(_Splitting):
     kind: Literal["sql"]
     url: str = Field(description="a SQLAlchemy URL; ${NAME} in it stands for the environment variable NAME")
     batch_rows: int = Field(default=5000, ge=1, description="rows held at a time")
+    changed_query: str | None = Field(
+        default=None, description="a quick statement whose result differs when the tables do, like a max(updated_at)"
+    )
     documents: DocumentQuery
     queries: QueryQuery | None = None
     qrels: QrelQuery | None = None

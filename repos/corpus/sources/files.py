@@ -4,6 +4,7 @@ Knows file formats, not what the columns mean.
 """
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,14 +12,26 @@ from typing import IO, Literal
 
 import fsspec
 import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
 
 from repos.corpus.sources.collected import Collected, Row, SourceError
 from repos.corpus.sources.text import is_utf8
+from shared_ops import storage
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
 _ENDINGS: dict[str, Format] = {
     "jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv", "tsv": "tsv", "parquet": "parquet",
 }  # fmt: skip
+
+
+class FileState(BaseModel):
+    """What was seen of a file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stamp: str = Field(description="the hash of what its store says of it: size, times, entity tag")
+    content: str = Field(description="the hash of its content; the stamp where reading it all would be a download")
+    modified: float | None = Field(default=None, description="when it was last written, of a local file")
 
 
 def exists(url: str, source: str) -> bool:
@@ -30,6 +43,28 @@ def exists(url: str, source: str) -> bool:
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         return bool(filesystem.exists(path))
+    except (OSError, ValueError, ImportError) as error:
+        raise _unreadable(url, source, error) from error
+
+
+def state(url: str, source: str, known: FileState | None = None) -> FileState | None:
+    """The file as it is now, None when it is not there. Its content is read where its stamp is not the `known` one.
+
+    Raises:
+        SourceError: where that cannot be told: no access, or a scheme that no installed package reads.
+    """
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem.invalidate_cache()
+        info = filesystem.info(path)
+        stamp = hashlib.sha256(json.dumps(info, sort_keys=True, default=str).encode()).hexdigest()
+        if known is not None and known.stamp == stamp:
+            return known
+        local = storage.local_path(url)
+        content = stamp if local is None else storage.sha256(local)
+        return FileState(stamp=stamp, content=content, modified=None if local is None else info["mtime"])
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, ImportError) as error:
         raise _unreadable(url, source, error) from error
 

@@ -5,12 +5,16 @@ query, the function they point to is its answer. The section is taken out of the
 where it would be a word-for-word match for a query that it does not answer.
 """
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,26 @@ def read(source: PydocsSource) -> Collected:
         collected.documents += [_document(package, entry) for entry in package.entries]
     add_queries(collected, packages, source.split)
     return collected
+
+
+def fingerprint(source: PydocsSource) -> str:
+    """The hash of the packages' installed versions. A package that is not installed has none, until it is."""
+    versions = {name: _version(name, module) for name, module in source.packages.items()}
+    return hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()
+
+
+def _version(name: str, module: str) -> str | None:
+    for distribution in (name, *_distributions().get(module.partition(".")[0], [])):
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()  # reads every installed package's list of files
 
 
 def _extract_all(source: PydocsSource) -> list[Package]:

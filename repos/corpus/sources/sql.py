@@ -1,8 +1,10 @@
 """Statements in a database that SQLAlchemy reaches, read in batches, with a mapping from their columns to ours."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL, make_url
@@ -23,7 +25,6 @@ def read(source: SqlSource) -> Collected:
     Raises:
         SourceError: where the database cannot be reached or read, the connection is lost, or a column is missing.
     """
-    url = address(source.url, source.name)
     checked = Checked(source.name, source.kind)
 
     def rows(
@@ -36,12 +37,35 @@ def read(source: SqlSource) -> Collected:
                 checked.collected.rows_read[table] += 1
                 yield f"{table} statement, row {number}", dict(row)
 
+    with _connected(source) as connection:
+        _at_one_moment(connection)
+        return read_mapped(source, checked, rows)
+
+
+def fingerprint(source: SqlSource) -> str | None:
+    """The hash of what `changed_query` gives, None for a source without one: only reading it all tells of a change.
+
+    Raises:
+        SourceError: where the database cannot be reached or the statement fails.
+    """
+    if source.changed_query is None:
+        return None
+    with _connected(source) as connection:
+        found = [list(row) for row in connection.execute(text(source.changed_query))]
+    return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+@contextmanager
+def _connected(source: SqlSource) -> Iterator[Connection]:
+    """A connection for the block, whose errors tell of the source."""
+    url = address(source.url, source.name)
+    # A host that swallows packets would hold whoever asks for minutes.
+    patience = {"connect_timeout": 10} if url.drivername == "postgresql+psycopg2" else {}
     try:
-        engine = create_engine(url)
+        engine = create_engine(url, connect_args=patience)
         try:
             with engine.connect() as connection:
-                _at_one_moment(connection)
-                return read_mapped(source, checked, rows)
+                yield connection
         finally:
             engine.dispose()
     except (SQLAlchemyError, ImportError) as error:

@@ -15,6 +15,11 @@ Reader: TypeAlias = Callable[[str, Any, Sequence[str]], Iterable[tuple[str, Row]
 """From a table's name, where it is, and the columns it must have, to its rows, each with the place where it stands."""
 
 
+def files(source: TableSource) -> dict[str, bool]:
+    """The URLs of a table source's files, all of which must be there."""
+    return {file.path: True for file in (source.documents, source.queries, source.qrels) if file is not None}
+
+
 def read(source: TableSource) -> Collected:
     """The rows of a table source.
 

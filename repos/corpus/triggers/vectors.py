@@ -1,0 +1,49 @@
+"""Queries' vectors, asked of the running semantic service. Knows no Dagster and no model."""
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+
+from shared_ops.resources import PROD
+from shared_ops.settings import Settings
+
+BATCH = 128
+SECONDS = 30.0
+"""For all texts together: a sensor's tick has a minute."""
+
+
+class VectorsError(RuntimeError):
+    """There are no vectors now. The message is the reason, for people."""
+
+
+def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
+    """The vector of each text, by the semantic release of the live set.
+
+    Raises:
+        VectorsError: where there is no live set, or its service does not answer with vectors in time.
+    """
+    import httpx
+
+    live = PROD.live_sets.live()
+    if live is None:
+        raise VectorsError("no set of models is live yet")
+    distinct, deadline = sorted(set(texts)), time.monotonic() + SECONDS
+    found: dict[str, np.ndarray] = {}
+    url = f"{Settings().url('semantic')}/embed"
+    try:
+        with httpx.Client(timeout=10.0, trust_env=False) as client:
+            for start in range(0, len(distinct), BATCH):
+                if time.monotonic() > deadline:
+                    raise VectorsError(f"{url} took more than {SECONDS:g} s for {len(found)} of {len(distinct)} texts")
+                batch = distinct[start : start + BATCH]
+                answer = client.post(url, json={"release": live.releases["semantic"], "texts": batch})
+                answer.raise_for_status()
+                found |= zip(batch, np.asarray(answer.json()["vectors"], dtype=np.float32), strict=True)
+    except httpx.HTTPError as error:
+        raise VectorsError(f"{url} is away: {error or type(error).__name__}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise VectorsError(f"{url} answered with what is no vectors: {error}") from error
+    if not all(vector.ndim == 1 and np.isfinite(vector).all() for vector in found.values()):
+        raise VectorsError(f"{url} answered with vectors that are not of finite numbers")
+    return found

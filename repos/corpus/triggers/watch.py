@@ -1,0 +1,143 @@
+"""The sensor that looks for drift: people search for other things than before, or click less.
+
+Every look is an observation of the feedback in the UI, with its numbers; an alarm starts the making of feedback.
+"""
+
+import time
+from typing import Any
+
+import psycopg2
+from dagster import (
+    AssetObservation,
+    DefaultSensorStatus,
+    MetadataValue,
+    RunRequest,
+    SensorEvaluationContext,
+    SensorResult,
+    sensor,
+)
+from pydantic import Field
+
+from repos.corpus.triggers.cursors import restored
+from repos.corpus.triggers.drift import Look, Search, compare
+from repos.corpus.triggers.periods import Watched
+from repos.corpus.triggers.sources import BECAUSE
+from repos.corpus.triggers.vectors import VectorsError, embed
+from shared_ops.lineage import feedback_key
+from shared_ops.settings import Settings
+from shared_ops.ubi import Store, Window
+
+MOST = 5_000
+"""The searches of a period that are compared at most, the newest: a tick has a minute."""
+
+
+class DriftSettings(Settings):
+    """When to look for drift. Each field is read from SEARCHLOOP_<FIELD>."""
+
+    drift_searches: int = Field(default=300, ge=1, description="new searches that make a period to compare")
+    drift_settle_seconds: float = Field(
+        default=60, ge=0, description="how long a full period waits to be looked at: a click comes after its search"
+    )
+    drift_alpha: float = Field(default=0.05, gt=0, lt=1, description="the chance of a false alarm of a look")
+    drift_permutations: int = Field(default=999, ge=99, description="random permutations that a look is judged by")
+
+
+@sensor(
+    job_name="feedback_prod",
+    minimum_interval_seconds=15,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Compares each period of searches with the one before: terms, embeddings, click-through by position.",
+)
+def drift(context: SensorEvaluationContext) -> SensorResult:
+    """Look at one application's newest period where it is full, and ask for feedback where it differs."""
+    settings, watched = DriftSettings(), restored(Watched, context.cursor)
+    if settings.postgres_url is None:
+        return SensorResult(skip_reason="SEARCHLOOP_POSTGRES_URL is not set: there is no database of searches.")
+    store = Store(settings.postgres_url)
+    try:
+        result = _tick(watched, store, settings)
+    except psycopg2.errors.UndefinedTable:
+        return SensorResult(skip_reason="Nobody has searched yet: the database holds no table of searches.")
+    except psycopg2.Error as error:
+        return SensorResult(skip_reason=f"Postgres cannot be asked, the next tick tries again: {str(error).strip()}")
+    for request in result.run_requests or []:
+        context.log.warning(request.tags[BECAUSE])
+    return result._replace(cursor=watched.model_dump_json())
+
+
+def _tick(watched: Watched, store: Store, settings: DriftSettings) -> SensorResult:
+    now = time.time()
+    watched.count(store, settings.drift_searches, now)
+    application = watched.due(settings.drift_settle_seconds, now)
+    if application is None:
+        return SensorResult(skip_reason=_waiting(watched, settings))
+    period = watched.periods[application]
+    if period.before is None:
+        watched.begin_next(application, store)
+        return SensorResult(
+            skip_reason=f"{application}: the first {period.searches} searches are what the next will be compared with."
+        )
+    before, new = (
+        [Search(*each) for each in store.outlines(window, application, MOST)]
+        for window in (Window(period.before, period.begins), period.window)
+    )
+    watched.begin_next(application, store)
+    return _look(application, before, new, period.window, settings)
+
+
+def _waiting(watched: Watched, settings: DriftSettings) -> str:
+    if not watched.periods:
+        return "Nobody has searched yet."
+    told = (
+        f"{application}: {period.searches} of {settings.drift_searches} new searches"
+        + (f", looked at {settings.drift_settle_seconds:g} s after the last of them" if period.ends else "")
+        for application, period in sorted(watched.periods.items())
+    )
+    return f"Waits for a full period. {'; '.join(told)}."
+
+
+def _look(
+    application: str, before: list[Search], new: list[Search], window: Window, settings: DriftSettings
+) -> SensorResult:
+    left_out = ""
+    try:
+        vectors = embed(search.text for search in [*before, *new])
+    except VectorsError as error:
+        vectors, left_out = None, f" Query embeddings were left out: {error}."
+    try:
+        look = compare(before, new, vectors, alpha=settings.drift_alpha, permutations=settings.drift_permutations)
+    except ValueError as error:  # retention has taken the period before, or one session made all the searches
+        return SensorResult(skip_reason=f"{application}: nothing to compare. {error}")
+    told = f"{application}: {look.sentence}{left_out}"
+    observation = AssetObservation(
+        asset_key=feedback_key("prod"),
+        description=f"{'Drift' if look.alarms else 'No drift'} of the searches. {told}",
+        metadata=_metadata(application, look, left_out),
+    )
+    if not look.alarms:
+        return SensorResult(skip_reason=f"No drift. {told}", asset_events=[observation])
+    request = RunRequest(
+        run_key=f"drift-{application}-{window.before}",
+        tags={BECAUSE: f"drift: {', '.join(look.alarms)} of {application}"},
+    )
+    return SensorResult(run_requests=[request], asset_events=[observation])
+
+
+def _metadata(application: str, look: Look, left_out: str) -> dict[str, Any]:
+    """A look as a table to read, and as numbers that Dagit plots over time."""
+    lines = ["| measure | value | by chance up to | p | alarm |", "|---|---|---|---|---|"]
+    for each in look.measures:
+        numbers = f"{each.value:.4f} | {each.threshold:.4f} | {each.p_value:.4f}"
+        lines.append(f"| {each.name} | {numbers} | {'yes' if each.alarm else 'no'} |")
+    metadata: dict[str, Any] = {
+        "drift": MetadataValue.md("\n".join(lines) + (f"\n\n{left_out.strip()}" if left_out else "")),
+        "application": application,
+        "sessions in each period": look.sessions,
+        "searches before": look.searches[0],
+        "searches now": look.searches[1],
+        "alarms": len(look.alarms),
+        "look": MetadataValue.json(look.model_dump(mode="json")),
+    }
+    for each in look.measures:
+        metadata |= {f"{each.name}: value": each.value, f"{each.name}: p": each.p_value}
+    return metadata
