@@ -5,10 +5,14 @@ import logging
 from dagster import Definitions
 
 from repos.corpus.checks import snapshot_checks
+from repos.corpus.feedback import graph as feedback
+from repos.corpus.feedback import triggers
 from repos.corpus.graph import jobs
 from repos.corpus.sources import config
 from repos.corpus.sources.collected import SourceError
-from shared_ops.lineage import snapshot_specs
+from repos.corpus.triggers.sources import daily, sources_changed
+from repos.corpus.triggers.watch import drift
+from shared_ops.lineage import feedback_specs, snapshot_specs
 from shared_ops.settings import Settings
 
 
@@ -21,4 +25,10 @@ def source_names() -> list[str]:
         return []
 
 
-defs = Definitions(jobs=jobs, assets=snapshot_specs(source_names()), asset_checks=snapshot_checks())
+defs = Definitions(
+    jobs=[*jobs, *feedback.jobs],
+    assets=[*snapshot_specs(source_names()), *feedback_specs()],
+    asset_checks=snapshot_checks(),
+    sensors=[*triggers.sensors, sources_changed, drift],
+    schedules=[*triggers.schedules, daily],
+)

@@ -10,8 +10,12 @@ from shared_ops.resources import DEV, PROD
 from shared_ops.settings import repositories
 
 
-def family_jobs(graph: GraphDefinition, config: Mapping[str, Any] | None = None) -> list[JobDefinition]:
-    """`<name>_dev` and `<name>_prod` of a family's graph. `config` sets defaults that differ from the ops' own.
+def family_jobs(
+    graph: GraphDefinition, config: Mapping[str, Any] | None = None, repository: str | None = None
+) -> list[JobDefinition]:
+    """`<name>_dev` and `<name>_prod` of a graph. `config` sets defaults that differ from the ops' own.
+
+    The graph is `repository`'s; a family's main one bears its name.
 
     A job runs in one process: its steps are short, and a process for each costs about 3 s of imports.
     """
@@ -22,10 +26,10 @@ def family_jobs(graph: GraphDefinition, config: Mapping[str, Any] | None = None)
             executor_def=in_process_executor,
             config=dict(config) if config else None,
             tags={
-                "searchloop/family": graph.name,
+                "searchloop/family": repository or graph.name,
                 "searchloop/deployment": deployment.name,
                 # Launchers and executors beyond this machine send a family's runs to its own environment's queue.
-                "searchloop/queue": repositories()[graph.name].queue,
+                "searchloop/queue": repositories()[repository or graph.name].queue,
             },
         )
         for deployment in (DEV, PROD)

@@ -74,6 +74,31 @@ def snapshot_specs(sources: Sequence[str]) -> list[AssetSpec]:
     return specs
 
 
+def feedback_specs() -> list[AssetSpec]:
+    """What people search for and click, and what it taught, in each deployment."""
+    specs = []
+    for deployment in DEPLOYMENTS:
+        events = source_key(deployment, "searches_and_clicks")
+        specs += [
+            AssetSpec(
+                events,
+                owners=_owners("corpus"),
+                kinds={"postgres"},
+                group_name=deployment,
+                description="What people searched for and clicked, as the search app recorded it.",
+            ),
+            AssetSpec(
+                feedback_key(deployment),
+                deps=[events],
+                owners=_owners("corpus"),
+                kinds={"polars", "parquet"},
+                group_name=deployment,
+                description="Clicks corrected for their positions, named by the hash of their content.",
+            ),
+        ]
+    return specs
+
+
 def live_set_specs() -> list[AssetSpec]:
     """The live set in each deployment: one release of every family."""
     families = [name for name, repository in repositories().items() if repository.role != "data"]

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     staging: str | None = None
     snapshots: str | None = None
     host: str = "127.0.0.1"
+    enough_clicks: int = Field(default=200, ge=1, description="new clicks that start the making of feedback")
+    retention_days: int = Field(default=180, ge=1, description="the age at which searches and clicks are deleted")
     notify: str = ""
     """Where notifications go, beside the log: apprise's URLs (json://, mailto://, slack://, ...), parted by spaces."""
 

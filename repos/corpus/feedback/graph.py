@@ -1,0 +1,25 @@
+"""The graphs of the feedback, and their jobs: what is learned from events, and when events are forgotten."""
+
+from dagster import graph
+
+from repos.corpus.feedback.ops import forget_events, learn_clicks, materialize_feedback, read_events
+from shared_ops.jobs import family_jobs
+
+
+@graph
+def feedback() -> None:
+    """From the searches and clicks in Postgres to the latest feedback."""
+    taken = read_events()
+    materialize_feedback(learn_clicks(taken), taken)
+
+
+@graph
+def forget() -> None:
+    """Delete the searches and clicks that are too old."""
+    forget_events()
+
+
+feedback_dev, feedback_prod = family_jobs(feedback, repository="corpus")
+# Both deployments read one database: there is nothing of dev's own to forget.
+_, forget_prod = family_jobs(forget, repository="corpus")
+jobs = [feedback_dev, feedback_prod, forget_prod]

@@ -1,0 +1,179 @@
+"""From searches and clicks to the tables of published feedback, and the manifest that says what they hold.
+
+Knows no Dagster, no database and no place. Equal events give equal tables, in whatever order they came.
+"""
+
+from collections import Counter
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from repos.corpus.feedback.parts import Events
+from repos.corpus.feedback.positions import PositionParameters, propensities
+from repos.corpus.feedback.sessions import Bounds, counted, newest_sessions
+from shared_ops import tables
+from shared_ops.feedback import Counts, FeedbackManifest
+
+
+class Parameters(Bounds, PositionParameters):
+    """How events become what is learned from."""
+
+    propensity_floor: float = Field(
+        default=0.1, gt=0.0, le=1.0, description="a smaller propensity is raised to it: one click weighs 10 at most"
+    )
+    prior_examinations: float = Field(
+        default=2.0, gt=0.0, description="looks that a document's relevance starts with, clicked as often as all were"
+    )
+    newest_share: float = Field(default=0.2, ge=0.0, lt=1.0, description="of the sessions, held back to measure by")
+    fewest_sessions: int = Field(default=20, ge=2, description="with less, nothing is held back")
+    requests: int = Field(default=200, ge=0, description="searches whose features are computed again")
+
+
+class Learned(NamedTuple):
+    """The tables of feedback by name, and their manifest."""
+
+    tables: dict[str, pl.DataFrame]
+    manifest: FeedbackManifest
+
+
+def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
+    """What the events taught."""
+    left_out: Counter[str] = Counter()
+    searches, clicks = counted(events, parameters, left_out)
+    newest = newest_sessions(searches, parameters.newest_share, parameters.fewest_sessions)
+    held_back = pl.col("session").is_in(newest.implode())
+    impressions = _impressions(searches.filter(~held_back), clicks)
+    positions = searches["doc_ids"].list.len().max() or 1
+    looked_at = propensities(_by_position(impressions), int(positions), parameters)
+    clipped = np.maximum(looked_at, parameters.propensity_floor)
+    texts = _texts(searches)
+    shown = _shown(impressions, clipped).join(texts, on="query_id")
+    content = {
+        "clicks": shown,
+        "judged": _judged(shown, impressions, searches, parameters.prior_examinations),
+        "newest": _graded(clicks.filter(held_back), clipped).join(texts, on="query_id"),
+        "requests": _requests(events.searches, parameters.requests),
+    }
+    manifest = FeedbackManifest(
+        applications=_counts(searches, clicks),
+        left_out=dict(sorted(left_out.items())),
+        propensities=looked_at.tolist(),
+        held_back_sessions=len(newest),
+        oldest=_moment(searches["timestamp"].min()),
+        newest=_moment(searches["timestamp"].max()),
+        watermark=watermark,
+    )
+    return Learned({name: _fitted(name, frame) for name, frame in content.items()}, manifest)
+
+
+def _impressions(searches: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
+    """A row for each document on each page: where it stood, and whether it was clicked."""
+    clicked = clicks.select("search_id", "doc_id", "position", clicked=pl.lit(True))
+    return (
+        searches.select(
+            "search_id", "query_id", "timestamp", "doc_ids",
+            position=pl.int_ranges(1, pl.col("doc_ids").list.len() + 1, dtype=pl.Int64),
+        )
+        .explode("doc_ids", "position")
+        .rename({"doc_ids": "doc_id"})
+        .drop_nulls("doc_id")
+        .join(clicked, on=["search_id", "doc_id", "position"], how="left")
+        .with_columns(pl.col("clicked").fill_null(False))
+    )  # fmt: skip
+
+
+def _by_position(impressions: pl.DataFrame) -> pl.DataFrame:
+    return impressions.group_by("query_id", "doc_id", "position").agg(impressions=pl.len(), clicks=pl.sum("clicked"))
+
+
+def _shown(impressions: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:
+    """Each query's documents with their clicks and how often somebody will have looked at them."""
+    looked_at = pl.Series(clipped)
+    return (
+        impressions.with_columns(looked_at=looked_at.gather(impressions["position"] - 1))
+        .group_by("query_id", "doc_id")
+        .agg(
+            clicks=pl.sum("clicked"),
+            impressions=pl.len(),
+            mean_position=pl.mean("position"),
+            # Summed in one order: the last bit of a sum depends on it, and the table's name on the last bit.
+            examinations=pl.col("looked_at").sort().sum(),
+            last_seen=pl.max("timestamp"),
+        )
+    )
+
+
+def _judged(
+    shown: pl.DataFrame, impressions: pl.DataFrame, searches: pl.DataFrame, prior_examinations: float
+) -> pl.DataFrame:
+    """Each query's documents with their relevance, and what the ranker saw of them last; those it never saw are not in.
+
+    Relevance is the clipped inverse-propensity estimate, clicks by examinations (Joachims et al. 2017, "Unbiased
+    Learning-to-Rank with Biased Feedback"), under a Beta prior whose mean is the rate of all documents (empirical
+    Bayes, as in Wang et al. 2011, "Click-Through Rate Estimation for Rare Events in Online Advertising"): so one click
+    at one look is no certainty, and a document that nobody looked at is neither good nor bad.
+    """
+    with_features = pl.col("features").list.len() == pl.col("doc_ids").list.len()
+    seen = searches.filter(with_features).select("search_id", "ranker", "features")
+    last = (
+        impressions.join(seen, on="search_id", how="semi")
+        .sort("timestamp", "search_id")
+        .unique(["query_id", "doc_id"], keep="last")
+    )
+    features = last.join(seen, on="search_id").select(
+        "query_id", "doc_id", "ranker", features=pl.col("features").list.get(pl.col("position") - 1)
+    )
+    rate = shown["clicks"].sum() / max(shown["examinations"].sum(), 1.0)
+    relevance = (pl.col("clicks") + prior_examinations * rate) / (pl.col("examinations") + prior_examinations)
+    return shown.join(features, on=["query_id", "doc_id"]).with_columns(relevance=relevance.clip(0.0, 1.0))
+
+
+def _graded(clicks: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:
+    """What was clicked, graded by how many sessions did, each weighed by how unlikely it was to look there."""
+    weight = pl.Series(1.0 / clipped).gather(clicks["position"] - 1)
+    return (
+        clicks.with_columns(weight=weight)
+        .group_by("query_id", "doc_id")
+        .agg(grade=pl.col("weight").sort().sum().round().clip(lower_bound=1))
+    )
+
+
+def _requests(searches: pl.DataFrame, newest: int) -> pl.DataFrame:
+    """The newest searches of which it is known what the ranker was given and what it made of it."""
+    return (
+        searches.drop_nulls(["features", "hits"])
+        .sort("timestamp", "search_id", descending=True)
+        .head(newest)
+        .rename({"search_id": "query_id"})
+    )
+
+
+def _texts(searches: pl.DataFrame) -> pl.DataFrame:
+    """One text for each query: the way in which it was asked most often."""
+    return (
+        searches.group_by("query_id", "text")
+        .len()
+        .sort("len", "text", descending=[True, False])
+        .unique("query_id", keep="first", maintain_order=True)
+        .select("query_id", "text")
+    )
+
+
+def _counts(searches: pl.DataFrame, clicks: pl.DataFrame) -> dict[str, Counts]:
+    asked = searches.group_by("application").agg(sessions=pl.col("session").n_unique(), searches=pl.len())
+    clicked = clicks.group_by("application").agg(clicks=pl.len())
+    joined = asked.join(clicked, on="application", how="full", coalesce=True).fill_null(0).sort("application")
+    return {row.pop("application"): Counts(**row) for row in joined.iter_rows(named=True)}
+
+
+def _moment(value: object) -> datetime | None:
+    return value if isinstance(value, datetime) else None
+
+
+def _fitted(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns of the table's schema, in its order and of its types."""
+    schema = tables.empty(table).schema
+    return frame.select(schema.names()).cast(schema)  # type: ignore[arg-type] # a Schema is a mapping of types

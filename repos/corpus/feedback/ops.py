@@ -1,0 +1,197 @@
+"""The ops that turn what people searched for and clicked into feedback, and those that forget it in time.
+
+read_events → learn_clicks → materialize_feedback        (feedback_dev, feedback_prod)
+forget_events                                            (forget_prod)
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dagster import AssetMaterialization, Config, In, MetadataValue, OpExecutionContext, Out, Output, op
+from pydantic import BaseModel, ConfigDict, Field
+
+from repos.corpus.feedback.learning import Parameters, learn
+from repos.corpus.feedback.parts import Parts, flat
+from repos.corpus.feedback.types import SIMULATED, ValidFeedback
+from repos.corpus.ops import DATA_VERSION
+from shared_ops import storage
+from shared_ops.feedback import Feedback, FeedbackManifest, FeedbackRef
+from shared_ops.lineage import DEPLOYMENTS, feedback_key
+from shared_ops.resources import DeploymentResource
+from shared_ops.settings import Settings
+from shared_ops.ubi import SIMULATION, Store
+
+POOL = "feedback"
+"""One run at a time reads, learns or forgets: a part must not go away while it is read."""
+
+
+class Taken(BaseModel):
+    """What is to be learned from: every event before the transaction `watermark`, in the parts at `url`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    watermark: int
+    searches: int = Field(description="new ones")
+    clicks: int = Field(description="new ones")
+
+
+class ReadConfig(Config):
+    """When to learn though nothing is new."""
+
+    again: bool = Field(default=False, description="compute the tables again, as after a change of their parameters")
+
+
+def store() -> Store:
+    """The stack's searches and clicks.
+
+    Raises:
+        RuntimeError: when no database is set.
+    """
+    url = Settings().postgres_url
+    if url is None:
+        raise RuntimeError(
+            "SEARCHLOOP_POSTGRES_URL is not set: the database of searches and clicks. `make up` sets it."
+        )
+    return Store(url)
+
+
+def parts(feedback_url: str) -> Parts:
+    """The parts beside a deployment's feedback."""
+    return Parts(storage.join(feedback_url, "parts"))
+
+
+@op(pool=POOL, out=Out(Taken, is_required=False))
+def read_events(
+    context: OpExecutionContext, config: ReadConfig, deployment: DeploymentResource
+) -> Iterator[Output[Taken]]:
+    """Keep what was stored since the last feedback as one more part. Where nothing was, the run ends here."""
+    events, feedback = store(), deployment.feedback
+    events.prepare()
+    latest, window = feedback.latest(), events.window(feedback.watermark())
+    replaced = window.after > window.before
+    if replaced:
+        context.log.warning(
+            f"The database is another one than before: it is at transaction {window.before}, the last feedback read up "
+            f"to {window.after}. Reading it from its start; what was read from the other stays until it is too old."
+        )
+        window = window._replace(after=0)
+    found = flat(events.each_query(window), events.each_event(window))
+    searches, clicks = len(found.searches), len(found.clicks)
+    context.log.info(f"{searches} searches and {clicks} clicks in transactions {window.after} to {window.before}")
+    kept = parts(feedback.url)
+    if searches or clicks:
+        context.log.info(f"Part {kept.add(window, found)}")
+    elif not (replaced and latest) and not config.again:
+        context.log.info(f"Nothing new since feedback {latest.id if latest else '(none yet)'}; nothing is published.")
+        return
+    yield Output(Taken(url=kept.url, watermark=window.before, searches=searches, clicks=clicks))
+
+
+class LearnConfig(Parameters, Config):
+    """How events become what is learned from, as it can be edited in the launchpad."""
+
+
+@op(out=Out(ValidFeedback))
+def learn_clicks(
+    context: OpExecutionContext, config: LearnConfig, deployment: DeploymentResource, taken: Taken
+) -> FeedbackRef:
+    """Compute the tables from all events that are not too old, and publish them: equal tables are published once."""
+    events = Parts(taken.url).read(since=oldest_kept())
+    learned = learn(events, taken.watermark, config)
+    ref = deployment.feedback.publish(learned.tables, learned.manifest)
+    held_back = learned.manifest.held_back_sessions
+    context.log.info(
+        f"The {held_back} newest sessions are held back to measure by."
+        if held_back
+        else f"Nothing is held back: there are less than {config.fewest_sessions} sessions."
+    )
+    context.log.info(f"Feedback {ref.id} at {ref.url}")
+    return ref
+
+
+@op(ins={"feedback": In(ValidFeedback), "taken": In(Taken)}, out=Out(ValidFeedback))
+def materialize_feedback(
+    context: OpExecutionContext, deployment: DeploymentResource, feedback: FeedbackRef, taken: Taken
+) -> FeedbackRef:
+    """Make the feedback the latest one, and tell Dagster of it."""
+    before = deployment.feedback.latest()
+    deployment.feedback.point_to(feedback, taken.watermark)
+    metadata: dict[str, Any] = {
+        "path": MetadataValue.path(str(storage.local_path(feedback.url) or feedback.url)),
+        "feedback": feedback.id,
+        "changed": before is None or before.id != feedback.id,
+        "run": MetadataValue.dagster_run(context.run_id),
+        "new searches": taken.searches,
+        "new clicks": taken.clicks,
+        **described(Feedback(feedback).manifest()),
+    }
+    key = feedback_key(deployment.deployment)
+    context.log_event(AssetMaterialization(asset_key=key, metadata=metadata, tags={DATA_VERSION: feedback.id}))
+    context.add_output_metadata(metadata)
+    return feedback
+
+
+def described(manifest: FeedbackManifest) -> dict[str, Any]:
+    """A manifest as metadata: numbers that Dagit plots over time, tables to read, and all of it as JSON."""
+    totals = {
+        count: sum(getattr(each, count) for each in manifest.applications.values())
+        for count in ("sessions", "searches", "clicks")
+    }
+    by_application = {
+        f"{count} of {application}": getattr(counts, count)
+        for application, counts in manifest.applications.items()
+        for count in totals
+    }
+    simulated = manifest.applications.get(SIMULATION)
+    return {
+        **totals,
+        **by_application,
+        "simulated share": simulated.clicks / max(totals["clicks"], 1) if simulated else 0.0,
+        "where it comes from": MetadataValue.md(_applications(manifest)),
+        "propensities": MetadataValue.md(_propensities(manifest.propensities)),
+        "events left out": sum(manifest.left_out.values()),
+        "left out": MetadataValue.md(_table(("why", "events"), manifest.left_out.items())),
+        "sessions held back": manifest.held_back_sessions,
+        **{f"rows of {table}": rows for table, rows in manifest.rows.items()},
+        "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
+    }
+
+
+def _applications(manifest: FeedbackManifest) -> str:
+    rows = [
+        (name, SIMULATED if name == SIMULATION else "people", counts.sessions, counts.searches, counts.clicks)
+        for name, counts in manifest.applications.items()
+    ]
+    return _table(("application", "who", "sessions", "searches", "clicks"), rows)
+
+
+def _propensities(chances: list[float]) -> str:
+    rows = [(position, f"{chance:.3f}") for position, chance in enumerate(chances, start=1)]
+    return _table(("position", "the chance that it is looked at"), rows)
+
+
+def _table(columns: tuple[str, ...], rows: Any) -> str:
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def oldest_kept() -> datetime:
+    """Events before this moment are not kept and not learned from."""
+    return datetime.now(UTC) - timedelta(days=Settings().retention_days)
+
+
+@op(pool=POOL)
+def forget_events(context: OpExecutionContext) -> None:
+    """Delete the searches and clicks that are too old, from the database and from the parts of both deployments."""
+    before, events = oldest_kept(), store()
+    events.prepare()
+    searches, clicks = events.forget(before)
+    gone = {deployment: parts(Settings().feedback_url(deployment)).forget(before) for deployment in DEPLOYMENTS}
+    told = ", ".join(f"{len(names)} parts of {deployment}" for deployment, names in gone.items())
+    context.log.info(
+        f"Deleted what is older than {before:%Y-%m-%d %H:%M}: {searches} searches, {clicks} clicks, {told}."
+    )
+    numbers = {f"parts of {deployment}": len(names) for deployment, names in gone.items()}
+    context.add_output_metadata({"before": str(before), "searches": searches, "clicks": clicks, **numbers})

@@ -1,0 +1,154 @@
+"""Searches and clicks, taken once from Postgres and kept as Parquet: one immutable part for each window that was read.
+
+Knows no Dagster, and nothing of what is learned from them.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import polars as pl
+
+from shared_ops import storage, tables
+from shared_ops.ubi import CLICK, UbiEvent, UbiQuery, Window
+
+SEARCHES: dict[str, Any] = {
+    "search_id": pl.String,
+    "application": pl.String,
+    "session": pl.String,
+    "text": pl.String,
+    "timestamp": pl.Datetime("us", "UTC"),
+    "doc_ids": pl.List(pl.String),
+    "ranker": pl.String,
+    "features": pl.List(pl.List(pl.Float32)),
+    "hits": pl.String,
+}
+CLICKS: dict[str, Any] = {
+    "event_id": pl.String,
+    "application": pl.String,
+    "search_id": pl.String,
+    "doc_id": pl.String,
+    "position": pl.Int64,
+    "timestamp": pl.Datetime("us", "UTC"),
+}
+BATCH = 2_000
+"""Rows that are Python objects at one time: a search's features are hundreds of numbers, 24 bytes each until they are
+in a table."""
+
+_COMMIT = "searches.parquet"
+_Row = TypeVar("_Row")
+
+
+class Events(NamedTuple):
+    """Searches with what they showed, and clicks, as flat tables of the columns SEARCHES and CLICKS."""
+
+    searches: pl.DataFrame
+    clicks: pl.DataFrame
+
+
+def flat(queries: Iterable[UbiQuery], events: Iterable[UbiEvent]) -> Events:
+    """Searches and clicks as tables; what else people did is left out. Features that were not known are NaN."""
+    searches = [pl.DataFrame([_search(query) for query in batch], schema=SEARCHES) for batch in _batches(queries)]
+    clicks = [
+        pl.DataFrame([_click(event) for event in batch if event.action_name == CLICK], schema=CLICKS)
+        for batch in _batches(events)
+    ]
+    return Events(
+        pl.concat([pl.DataFrame(schema=SEARCHES), *searches]), pl.concat([pl.DataFrame(schema=CLICKS), *clicks])
+    )
+
+
+def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    remaining = iter(rows)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch
+
+
+def _search(query: UbiQuery) -> dict[str, Any]:
+    attributes = query.query_attributes
+    hits = attributes.hits
+    return {
+        "search_id": query.query_id,
+        "application": query.application,
+        "session": query.client_id,
+        "text": query.user_query,
+        "timestamp": query.timestamp,
+        "doc_ids": query.query_response_hit_ids,
+        "ranker": attributes.features and attributes.features.release,
+        "features": attributes.features and [_known(row) for row in attributes.features.values],
+        "hits": hits and json.dumps({family: each.model_dump() for family, each in hits.items()}, sort_keys=True),
+    }
+
+
+def _known(row: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in row]
+
+
+def _click(event: UbiEvent) -> dict[str, Any]:
+    attributes = event.event_attributes
+    return {
+        "event_id": event.event_id,
+        "application": event.application,
+        "search_id": event.query_id,
+        "doc_id": attributes.object.object_id,
+        "position": attributes.position.ordinal,
+        "timestamp": event.timestamp,
+    }
+
+
+class Parts:
+    """The parts in the folder at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def add(self, window: Window, events: Events) -> str:
+        """Keep what a window held; returns the part's name.
+
+        The name ends with a hash of the ids: a database that was replaced may give the same window again.
+        """
+        ids = [*events.searches["search_id"], *events.clicks["event_id"]]
+        digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
+        name = f"{window.after}-{window.before}-{digest}"
+        with tempfile.TemporaryDirectory() as scratch:
+            for table, frame in events._asdict().items():
+                frame.write_parquet(Path(scratch) / f"{table}.parquet", compression="zstd")
+            storage.publish_folder(Path(scratch), storage.join(self.url, name), commit=_COMMIT)
+        return name
+
+    def names(self) -> list[str]:
+        """The parts that are there whole."""
+        return [name for name in storage.names(self.url) if storage.exists(storage.join(self.url, name, _COMMIT))]
+
+    def read(self, since: datetime) -> Events:
+        """The searches and clicks from `since` on, each event once however many parts hold it.
+
+        A click is as old as its search: else late clicks on a search that is too old would be on an unknown one.
+        """
+        searches = self._table("searches", SEARCHES).unique("search_id", keep="first", maintain_order=True)
+        clicks = self._table("clicks", CLICKS).unique("event_id", keep="first", maintain_order=True)
+        old = searches.filter(pl.col("timestamp") < since)
+        return Events(
+            searches.filter(pl.col("timestamp") >= since),
+            clicks.filter(pl.col("timestamp") >= since).join(old, on="search_id", how="anti"),
+        )
+
+    def forget(self, before: datetime) -> list[str]:
+        """Remove the parts that hold nothing but events older than `before`; returns their names."""
+        gone = [name for name in self.names() if self._newest(name) < before]
+        for name in gone:
+            storage.remove(storage.join(self.url, name))
+        return gone
+
+    def _newest(self, name: str) -> datetime:
+        tables_of_part = (tables.read(storage.join(self.url, name, f"{table}.parquet")) for table in Events._fields)
+        return max(frame["timestamp"].max() for frame in tables_of_part if len(frame))
+
+    def _table(self, table: str, schema: dict[str, Any]) -> pl.DataFrame:
+        found = [tables.read(storage.join(self.url, name, f"{table}.parquet")) for name in self.names()]
+        return pl.concat([pl.DataFrame(schema=schema), *found])

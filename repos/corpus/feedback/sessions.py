@@ -1,0 +1,114 @@
+"""Which searches and clicks count: not those of bots, not the same again and again, not clicks on what was not shown.
+
+Knows no Dagster and no click model. Whatever is left out is counted, by its reason.
+"""
+
+from collections import Counter
+from datetime import timedelta
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from repos.corpus.feedback.parts import Events
+from repos.corpus.sources.text import text_id
+from shared_ops.ubi import SIMULATION
+
+MINUTE = timedelta(minutes=1)
+
+REPEATED_QUERY = "a query repeated in its session"
+REPEATED_CLICK = "a click repeated in its session"
+UNKNOWN_SEARCH = "a click for an unknown search"
+NOT_SHOWN = "a click on a document that was not shown"
+OTHER_POSITION = "a click at another position than shown"
+FAST = "a session with too many searches in a minute"
+MANY = "a session with too many searches"
+CLICKED_ALL = "a session that clicked too much of what it was shown"
+
+
+class Bounds(BaseModel):
+    """How much one session may tell; one that does more than a person does is left out whole."""
+
+    model_config = ConfigDict(frozen=True)
+
+    searches_a_minute: int = Field(default=30, ge=1, description="in any minute of a session")
+    searches_in_all: int = Field(default=500, ge=1, description="in a session")
+    clicked_share: float = Field(default=0.5, gt=0.0, le=1.0, description="of the results that a session was shown")
+    clicked_share_from: int = Field(default=30, ge=1, description="results shown from which on the share is judged")
+    impressions_of_a_query: int = Field(default=3, ge=1, description="searches of one query that count in a session")
+
+
+def counted(events: Events, bounds: Bounds, left_out: Counter[str]) -> Events:
+    """The searches and clicks that count; `left_out` gains how many events did not, by reason.
+
+    Searches gain query_id: equal for texts that differ in nothing but case, punctuation and spacing. A click is of the
+    session of its search, and made up if either is.
+    """
+    searches = events.searches.join(_query_ids(events.searches), on="text").sort("timestamp", "search_id")
+    clicks = _shown(events.clicks, searches, left_out)
+    why = pl.coalesce(
+        "why", pl.when(_nth("session", "query_id") > bounds.impressions_of_a_query).then(pl.lit(REPEATED_QUERY))
+    )
+    searches = searches.join(_bots(searches, clicks, bounds), on="session", how="left").with_columns(why)
+    clicks = clicks.join(searches.select("search_id", "why"), on="search_id")
+    searches, clicks = _leave_out(searches, left_out), _leave_out(clicks, left_out)
+    again = _nth("session", "query_id", "doc_id") > 1
+    return Events(searches, _leave_out(clicks.with_columns(why=pl.when(again).then(pl.lit(REPEATED_CLICK))), left_out))
+
+
+def _query_ids(searches: pl.DataFrame) -> pl.DataFrame:
+    texts = searches["text"].unique()
+    return pl.DataFrame(
+        {"text": texts, "query_id": [f"asked:{text_id(text)}" for text in texts]},
+        schema={"text": pl.String, "query_id": pl.String},
+    )
+
+
+def _shown(clicks: pl.DataFrame, searches: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
+    """The clicks on what their search showed, in the order of time, with the session and the query of the search."""
+    asked = searches.select("search_id", "session", "query_id", "doc_ids", asked_by="application")
+    at_position = pl.col("doc_ids").list.get(pl.col("position") - 1, null_on_oob=True)
+    why = (
+        pl.when(pl.col("session").is_null()).then(pl.lit(UNKNOWN_SEARCH))
+        .when(~pl.col("doc_ids").list.contains(pl.col("doc_id"))).then(pl.lit(NOT_SHOWN))
+        .when(at_position.ne_missing(pl.col("doc_id"))).then(pl.lit(OTHER_POSITION))
+    )  # fmt: skip
+    application = pl.when(pl.col("application") == SIMULATION).then("application").otherwise("asked_by")
+    joined = clicks.join(asked, on="search_id", how="left").with_columns(why=why, application=application)
+    return _leave_out(joined, left_out).drop("doc_ids", "asked_by").sort("timestamp", "event_id")
+
+
+def _bots(searches: pl.DataFrame, clicks: pl.DataFrame, bounds: Bounds) -> pl.DataFrame:
+    """The sessions that do more than a person does, and why."""
+    clicked = clicks.group_by("session").agg(clicked=pl.struct("search_id", "position").n_unique())
+    time = pl.col("timestamp").sort()
+    sessions = searches.group_by("session").agg(
+        searches=pl.len(),
+        shown=pl.col("doc_ids").list.len().sum(),
+        shortest=(time - time.shift(bounds.searches_a_minute)).min(),
+    )
+    share = pl.col("clicked").fill_null(0) / pl.col("shown")
+    why = (
+        pl.when(pl.col("shortest") < MINUTE).then(pl.lit(FAST))
+        .when(pl.col("searches") > bounds.searches_in_all).then(pl.lit(MANY))
+        .when((pl.col("shown") >= bounds.clicked_share_from) & (share > bounds.clicked_share)).then(pl.lit(CLICKED_ALL))
+    )  # fmt: skip
+    return sessions.join(clicked, on="session", how="left").select("session", why=why).drop_nulls("why")
+
+
+def _nth(*keys: str) -> pl.Expr:
+    """Which one of those with equal `keys` a row is, from 1 on, in the order of the rows."""
+    return pl.int_range(1, pl.len() + 1).over(*keys)
+
+
+def _leave_out(frame: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
+    """The rows that have no reason in the column `why`; the others are counted by theirs."""
+    for why, rows in frame.drop_nulls("why")["why"].value_counts().iter_rows():
+        left_out[why] += rows
+    return frame.filter(pl.col("why").is_null()).drop("why")
+
+
+def newest_sessions(searches: pl.DataFrame, share: float, fewest: int) -> pl.Series:
+    """The ids of the newest `share` of the sessions, by their first search; none where there are less than `fewest`."""
+    first = searches.group_by("session").agg(pl.col("timestamp").min()).sort("timestamp", "session")
+    held_back = round(len(first) * share) if len(first) >= fewest else 0
+    return first["session"].tail(held_back)

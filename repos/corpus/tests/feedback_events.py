@@ -1,0 +1,59 @@
+"""Searches and clicks as the search app records them, written down shortly."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from shared_ops.ubi import (
+    ClickedObject,
+    EventAttributes,
+    LoggedFeatures,
+    LoggedHits,
+    LoggedSet,
+    Position,
+    QueryAttributes,
+    UbiEvent,
+    UbiQuery,
+)
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+_ids = count()
+
+
+def search(
+    text, doc_ids, session, at=0.0, application="searchloop", features=None, ranker="r1", hits=False, search_id=""
+):
+    """A search `at` seconds after START; `features` is one row of numbers for each document."""
+    search_id = search_id or f"search-{next(_ids)}"
+    return UbiQuery(
+        application=application,
+        query_id=search_id,
+        client_id=session,
+        user_query=text,
+        timestamp=START + timedelta(seconds=at),
+        query_response_id=search_id,
+        query_response_hit_ids=list(doc_ids),
+        query_attributes=QueryAttributes(
+            live_set=LoggedSet(number=1, releases={"ranker": ranker}, snapshot="s"),
+            ranking="ranker" if features else "rrf",
+            features=features and LoggedFeatures(release=ranker, values=features),
+            hits={"keyword": LoggedHits(doc_ids=list(doc_ids), scores=[1.0] * len(doc_ids))} if hits else None,
+        ),
+    )
+
+
+def click(on, doc_id, position=None, at=None, application=None, event_id="", action="click"):
+    """A click on a search's document, 5 seconds after the search and where it stood unless said otherwise."""
+    shown = on.query_response_hit_ids
+    time = on.timestamp + timedelta(seconds=5) if at is None else START + timedelta(seconds=at)
+    return UbiEvent(
+        application=application or on.application,
+        event_id=event_id or f"event-{next(_ids)}",
+        action_name=action,
+        query_id=on.query_id,
+        session_id=on.client_id,
+        client_id=on.client_id,
+        timestamp=time,
+        event_attributes=EventAttributes(
+            object=ClickedObject(object_id=doc_id), position=Position(ordinal=position or shown.index(doc_id) + 1)
+        ),
+    )

@@ -1,0 +1,264 @@
+"""What searches and clicks teach, and what of them does not count."""
+
+import math
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from repos.corpus.feedback.learning import Parameters, learn
+from repos.corpus.feedback.parts import CLICKS, SEARCHES, Events, flat
+from repos.corpus.feedback.sessions import (
+    CLICKED_ALL,
+    FAST,
+    MANY,
+    NOT_SHOWN,
+    OTHER_POSITION,
+    REPEATED_CLICK,
+    REPEATED_QUERY,
+    UNKNOWN_SEARCH,
+)
+from repos.corpus.sources.text import text_id
+from repos.corpus.tests.feedback_events import START, click, search
+from shared_ops import tables
+from shared_ops.feedback import TABLES, Counts
+
+PAGE = ["a", "b", "c", "d"]
+ALL = Parameters(newest_share=0.0)
+"""Nothing held back."""
+
+
+def learned(queries, events, parameters=ALL):
+    found = learn(flat(queries, events), 7, parameters)
+    for name in TABLES:
+        tables.check(name, found.tables[name])
+    return found
+
+
+def clicks_of(found, doc_id):
+    return found.tables["clicks"].row(by_predicate=pl.col("doc_id") == doc_id, named=True)
+
+
+def test_documents_shown_are_counted_with_their_clicks():
+    first = search("sort an array", PAGE, "s1")
+    second = search("Sort an array!", ["b", "a"], "s2", at=60)
+    found = learned([first, second], [click(first, "b"), click(second, "b")])
+    assert found.tables["clicks"]["query_id"].unique().to_list() == [f"asked:{text_id('sort an array')}"]
+    row = clicks_of(found, "b")
+    assert (row["clicks"], row["impressions"], row["mean_position"]) == (2, 2, 1.5)
+    assert row["last_seen"] == START + timedelta(seconds=60)
+    assert clicks_of(found, "d")["clicks"] == 0
+    assert found.manifest.applications == {"searchloop": Counts(sessions=2, searches=2, clicks=2)}
+    assert (found.manifest.oldest, found.manifest.newest) == (START, START + timedelta(seconds=60))
+    assert found.manifest.watermark == 7 and found.manifest.left_out == {}
+
+
+def test_the_text_is_the_one_asked_most_often():
+    asked = [search(text, PAGE, f"s{i}") for i, text in enumerate(["ndarray.T", "NDARRAY T", "ndarray.T"])]
+    assert learned(asked, []).tables["clicks"]["text"].unique().to_list() == ["ndarray.T"]
+
+
+def test_clicks_on_what_was_not_shown_are_left_out_and_counted():
+    shown = search("sort", PAGE, "s1")
+    unknown = search("sort", PAGE, "s1")
+    events = [
+        click(shown, "a"),
+        click(shown, "elsewhere", position=1),
+        click(shown, "b", position=1),
+        click(shown, "b", position=900),
+        click(unknown, "c"),
+        click(shown, "c", action="impression"),
+    ]
+    found = learned([shown], events)
+    assert found.tables["clicks"]["clicks"].sum() == 1
+    assert found.manifest.left_out == {NOT_SHOWN: 1, OTHER_POSITION: 2, UNKNOWN_SEARCH: 1}
+
+
+def test_a_session_clicks_once_on_a_document_of_a_query():
+    one, again, other = (search("sort", PAGE, session) for session in ("s1", "s1", "s2"))
+    found = learned([one, again, other], [click(one, "a"), click(one, "a"), click(again, "a"), click(other, "a")])
+    assert clicks_of(found, "a")["clicks"] == 2 and clicks_of(found, "a")["impressions"] == 3
+    assert found.manifest.left_out == {REPEATED_CLICK: 2}
+
+
+def test_a_session_sees_a_query_a_few_times_at_most():
+    asked = [search("sort", PAGE, "s1", at=100 * i) for i in range(5)]
+    found = learned(asked, [click(asked[4], "a")], Parameters(impressions_of_a_query=2))
+    assert clicks_of(found, "a")["impressions"] == 2 and clicks_of(found, "a")["clicks"] == 0
+    assert found.manifest.left_out == {REPEATED_QUERY: 4}
+
+
+@pytest.mark.parametrize(
+    ("apart", "clicked", "why"),
+    [(5.0, 1, FAST), (60.0, 1, MANY), (30.0, 4, CLICKED_ALL), (30.0, 1, None)],
+)
+def test_sessions_that_do_more_than_a_person_does_are_left_out_whole(apart, clicked, why):
+    searches = 12 if why == MANY else 10
+    bot = [search(f"query {i}", PAGE, "bot", at=apart * i) for i in range(searches)]
+    person = search("query 1", PAGE, "person")
+    events = [click(each, doc_id) for each in bot for doc_id in PAGE[:clicked]]
+    bounds = Parameters(searches_a_minute=5, searches_in_all=11, clicked_share=0.6, newest_share=0.0)
+    found = learned([*bot, person], events, bounds)
+    assert found.manifest.left_out == ({why: len(bot) + len(events)} if why else {})
+    assert found.manifest.applications["searchloop"].sessions == (1 if why else 2)
+
+
+def test_a_made_up_click_is_made_up_whatever_it_is_on():
+    people, made_up = search("sort", PAGE, "s1"), search("sort", PAGE, "s2", application="simulation")
+    events = [
+        click(people, "a"),
+        click(people, "b", application="simulation"),
+        click(made_up, "a", application="searchloop"),
+    ]
+    assert learned([people, made_up], events).manifest.applications == {
+        "searchloop": Counts(sessions=1, searches=1, clicks=1),
+        "simulation": Counts(sessions=1, searches=1, clicks=2),
+    }
+
+
+def test_the_newest_sessions_are_held_back_and_in_no_other_table():
+    asked = [search("sort", PAGE, f"s{i}", at=i, features=[[1.0]] * 4) for i in range(50)]
+    late = search("sort", PAGE, "s0", at=1000)  # an old session goes on: it stays where its first search is
+    found = learned(
+        [*asked, late], [click(each, "a" if i < 40 else "b") for i, each in enumerate([*asked, late])], Parameters()
+    )
+    assert found.manifest.held_back_sessions == 10
+    assert clicks_of(found, "a")["impressions"] == 41 and clicks_of(found, "a")["clicks"] == 40
+    assert clicks_of(found, "b")["clicks"] == 1
+    assert found.tables["judged"]["examinations"].max() == pytest.approx(41)
+    assert found.tables["newest"].select("doc_id", "grade").rows() == [("b", 20)]  # 10 sessions at propensity 1/2
+
+
+def test_with_few_sessions_nothing_is_held_back():
+    asked = [search("sort", PAGE, f"s{i}", at=i) for i in range(19)]
+    found = learned(asked, [click(each, "a") for each in asked], Parameters(fewest_sessions=20))
+    assert found.manifest.held_back_sessions == 0 and not len(found.tables["newest"])
+
+
+def test_a_low_propensity_is_raised_to_the_floor():
+    page = [f"d{i}" for i in range(1, 21)]
+    asked = [search("sort", page, f"s{i}", at=i) for i in range(100)]
+    found = learned(asked, [click(asked[-1], "d20")], Parameters(propensity_floor=0.25))
+    assert found.manifest.propensities[19] == pytest.approx(1 / 20)
+    assert clicks_of(found, "d20")["examinations"] == pytest.approx(0.25 * 80)
+    assert clicks_of(found, "d2")["examinations"] == pytest.approx(0.5 * 80)
+    assert found.tables["newest"]["grade"].to_list() == [4]
+
+
+def test_relevance_is_what_was_clicked_of_what_was_looked_at_and_never_certain():
+    asked = [search("sort", PAGE, f"s{i}", features=[[1.0]] * 4) for i in range(10)]
+    events = [click(each, "a") for each in asked] + [click(asked[0], "d")]
+    judged = {row["doc_id"]: row for row in learned(asked, events, ALL).tables["judged"].iter_rows(named=True)}
+    rate = 11 / (10 * (1 + 1 / 2 + 1 / 3 + 1 / 4))
+    assert judged["a"]["relevance"] == pytest.approx((10 + 2 * rate) / (10 + 2))
+    assert judged["d"]["relevance"] == pytest.approx((1 + 2 * rate) / (2.5 + 2))
+    assert judged["b"]["relevance"] == pytest.approx(2 * rate / (5 + 2))
+
+
+def test_one_click_at_one_look_is_no_certainty():
+    once = search("rare", PAGE, "once", features=[[1.0]] * 4)
+    others = [search("sort", PAGE, f"s{i}", features=[[1.0]] * 4) for i in range(50)]
+    found = learned([once, *others], [click(once, "a"), *(click(each, "b") for each in others[:5])])
+    rare = found.tables["judged"].filter(text="rare", doc_id="a")["relevance"].item()
+    assert 0.2 < rare < 0.5
+
+
+def test_features_are_those_that_the_ranker_saw_last_and_documents_without_are_not_judged():
+    old = search("sort", ["a", "b"], "s1", at=0, features=[[1.0], [2.0]], ranker="r1")
+    new = search("sort", ["b", "c"], "s2", at=100, features=[[3.0], [None]], ranker="r2")
+    without = search("sort", ["a", "b", "d"], "s3", at=200)
+    judged = learned([old, new, without], []).tables["judged"].sort("doc_id")
+    assert judged.select("doc_id", "ranker").rows() == [("a", "r1"), ("b", "r2"), ("c", "r2")]
+    assert judged["features"].to_list()[:2] == [[1.0], [3.0]] and math.isnan(judged["features"][2][0])
+
+
+def test_requests_are_the_newest_searches_that_can_be_computed_again():
+    asked = [
+        search("sort", PAGE, f"s{i}", at=i, features=[[1.0]] * 4, hits=i % 2 == 0, search_id=f"q{i}") for i in range(10)
+    ]
+    requests = learned(asked, [], Parameters(requests=3)).tables["requests"]
+    assert sorted(requests["query_id"]) == ["q4", "q6", "q8"]
+    assert requests["hits"][0] == '{"keyword": {"doc_ids": ["a", "b", "c", "d"], "scores": [1.0, 1.0, 1.0, 1.0]}}'
+
+
+def test_no_event_at_all_gives_empty_tables():
+    found = learned([], [])
+    assert all(not len(found.tables[name]) for name in TABLES)
+    assert found.manifest.oldest is None and found.manifest.applications == {}
+
+
+def test_the_order_in_which_events_come_changes_nothing():
+    random = np.random.default_rng(0)
+    asked = [
+        search(f"q {i % 7}", random.permutation(PAGE), f"s{i % 30}", at=i, features=[[1.0]] * 4) for i in range(90)
+    ]
+    events = [click(each, random.choice(PAGE)) for each in asked]
+    found = [learned(asked, events), learned(asked[::-1], events[::-1])]
+    assert found[0].manifest == found[1].manifest
+    for name in TABLES:
+        one, other = (each.tables[name].sort(tables.SCHEMAS[name].unique) for each in found)
+        assert tables.json_lines(one) == tables.json_lines(other)
+
+
+def simulated(searches, seed=0, documents=20, queries=200, sessions_of=3):
+    """Events by a position-based model with propensities 1/k^0.7, as flat tables; and how attractive documents are.
+
+    A ranker that errs by query and day orders the documents: the best ones stand on top more often than not.
+    """
+    random = np.random.default_rng(seed)
+    attractive = random.beta(0.6, 2.0, (queries, documents))
+    query = random.integers(0, queries, searches)
+    order = np.argsort(-(attractive[query] + random.normal(0, 0.35, (searches, documents))), axis=1)[:, :10]
+    looked = 1 / np.arange(1, 11) ** 0.7
+    clicked = random.random((searches, 10)) < looked * np.take_along_axis(attractive[query], order, axis=1)
+    names = np.array([f"doc{i:02}" for i in range(documents)])
+    ids = [f"q{i}" for i in range(searches)]
+    times = pl.datetime_range(START, START + timedelta(seconds=searches - 1), "1s", time_zone="UTC", eager=True)
+    shown = pl.DataFrame(
+        {
+            "search_id": ids, "application": "simulation", "session": [f"s{i // sessions_of}" for i in range(searches)],
+            "text": [f"query {i}" for i in query], "timestamp": times, "doc_ids": names[order].tolist(), "ranker": "r1",
+            "features": np.zeros((searches, 10, 12), dtype=np.float32).tolist(), "hits": None,
+        },
+        schema=SEARCHES,
+    )  # fmt: skip
+    search_index, position = np.nonzero(clicked)
+    events = pl.DataFrame(
+        {
+            "event_id": [f"e{i}" for i in range(len(position))], "application": "simulation",
+            "search_id": [ids[i] for i in search_index], "doc_id": names[order[search_index, position]],
+            "position": position + 1, "timestamp": times.gather(search_index),
+        },
+        schema=CLICKS,
+    )  # fmt: skip
+    return Events(shown, events), attractive
+
+
+def test_corrected_relevance_orders_documents_rightly_where_raw_click_through_does_not():
+    """A bad ranker shows the better document of each query at the end of its page, and at times on top."""
+    random = np.random.default_rng(0)
+    asked, events = [], []
+    for i in range(3000):
+        page = ["worse", "x", "y", "z", "better"] if random.random() < 0.9 else ["better", "x", "y", "z", "worse"]
+        asked.append(search(f"query {i % 20}", page, f"s{i}", at=i, features=[[1.0]] * 5))
+        for position, doc_id in enumerate(page, start=1):
+            if random.random() < {"better": 0.6, "worse": 0.3}.get(doc_id, 0.05) / position:
+                events.append(click(asked[-1], doc_id))
+    found = learned(asked, events)
+    totals = found.tables["clicks"].group_by("doc_id").agg(pl.sum("clicks", "impressions"))
+    raw = {doc_id: clicks / impressions for doc_id, clicks, impressions in totals.iter_rows()}
+    assert raw["worse"] > raw["better"]
+    judged = found.tables["judged"].pivot("doc_id", index="query_id", values="relevance")
+    assert (judged["better"] > judged["worse"]).mean() > 0.9
+    assert judged["better"].mean() == pytest.approx(0.6, abs=0.1)
+    assert judged["worse"].mean() == pytest.approx(0.3, abs=0.06)
+
+
+def test_propensities_and_relevance_come_near_the_truth_of_a_simulation():
+    events, attractive = simulated(20_000)
+    found = learn(events, 1, Parameters())
+    assert found.manifest.propensities == pytest.approx(1 / np.arange(1, 11) ** 0.7, abs=0.06)
+    judged = found.tables["judged"].filter(pl.col("examinations") > 50)
+    truth = [attractive[int(row["text"][6:]), int(row["doc_id"][3:])] for row in judged.iter_rows(named=True)]
+    assert np.abs(judged["relevance"].to_numpy() - truth).mean() < 0.07
