@@ -15,7 +15,7 @@ from repos.ranker.lists import Padded
 from repos.ranker.model import Kind, Parameters
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 Log = Callable[[str], None]
 AT_ONCE = 256
@@ -25,20 +25,41 @@ SHARPNESS = 10.0
 
 
 @dataclass(frozen=True)
-class Data:
-    """What to learn from: the train queries, after them some of these again without one family, and the dev queries."""
+class Lessons:
+    """Lists that the network learns from."""
 
-    learn: Padded
+    lists: Padded
     folds: "Tensor"
-    """[queries of learn]: the member that does not learn from it."""
+    """[queries]: the member that does not learn from it; none does not where it is negative."""
+    weights: "Tensor"
+    """[queries]: what each counts in the loss."""
+
+    def take(self, rows: "Tensor | slice", depth: int | None = None) -> "Lessons":
+        """Those of these queries, cut to the first `depth` candidates if given."""
+        return Lessons(self.lists.take(rows, depth), self.folds[rows], self.weights[rows])
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to learn from and to choose by."""
+
+    learn: Lessons
+    """The train queries, after them some of these again without one family."""
     whole: int
     """How many of `learn` are the train queries as they are."""
+    clicked: Lessons
+    """Lists from clicks: learned by the network alone, and nothing is chosen by them."""
     dev: Padded
 
     @property
     def train(self) -> Padded:
         """The train queries as they are."""
-        return self.learn.take(slice(self.whole))
+        return self.learn.lists.take(slice(self.whole))
+
+    @property
+    def folds(self) -> "Tensor":
+        """[train queries]: the member that does not learn from it."""
+        return self.learn.folds[: self.whole]
 
 
 @dataclass(frozen=True)
@@ -80,7 +101,7 @@ def linear_fusion(data: Data, parameters: Parameters) -> tuple[Fit, Array]:
     tables = [
         torch.stack([_ndcg(part.scaled @ weights, part) for weights in tried], dim=-1) for part in train.parts(AT_ONCE)
     ]
-    table, folds = torch.cat(tables), data.folds[: data.whole]
+    table, folds = torch.cat(tables), data.folds
 
     def best(rows: "Tensor") -> "Tensor":
         order = table[rows].mean(dim=0).argsort(descending=True, stable=True)
@@ -95,7 +116,8 @@ def linear_fusion(data: Data, parameters: Parameters) -> tuple[Fit, Array]:
 def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) -> Fit:
     """The ensemble: member i learns from all folds but i, starting from the fusion `fusions[i]`.
 
-    Stops at the pass whose order is best over train queries out of fold and dev queries.
+    Each step learns from a batch of the judged lists and from its share of the lists from clicks. Stops at the pass
+    whose order is best over train queries out of fold and dev queries.
     """
     import torch
 
@@ -109,17 +131,18 @@ def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) ->
         lr=parameters.learning_rate,
     )
     generator = torch.Generator().manual_seed(parameters.seed)
-    answered = (data.learn.grades.sum(-1) > 0).nonzero().flatten()
+    answered = (data.learn.lists.grades.sum(-1) > 0).nonzero().flatten()
     best = _scored(weights, data, fusions, 0)
     best_value = best.values(data).mean()
     for epoch in range(1, parameters.epochs + 1):
-        for rows in answered[torch.randperm(len(answered), generator=generator)].split(parameters.batch):
-            batch = data.learn.take(rows, parameters.depth)
-            scores = network.scores(weights, batch.features, batch.scaled, parameters.dropout, generator)
-            loss = _loss(parameters.loss, scores, batch)
-            learns = torch.arange(parameters.folds)[:, None] != data.folds[rows]
+        judged = answered[torch.randperm(len(answered), generator=generator)].split(parameters.batch)
+        clicked = torch.randperm(len(data.clicked.lists), generator=generator).tensor_split(len(judged))
+        for rows, clicked_rows in zip(judged, clicked, strict=True):
+            loss = _loss(weights, data.learn.take(rows, parameters.depth), parameters, generator)
+            if len(clicked_rows):
+                loss = loss + _loss(weights, data.clicked.take(clicked_rows), parameters, generator)
             optimizer.zero_grad()
-            (loss * learns).sum().div(len(batch)).backward()
+            loss.div(len(rows)).backward()
             optimizer.step()
         now = _scored(weights, data, fusions, epoch)
         value = now.values(data).mean()
@@ -131,10 +154,18 @@ def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) ->
     return best
 
 
-def _loss(name: str, scores: "Tensor", batch: Padded) -> "Tensor":
-    if name == "list_net":
-        return losses.list_net(scores, batch.grades, batch.mask)
-    return losses.lambda_loss(scores, batch.grades, batch.mask, batch.ideal)
+def _loss(weights: network.Weights, batch: Lessons, parameters: Parameters, generator: "Generator") -> "Tensor":
+    """The loss of all members that learn from these lists, summed."""
+    import torch
+
+    lists = batch.lists
+    scores = network.scores(weights, lists.features, lists.scaled, parameters.dropout, generator)
+    if parameters.loss == "list_net":
+        loss = losses.list_net(scores, lists.grades, lists.mask)
+    else:
+        loss = losses.lambda_loss(scores, lists.grades, lists.mask, lists.ideal)
+    learns = torch.arange(parameters.folds)[:, None] != batch.folds
+    return (loss * learns * batch.weights).sum()
 
 
 def _scored(weights: network.Weights, data: Data, fusions: Array, epoch: int) -> Fit:
@@ -146,7 +177,7 @@ def _scored(weights: network.Weights, data: Data, fusions: Array, epoch: int) ->
     own = torch.zeros(train.grades.shape)
     with torch.inference_mode():
         for fold in range(len(fusions)):
-            rows = (data.folds[: data.whole] == fold).nonzero().flatten()
+            rows = (data.folds == fold).nonzero().flatten()
             for part in rows.split(AT_ONCE):
                 lists = train.take(part)
                 own[part] = network.scores(network.member(kept, fold), lists.features, lists.scaled)[0]

@@ -30,9 +30,9 @@ class Lists:
     doc_ids: list[list[str]] = field(default_factory=list)
     features: list[Array] = field(default_factory=list)
     grades: list[Array] = field(default_factory=list)
-    best_grades: list[list[int]] = field(default_factory=list)
+    best_grades: list[list[float]] = field(default_factory=list)
 
-    def add(self, query_id: str, candidates: Candidates, judged: Mapping[str, int]) -> None:
+    def add(self, query_id: str, candidates: Candidates, judged: Mapping[str, float]) -> None:
         """Add a query's candidates and its judgements (doc_id to grade), of which the union may have missed some."""
         grades = np.array([judged.get(doc_id, 0) for doc_id in candidates.doc_ids], np.float32)
         fused = candidates.features[:, : self.families].sum(axis=1)

@@ -1,23 +1,27 @@
 """The training of the ranker: hits and judgements in, the ranker and its order of every query out.
 
-Knows no Dagster. Weights learn from train queries alone, through hits of models that had not learned from them; the
-passes and the kind of ranker are chosen on train queries out of fold and on dev; no test judgement is read.
+Knows no Dagster. Weights learn from train queries, through hits of models that had not learned from them, and from
+clicks, through the features that were served; the passes and the kind of ranker are chosen by judgements, on train
+queries out of fold and on dev; no test judgement is read.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from repos.ranker.clicks import Clicked, clicked_lists, query_key
 from repos.ranker.features import FeatureSpace
-from repos.ranker.fit import Data, Fit, equal_fusion, linear_fusion, network_fit
+from repos.ranker.fit import Data, Fit, Lessons, equal_fusion, linear_fusion, network_fit
 from repos.ranker.lists import Lists
 from repos.ranker.model import Parameters, Ranker
 from repos.ranker.network import Scaler
+from shared_ops import tables
 from shared_ops.evaluation import DEPTH, PRIMARY, per_query
 from shared_ops.tables import SPLITS, Hits, hits_by_query, hits_table
 from shared_ops.training import Trained
@@ -38,11 +42,20 @@ def train(
     hits: Mapping[str, pl.DataFrame],
     parameters: Parameters,
     log: Log = print,
+    *,
+    judged: pl.DataFrame | None = None,
+    feature_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Trained[Ranker]:
     """Learn the order of the union of the families' hits.
 
     `documents`, `queries` and `qrels` are tables of these schemas, holding every split; `hits` is each family's `hits`
     table of all splits, its train hits out of fold. The hits given back are the final order: of train out of fold too.
+
+    `judged` is feedback: the network learns its lists beside those of the judgements, and nothing is chosen by them.
+    `feature_names` says which columns each ranker's release logged. The features are those that were served, so they
+    are honest without any fold: when they were logged, behavior had learned from earlier clicks alone, never from those
+    that judge them here (cross-fitting in time). They show what out-of-fold hits cannot, how far behavior can be
+    trusted with a query that people ask again: out of fold, no query ever is one that it knows.
 
     Raises:
         OptimismError: when a family's train hits are better than its dev hits can explain.
@@ -57,18 +70,26 @@ def train(
     asked = {split: _asked(queries, hits, split) for split in SPLITS}
     learned = {split: _lists(space, asked[split], qrels) for split in ("train", "dev")}
     missing = _lists(space, _with_one_missing(asked["train"], parameters), qrels)
+    held_out = {query_key(text) for text in queries.filter(pl.col("split") != "train")["text"]}
+    shown = tables.empty("judged") if judged is None else judged
+    clicked = clicked_lists(shown, feature_names, space, held_out, parameters)
+    told = {"judged/lists": len(learned["train"].query_ids), **clicked.notes()}
+    log(f"to learn from: {told}")
     scaler = Scaler.fit(learned["train"].features, len(space.names))
     with _reproducible(parameters.threads):
-        data = _data(learned["train"], missing, learned["dev"], scaler, parameters)
+        texts = {one.query_id: one.text for one in asked["train"]}
+        data = _data(learned["train"], missing, clicked, learned["dev"], texts, scaler, parameters)
         fit, notes = choose(data, parameters, log)
         ranker = Ranker(space, fit.kind, fit.fusion, scaler, fit.weights)
         out_of_fold = learned["train"].ordered(fit.train.numpy())
-        tables = {}
+        ordered_hits = {}
         for split in SPLITS:
             ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in asked[split]]
-            tables[split] = hits_table([one.query_id for one in asked[split]], [found[:DEPTH] for found in ordered])
+            ordered_hits[split] = hits_table(
+                [one.query_id for one in asked[split]], [found[:DEPTH] for found in ordered]
+            )
     notes |= {f"optimism/{family}": gap for family, gap in gaps.items()}
-    return Trained(ranker, {**parameters.model_dump(), **notes}, tables)
+    return Trained(ranker, {**parameters.model_dump(), **told, **notes}, ordered_hits)
 
 
 def optimism(
@@ -175,14 +196,32 @@ def _lists(space: FeatureSpace, asked: Sequence[Asked], qrels: pl.DataFrame) -> 
     return lists
 
 
-def _data(train: Lists, missing: Lists, dev: Lists, scaler: Scaler, parameters: Parameters) -> Data:
+def _data(
+    train: Lists,
+    missing: Lists,
+    clicked: Clicked,
+    dev: Lists,
+    texts: Mapping[str, str],
+    scaler: Scaler,
+    parameters: Parameters,
+) -> Data:
+    """The lists as tensors. Equal queries are in one fold, whether they were judged or clicked."""
     import torch
 
-    drawn = np.random.default_rng(parameters.seed).permutation(len(train.query_ids)) % parameters.folds
-    fold = dict(zip(train.query_ids, drawn.tolist(), strict=True))
+    keys = dict.fromkeys(query_key(texts[query_id]) for query_id in train.query_ids)
+    drawn = np.random.default_rng(parameters.seed).permutation(len(keys)) % parameters.folds
+    fold = dict(zip(keys, drawn.tolist(), strict=True))
     learn = train.followed_by(missing)
-    folds = torch.tensor([fold[query_id] for query_id in learn.query_ids], dtype=torch.int64)
-    return Data(learn.padded(scaler), folds, len(train.query_ids), dev.padded(scaler))
+    judged = [fold[query_key(texts[query_id])] for query_id in learn.query_ids]
+    # What no train query asks is in no fold: nothing is measured on it, so every member may learn from it.
+    shown = [fold.get(key, -1) for key in clicked.lists.query_ids]
+    weights = clicked.weights(len(train.query_ids), parameters)
+    return Data(
+        Lessons(learn.padded(scaler), torch.tensor(judged, dtype=torch.int64), torch.ones(len(judged))),
+        len(train.query_ids),
+        Lessons(clicked.lists.padded(scaler), torch.tensor(shown, dtype=torch.int64), torch.from_numpy(weights)),
+        dev.padded(scaler),
+    )
 
 
 @contextmanager

@@ -110,7 +110,9 @@ def test_what_people_click_now_rises_above_what_the_bootstrap_clicked(
 def test_one_click_does_not_overturn_what_fifty_sessions_clicked(documents, queries, qrels):
     bootstrap = simulate_clicks(documents, queries, qrels, SimulationParameters(distractors=3, page_size=4))
     once = tables.make("clicks", [click("v", QUERY, TREND, 1, 1, position=2.0, looked_at=0.5, days_ago=-YEAR)])
-    trained = train(documents, queries, qrels, {BOOTSTRAP: bootstrap, "feedback": once}, NO_TRIALS)
+    trained = train(
+        documents, queries, qrels, {BOOTSTRAP: bootstrap, "feedback": once}, NO_TRIALS, log=lambda line: None
+    )
     assert answer_order(trained.model, QUERY)[:2] == [ANSWER, TREND]
 
 

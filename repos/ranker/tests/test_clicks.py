@@ -1,0 +1,126 @@
+"""What may be learned from clicks, how they are graded, and what they weigh."""
+
+import numpy as np
+import pytest
+
+from repos.ranker.clicks import clicked_lists, query_key
+from repos.ranker.features import FeatureSpace
+from repos.ranker.model import Parameters
+from shared_ops import tables
+
+HITS = {"keyword": [("sort-array", 3.0), ("plot-array", 2.0), ("group-table", 1.0)]}
+
+
+@pytest.fixture(scope="module")
+def space(collection) -> FeatureSpace:
+    return FeatureSpace.build(collection.documents, ["keyword"])
+
+
+@pytest.fixture
+def learn(space):
+    """learn(rows, ...) gives the lists of rows (text, doc_id, relevance, examinations)."""
+
+    def lists(*rows, ranker="r1", names=None, held_out=(), **parameters):
+        features = dict(zip(*_rows(space), strict=True))
+        judged = tables.make("judged", [
+            {"query_id": f"{text}!", "text": text, "doc_id": doc_id, "relevance": relevance, "examinations": looks,
+             "ranker": ranker, "features": features[doc_id]}
+            for text, doc_id, relevance, looks in rows
+        ])  # fmt: skip
+        logged = {"r1": space.names if names is None else names}
+        return clicked_lists(judged, logged, space, set(held_out), Parameters(**parameters))
+
+    return lists
+
+
+def _rows(space):
+    candidates = space.candidates("sort", HITS)
+    return candidates.doc_ids, candidates.features.tolist()
+
+
+def page(text, clicked=0.9, looks=10.0):
+    """A query's page whose second document was clicked."""
+    return [(text, "sort-array", 0.1, looks), (text, "plot-array", clicked, looks), (text, "group-table", 0.1, looks)]
+
+
+def test_a_page_becomes_a_list_with_the_features_that_were_served(learn, space):
+    clicked = learn(*page("Sort it!"))
+    assert clicked.lists.query_ids == ["sort it"]
+    assert clicked.lists.doc_ids == [["plot-array", "sort-array", "group-table"]]  # what was clicked stands first
+    grades = clicked.lists.grades[0].tolist()
+    assert grades[0] > 0.5 and grades[1:] == [0.0, 0.0]
+    served = dict(zip(*_rows(space), strict=True))
+    assert clicked.lists.features[0].tolist() == [served[doc_id] for doc_id in clicked.lists.doc_ids[0]]
+    assert clicked.notes() == {
+        "clicked/lists": 1,
+        "clicked/documents": 3,
+        "clicked/examinations": 30.0,
+        "clicked/left out: of dev or test": 0,
+        "clicked/left out: of other features": 0,
+        "clicked/left out: of no clear click": 0,
+        "clicked/left out: of too little evidence": 0,
+    }
+
+
+def test_what_is_clicked_no_more_than_anything_is_no_answer(learn):
+    noise = learn(*page("one", clicked=0.9), *page("two", clicked=0.3))
+    assert noise.lists.query_ids == ["one"]
+    assert noise.left_out["of no clear click"] == 1
+
+
+def test_a_page_of_which_everything_was_clicked_says_nothing_of_its_order(learn):
+    everything = [("all", doc_id, 0.9, 10.0) for doc_id in ("sort-array", "plot-array", "group-table")]
+    assert learn(*everything, *page("one"), *page("two")).lists.query_ids == ["one", "two"]
+
+
+def test_held_out_queries_are_known_by_their_words_and_left_out(learn):
+    clicked = learn(*page("Sort, the ARRAY"), *page("other"), held_out={query_key("sort the array?")})
+    assert clicked.lists.query_ids == ["other"]
+    assert clicked.left_out["of dev or test"] == 1
+
+
+def test_features_of_another_kind_are_left_out(learn, space):
+    assert learn(*page("one"), names=space.names[::-1]).left_out["of other features"] == 1
+    assert learn(*page("one"), ranker="gone").left_out["of other features"] == 1
+
+
+def test_equal_queries_are_one_list_and_each_document_counts_by_its_most_evidence(learn):
+    clicked = learn(*page("Sort it", clicked=0.1, looks=1.0), *page("sort  it", looks=50.0))
+    assert clicked.lists.query_ids == ["sort it"]
+    assert clicked.lists.grades[0][0] > 0.5
+    assert clicked.examinations.tolist() == [150.0]
+
+
+def test_more_evidence_weighs_more_and_never_more_than_a_judgement(learn):
+    clicked = learn(*page("a", looks=1.0), *page("b", looks=10.0), *page("c", looks=10_000.0), click_evidence=30.0)
+    by_query = dict(zip(clicked.lists.query_ids, clicked.weights(100, Parameters(click_evidence=30.0)), strict=True))
+    assert by_query["b"] == 0.5
+    assert 0 < by_query["a"] < by_query["b"] < by_query["c"] < 1
+    half = clicked.weights(100, Parameters(click_evidence=30.0, click_weight=0.5))
+    np.testing.assert_allclose(half, clicked.weights(100, Parameters(click_evidence=30.0)) / 2, rtol=1e-6)
+
+
+def test_however_much_is_clicked_judgements_keep_their_weight(learn):
+    clicked = learn(*(row for n in range(40) for row in page(f"query {n}")))
+    assert clicked.weights(10, Parameters()).sum() == pytest.approx(10.0)
+    assert clicked.weights(10_000, Parameters()).sum() < 40
+
+
+def test_the_lists_of_most_evidence_are_kept(learn):
+    clicked = learn(*(row for n in range(9) for row in page(f"query {n}", looks=n + 1.0)), click_lists=2)
+    assert clicked.lists.query_ids == ["query 8", "query 7"]
+    assert clicked.left_out["of too little evidence"] == 7
+
+
+def test_no_weight_and_no_feedback_are_nothing_to_learn(learn):
+    assert learn(*page("one"), click_weight=0.0).lists.query_ids == []
+    assert learn().weights(10, Parameters()).tolist() == []
+
+
+@pytest.mark.parametrize(("one", "other"), [("Sort an array!", "sort  an ARRAY"), ("ﬁt_model", "fit model")])
+def test_queries_of_equal_words_are_equal(one, other):
+    assert query_key(one) == query_key(other)
+
+
+def test_queries_of_no_word_stay_apart():
+    assert query_key("???") != query_key("!!!")

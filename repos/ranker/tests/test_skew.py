@@ -1,0 +1,104 @@
+"""Features that were served and those that training computes are compared bit by bit, through JSON and tables."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from repos.ranker.features import FeatureSpace
+from repos.ranker.skew import Unequal, compare
+from repos.ranker.tests.conftest import unions
+from shared_ops import tables
+
+SHOWN = 10
+NEW = "newer than the release"
+
+
+@pytest.fixture(scope="module")
+def space(collection) -> FeatureSpace:
+    return FeatureSpace.build(collection.documents, ["behavior", "keyword", "semantic"])
+
+
+@pytest.fixture
+def requests(space, collection, hits):
+    """requests(change) gives the `requests` table of some searches, each logged as JSON after `change`."""
+
+    def make(change=lambda query_id, features: None):
+        rows = []
+        for query_id, union in zip(ids := collection.ids("test")[:5], unions(hits, ids), strict=True):
+            union = union | {"behavior": [*union["behavior"], (NEW, 0.1 + 0.2)]}
+            served = space.candidates(collection.text(query_id), union)
+            shown = [served.doc_ids.index(NEW), *range(SHOWN - 1)]  # first the one of which nothing is known
+            features = served.features[shown].tolist()
+            change(query_id, features)
+            rows.append({
+                "query_id": query_id, "text": collection.text(query_id), "ranker": "ranker-1",
+                "doc_ids": [served.doc_ids[row] for row in shown], "features": json.loads(json.dumps(features)),
+                "hits": json.dumps({
+                    family: {"doc_ids": [doc_id for doc_id, _ in found], "scores": [score for _, score in found]}
+                    for family, found in union.items()
+                }),
+            })  # fmt: skip
+        return tables.make("requests", rows)
+
+    return make
+
+
+def test_what_was_served_is_what_training_computes_to_the_last_bit(requests, space):
+    skew = compare(requests(), {"ranker-1": space}.get)
+    assert (skew.compared, skew.unequal, skew.skipped) == (5, 0, 0)
+    assert skew.largest_difference == 0 and skew.examples == []
+
+
+def test_what_was_not_known_may_be_logged_as_null(requests, space):
+    def nulled(query_id, features):
+        features[0] = [None if np.isnan(value) else value for value in features[0]]
+
+    assert compare(requests(nulled), {"ranker-1": space}.get).unequal == 0
+
+
+def test_one_changed_value_is_found_and_named(requests, space, collection):
+    changed, column = collection.ids("test")[3], space.names.index("raw: keyword")
+
+    def nudged(query_id, features):
+        if query_id == changed:
+            before.append(features[4][column])
+            features[4][column] = float(np.nextafter(np.float32(before[0]), np.float32(np.inf)))
+
+    before: list[float] = []
+    table = requests(nudged)
+    skew = compare(table, {"ranker-1": space}.get)
+    assert (skew.compared, skew.unequal) == (5, 1)
+    (found,) = skew.examples
+    assert (found.query_id, found.feature, found.trained) == (changed, "raw: keyword", before[0])
+    assert found.doc_id == table.row(by_predicate=pl.col("query_id") == changed, named=True)["doc_ids"][4]
+    assert 0 < skew.largest_difference == found.served - found.trained < 1e-5
+
+
+def test_a_value_that_was_not_known_and_now_is_differs(requests, space):
+    column = space.names.index("raw: keyword")
+    skew = compare(requests(lambda _, features: features[1].__setitem__(column, float("nan"))), lambda _: space)
+    assert skew.unequal == 5
+    assert {(each.feature, each.served) for each in skew.examples} == {("raw: keyword", None)}
+    assert skew.largest_difference == 0
+
+
+def test_other_columns_and_documents_out_of_nowhere_differ(requests, space):
+    short = compare(requests(lambda _, features: features[2].pop()), lambda _: space)
+    assert {(each.feature, each.served) for each in short.examples} == {("number of features", len(space.names) - 1)}
+    strange = requests().with_columns(hits=requests()["hits"].str.replace_all(NEW, "another"))
+    assert compare(strange, lambda _: space).examples[0] == Unequal(
+        strange["query_id"][0], NEW, "is among the hits", 1.0, 0.0
+    )
+
+
+def test_requests_of_a_ranker_that_is_gone_are_skipped_and_counted(requests):
+    skew = compare(requests(), lambda release: None)
+    assert (skew.compared, skew.unequal, skew.skipped) == (0, 0, 5)
+    assert compare(tables.empty("requests"), lambda release: None).compared == 0
+
+
+def test_examples_are_few(requests, space):
+    skew = compare(requests(lambda _, features: features.__setitem__(1, [9.0] * len(space.names))), lambda _: space)
+    assert skew.unequal == 5 and len(skew.examples) == 20
