@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shared_ops.gating import GatePolicy, judge, judge_first
+from shared_ops.gating import GatePolicy, Latency, judge, judge_first, unsound
 
 POLICY = GatePolicy(resamples=2_000)
 
@@ -60,12 +60,45 @@ def test_a_slice_that_loses_rejects_what_is_better_overall(champion):
     assert not verdict.accepted and "Slice source:small loses 0.1500 on 40 queries" in verdict.sentence
 
 
+def test_a_slice_that_may_have_lost_by_chance_does_not_reject(champion):
+    better = champion + 0.05
+    better[:40] += np.where(np.arange(40) < 10, -0.7, 0.05)  # a mean loss of 0.0875, of ten queries of forty
+    slices = pl.concat([members(champion), members(champion, "source:small", slice(0, 40))])
+    verdict = judge(measured(better), measured(champion), slices, POLICY, "v1")
+    found = verdict.slice_tests["source:small"]
+    assert verdict.accepted and found.difference < -POLICY.slice_bound
+    assert found.queries == 40 and 0.05 < found.p_value < 0.5
+
+
+def test_slices_are_held_to_account_together(champion):
+    one = champion + 0.05
+    one[:40] += np.where(np.arange(40) < 16, -0.5, 0.0)
+    alone = pl.concat([members(champion), members(champion, "first", slice(0, 40))])
+    others = [members(champion, f"slice {start}", slice(start, start + 40)) for start in range(40, 400, 40)]
+    judged = [
+        judge(measured(one), measured(champion), slices, POLICY, "v1").slice_tests["first"].p_value
+        for slices in (alone, pl.concat([alone, *others]))
+    ]
+    assert judged[1] == pytest.approx(10 * judged[0], rel=0.3)
+
+
+def test_only_queries_of_the_slice_all_are_counted_overall(champion):
+    worse = champion.copy()
+    worse[:100] = 0
+    slices = pl.concat([members(champion, "all", slice(100, 400)), members(champion, "newest clicks", slice(0, 100))])
+    verdict = judge(measured(worse), measured(champion), slices, POLICY, "v1")
+    assert verdict.queries == 300 and verdict.difference == 0 and verdict.slice_tests["newest clicks"].queries == 100
+    assert [reason.split(" loses")[0] for reason in verdict.reasons] == ["Slice newest clicks"]
+    assert judge_first(measured(worse), POLICY, members=slices).queries == 300
+
+
 def test_a_slice_of_few_queries_is_reported_and_not_judged(champion):
     better = champion + 0.05
     better[:5] -= 0.5
     slices = pl.concat([members(champion), members(champion, "tiny", slice(0, 5))])
     verdict = judge(measured(better), measured(champion), slices, POLICY, "v1")
     assert verdict.accepted and verdict.slices["tiny"] == pytest.approx(-0.45)
+    assert verdict.slice_tests["tiny"].p_value is None
 
 
 def test_only_queries_that_both_answered_are_compared(champion):
@@ -77,3 +110,79 @@ def test_equal_seeds_give_equal_verdicts(champion):
     challenger = measured(np.clip(champion + np.random.default_rng(2).normal(0, 0.1, 400), 0, 1))
     verdicts = [judge(challenger, measured(champion), members(champion), POLICY, "v1") for _ in range(2)]
     assert verdicts[0] == verdicts[1]
+
+
+def test_the_verdict_says_how_large_the_difference_is_and_whom_it_met(champion):
+    changed = champion.copy()
+    changed[:40] += 0.1
+    changed[40:50] -= 0.1
+    verdict = judge(measured(changed), measured(champion), members(champion), POLICY, "v1")
+    differences = changed - champion
+    assert (verdict.gained, verdict.lost, verdict.unchanged) == (40, 10, 350)
+    assert verdict.effect_size == pytest.approx(differences.mean() / differences.std(ddof=1))
+    assert "40 gained, 10 lost, 350 unchanged" in verdict.sentence
+
+
+def test_a_verdict_survives_json(champion):
+    verdict = judge(measured(champion + 0.1), measured(champion), members(champion), POLICY, "v1")
+    assert type(verdict).model_validate_json(verdict.model_dump_json()) == verdict
+
+
+def hits(scores) -> pl.DataFrame:
+    rows = [(f"q{place // 2}", f"d{place % 2}", score, place % 2 + 1) for place, score in enumerate(scores)]
+    return pl.DataFrame(rows, schema=["query_id", "doc_id", "score", "rank"], orient="row")
+
+
+UNSOUND = {
+    "no hit": ([], "There is no hit for any test query."),
+    "NaN": ([2.0, 1.0, float("nan"), 1.0], "1 of 4 scores are not finite numbers, in the hits of 1 queries."),
+    "infinite": ([float("inf"), 1.0, float("inf"), 1.0], "2 of 4 scores are not finite numbers"),
+    "missing": ([2.0, None], "1 of 2 scores are not finite numbers"),
+    "constant": ([1.0, 1.0, 1.0, 1.0], "Every hit of every test query has the same score"),
+}
+
+
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_unsound_hits_reject_whatever_they_measure(champion, kind):
+    scores, reason = UNSOUND[kind]
+    bad = hits(scores).cast({"score": pl.Float64})
+    first = judge_first(measured(champion), POLICY, hits=bad)
+    later = judge(measured(champion + 0.1), measured(champion), members(champion), POLICY, "v1", hits=bad)
+    for verdict in (first, later):
+        assert not verdict.accepted and len(verdict.reasons) == 1 and verdict.reasons[0].startswith(reason)
+
+
+def test_one_hit_a_query_may_have_one_score():
+    assert unsound(hits([1.0, 0.5, 1.0, 0.5])) is None
+    assert unsound(hits([1.0, 0.5, 1.0, 0.5]).filter(pl.col("rank") == 1)) is None
+
+
+def test_measures_that_are_not_numbers_reject_and_count_as_nothing(champion):
+    broken = champion.copy()
+    broken[:3] = np.nan
+    for verdict in (
+        judge(measured(broken), measured(champion), members(champion), POLICY, "v1"),
+        judge_first(measured(broken), POLICY),
+    ):
+        assert verdict.reasons == ["nDCG@10 of 3 of 400 queries is not a finite number."]
+        assert verdict.challenger == pytest.approx(np.nan_to_num(broken).mean())
+
+
+def test_ten_times_as_slow_is_rejected_for_that(champion):
+    latency = Latency(challenger_ms=102.0, champion_ms=10.0)
+    verdict = judge(measured(champion + 0.1), measured(champion), members(champion), POLICY, "v1", latency=latency)
+    assert verdict.reasons == [
+        "Takes 10.2 times as long as the champion (102.0 ms a query against 10.0 ms), more than 3 times."
+    ]
+
+
+@pytest.mark.parametrize(("took", "champions"), [(9.9, 0.1), (30.0, 10.0)])
+def test_slowness_that_nobody_notices_passes(champion, took, champions):
+    latency = Latency(challenger_ms=took, champion_ms=champions)
+    assert judge(measured(champion), measured(champion), members(champion), POLICY, "v1", latency=latency).accepted
+
+
+def test_a_first_release_has_a_limit_of_its_own():
+    assert judge_first(measured([0.5]), POLICY, latency=Latency(challenger_ms=250)).accepted
+    verdict = judge_first(measured([0.5]), POLICY, latency=Latency(challenger_ms=251))
+    assert verdict.reasons == ["Takes 251.0 ms a query, more than the 250 ms that a first release may take."]
