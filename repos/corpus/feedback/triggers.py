@@ -3,7 +3,6 @@
 import psycopg2
 from dagster import (
     DagsterInstance,
-    DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
     RunRequest,
@@ -18,17 +17,11 @@ from dagster import (
 
 from repos.corpus.feedback.graph import feedback_prod, forget_prod
 from repos.corpus.feedback.ops import store
+from repos.corpus.triggers.sources import BECAUSE
 from shared_ops.resources import PROD
 from shared_ops.settings import Settings
-
-WHY = "searchloop/why"
-IN_FLIGHT = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
+from shared_ops.triggers import IN_FLIGHT
+from shared_ops.ubi import Window
 
 
 @sensor(
@@ -39,34 +32,39 @@ IN_FLIGHT = [
 )
 def enough_clicks(context: SensorEvaluationContext) -> RunRequest | SkipReason:
     """Ask for feedback when enough clicks are new, once for each so many."""
-    return requested(context.instance, Settings().enough_clicks)
+    asked = due(context.instance, Settings().enough_clicks)
+    if isinstance(asked, RunRequest):
+        context.log.info(asked.tags[BECAUSE])
+    return asked
 
 
 @schedule(
     job=feedback_prod,
     cron_schedule="0 2 * * *",
+    execution_timezone="UTC",
     default_status=DefaultScheduleStatus.RUNNING,
     description="Makes feedback of what is new, be it little.",
 )
 def daily_feedback(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
     """Ask for feedback once a day, when any click is new."""
-    return requested(context.instance, enough=1)
+    return due(context.instance, enough=1)
 
 
 daily_forget = ScheduleDefinition(
     name="daily_forget",
     job=forget_prod,
     cron_schedule="30 1 * * *",
+    execution_timezone="UTC",
     default_status=DefaultScheduleStatus.RUNNING,
     description="Deletes searches and clicks older than SEARCHLOOP_RETENTION_DAYS.",
-    tags={WHY: "events that are too old are deleted once a day"},
+    tags={BECAUSE: "events that are too old are deleted once a day"},
 )
 
 sensors = [enough_clicks]
 schedules = [daily_feedback, daily_forget]
 
 
-def requested(instance: DagsterInstance, enough: int) -> RunRequest | SkipReason:
+def due(instance: DagsterInstance, enough: int) -> RunRequest | SkipReason:
     """A run of feedback_prod when `enough` clicks are new and none is under way, else why not.
 
     A run that failed is not asked for again until as many clicks more are there: its key is the same until then.
@@ -80,18 +78,18 @@ def requested(instance: DagsterInstance, enough: int) -> RunRequest | SkipReason
     since = f"feedback {latest.id}" if latest else "the start: there is no feedback yet"
     try:
         window = events.window(PROD.feedback.watermark())
-        if window.after > window.before:
-            why = f"The database was replaced: it is at transaction {window.before}, {since} read up to {window.after}."
-            return _once(instance, f"feedback-replaced-{window.after}", why)
-        clicks = events.clicks(window)
+        replaced = window.after > window.before
+        clicks = events.clicks(Window(0, window.before) if replaced else window)
     except psycopg2.errors.UndefinedTable:
         return SkipReason("Nobody has searched yet: the database holds no table of searches and clicks.")
     except psycopg2.Error as error:
         return SkipReason(f"Postgres cannot be asked, the next tick tries again: {str(error).strip()}")
-    if clicks < enough:
-        return SkipReason(f"{clicks} of {enough} new clicks since {since}; waiting")
-    key = f"feedback-{window.after}-{clicks // enough * enough}"
-    return _once(instance, key, f"{clicks} of {enough} new clicks since {since}")
+    why = f"{clicks} of {enough} new clicks since {since}"
+    if replaced:
+        why = f"The database was replaced: it is at transaction {window.before}, {since} read up to {window.after}."
+    elif clicks < enough:
+        return SkipReason(f"{why}; waiting")
+    return _once(instance, f"feedback-{window.after}-{clicks // enough * enough}", why)
 
 
 def _once(instance: DagsterInstance, key: str, why: str) -> RunRequest | SkipReason:
@@ -99,4 +97,4 @@ def _once(instance: DagsterInstance, key: str, why: str) -> RunRequest | SkipRea
     before = instance.get_runs(RunsFilter(tags={"dagster/run_key": key}), limit=1)
     if before:
         return SkipReason(f"{why}; run {before[0].run_id[:8]} for them ended with {before[0].status.value}, see there")
-    return RunRequest(run_key=key, tags={WHY: why})
+    return RunRequest(run_key=key, tags={BECAUSE: why})

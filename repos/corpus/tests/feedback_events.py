@@ -15,7 +15,8 @@ from shared_ops.ubi import (
     UbiQuery,
 )
 
-START = datetime(2026, 11, 1, tzinfo=UTC)
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+"""Yesterday: nothing is too old to be kept, and nothing has yet to come."""
 _ids = count()
 
 

