@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,8 +87,11 @@ class Outbox:
             _delete(connection, [entry])
 
     def levels(self) -> Levels:
-        """How much waits, how much was set aside, and since when the oldest waits."""
-        with self._transaction() as connection:
+        """How much waits, how much was set aside, and since when the oldest waits.
+
+        Over a connection of its own, which waits for no writer: the event loop asks this.
+        """
+        with closing(self._open()) as connection:
             waiting, since = connection.execute("SELECT count(*), min(since) FROM waiting").fetchone()
             (set_aside,) = connection.execute("SELECT count(*) FROM set_aside").fetchone()
         return Levels(waiting, set_aside, 0.0 if since is None else max(time.time() - since, 0.0))

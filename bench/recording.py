@@ -1,0 +1,89 @@
+# environment: search
+"""What recording costs a search: the same searches asked of an app that records and of one that does not.
+
+    envs/search/.venv/bin/python -m bench.recording [--queries 200]
+
+Both apps are real, with tiny models behind them, and a ranker that explains 10 documents by 55 features; the one that
+records has a real Postgres. Queries are asked of one and the other in turn, so that the machine's load falls on both.
+Prints the medians and 95th percentiles, and the median of the pairs' differences.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import numpy as np
+
+from services.tests.database import database
+from services.tests.stack import Stack, TinyRanker, load_tiny, stack
+from shared_ops.settings import families
+from shared_ops.tables import Hits
+
+WARM_UP = 20
+DOCUMENTS = {f"document-{n:03}": (f"Signal {n}", f"Transform the signal number {n} along an axis.") for n in range(120)}
+
+
+class WideRanker(TinyRanker):
+    """Explains its order by as many features as the real one has."""
+
+    features = np.random.default_rng(0).normal(size=(100, 55)).astype(np.float32)
+
+    def explain(self, text: str, hits: Mapping[str, Hits], n: int) -> tuple[Hits, Any]:
+        """The order, and made-up features."""
+        order = self.rank(text, hits)
+        return order, self.features[: min(n, len(order))]
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--queries", type=int, default=200)
+    wanted = arguments.parse_args().queries
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"{platform.platform()}; {wanted} queries"
+    )
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        home = Path(folder)
+        postgres = running.enter_context(database(home / "postgres"))
+        plain = running.enter_context(stack(home / "plain", feedback=False))
+        recording = running.enter_context(stack(home / "recording", postgres_url=postgres.url))
+        for local in (plain, recording):
+            _start(local)
+        took = [(_ask(plain, n), _ask(recording, n)) for n in range(WARM_UP + wanted)][WARM_UP:]
+    for name, times in zip(("without recording", "recorded"), zip(*took, strict=True), strict=True):
+        print(f"{name:<18} median {median(times):6.2f} ms   95% {quantiles(times, n=20)[-1]:6.2f} ms")
+    print(f"{'difference':<18} median {median(recorded - plain for plain, recorded in took):6.2f} ms")
+
+
+def _start(local: Stack) -> None:
+    snapshot = local.snapshot(DOCUMENTS)
+    texts = {doc_id: text for doc_id, (_, text) in DOCUMENTS.items()}
+    chosen = local.go_live(snapshot, **{name: local.release(name, "v1", snapshot, texts=texts) for name in families()})
+    for name in (*families(), "search"):
+        local.start(name, _load)
+        local.until_live(name, chosen)
+
+
+def _load(family: str, folder: Path) -> Any:
+    return WideRanker({}) if families()[family].role == "rank" else load_tiny(family, folder)
+
+
+def _ask(local: Stack, number: int) -> float:
+    """Milliseconds until a search is answered."""
+    started = time.perf_counter()
+    answer = local.get("search", "/search", q=f"transform signal {number}")
+    answer.raise_for_status()
+    return (time.perf_counter() - started) * 1000
+
+
+if __name__ == "__main__":
+    main()
