@@ -5,6 +5,7 @@ last is kept as page.png in its tmp_path.
 """
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -12,9 +13,11 @@ from urllib.parse import quote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
+from deploy.stack import postgres
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import Staging
 from shared_ops.settings import repositories, search_families
+from shared_ops.ubi import CLICK, Store, UbiEvent, UbiQuery
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +83,20 @@ def results(page: Page) -> Locator:
     return page.get_by_role("main").locator("> ol > li")
 
 
+def clicks(stack, query: str, seconds: float = 30) -> list[tuple[UbiQuery, UbiEvent]]:
+    """What Postgres holds of the clicks on this query's results, each with its search, as soon as it holds any."""
+    store = Store(postgres.url(stack.settings))
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        everything = store.window(0)
+        searches = {search.query_id: search for search in store.queries(everything) if search.user_query == query}
+        events = store.events(everything)
+        if found := [(searches[event.query_id], event) for event in events if event.query_id in searches]:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"no click on a result of {query!r} is in Postgres after {seconds} s")
+
+
 def fits(page: Page) -> bool:
     """Whether the page is as wide as its window at most: no horizontal scroll bar."""
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
@@ -124,6 +141,21 @@ def test_a_result_opens_its_document(stack, page, noticed):
     expect(page).to_have_title("Outside")
     assert page.url == first["url"] and "referer" not in opened.value.headers
     assert noticed == [f"request: {first['url']}"]
+
+
+def test_an_opened_result_is_one_click_at_its_position(stack, page, noticed):
+    query = "keep the share of each class in both parts"
+    below = next(hit for hit in stack.search(query)["hits"][1:] if hit["url"])
+    page.goto(search_page(stack, query))
+    results(page).nth(below["rank"] - 1).get_by_role("link").click()
+    expect(page).to_have_title("Outside")
+    ((search, click),) = clicks(stack, query)
+    assert (click.action_name, click.application, search.application) == (CLICK, "searchloop", "searchloop")
+    assert click.event_attributes.position.ordinal == below["rank"]
+    assert click.event_attributes.object.object_id == below["doc_id"]
+    assert search.query_response_hit_ids[below["rank"] - 1] == below["doc_id"]
+    assert (click.client_id, click.session_id) == (search.client_id, search.client_id)
+    assert [each for each in noticed if not each.startswith("request:")] == []
 
 
 @pytest.mark.parametrize(
