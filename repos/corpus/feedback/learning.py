@@ -46,8 +46,8 @@ def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
     newest = newest_sessions(searches, parameters.newest_share, parameters.fewest_sessions)
     held_back = pl.col("session").is_in(newest.implode())
     impressions = _impressions(searches.filter(~held_back), clicks)
-    positions = searches["doc_ids"].list.len().max() or 1
-    looked_at = propensities(_by_position(impressions), int(positions), parameters)
+    positions = searches.select(pl.col("doc_ids").list.len().max()).item() or 1
+    looked_at = propensities(_by_position(impressions), positions, parameters)
     clipped = np.maximum(looked_at, parameters.propensity_floor)
     texts = _texts(searches)
     shown = _shown(impressions, clipped).join(texts, on="query_id")
@@ -126,7 +126,7 @@ def _judged(
     features = last.join(seen, on="search_id").select(
         "query_id", "doc_id", "ranker", features=pl.col("features").list.get(pl.col("position") - 1)
     )
-    rate = shown["clicks"].sum() / max(shown["examinations"].sum(), 1.0)
+    rate: float = shown.select(pl.col("clicks").sum() / pl.col("examinations").sort().sum()).item()
     relevance = (pl.col("clicks") + prior_examinations * rate) / (pl.col("examinations") + prior_examinations)
     return shown.join(features, on=["query_id", "doc_id"]).with_columns(relevance=relevance.clip(0.0, 1.0))
 
@@ -176,4 +176,4 @@ def _moment(value: object) -> datetime | None:
 def _fitted(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The columns of the table's schema, in its order and of its types."""
     schema = tables.empty(table).schema
-    return frame.select(schema.names()).cast(schema)  # type: ignore[arg-type] # a Schema is a mapping of types
+    return frame.select(schema.names()).cast(schema)

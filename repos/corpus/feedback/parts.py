@@ -140,14 +140,15 @@ class Parts:
 
     def forget(self, before: datetime) -> list[str]:
         """Remove the parts that hold nothing but events older than `before`; returns their names."""
-        gone = [name for name in self.names() if self._newest(name) < before]
+        gone = [name for name in self.names() if not self._reaches(name, before)]
         for name in gone:
             storage.remove(storage.join(self.url, name))
         return gone
 
-    def _newest(self, name: str) -> datetime:
-        tables_of_part = (tables.read(storage.join(self.url, name, f"{table}.parquet")) for table in Events._fields)
-        return max(frame["timestamp"].max() for frame in tables_of_part if len(frame))
+    def _reaches(self, name: str, moment: datetime) -> bool:
+        """Whether a part holds an event of `moment` or later."""
+        held = (tables.read(storage.join(self.url, name, f"{table}.parquet")) for table in Events._fields)
+        return any((frame["timestamp"] >= moment).any() for frame in held)
 
     def _table(self, table: str, schema: dict[str, Any]) -> pl.DataFrame:
         found = [tables.read(storage.join(self.url, name, f"{table}.parquet")) for name in self.names()]
