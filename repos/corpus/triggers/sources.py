@@ -61,7 +61,9 @@ def sources_changed(context: SensorEvaluationContext) -> SensorResult:
     try:
         found = take(Settings().sources, seen.files)
     except SourceError as error:
-        return SensorResult(skip_reason=f"Nothing is built while a source cannot be read: {error}")
+        return _unreadable(str(error))
+    if found.missing:
+        return _unreadable(" ".join(found.missing))
     seen.files = found.files
     decision = _decide(context.instance, seen, found)
     cursor = seen.model_dump_json()
@@ -81,9 +83,18 @@ def sources_changed(context: SensorEvaluationContext) -> SensorResult:
 )
 def daily(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
     """Ask for a build, unless one is under way."""
-    if run := _in_flight(context.instance):
+    return daily_build(context.instance)
+
+
+def daily_build(instance: DagsterInstance) -> RunRequest | SkipReason:
+    """The day's build, or why there is none."""
+    if run := _in_flight(instance):
         return SkipReason(f"Run {run[:8]} reads the sources already.")
     return RunRequest(tags={BECAUSE: "every source is read once a day"})
+
+
+def _unreadable(what: str) -> SensorResult:
+    return SensorResult(skip_reason=f"Nothing is built while a source cannot be read: {what}")
 
 
 def _decide(instance: DagsterInstance, seen: Seen, found: Fingerprints) -> RunRequest | SkipReason:
