@@ -7,11 +7,10 @@ import time
 
 import numpy as np
 import pytest
+from scipy import stats  # noqa: TID253 - no code server loads a test
 
 from bench._challengers import challengers, frames, pairs
 from shared_ops.gating import GatePolicy, judge, loss_p_value, randomisation
-
-from scipy import stats  # noqa: TID253 - no code server loads a test
 
 POLICY = GatePolicy(resamples=500)
 PAIRS = pairs()
