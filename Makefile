@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs addresses envs lock code-servers code-server train search evaluate simulate test check bench clean
+.PHONY: help up down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate test check bench clean
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-export Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH
+export Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE
 
 ##> The stack
 
@@ -24,7 +24,7 @@ up: envs ## Start everything; train where nothing is live yet; end when a search
 down: $(PLATFORM) ## End everything that belongs to the stack, and nothing else
 	@$(STACK) down
 
-status: $(PLATFORM) ## Show the processes, the code locations and the live set
+status: $(PLATFORM) ## Show the processes, what runs, the live set with its metrics, and what was rejected last and why
 	@$(STACK) status
 
 logs: $(PLATFORM) ## Follow the logs [PROCESS=<name>]
@@ -46,6 +46,15 @@ code-servers: $(PLATFORM) ## Start the code servers that do not run, reload the 
 
 code-server: $(PLATFORM) ## The same for one: REPO=<name>
 	@$(STACK) code-server "$${REPO:?say which: make code-server REPO=keyword}"
+
+rollback: $(PLATFORM) ## Make the set before the present live again, or another one [SET=<n>]
+	@$(STACK) rollback $${SET:+"$$SET"}
+
+lineage: $(PLATFORM) ## Print the chain from the sources to the weights of the live set
+	@$(STACK) lineage
+
+reproduce: $(PLATFORM) ## Train a release again from its manifest and compare the weights: RELEASE=<family>/<version>
+	@$(STACK) reproduce "$${RELEASE:?say which: make reproduce RELEASE=keyword/<version>, see make lineage}"
 
 search: $(PLATFORM) ## Ask the running search app: Q="<words>"
 	@$(STACK) search -- "$${Q:?say what: make search Q=\"sort an array\"}"

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,14 +13,16 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from deploy.stack import evaluation, lifecycle, places, simulation, training
+from deploy.stack import evaluation, history, lifecycle, places, simulation, training
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.lifecycle import StackError
 from deploy.stack.processes import processes
 from deploy.stack.searching import SearchError, ask, wait_for_search
 from deploy.stack.supervisor import NotRunningError, Supervisor
+from shared_ops import promotion
 from shared_ops.livesets import LiveSets
-from shared_ops.settings import Settings, families, repositories
+from shared_ops.releases import ReleaseError
+from shared_ops.settings import ROOT, Settings, families, repositories
 
 # A pipe has no width: then tables take what they need.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
@@ -64,7 +67,7 @@ def down(settings: Settings) -> None:
 @commands.command()
 @click.pass_obj
 def status(settings: Settings) -> None:
-    """Show the processes, the code locations and the live set."""
+    """Show the processes, the code locations, what runs, the live set with its metrics, and what was rejected."""
     states = Supervisor(settings).states()
     table = Table("process", "state", "pid", "up for", "port", "answers")
     for process in processes(settings):
@@ -80,10 +83,12 @@ def status(settings: Settings) -> None:
             say(f"code location {location}: {error or 'loaded'}")
         if unhealthy := dagit.unhealthy_daemons():
             say(f"daemons not heard of lately: {', '.join(unhealthy)}")
+        for run in dagit.in_flight():
+            say(f"{run.status.lower()}: {run.job} (run {run.run_id[:8]})")
     except DagitError as error:
         say(str(error))
-    live = LiveSets(settings.staging_url("prod")).live()
-    say(f"live set {live.number}: {live.releases}, snapshot {live.snapshot.id}" if live else "no live set yet")
+    for line in (*history.live_lines(settings), *history.rejected_lines(settings)):
+        say(line)
 
 
 @commands.command()
@@ -146,6 +151,38 @@ def _reload(settings: Settings, names: list[str]) -> None:
 def train(settings: Settings, repository: str | None) -> None:
     """Launch the prod jobs, all in order or one, and show their progress until they end."""
     training.train(Dagit(settings.url("dagit")), [repository] if repository else None, say)
+
+
+@commands.command()
+@click.argument("number", type=click.IntRange(1), required=False)
+@click.pass_obj
+def rollback(settings: Settings, number: int | None) -> None:
+    """Make the set before the present live again, or the one of this number."""
+    sets = LiveSets(settings.staging_url("prod"))
+    running = bool(Supervisor(settings).running())
+    live = promotion.rollback(sets, number, services=running, log=lambda line: say(f"  {line}"))
+    say(f"live set {live.number}: {live.releases}")
+
+
+@commands.command()
+@click.pass_obj
+def lineage(settings: Settings) -> None:
+    """Print the chain from the sources to the weights of the live set."""
+    tree = history.lineage(settings)
+    console.print(tree or "no live set yet: make train")
+
+
+@commands.command()
+@click.argument("release")
+@click.pass_obj
+def reproduce(settings: Settings, release: str) -> None:
+    """Train a release (family/version) again from its manifest, and compare the weights."""
+    family = release.partition("/")[0]
+    if family not in families():
+        raise StackError(f"Expected <family>/<version> with a family of {', '.join(families())}, got {release!r}.")
+    python = places.environment(families()[family].environment) / "python"
+    variables = os.environ | {"SEARCHLOOP_HOME": str(settings.home)}
+    sys.exit(subprocess.run([str(python), "-m", "deploy.reproduce", release], cwd=ROOT, env=variables).returncode)
 
 
 @commands.command()
@@ -213,7 +250,7 @@ def main() -> None:
         sys.exit("\n".join(problems))
     except (StackError, DagitError, NotRunningError, SearchError, ValueError) as error:
         sys.exit(str(error))
-    except (training.TrainingError, simulation.SimulationError) as error:
+    except (training.TrainingError, simulation.SimulationError, promotion.PromotionError, ReleaseError) as error:
         sys.exit(str(error))
 
 

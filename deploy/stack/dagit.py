@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -71,7 +71,16 @@ IN_FLIGHT = """
 query {
   runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]}) {
     __typename
-    ... on Runs { results { runId } }
+    ... on Runs { results { runId jobName status } }
+    ... on Error { message }
+  }
+}"""
+
+ENDED_RUNS = """
+query ($since: Float!) {
+  runsOrError(filter: {statuses: [SUCCESS, FAILURE, CANCELED], createdAfter: $since}) {
+    __typename
+    ... on Runs { results { runId jobName status startTime endTime } }
     ... on Error { message }
   }
 }"""
@@ -111,6 +120,23 @@ class RunPage:
     tags: dict[str, str]
     events: list[Event]
     cursor: str | None
+
+
+class RunInFlight(NamedTuple):
+    """A run that is queued or running."""
+
+    run_id: str
+    job: str
+    status: str
+
+
+class EndedRun(NamedTuple):
+    """A run that has ended, and how long it took from its start."""
+
+    run_id: str
+    job: str
+    status: str
+    seconds: float
 
 
 class Dagit:
@@ -157,9 +183,16 @@ class Dagit:
         if error := _load_error(entry):
             raise DagitError(f"{location} does not load: {error}")
 
-    def in_flight(self) -> list[str]:
-        """The ids of the runs that are queued or running."""
-        return [run["runId"] for run in self._ask(IN_FLIGHT, "runsOrError")["results"]]
+    def in_flight(self) -> list[RunInFlight]:
+        """The runs that are queued or running, the newest first."""
+        found = self._ask(IN_FLIGHT, "runsOrError")["results"]
+        return [RunInFlight(run["runId"], run["jobName"], run["status"]) for run in found]
+
+    def ended(self, since: float) -> list[EndedRun]:
+        """The runs that were created after the Unix time `since` and have ended, the newest first."""
+        found = self._ask(ENDED_RUNS, "runsOrError", since=since)["results"]
+        started = [run for run in found if run["startTime"] and run["endTime"]]
+        return [EndedRun(r["runId"], r["jobName"], r["status"], r["endTime"] - r["startTime"]) for r in started]
 
     def cancel(self, run_ids: list[str]) -> None:
         """Cancel runs, and mark them as cancelled at once."""

@@ -2,12 +2,15 @@
 
 from dagster import Definitions
 
-from repos.behavior.graph import jobs
+from repos.behavior.graph import dev, prod
 from shared_ops.checks import release_checks
 from shared_ops.lineage import release_specs
+from shared_ops.triggers import daily_schedule, retrain_sensor
 
 defs = Definitions(
-    jobs=jobs,
+    jobs=[dev, prod],
     assets=release_specs("behavior", kinds=["scikitlearn"]),
     asset_checks=release_checks("behavior"),
+    sensors=[retrain_sensor("behavior", prod)],
+    schedules=[daily_schedule("behavior", prod)],
 )

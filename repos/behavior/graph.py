@@ -2,16 +2,15 @@
 
 from dagster import graph
 
-from repos.behavior.ops import evaluate, load_clicks, train
+from repos.behavior.ops import evaluate, load_inputs, train
 from shared_ops.jobs import family_jobs
-from shared_ops.ops import gate, load_snapshot, materialize, stage, validate
+from shared_ops.ops import gate, materialize, stage, validate
 
 
 @graph
 def behavior() -> None:
-    """From the latest snapshot and the clicks to a release in the staging area."""
-    snapshot = validate(load_snapshot())
-    materialize(stage(gate(evaluate(train(snapshot, load_clicks(snapshot))))))
+    """From the latest snapshot and what people clicked to a release in the staging area."""
+    materialize(stage(gate(evaluate(train(validate(load_inputs()))))))
 
 
-jobs = family_jobs(behavior)
+dev, prod = family_jobs(behavior)

@@ -1,58 +1,59 @@
-"""The ops of behavior: its clicks, and `train.train` under @op, beside those that every family shares."""
+"""The ops of behavior: `train.train` under @op, beside those that every family shares."""
 
+from collections.abc import Callable
+
+import polars as pl
 from dagster import Config, In, OpExecutionContext, Out, op
+from pydantic import Field
 
 from repos.behavior import model, simulation
 from repos.behavior.train import train as train_model
-from shared_ops.clicks import ClicksRef, publish
-from shared_ops.ops import evaluate_op, save_candidate, searching
+from shared_ops.inputs import Inputs
+from shared_ops.ops import evaluate_op, load_inputs_op, save_candidate, searching
 from shared_ops.references import Candidate
 from shared_ops.resources import DeploymentResource
-from shared_ops.snapshots import SnapshotRef, load
-from shared_ops.types import ValidCandidate, ValidClicks, ValidSnapshot
+from shared_ops.snapshots import load
+from shared_ops.training import Trained
+from shared_ops.types import ValidCandidate, ValidInputs
+
+BOOTSTRAP = "bootstrap (simulated)"
+"""What the clicks are called that were made up for want of people's."""
 
 
-class SimulateConfig(simulation.SimulationParameters, Config):
+class BootstrapConfig(simulation.SimulationParameters, Config):
     """The simulated users, as they can be edited in the launchpad."""
 
 
 class TrainConfig(model.Parameters, Config):
     """The parameters of the model, as they can be edited in the launchpad."""
 
-
-@op(out=Out(ValidClicks), ins={"snapshot": In(ValidSnapshot)})
-def load_clicks(
-    context: OpExecutionContext, config: SimulateConfig, deployment: DeploymentResource, snapshot: SnapshotRef
-) -> ClicksRef:
-    """The clicks to learn from: simulated over the training queries' judgements, and marked so."""
-    content = load(snapshot)
-    frame = simulation.simulate_clicks(content.documents(), content.queries(), content.qrels(), config)
-    clicks = publish(deployment.clicks_url, frame, simulation.APPLICATION)
-    context.log.info(f"Clicks {clicks.id}: {len(frame)} rows, SIMULATED")
-    return clicks
+    with_bootstrap: bool = Field(default=True, description="learn simulated clicks too, over the training judgements")
+    bootstrap: BootstrapConfig = BootstrapConfig()
 
 
-@op(out=Out(ValidCandidate), ins={"snapshot": In(ValidSnapshot), "clicks": In(ValidClicks)}, pool="behavior")
+def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.BehaviorModel]:
+    """What these inputs and parameters make: the same on every call."""
+    content = load(inputs.snapshot)
+    documents, queries, qrels = content.documents(), content.queries(), content.qrels()
+    clicks: dict[str, pl.DataFrame] = {}
+    if parameters.with_bootstrap:
+        clicks[BOOTSTRAP] = simulation.simulate_clicks(documents, queries, qrels, parameters.bootstrap)
+    if feedback := inputs.clicked():
+        clicks["feedback"] = feedback.clicks()
+        applications = feedback.manifest().applications
+        log(f"Feedback {feedback.ref.id}: " + ", ".join(f"{n.clicks} clicks of {a}" for a, n in applications.items()))
+    for name, frame in clicks.items():
+        log(f"{name}: {frame['clicks'].sum()} clicks in {frame['impressions'].sum()} impressions")
+    return train_model(documents, queries, qrels, clicks, parameters, log=log)
+
+
+@op(out=Out(ValidCandidate), ins={"inputs": In(ValidInputs)}, pool="behavior")
 def train(
-    context: OpExecutionContext,
-    config: TrainConfig,
-    deployment: DeploymentResource,
-    snapshot: SnapshotRef,
-    clicks: ClicksRef,
+    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, inputs: Inputs
 ) -> Candidate:
     """Learn which documents were clicked for which queries; choose parameters on the dev queries."""
-    content = load(snapshot)
-    trained = train_model(
-        content.documents(),
-        content.queries(),
-        content.qrels(),
-        clicks.read(),
-        config,
-        clicks_application=clicks.application,
-        log=context.log.info,
-    )
-    inputs = {"clicks": clicks.model_dump()}
-    return save_candidate(context, deployment, "behavior", snapshot, trained, config.model_dump(), inputs=inputs)
+    return save_candidate(context, deployment, inputs, fit(inputs, config, context.log.info), config.model_dump())
 
 
+load_inputs = load_inputs_op("behavior")
 evaluate = evaluate_op(searching(model.load))

@@ -2,12 +2,15 @@
 
 from dagster import Definitions
 
-from repos.keyword.graph import jobs
+from repos.keyword.graph import dev, prod
 from shared_ops.checks import release_checks
 from shared_ops.lineage import release_specs
+from shared_ops.triggers import daily_schedule, retrain_sensor
 
 defs = Definitions(
-    jobs=jobs,
+    jobs=[dev, prod],
     assets=release_specs("keyword", kinds=["scikitlearn"]),
     asset_checks=release_checks("keyword"),
+    sensors=[retrain_sensor("keyword", prod)],
+    schedules=[daily_schedule("keyword", prod)],
 )

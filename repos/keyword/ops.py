@@ -1,27 +1,36 @@
 """The ops of keyword: `model.train` under @op, beside those that every family shares."""
 
+from collections.abc import Callable
+
 from dagster import Config, In, OpExecutionContext, Out, op
 
 from repos.keyword import model
-from shared_ops.ops import evaluate_op, save_candidate, searching
+from shared_ops.inputs import Inputs
+from shared_ops.ops import evaluate_op, load_inputs_op, save_candidate, searching
 from shared_ops.references import Candidate
 from shared_ops.resources import DeploymentResource
-from shared_ops.snapshots import SnapshotRef, load
-from shared_ops.types import ValidCandidate, ValidSnapshot
+from shared_ops.snapshots import load
+from shared_ops.training import Trained
+from shared_ops.types import ValidCandidate, ValidInputs
 
 
 class TrainConfig(model.Parameters, Config):
     """The parameters of the model, as they can be edited in the launchpad."""
 
 
-@op(out=Out(ValidCandidate), ins={"snapshot": In(ValidSnapshot)}, pool="keyword")
+def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.KeywordModel]:
+    """What these inputs and parameters make: the same on every call."""
+    content = load(inputs.snapshot)
+    return model.train(content.documents(), content.queries(), content.qrels(), parameters, log=log)
+
+
+@op(out=Out(ValidCandidate), ins={"inputs": In(ValidInputs)}, pool="keyword")
 def train(
-    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, snapshot: SnapshotRef
+    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, inputs: Inputs
 ) -> Candidate:
     """Index the snapshot's documents; choose tokenizer and parameters on its dev queries."""
-    content = load(snapshot)
-    trained = model.train(content.documents(), content.queries(), content.qrels(), config, log=context.log.info)
-    return save_candidate(context, deployment, "keyword", snapshot, trained, config.model_dump())
+    return save_candidate(context, deployment, inputs, fit(inputs, config, context.log.info), config.model_dump())
 
 
+load_inputs = load_inputs_op("keyword")
 evaluate = evaluate_op(searching(model.load))

@@ -1,18 +1,34 @@
-"""The graph of ranker, and the dev and prod jobs made from it."""
+"""The graphs of ranker: its training, and what moves the live set; the dev and prod jobs made from them."""
 
 from dagster import graph
 
-from repos.ranker.ops import evaluate, load_hits, train
+from repos.ranker.ops import check_features, evaluate, load_inputs, train
 from shared_ops.jobs import family_jobs
-from shared_ops.live_ops import promote
-from shared_ops.ops import gate, load_snapshot, materialize, stage, validate
+from shared_ops.live_ops import accepted_ranker, gate_set, promote, roll_back
+from shared_ops.ops import gate, materialize, stage, validate
 
 
 @graph
 def ranker() -> None:
     """From the latest snapshot and the search models' hits to a release, and with it to the live set."""
-    hits = load_hits(validate(load_snapshot()))
-    promote(materialize(stage(gate(evaluate(train(hits))))))
+    inputs = validate(load_inputs())
+    check_features(inputs)
+    promote(gate_set(materialize(stage(gate(evaluate(train(inputs)))))))
 
 
-jobs = family_jobs(ranker)
+@graph
+def promotion() -> None:
+    """The accepted ranker to the live set, where that was left undone."""
+    promote(gate_set(accepted_ranker()))
+
+
+@graph
+def rollback() -> None:
+    """Back to a set of the past."""
+    roll_back()
+
+
+dev, prod = family_jobs(ranker)
+promotion_dev, promotion_prod = family_jobs(promotion, repository="ranker")
+_, rollback_prod = family_jobs(rollback, repository="ranker")
+jobs = [dev, prod, promotion_dev, promotion_prod, rollback_prod]

@@ -1,79 +1,99 @@
-"""The ops of ranker: the hits to learn from, and `train.train` under @op, beside those that every family shares."""
+"""The ops of ranker: `train.train` under @op, beside those that every family shares."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from dagster import Config, In, OpExecutionContext, Out, op
-from pydantic import Field
+from dagster import AssetCheckEvaluation, AssetCheckSeverity, Config, In, OpExecutionContext, Out, op
 
 from repos.ranker import model
+from repos.ranker.checks import FEATURES_CHECK, compared, logged_spaces
 from repos.ranker.train import train as train_model
 from shared_ops.evaluation import DEPTH
-from shared_ops.ops import evaluate_op, save_candidate
-from shared_ops.references import Candidate, Upstream
-from shared_ops.releases import ReleaseError
+from shared_ops.inputs import Inputs
+from shared_ops.lineage import release_key
+from shared_ops.ops import evaluate_op, load_inputs_op, save_candidate
+from shared_ops.references import Candidate
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import search_families
-from shared_ops.snapshots import Snapshot, SnapshotRef, load
-from shared_ops.tables import hits_by_query, hits_table
-from shared_ops.types import ValidCandidate, ValidSnapshot, ValidUpstream
-
-
-class LoadHitsConfig(Config):
-    """Which releases to learn from."""
-
-    releases: dict[str, str] = Field(
-        default={}, description="family to version; a family that is not named gives its accepted release"
-    )
-
-
-@op(out=Out(ValidUpstream), ins={"snapshot": In(ValidSnapshot)})
-def load_hits(
-    context: OpExecutionContext, config: LoadHitsConfig, deployment: DeploymentResource, snapshot: SnapshotRef
-) -> Upstream:
-    """Find the search models' releases; their hits for train queries are out of fold."""
-    staging, releases = deployment.input_staging, {}
-    for family in search_families():
-        version = config.releases.get(family) or staging.accepted(family)
-        if version is None:
-            raise ReleaseError(f"{family} has no accepted release in {staging.url}. Run make train REPO={family}.")
-        releases[family] = version
-    context.log.info(f"Learning from {releases}")
-    return Upstream(snapshot=snapshot, releases=releases, staging=staging.url)
+from shared_ops.snapshots import load
+from shared_ops.tables import Hits, hits_by_query, hits_table
+from shared_ops.training import Trained
+from shared_ops.types import ValidCandidate, ValidInputs
 
 
 class TrainConfig(model.Parameters, Config):
     """The parameters of the model, as they can be edited in the launchpad."""
 
 
-@op(out=Out(ValidCandidate), ins={"upstream": In(ValidUpstream)}, pool="ranker")
-def train(
-    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, upstream: Upstream
-) -> Candidate:
-    """Learn to order the union of the search models' hits."""
-    content = load(upstream.snapshot)
-    hits = {family: upstream.hits(family) for family in upstream.releases}
-    trained = train_model(content.documents(), content.queries(), content.qrels(), hits, config, log=context.log.info)
-    return save_candidate(
-        context,
-        deployment,
-        "ranker",
-        upstream.snapshot,
-        trained,
-        config.model_dump(),
-        learned_from=upstream.releases,
+def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.Ranker]:
+    """What these inputs and parameters make: the same on every call."""
+    content, feedback = load(inputs.snapshot), inputs.clicked()
+    judged = feedback.judged() if feedback else None
+    spaces = {} if judged is None else logged_spaces(judged["ranker"].unique(), inputs.staging)
+    return train_model(
+        content.documents(),
+        content.queries(),
+        content.qrels(),
+        {family: inputs.hits(family) for family in inputs.releases},
+        parameters,
+        judged=judged,
+        feature_names={release: space.names for release, space in spaces.items()},
+        log=log,
     )
 
 
-def answer(folder: Path, snapshot: Snapshot, candidate: Candidate, deployment: DeploymentResource) -> pl.DataFrame:
-    """The order that a saved ranker gives to the hits that the candidate was given: the test queries' `hits` table."""
-    upstream = Upstream(snapshot=snapshot.ref, releases=candidate.learned_from, staging=deployment.input_staging.url)
-    queries = snapshot.queries("test").sort("query_id")
-    found = {family: hits_by_query(upstream.hits(family)) for family in upstream.releases}
-    ids = queries["query_id"].to_list()
-    unions = [{family: hits.get(query_id, []) for family, hits in found.items()} for query_id in ids]
-    ordered = model.load(folder).rank_many(queries["text"].to_list(), unions)
-    return hits_table(ids, [hits[:DEPTH] for hits in ordered])
+@op(out=Out(ValidCandidate), ins={"inputs": In(ValidInputs)}, pool="ranker")
+def train(
+    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, inputs: Inputs
+) -> Candidate:
+    """Learn to order the union of the search models' hits, from judgements and from clicks."""
+    return save_candidate(context, deployment, inputs, fit(inputs, config, context.log.info), config.model_dump())
 
 
-evaluate = evaluate_op(answer)
+@op(ins={"inputs": In(ValidInputs)})
+def check_features(context: OpExecutionContext, deployment: DeploymentResource, inputs: Inputs) -> None:
+    """Compare the features that were served with what training computes for the same requests; they must be equal."""
+    feedback = inputs.clicked()
+    if feedback is None:
+        context.log.info("There is no feedback yet, so no served features to compare with.")
+        return
+    passed, description, metadata = compared(feedback.requests(), inputs.staging)
+    (context.log.info if passed else context.log.error)(description)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
+            asset_key=release_key(deployment.deployment, "ranker"),
+            check_name=FEATURES_CHECK,
+            passed=passed,
+            severity=AssetCheckSeverity.ERROR,
+            description=description,
+            metadata=metadata,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A saved ranker and the hits that it orders: `shared_ops.training.Answers`."""
+
+    ranker: model.Ranker
+    found: dict[str, dict[str, Hits]]
+    """Family to query id to hits."""
+
+    def one(self, query_id: str, text: str) -> Hits:
+        """The order of the union of the query's hits."""
+        return self.ranker.rank(text, {family: hits.get(query_id, []) for family, hits in self.found.items()})
+
+    def many(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """The best DEPTH of the order of each query."""
+        asked = queries.sort("query_id").select("query_id", "text").rows()
+        return hits_table([query_id for query_id, _ in asked], [self.one(*query)[:DEPTH] for query in asked])
+
+
+def opened(folder: Path, inputs: Inputs) -> Ranked:
+    """A saved ranker, to order the hits of the releases in `inputs`."""
+    return Ranked(model.load(folder), {family: hits_by_query(inputs.hits(family)) for family in inputs.releases})
+
+
+load_inputs = load_inputs_op("ranker")
+evaluate = evaluate_op(opened)

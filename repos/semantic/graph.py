@@ -2,15 +2,15 @@
 
 from dagster import graph
 
-from repos.semantic.ops import evaluate, train
+from repos.semantic.ops import evaluate, load_inputs, train
 from shared_ops.jobs import family_jobs
-from shared_ops.ops import gate, load_snapshot, materialize, stage, validate
+from shared_ops.ops import gate, materialize, stage, validate
 
 
 @graph
 def semantic() -> None:
     """From the latest snapshot to a release in the staging area."""
-    materialize(stage(gate(evaluate(train(validate(load_snapshot()))))))
+    materialize(stage(gate(evaluate(train(validate(load_inputs()))))))
 
 
-jobs = family_jobs(semantic)
+dev, prod = family_jobs(semantic)

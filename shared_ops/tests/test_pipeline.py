@@ -9,11 +9,12 @@ import pytest
 from dagster import Config, DagsterInstance, DagsterTypeCheckDidNotPass, In, OpExecutionContext, Out, graph, op
 
 from shared_ops import storage
+from shared_ops.inputs import Inputs
 from shared_ops.jobs import family_jobs
 from shared_ops.ops import (
     evaluate_op,
     gate,
-    load_snapshot,
+    load_inputs_op,
     materialize,
     save_candidate,
     searching,
@@ -26,7 +27,7 @@ from shared_ops.resources import DeploymentResource
 from shared_ops.settings import Settings
 from shared_ops.snapshots import SnapshotRef, Snapshots, load
 from shared_ops.training import Trained, answer
-from shared_ops.types import ValidCandidate, ValidSnapshot
+from shared_ops.types import ValidCandidate, ValidInputs
 
 
 @dataclass
@@ -58,23 +59,24 @@ class TrainConfig(Config):
     least: int = 1
 
 
-@op(out=Out(ValidCandidate), ins={"snapshot": In(ValidSnapshot)})
+@op(out=Out(ValidCandidate), ins={"inputs": In(ValidInputs)})
 def train(
-    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, snapshot: SnapshotRef
+    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, inputs: Inputs
 ) -> Candidate:
-    content = load(snapshot)
+    content = load(inputs.snapshot)
     model = Overlap(dict(content.documents().select("doc_id", "text").iter_rows()), config.least)
     hits = {split: answer(model, content.queries(split)) for split in ("train", "dev", "test")}
     trained = Trained(model, {"least": config.least}, hits)
-    return save_candidate(context, deployment, "keyword", snapshot, trained, config.model_dump())
+    return save_candidate(context, deployment, inputs, trained, config.model_dump())
 
 
+load_inputs = load_inputs_op("keyword")
 evaluate = evaluate_op(searching(load_overlap))
 
 
 @graph
 def keyword():
-    materialize(stage(gate(evaluate(train(validate(load_snapshot()))))))
+    materialize(stage(gate(evaluate(train(validate(load_inputs()))))))
 
 
 DEV, PROD = family_jobs(keyword)
@@ -151,7 +153,7 @@ def test_dev_writes_nothing_of_prod(instance, latest, home):
         return {path: path.stat().st_mtime_ns for path in home.rglob("prod/**/*")}
 
     before = prod_files()
-    result = run(DEV, instance, {"load_snapshot": {"config": {"sample_documents": 6}}})
+    result = run(DEV, instance, {"load_inputs": {"config": {"sample_documents": 6}}})
     assert result.success and prod_files() == before
     assert Staging(Settings().staging_url("dev")).versions("keyword")
 
@@ -173,10 +175,58 @@ def test_a_model_of_constant_scores_is_stopped_by_name(instance, latest, staging
 
 
 def test_a_part_of_the_job_can_be_run_alone(instance, latest, staging):
-    result = run(PROD, instance, op_selection=["load_snapshot", "validate"])
+    result = run(PROD, instance, op_selection=["load_inputs", "validate"])
     assert result.success and staging.versions("keyword") == []
 
 
 def test_without_a_snapshot_it_says_how_to_get_one(instance):
     with pytest.raises(Exception, match="make train REPO=corpus"):
         run(PROD, instance)
+
+
+def skipped(result) -> bool:
+    return "train" in {event.step_key for event in result.all_events if event.event_type_value == "STEP_SKIPPED"}
+
+
+def test_the_same_training_again_trains_nothing_and_names_its_result(instance, latest, staging):
+    run(PROD, instance)
+    (version,) = staging.versions("keyword")
+    again = run(PROD, instance)
+    assert skipped(again) and staging.versions("keyword") == [version]
+    assert instance.get_run_by_id(again.run_id).tags["searchloop/unchanged"] == f"keyword/{version}"
+
+
+def test_a_rejected_training_is_not_repeated_either(instance, latest, staging):
+    run(PROD, instance)
+    worse = {"train": {"config": {"least": 7}}}
+    assert not skipped(run(PROD, instance, worse))
+    assert skipped(run(PROD, instance, worse)) and len(staging.versions("keyword")) == 2
+
+
+def test_whoever_wants_it_trained_again_says_so(instance, latest, staging):
+    run(PROD, instance)
+    run(PROD, instance, {"load_inputs": {"config": {"force": True}}})
+    assert len(staging.versions("keyword")) == 2
+
+
+def test_another_snapshot_or_configuration_is_another_training(instance, latest, staging, content):
+    run(PROD, instance)
+    snapshots = Snapshots(Settings().snapshots_url("prod"))
+    snapshots.point_to(snapshots.publish(content | {"slices": content["slices"].clear()}))
+    assert not skipped(run(PROD, instance))
+    assert not skipped(run(PROD, instance, {"train": {"config": {"least": 2}}}))
+    keys = [staging.manifest("keyword", version).key for version in staging.versions("keyword")]
+    assert len(set(keys)) == 3
+
+
+def test_a_run_that_is_tried_again_makes_the_release_that_the_first_would_have_made(instance, latest, staging):
+    """As when its worker was killed just after it had published: the retry publishes nothing else."""
+    first = run(PROD, instance)
+    (version,) = staging.versions("keyword")
+    run(
+        PROD,
+        instance,
+        {"load_inputs": {"config": {"force": True}}},
+        tags={"dagster/root_run_id": first.run_id, "dagster/retry_number": "1"},
+    )
+    assert staging.versions("keyword") == [version]

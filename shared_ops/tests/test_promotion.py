@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from shared_ops.livesets import LiveSets
-from shared_ops.promotion import PromotionError, promote
+from shared_ops.promotion import OvertakenError, PromotionError, promote, rollback
 from shared_ops.settings import families
 from shared_ops.snapshots import SnapshotRef
 
@@ -83,3 +83,82 @@ def test_a_set_lacks_no_family(sets):
 def test_the_same_set_again_changes_nothing(sets):
     first = promote(sets, RELEASES, SNAPSHOT, "first", services=False)
     assert promote(sets, RELEASES, SNAPSHOT, "again", services=False) == first
+
+
+def sets_of(sets, count: int) -> list:
+    """So many sets, the last one live; each has a ranker of its own."""
+    for number in range(1, count + 1):
+        promote(sets, RELEASES | {"ranker": f"r{number}"}, SNAPSHOT, f"set {number}", services=False)
+    return [sets.past(number) for number in range(1, count + 1)]
+
+
+def test_a_rollback_makes_the_set_before_live_again(sets, services):
+    first, _ = sets_of(sets, 2)
+    assert rollback(sets, services=True) == first == sets.live()
+    assert sets.proposed() is None and sets.numbers() == [1, 2]
+
+
+def test_a_set_can_be_chosen_by_its_number_and_taken_forward_again(sets):
+    first, _, third = sets_of(sets, 3)
+    assert rollback(sets, 1, services=False) == first
+    assert rollback(sets, 3, services=False) == third == sets.live()
+    assert rollback(sets, services=False) == first  # set 2 was taken back too, and nobody has brought it back
+
+
+def test_one_rollback_after_the_other_goes_further_back(sets):
+    sets_of(sets, 3)
+    assert [rollback(sets, services=False).number for _ in range(2)] == [2, 1]
+    with pytest.raises(PromotionError, match="no set before set 1"):
+        rollback(sets, services=False)
+
+
+def test_a_set_that_was_rolled_back_is_not_promoted_again_by_itself(sets):
+    _, second = sets_of(sets, 2)
+    rollback(sets, services=False)
+    with pytest.raises(PromotionError, match=r"Set 2 held just these releases.*make rollback SET=2"):
+        promote(sets, second.releases, SNAPSHOT, "again", services=False)
+    assert promote(sets, RELEASES | {"ranker": "r3"}, SNAPSHOT, "new", services=False).number == 3
+
+
+def test_a_set_that_is_gone_cannot_be_rolled_back_to(sets):
+    sets_of(sets, 2)
+    with pytest.raises(PromotionError, match=r"no set 7. Kept are: 1, 2"):
+        rollback(sets, 7, services=False)
+
+
+def test_a_rollback_does_not_wait_for_a_service_that_is_down(sets, services, monkeypatch):
+    first, _ = sets_of(sets, 2)
+    from shared_ops.settings import Settings
+
+    monkeypatch.setattr("shared_ops.settings.Settings.ports", Settings().ports | {"semantic": 1})
+    assert rollback(sets, services=True) == first
+
+
+def test_a_rollback_that_a_service_cannot_load_changes_nothing(sets, services):
+    _, second = sets_of(sets, 2)
+    services["ranker"] = {"state": "failed", "reason": "a file changed."}
+    with pytest.raises(PromotionError, match="ranker could not load set 1"):
+        rollback(sets, services=True)
+    assert sets.live() == second and sets.rolled_back() == [] and sets.proposed() is None
+
+
+def test_a_rollback_during_a_promotion_wins(sets, services):
+    """What an operator takes back must not be replaced by what was on its way before."""
+    sets_of(sets, 2)
+    services["keyword"] = {"state": "loading"}
+
+    def roll_back():
+        rollback(sets, services=False)
+        services["keyword"] = {"state": "ready"}
+
+    threading.Timer(0.5, roll_back).start()
+    with pytest.raises(OvertakenError, match="meanwhile set 1 is live"):
+        promote(sets, RELEASES | {"ranker": "r3"}, SNAPSHOT, "third", services=True)
+    assert sets.live().number == 1
+
+
+def test_old_sets_are_forgotten_and_the_live_one_never(sets):
+    sets_of(sets, 5)
+    rollback(sets, 1, services=False)
+    assert sets.forget(keep=2) == [2, 3]
+    assert sets.numbers() == [1, 4, 5] and sets.live().number == 1

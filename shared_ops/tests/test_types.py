@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from shared_ops import storage, tables
+from shared_ops.inputs import Inputs
 from shared_ops.references import Candidate
 from shared_ops.snapshots import SnapshotRef
 from shared_ops.types import check_candidate, check_snapshot
@@ -47,7 +48,8 @@ def candidate(snapshot, tmp_path):
         for split in ("train", "dev"):
             tables.write(storage.join(url, "hits", f"{split}.parquet"), tables.empty("hits"))
         tables.write(storage.join(url, "hits", "test.parquet"), test_hits)
-        return Candidate(family="keyword", url=url, snapshot=snapshot, parameters={}, hyperparameters={})
+        inputs = Inputs(family="keyword", snapshot=snapshot)
+        return Candidate(inputs=inputs, key="k", url=url, parameters={}, hyperparameters={})
 
     return make
 

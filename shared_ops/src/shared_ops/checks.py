@@ -2,7 +2,8 @@
 
 from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asset_check
 
-from shared_ops.lineage import DEPLOYMENTS, release_key
+from shared_ops.lineage import DEPLOYMENTS, live_set_key, release_key
+from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseError, Staging
 from shared_ops.settings import Deployment, Settings
 
@@ -10,6 +11,32 @@ from shared_ops.settings import Deployment, Settings
 def release_checks(family: str) -> list[AssetChecksDefinition]:
     """The checks of a family's release in each deployment: its verdict, and whether its files are as published."""
     return [make(family, deployment) for deployment in DEPLOYMENTS for make in (_gate, _integrity)]
+
+
+def live_set_checks() -> list[AssetChecksDefinition]:
+    """The end-to-end gate's verdict on the newest accepted ranker with its hits, in each deployment."""
+    return [_end_to_end(deployment) for deployment in DEPLOYMENTS]
+
+
+def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=live_set_key(deployment),
+        name="end_to_end",
+        description="The verdict on the final order of the newest proposed set. Run it to read it again.",
+    )
+    def end_to_end() -> AssetCheckResult:
+        url = Settings().staging_url(deployment)
+        ranker = Staging(url).accepted("ranker")
+        decision = LiveSets(url).decision(ranker) if ranker else None
+        if decision is None:
+            return AssetCheckResult(passed=False, description=f"No set was decided upon in {deployment}.")
+        return AssetCheckResult(
+            passed=decision.accepted,
+            description=decision.reason,
+            metadata={"decision": MetadataValue.json(decision.model_dump(mode="json"))},
+        )
+
+    return end_to_end
 
 
 def _gate(family: str, deployment: Deployment) -> AssetChecksDefinition:

@@ -38,11 +38,16 @@ def live_set_key(deployment: Deployment) -> AssetKey:
 
 
 def release_specs(family: str, kinds: Sequence[str], deps: Sequence[str] = ()) -> list[AssetSpec]:
-    """The release of a family in each deployment; it comes from the snapshot and the releases of `deps`."""
+    """The release of a family in each deployment; it comes from the snapshot, clicks, and the releases of `deps`."""
+    clicked = repositories()[family].feedback
     return [
         AssetSpec(
             release_key(deployment, family),
-            deps=[snapshot_key(deployment), *(release_key(deployment, each) for each in deps)],
+            deps=[
+                snapshot_key(deployment),
+                *([feedback_key(deployment)] if clicked else []),
+                *(release_key(deployment, each) for each in deps),
+            ],
             owners=_owners(family),
             kinds=set(kinds),
             group_name=deployment,

@@ -1,45 +1,182 @@
-"""The ops that move the live set: to a new ranker and what it learned from, or to a new snapshot."""
+"""The ops that move the live set: to a new ranker and what it learned from, to a new snapshot, or back.
+
+    gate_set → promote
+
+A better model can make the whole worse, so a set is judged by its final order before it is promoted.
+"""
 
 from typing import Any
 
-from dagster import AssetMaterialization, Config, MetadataValue, OpExecutionContext, op
+import polars as pl
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetMaterialization,
+    Config,
+    MetadataValue,
+    OpExecutionContext,
+    op,
+)
 from pydantic import Field
 
+from shared_ops import gating, inputs
+from shared_ops.evaluation import per_query, slice_members
 from shared_ops.lineage import live_set_key
-from shared_ops.livesets import LiveSet
-from shared_ops.ops import plotted
+from shared_ops.livesets import Decision, LiveSet
+from shared_ops.notifications import notify
+from shared_ops.ops import GateConfig, numbers, plotted
+from shared_ops.promotion import OvertakenError, PromotionError
 from shared_ops.promotion import promote as promote_set
-from shared_ops.references import Staged
+from shared_ops.promotion import rollback as rollback_set
+from shared_ops.references import Proposal, Staged
+from shared_ops.releases import ReleaseError, ReleaseManifest
+from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
-from shared_ops.snapshots import SnapshotRef, load
+from shared_ops.settings import families
+from shared_ops.snapshots import Snapshot, SnapshotRef, load
+
+KEPT_RELEASES = 10
+KEPT_SETS = 20
+RANKER = "ranker"
+
+
+@op
+def accepted_ranker(context: OpExecutionContext, deployment: DeploymentResource) -> Staged:
+    """The accepted ranker, to be promoted where that was left undone.
+
+    Raises:
+        ReleaseError: when there is none.
+    """
+    version = deployment.staging.accepted(RANKER)
+    if version is None:
+        raise ReleaseError("There is no accepted ranker to promote. Train one: make train REPO=ranker.")
+    return Staged(family=RANKER, version=version, accepted=True)
+
+
+@op
+def gate_set(
+    context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: Staged
+) -> Proposal:
+    """The end-to-end gate: the proposed set's final order of the test queries against that of the live set.
+
+    Both are orders that the rankers gave hits of models that had not learned from these queries; the queries are those
+    that both sets were asked.
+    """
+    manifest = deployment.staging.manifest(staged.family, staged.version)
+    releases = {**manifest.learned_from, staged.family: staged.version}
+    proposal = Proposal(ranker=staged.version, releases=releases, accepted=staged.accepted)
+    live = deployment.live_sets.live()
+    if not staged.accepted:
+        context.log.warning(f"{staged.family}/{staged.version} was rejected; the live set stays as it is.")
+        return proposal
+    if live is None or live.releases[staged.family] == staged.version:
+        context.log.info("There is no other live set to compare with.")
+        return proposal
+    snapshot = load(manifest.snapshot)
+    orders = [_final_order(deployment, version, snapshot) for version in (staged.version, live.releases[staged.family])]
+    common = orders[0].select("query_id").unique().join(orders[1], on="query_id", how="semi")
+    challenger, champion = (_measured(order, common, snapshot) for order in orders)
+    members = slice_members(snapshot)
+    verdict = gating.judge(challenger, champion, members, config.policy(), f"set {live.number}")
+    _log_verdict(context, deployment, verdict, manifest)
+    texts = dict(snapshot.queries().select("query_id", "text").iter_rows())
+    page = report(challenger, champion, members, texts, verdict)
+    context.add_output_metadata({"report": MetadataValue.md(page)})
+    return proposal.model_copy(update={"accepted": verdict.accepted})
+
+
+def _final_order(deployment: DeploymentResource, ranker: str, snapshot: Snapshot) -> pl.DataFrame:
+    hits = inputs.release_hits(deployment.staging.release_url(RANKER, ranker), "test")
+    return inputs.kept_hits(hits, snapshot.queries("test"), snapshot.documents())
+
+
+def _measured(order: pl.DataFrame, queries: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
+    judged = snapshot.qrels("test").join(queries, on="query_id", how="semi")
+    return per_query(order.join(queries, on="query_id", how="semi"), judged)
+
+
+def _log_verdict(
+    context: OpExecutionContext, deployment: DeploymentResource, verdict: gating.Verdict, manifest: ReleaseManifest
+) -> None:
+    sentence = f"{manifest.family}/{manifest.version} with its hits, end to end. {verdict.sentence}"
+    context.log.info(sentence)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
+            asset_key=live_set_key(deployment.deployment),
+            check_name="end_to_end",
+            passed=verdict.accepted,
+            severity=AssetCheckSeverity.ERROR,
+            description=sentence,
+            metadata=numbers(verdict.model_dump(mode="json")),
+        )
+    )
+    if not verdict.accepted:
+        decision = Decision(accepted=False, reason=sentence, verdict=verdict.model_dump(mode="json"))
+        deployment.live_sets.decide(manifest.version, decision)
+        notify(f"A set was rejected in {deployment.deployment}", sentence, level="warning")
 
 
 class PromoteConfig(Config):
-    """How a set goes live."""
+    """How a set goes live, and how much of the past is kept."""
 
     timeout_s: float = Field(default=300.0, description="how long the services may take to load and check the set")
+    kept_releases: int = Field(default=KEPT_RELEASES, ge=2, description="newest releases of each family that are kept")
+    kept_sets: int = Field(default=KEPT_SETS, ge=2, description="newest sets that are kept, to roll back to")
 
 
 @op
 def promote(
-    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, staged: Staged
-) -> Staged:
-    """Make the ranker's release and those whose hits it learned from the live set; a rejected one changes nothing."""
-    manifest = deployment.staging.manifest(staged.family, staged.version)
-    if not staged.accepted:
-        context.log.warning(f"{staged.family}/{staged.version} was rejected; the live set stays as it is.")
-        return staged
-    live = promote_set(
-        deployment.live_sets,
-        {**manifest.learned_from, staged.family: staged.version},
-        manifest.snapshot,
-        note=f"{staged.family} {staged.version}",
-        services=deployment.services,
-        timeout_s=config.timeout_s,
-        log=context.log.info,
+    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Proposal
+) -> None:
+    """Make the proposed set the live one; a rejected one changes nothing. Then let go of what is old."""
+    manifest = deployment.staging.manifest(RANKER, proposal.ranker)
+    if proposal.accepted:
+        try:
+            live = promote_set(
+                deployment.live_sets,
+                proposal.releases,
+                manifest.snapshot,
+                note=f"{RANKER} {proposal.ranker}",
+                services=deployment.services,
+                timeout_s=config.timeout_s,
+                log=context.log.info,
+            )
+        except OvertakenError:
+            raise  # it is open still what becomes of this ranker: the promotion trigger tries it over the new set
+        except PromotionError as error:
+            deployment.live_sets.decide(proposal.ranker, Decision(accepted=False, reason=str(error)))
+            raise
+        decision = Decision(accepted=True, reason=live.note, set_number=live.number)
+        deployment.live_sets.decide(proposal.ranker, decision)
+        _materialize(context, deployment, live, plotted(manifest.metrics))
+    _tidy(context, deployment, config)
+
+
+def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: PromoteConfig) -> None:
+    """Keep the newest releases and sets, and whatever a kept set needs."""
+    sets, staging = deployment.live_sets, deployment.staging
+    if old := sets.forget(config.kept_sets):
+        context.log.info(f"Forgot the sets {old}: {config.kept_sets} are kept.")
+    kept = [each for each in (*map(sets.past, sets.numbers()), sets.live(), sets.proposed()) if each]
+    for family in families():
+        needed = {each.releases[family] for each in kept if family in each.releases}
+        if removed := staging.tidy(family, config.kept_releases, needed):
+            context.log.info(f"Removed {len(removed)} old releases of {family}: {', '.join(removed)}")
+
+
+class RollbackConfig(Config):
+    """Which set to go back to."""
+
+    set_number: int = Field(default=0, ge=0, description="a set's number; 0 takes the one before the present")
+
+
+@op
+def roll_back(context: OpExecutionContext, config: RollbackConfig, deployment: DeploymentResource) -> None:
+    """Make a set of the past live again; what is newer is not promoted again by itself."""
+    live = rollback_set(
+        deployment.live_sets, config.set_number or None, services=deployment.services, log=context.log.info
     )
-    _materialize(context, deployment, live, plotted(manifest.metrics))
-    return staged
+    _materialize(context, deployment, live, {})
 
 
 class ShowConfig(Config):
@@ -62,6 +199,9 @@ def show(
     live = deployment.live_sets.live()
     if live is None or live.snapshot == snapshot:
         context.log.info("No live set shows another snapshot; nothing to change.")
+        return snapshot
+    if taken_back := deployment.live_sets.taken_back(live.releases, snapshot):
+        context.log.warning(f"Snapshot {snapshot.id} was shown by set {taken_back.number}, which was rolled back.")
         return snapshot
     shown, kept = (load(ref).documents().select("doc_id") for ref in (live.snapshot, snapshot))
     removed = len(shown.join(kept, on="doc_id", how="anti")) / max(len(shown), 1)
@@ -86,13 +226,13 @@ def show(
 
 
 def _materialize(
-    context: OpExecutionContext, deployment: DeploymentResource, live: LiveSet, numbers: dict[str, float]
+    context: OpExecutionContext, deployment: DeploymentResource, live: LiveSet, measured: dict[str, float]
 ) -> None:
     metadata: dict[str, Any] = {
         "set": live.number,
         "releases": MetadataValue.json(live.releases),
         "snapshot": live.snapshot.id,
         "note": live.note,
-        **numbers,
+        **measured,
     }
     context.log_event(AssetMaterialization(asset_key=live_set_key(deployment.deployment), metadata=metadata))

@@ -1,9 +1,13 @@
 """The live set: one release of every family and the snapshot, moved as one.
 
 Knows no Dagster. A set is proposed, every service loads and checks it, then `live.json` is replaced: that one
-replacement is the promotion. `sets/<n>.json` keeps every set that was ever live.
+replacement is the promotion, and a rollback is the same with a set of the past. `sets/<n>.json` keeps the sets that
+were live, `rolled_back.json` the numbers of those that were taken back, `decisions/<ranker>.json` what became of each
+accepted ranker.
 """
 
+import json
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +27,19 @@ class LiveSet(BaseModel):
     snapshot: SnapshotRef
     created_at: datetime
     note: str = Field(default="", description="why it was made")
+
+
+class LiveSetChangedError(RuntimeError):
+    """The live set is no longer the one that was to be replaced."""
+
+
+class Decision(BaseModel):
+    """What became of an accepted ranker: the end-to-end gate's verdict, and the set that went live with it."""
+
+    accepted: bool
+    reason: str
+    set_number: int | None = None
+    verdict: dict[str, Any] = {}
 
 
 class LiveSets:
@@ -49,7 +66,7 @@ class LiveSets:
         return sorted(int(name.removesuffix(".json")) for name in found)
 
     def propose(self, releases: dict[str, str], snapshot: SnapshotRef, note: str) -> LiveSet:
-        """Ask the services to load a set beside the live one. A proposal that was left behind is replaced."""
+        """Ask the services to load a new set beside the live one. A proposal that was left behind is replaced."""
         known = [*self.numbers(), *(each.number for each in (self.live(), self.proposed()) if each)]
         proposal = LiveSet(
             number=max(known, default=0) + 1,
@@ -58,18 +75,67 @@ class LiveSets:
             created_at=datetime.now(UTC),
             note=note,
         )
-        self._write(proposal, "proposed.json")
+        self.offer(proposal)
         return proposal
+
+    def offer(self, chosen: LiveSet) -> None:
+        """Ask the services to load this set beside the live one."""
+        self._write(chosen, "proposed.json")
 
     def withdraw(self) -> None:
         """Drop the proposal."""
         storage.remove(storage.join(self.url, "proposed.json"))
 
-    def go_live(self, chosen: LiveSet) -> None:
-        """Make `chosen` the set that answers. Kept in the history first, so that what is live can always be named."""
-        self._write(chosen, "sets", f"{chosen.number}.json")
-        self._write(chosen, "live.json")
-        self.withdraw()
+    def go_live(self, chosen: LiveSet, instead_of: LiveSet | None = None) -> None:
+        """Make `chosen` the set that answers. Kept in the history first, so that what is live can always be named.
+
+        Raises:
+            LiveSetChangedError: when `instead_of` is given and another set is live by now.
+        """
+        with storage.exclusive(storage.join(self.url, ".live.lock")):
+            live = self.live()
+            if instead_of is not None and live != instead_of:
+                raise LiveSetChangedError(
+                    f"Set {chosen.number} was to replace set {instead_of.number}, and meanwhile "
+                    f"{f'set {live.number}' if live else 'none'} is live. It stays."
+                )
+            self._write(chosen, "sets", f"{chosen.number}.json")
+            self._write(chosen, "live.json")
+            self.withdraw()
+
+    def rolled_back(self) -> list[int]:
+        """The numbers of the sets that were taken back."""
+        content = storage.read_bytes(storage.join(self.url, "rolled_back.json"))
+        return [] if content is None else [int(number) for number in json.loads(content)]
+
+    def mark_rolled_back(self, numbers: Iterable[int]) -> None:
+        """Remember exactly these sets as taken back."""
+        storage.write_json(storage.join(self.url, "rolled_back.json"), sorted(set(numbers)))
+
+    def taken_back(self, releases: Mapping[str, str], snapshot: SnapshotRef) -> LiveSet | None:
+        """The set of just these releases and this snapshot that was taken back, None when there is none."""
+        for number in reversed(self.rolled_back()):
+            past = self.past(number)
+            if past and past.releases == releases and past.snapshot == snapshot:
+                return past
+        return None
+
+    def decision(self, ranker: str) -> Decision | None:
+        """What became of the accepted ranker of this version, None while that is open."""
+        content = storage.read_bytes(storage.join(self.url, "decisions", f"{ranker}.json"))
+        return None if content is None else Decision.model_validate_json(content)
+
+    def decide(self, ranker: str, decision: Decision) -> None:
+        """Remember what became of an accepted ranker."""
+        storage.write_json(storage.join(self.url, "decisions", f"{ranker}.json"), decision.model_dump(mode="json"))
+
+    def forget(self, keep: int) -> list[int]:
+        """Remove the sets beyond the newest `keep`, never the live one; returns their numbers."""
+        live = self.live()
+        old = [number for number in self.numbers()[:-keep] if live is None or number != live.number]
+        for number in old:
+            storage.remove(storage.join(self.url, "sets", f"{number}.json"))
+        return old
 
     def _read(self, *name: str) -> LiveSet | None:
         content = storage.read_bytes(storage.join(self.url, *name))

@@ -1,12 +1,12 @@
 """The ops that every family's graph is made of, beside its own `train`.
 
-    load_snapshot → validate → train → evaluate → gate → stage → materialize
+    load_inputs → validate → train → evaluate → gate → stage → materialize
 
 They hand on references (`shared_ops.references`), never data.
 """
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -20,116 +20,212 @@ from dagster import (
     OpDefinition,
     OpExecutionContext,
     Out,
+    Output,
     op,
 )
 from pydantic import Field
 
-from shared_ops import gating, storage, tables
+from shared_ops import gating, inputs, storage, tables
 from shared_ops.evaluation import evaluate as measure
 from shared_ops.evaluation import per_query, slice_members, table
+from shared_ops.inputs import Inputs
+from shared_ops.latency import medians
 from shared_ops.lineage import release_key
+from shared_ops.notifications import notify
 from shared_ops.references import Candidate, Evaluated, Judged, Staged
 from shared_ops.releases import ReleaseManifest, code_version, environment_lock
+from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
-from shared_ops.snapshots import Snapshot, SnapshotError, SnapshotRef, load, sample
+from shared_ops.snapshots import Snapshot, SnapshotRef, load, sample
 from shared_ops.tables import SPLITS
-from shared_ops.training import Searcher, Trained
-from shared_ops.training import answer as answer_queries
-from shared_ops.types import ValidSnapshot
+from shared_ops.training import Answers, Searched, Searcher, Trained
+from shared_ops.types import ValidInputs
+
+ROOT_RUN, RETRY_NUMBER = "dagster/root_run_id", "dagster/retry_number"
+NEWEST = "newest clicks"
+"""The slice of the queries that the newest sessions asked, judged by what they clicked."""
 
 
-class LoadSnapshotConfig(Config):
-    """Which snapshot to train on."""
+class LoadConfig(Config):
+    """Which inputs to train on."""
 
     snapshot_id: str = Field(default="", description="a snapshot's id; empty takes the latest")
-    sample_documents: int | None = Field(default=None, description="0 takes all; unset takes the deployment's sample")
+    sample_documents: int | None = Field(default=None, description="documents in the sample; unset takes the job's")
     sample_seed: int = 0
+    releases: dict[str, str] = Field(
+        default={}, description="family to version, for a ranker; a family that is not named gives its accepted release"
+    )
+    force: bool = Field(default=False, description="train again although nothing changed since a release")
 
 
-@op
-def load_snapshot(
-    context: OpExecutionContext, config: LoadSnapshotConfig, deployment: DeploymentResource
-) -> SnapshotRef:
-    """Find the snapshot to train on, and cut the deployment's sample from it where it has one."""
+def load_inputs_op(family: str) -> OpDefinition:
+    """The `load_inputs` op of a family."""
+
+    @op(name="load_inputs", out=Out(Inputs, is_required=False))
+    def load_inputs(
+        context: OpExecutionContext, config: LoadConfig, deployment: DeploymentResource
+    ) -> Iterator[Output[Inputs]]:
+        """Find what to learn from. Where a release already is the result of just this training, the run ends here."""
+        found = inputs.find(
+            family,
+            deployment.input_snapshots,
+            deployment.input_feedback,
+            deployment.input_staging,
+            _snapshot(config, deployment),
+            config.releases,
+        )
+        context.log.info(_described(found))
+        result = inputs.with_key(training_key(context, found), family, deployment.staging)
+        if result and not config.force:
+            what = f"{family}/{result.version} ({'accepted' if result.accepted else 'rejected'})"
+            context.log.info(f"Nothing changed: {what} already is the result of this training. Nothing is trained.")
+            context.instance.add_run_tags(context.run_id, {"searchloop/unchanged": f"{family}/{result.version}"})
+            return
+        yield Output(found, metadata={"snapshot": found.snapshot.id, "data": found.data_key})
+
+    return load_inputs
+
+
+def _snapshot(config: LoadConfig, deployment: DeploymentResource) -> SnapshotRef | None:
+    """The snapshot that the configuration names, or the deployment's sample; None for the latest."""
     source = deployment.input_snapshots
+    chosen = source.latest()
     if config.snapshot_id:
-        found: SnapshotRef | None = SnapshotRef(id=config.snapshot_id, url=storage.join(source.url, config.snapshot_id))
-    else:
-        found = source.latest()
-    if found is None:
-        raise SnapshotError(f"There is no snapshot in {source.url} yet. Build one with `make train REPO=corpus`.")
+        chosen = SnapshotRef(id=config.snapshot_id, url=storage.join(source.url, config.snapshot_id))
     size = deployment.sample_documents if config.sample_documents is None else config.sample_documents
-    if size:
-        cut = sample(load(found), size, config.sample_seed)
-        sources = [{"sample_of": found.id, "documents": size, "seed": config.sample_seed}]
-        found = deployment.snapshots.publish(cut, sources)
-    context.log.info(f"Snapshot {found.id} at {found.url}")
-    return found
+    if chosen is None or not size:
+        return chosen
+    cut = sample(load(chosen), size, config.sample_seed)
+    return deployment.snapshots.publish(cut, [{"sample_of": chosen.id, "documents": size, "seed": config.sample_seed}])
 
 
-@op(out=Out(ValidSnapshot))
-def validate(snapshot: SnapshotRef) -> SnapshotRef:
-    """Read the snapshot's tables; the output's type is the check, and its findings show in the UI."""
-    return snapshot
+def _described(found: Inputs) -> str:
+    parts = [f"Snapshot {found.snapshot.id} at {found.snapshot.url}"]
+    if found.feedback:
+        parts.append(f"feedback {found.feedback.id}")
+    if found.releases:
+        parts.append(f"hits of {', '.join(f'{family}/{version}' for family, version in found.releases.items())}")
+    return "; ".join(parts)
+
+
+def training_key(context: OpExecutionContext, found: Inputs) -> str:
+    """The key of this run's training: `load_inputs` is configured by what it finds, which the key holds already."""
+    stated: Any = context.run.run_config.get("ops", {})
+    return found.key({name: given for name, given in stated.items() if name != "load_inputs"})
+
+
+@op(out=Out(ValidInputs))
+def validate(inputs: Inputs) -> Inputs:
+    """Read the inputs' tables; the output's type is the check, and its findings show in the UI."""
+    return inputs
 
 
 def save_candidate(
     context: OpExecutionContext,
     deployment: DeploymentResource,
-    family: str,
-    snapshot: SnapshotRef,
+    inputs: Inputs,
     trained: Trained[Any],
     parameters: dict[str, Any],
-    learned_from: dict[str, str] | None = None,
-    inputs: dict[str, Any] | None = None,
 ) -> Candidate:
     """Write a trained model and its hits into the run's candidate folder; the last step of every family's `train`."""
-    url = deployment.staging.candidate_url(family, context.run_id)
+    url = deployment.staging.candidate_url(inputs.family, root_run_id(context))
     with storage.written_folder(url) as folder:
-        trained.model.save(folder)
-        (folder / "hits").mkdir()
-        for split in SPLITS:
-            trained.hits[split].write_parquet(folder / "hits" / f"{split}.parquet")
+        write_trained(trained, folder)
     context.log.info(f"Chose {trained.hyperparameters}")
     return Candidate(
-        family=family,
+        inputs=inputs,
+        key=training_key(context, inputs),
         url=url,
-        snapshot=snapshot,
         parameters=parameters,
         hyperparameters=trained.hyperparameters,
-        learned_from=learned_from or {},
-        inputs=inputs or {},
     )
 
 
-Answer = Callable[[Path, Snapshot, Candidate, DeploymentResource], pl.DataFrame]
-"""A family's saved model (in a folder) answers the snapshot's test queries as the candidate's did: a `hits` table."""
+def write_trained(trained: Trained[Any], folder: Path) -> None:
+    """Write what a training made: the model, and its hits of every split in hits/."""
+    trained.model.save(folder)
+    (folder / "hits").mkdir()
+    for split in SPLITS:
+        trained.hits[split].write_parquet(folder / "hits" / f"{split}.parquet")
 
 
-def searching(load_model: Callable[[Path], Searcher]) -> Answer:
-    """The `Answer` of a search family, given the `load` of its model."""
-    return lambda folder, snapshot, candidate, deployment: answer_queries(load_model(folder), snapshot.queries("test"))
+def root_run_id(context: OpExecutionContext) -> str:
+    """The run that was started first, where Dagster tries it again: the retry goes on with its work, to one release.
+
+    A run that a person executes again makes a release of its own.
+    """
+    tags = context.run.tags
+    return tags[ROOT_RUN] if RETRY_NUMBER in tags else context.run_id
 
 
-def evaluate_op(answer: Answer) -> OpDefinition:
-    """The `evaluate` op of a family; `answer` makes the accepted release answer the same test queries."""
+Open = Callable[[Path, Inputs], Answers]
+"""A family's saved model, in a folder, made ready to answer the queries of the inputs' snapshot."""
+
+
+def searching(load_model: Callable[[Path], Searcher]) -> Open:
+    """The `Open` of a search family, given the `load` of its model."""
+    return lambda folder, inputs: Searched(load_model(folder))
+
+
+def evaluate_op(open_model: Open) -> OpDefinition:
+    """The `evaluate` op of a family; `open_model` makes saved models answer: the candidate, the accepted release."""
 
     @op(name="evaluate")
     def evaluate(context: OpExecutionContext, deployment: DeploymentResource, candidate: Candidate) -> Evaluated:
         """Measure the candidate on the test queries, and the accepted release on the same ones."""
-        snapshot = load(candidate.snapshot)
-        hits = tables.read(storage.join(candidate.url, "hits", "test.parquet"))
+        snapshot, family = load(candidate.inputs.snapshot), candidate.family
+        hits = inputs.release_hits(candidate.url, "test")
         measured, metrics = measure(hits, snapshot, "test")
-        tables.write(storage.join(candidate.url, "evaluation", "challenger.parquet"), measured)
-        champion = deployment.staging.accepted(candidate.family)
+        champion = deployment.staging.accepted(family)
+        with storage.local_folder(candidate.url) as folder:
+            answers = {"challenger": open_model(folder, candidate.inputs)}
         if champion:
-            release = deployment.staging.fetch(candidate.family, champion)
-            theirs = per_query(answer(release, snapshot, candidate, deployment), snapshot.qrels("test"))
-            tables.write(storage.join(candidate.url, "evaluation", "champion.parquet"), theirs)
+            release = deployment.staging.fetch(family, champion)
+            answers["champion"] = open_model(release, candidate.inputs)
+        frames = {"challenger": [measured]}
+        if champion:
+            asked = snapshot.queries("test").select("query_id", "text")
+            frames["champion"] = [per_query(answers["champion"].many(asked), snapshot.qrels("test"))]
+        newest = _newest(candidate)
+        if newest is not None:
+            for name, model in answers.items():
+                frames[name].append(_measured_newest(model, newest))
+            metrics[NEWEST] = _mean(frames["challenger"][-1])
+        for name, parts in frames.items():
+            tables.write(storage.join(candidate.url, "evaluation", f"{name}.parquet"), pl.concat(parts))
+        took = medians(answers, snapshot.queries("test"))
         context.add_output_metadata({"metrics": MetadataValue.md(table(metrics)), **plotted(metrics)})
-        return Evaluated(candidate=candidate, metrics=metrics, champion=champion)
+        return Evaluated(
+            candidate=candidate,
+            metrics=metrics,
+            champion=champion,
+            challenger_ms=took["challenger"],
+            champion_ms=took.get("champion"),
+        )
 
     return evaluate
+
+
+def _newest(candidate: Candidate) -> pl.DataFrame | None:
+    """What the newest sessions clicked, for a search family that learns from clicks; None without any.
+
+    A ranker has no hits for queries that the snapshot does not hold.
+    """
+    feedback = candidate.inputs.clicked()
+    if feedback is None or candidate.inputs.releases:
+        return None
+    newest = feedback.newest()
+    return newest if len(newest) else None
+
+
+def _measured_newest(model: Answers, newest: pl.DataFrame) -> pl.DataFrame:
+    asked = newest.select("query_id", "text").unique("query_id")
+    return per_query(model.many(asked), newest.select("query_id", "doc_id", "grade"))
+
+
+def _mean(measured: pl.DataFrame) -> dict[str, float]:
+    means = measured.drop("query_id").mean().row(0, named=True)
+    return {"queries": float(len(measured)), **means}
 
 
 class GateConfig(Config):
@@ -139,6 +235,11 @@ class GateConfig(Config):
     margin: float | None = Field(default=None, description="the loss in nDCG@10 that must be ruled out")
     alpha: float | None = Field(default=None, description="chance at which such a loss is let through")
     slice_bound: float | None = Field(default=None, description="the mean loss at which a slice rejects")
+    max_slowdown: float | None = Field(default=None, description="how many times the champion's time it may take")
+
+    def policy(self) -> gating.GatePolicy:
+        """The policy with what is set here."""
+        return gating.GatePolicy(**{name: value for name, value in self.model_dump().items() if value is not None})
 
 
 @op
@@ -146,49 +247,85 @@ def gate(
     context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, evaluated: Evaluated
 ) -> Judged:
     """Judge the challenger against the accepted release on the same queries; the verdict is logged either way."""
-    candidate = evaluated.candidate
-    policy = gating.GatePolicy(**{name: value for name, value in config.model_dump().items() if value is not None})
-    challenger = tables.read(storage.join(candidate.url, "evaluation", "challenger.parquet"))
-    if evaluated.champion is None:
-        verdict = gating.judge_first(challenger, policy)
+    candidate, policy = evaluated.candidate, config.policy()
+    challenger = _per_query(candidate, "challenger")
+    champion = _per_query(candidate, "champion") if evaluated.champion else None
+    snapshot = load(candidate.inputs.snapshot)
+    members = _members(snapshot, candidate)
+    bounds: dict[str, Any] = {
+        "hits": inputs.release_hits(candidate.url, "test"),
+        "latency": gating.Latency(challenger_ms=evaluated.challenger_ms, champion_ms=evaluated.champion_ms),
+    }
+    if champion is None or evaluated.champion is None:
+        verdict = gating.judge_first(challenger, policy, members=members, **bounds)
     else:
-        champion = tables.read(storage.join(candidate.url, "evaluation", "champion.parquet"))
-        members = slice_members(load(candidate.snapshot))
-        verdict = gating.judge(challenger, champion, members, policy, evaluated.champion)
+        verdict = gating.judge(challenger, champion, members, policy, evaluated.champion, **bounds)
+    log_verdict(context, deployment, candidate.family, verdict)
+    page = report(challenger, champion, members, _texts(snapshot, candidate), verdict)
+    context.add_output_metadata({"report": MetadataValue.md(page)})
+    return Judged(evaluated=evaluated, verdict=verdict)
+
+
+def _per_query(candidate: Candidate, name: str) -> pl.DataFrame:
+    return tables.read(storage.join(candidate.url, "evaluation", f"{name}.parquet"))
+
+
+def _members(snapshot: Snapshot, candidate: Candidate) -> pl.DataFrame:
+    """Which queries each slice holds, those of the newest clicks included."""
+    members, newest = slice_members(snapshot), _newest(candidate)
+    if newest is None:
+        return members
+    asked = newest.select("query_id").unique().with_columns(pl.lit(NEWEST).alias("slice"))
+    return pl.concat([members, asked])
+
+
+def _texts(snapshot: Snapshot, candidate: Candidate) -> dict[str, str]:
+    texts, newest = dict(snapshot.queries().select("query_id", "text").iter_rows()), _newest(candidate)
+    return texts if newest is None else texts | dict(newest.select("query_id", "text").iter_rows())
+
+
+def log_verdict(
+    context: OpExecutionContext, deployment: DeploymentResource, family: str, verdict: gating.Verdict
+) -> None:
+    """Tell Dagster the verdict, with its numbers; a rejection is notified too."""
     context.log.info(verdict.sentence)
     context.log_event(
         AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=release_key(deployment.deployment, candidate.family),
+            asset_key=release_key(deployment.deployment, family),
             check_name="gate",
             passed=verdict.accepted,
             severity=AssetCheckSeverity.ERROR,
             description=verdict.sentence,
-            metadata=_numbers(verdict.model_dump(mode="json")),
+            metadata=numbers(verdict.model_dump(mode="json")),
         )
     )
-    return Judged(evaluated=evaluated, verdict=verdict)
+    if not verdict.accepted:
+        notify(f"{family} was rejected in {deployment.deployment}", verdict.sentence, level="warning")
 
 
 @op
 def stage(context: OpExecutionContext, deployment: DeploymentResource, judged: Judged) -> Staged:
     """Publish the release with its manifest; point to it as accepted if the gate said so."""
     evaluated, candidate = judged.evaluated, judged.evaluated.candidate
-    # The run's own time, not the clock's: a step that is repeated publishes the same release once.
-    record = context.instance.get_run_record_by_id(context.run_id)
+    found = candidate.inputs
+    # The first run's own time, not the clock's: a step that is repeated publishes the same release once.
+    record = context.instance.get_run_record_by_id(root_run_id(context))
     assert record is not None, "a run that executes is recorded"
     created = record.create_timestamp.astimezone(UTC)
     with storage.local_folder(candidate.url) as folder:
         manifest = ReleaseManifest(
             family=candidate.family,
-            version=_version(created, context.run_id),
+            # Sorts by time, and names the run.
+            version=f"{created:%Y%m%d-%H%M%S}-{root_run_id(context)[:8]}",
             created_at=created,
-            snapshot=candidate.snapshot,
+            snapshot=found.snapshot,
+            feedback=found.feedback,
+            learned_from=found.releases,
+            key=candidate.key,
             parameters=candidate.parameters,
             hyperparameters=candidate.hyperparameters,
             metrics=evaluated.metrics,
             gate=judged.verdict.model_dump(mode="json"),
-            learned_from=candidate.learned_from,
-            inputs=candidate.inputs,
             environment=environment_lock(candidate.family),
             code_version=code_version(candidate.family),
             deployment=deployment.deployment,
@@ -201,26 +338,22 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, judged: J
     return Staged(family=manifest.family, version=manifest.version, accepted=manifest.accepted)
 
 
-def _version(created: datetime, run_id: str) -> str:
-    """Sorts by time, and names the run."""
-    return f"{created:%Y%m%d-%H%M%S}-{run_id[:8]}"
-
-
 @op
 def materialize(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> Staged:
     """Tell Dagster of an accepted release: where it is, what it is, how good. A rejected one materializes nothing."""
-    manifest = deployment.staging.manifest(staged.family, staged.version)
-    url = deployment.staging.release_url(staged.family, staged.version)
+    staging = deployment.staging
+    manifest = staging.manifest(staged.family, staged.version)
+    url = staging.release_url(staged.family, staged.version)
     described: dict[str, Any] = {
         "path": MetadataValue.path(str(storage.local_path(url) or url)),
         "version": manifest.version,
         "accepted": manifest.accepted,
         "run": MetadataValue.dagster_run(manifest.run_id),
         "snapshot": manifest.snapshot.id,
+        "feedback": manifest.feedback.id if manifest.feedback else "none",
         "hyperparameters": MetadataValue.json(manifest.hyperparameters),
         "parameters": MetadataValue.json(manifest.parameters),
         "learned from": MetadataValue.json(manifest.learned_from),
-        "inputs": MetadataValue.json(manifest.inputs),
         "metrics": MetadataValue.md(table(manifest.metrics)),
         "gate": " ".join(manifest.gate["reasons"]) or "accepted",
         "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
@@ -232,7 +365,7 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sta
         key = release_key(deployment.deployment, staged.family)
         context.log_event(AssetMaterialization(asset_key=key, metadata=described))
     context.add_output_metadata(described)
-    storage.remove(deployment.staging.candidate_url(staged.family, manifest.run_id))
+    storage.remove(staging.candidate_url(staged.family, root_run_id(context)))
     return staged
 
 
@@ -245,7 +378,7 @@ def plotted(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def _numbers(verdict: dict[str, Any]) -> dict[str, Any]:
+def numbers(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict's fields that hold something, nested ones as JSON."""
     return {
         name: MetadataValue.json(value) if isinstance(value, dict | list) else value

@@ -1,4 +1,4 @@
-"""Promotion: propose a set, wait until every service has loaded and checked it, replace the live one.
+"""Promotion: propose a set, wait until every service has loaded and checked it, replace the live one. And back again.
 
 Knows no Dagster.
 """
@@ -6,15 +6,21 @@ Knows no Dagster.
 import time
 from collections.abc import Callable
 
-from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.livesets import LiveSet, LiveSetChangedError, LiveSets
 from shared_ops.settings import Settings, families
 from shared_ops.snapshots import SnapshotRef
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.1
+
+Log = Callable[[str], None]
 
 
 class PromotionError(RuntimeError):
     """A set that did not go live. What was live still is."""
+
+
+class OvertakenError(PromotionError):
+    """Another set went live while this one was loaded."""
 
 
 def promote(
@@ -25,7 +31,7 @@ def promote(
     *,
     services: bool,
     timeout_s: float = 300.0,
-    log: Callable[[str], None] = print,
+    log: Log = print,
 ) -> LiveSet:
     """Make a set of these releases and this snapshot live; where it already is, nothing changes.
 
@@ -39,7 +45,9 @@ def promote(
         log: gets a line for each step.
 
     Raises:
-        PromotionError: when a family has no release, or a service could not load the set in time.
+        PromotionError: when a family has no release, the set was taken back before, or a service could not load it in
+            time.
+        OvertakenError: when another set went live meanwhile.
     """
     missing = sorted(set(families()) - set(releases))
     if missing:
@@ -48,35 +56,110 @@ def promote(
     if live and live.releases == releases and live.snapshot == snapshot:
         log(f"Set {live.number} already holds these releases and this snapshot.")
         return live
+    if taken_back := live_sets.taken_back(releases, snapshot):
+        raise PromotionError(
+            f"Set {taken_back.number} held just these releases and was rolled back: it is not promoted again by "
+            f"itself. make rollback SET={taken_back.number} brings it back."
+        )
     proposal = live_sets.propose(releases, snapshot, note)
     log(f"Set {proposal.number} is proposed.")
-    try:
-        if services:
-            _await_services(proposal, timeout_s, log)
-    except PromotionError:
-        live_sets.withdraw()
-        raise
-    live_sets.go_live(proposal)
+    _replace(live_sets, live, proposal, services, timeout_s, log)
     log(f"Set {proposal.number} is live.")
     return proposal
 
 
-def _await_services(proposal: LiveSet, timeout_s: float, log: Callable[[str], None]) -> None:
+def rollback(
+    live_sets: LiveSets, number: int | None = None, *, services: bool, timeout_s: float = 60.0, log: Log = print
+) -> LiveSet:
+    """Make a set of the past live again: the one of this number, or the one before the present.
+
+    Sets that are newer than it count as taken back: they are not promoted again by themselves. A service that does not
+    run is not waited for: it will load the set when it starts.
+
+    Raises:
+        PromotionError: when there is no such set, or a service could not load it in time.
+        OvertakenError: when another set went live meanwhile.
+    """
+    live = live_sets.live()
+    if live is None:
+        raise PromotionError("No set is live, so there is nothing to roll back.")
+    chosen = live_sets.past(_before(live_sets, live) if number is None else number)
+    if chosen is None:
+        raise PromotionError(f"There is no set {number}. Kept are: {_listed(live_sets.numbers())}.")
+    if chosen == live:
+        log(f"Set {live.number} is live already.")
+        return live
+    live_sets.offer(chosen)
+    # Before the pointer moves: a kill in between must not leave a set that was to go free to come back.
+    newer = [each for each in live_sets.numbers() if each > chosen.number]
+    taken_back = [each for each in live_sets.rolled_back() if each != chosen.number]
+    live_sets.mark_rolled_back([*taken_back, *newer])
+    try:
+        _replace(live_sets, live, chosen, services, timeout_s, log, skip_unreachable=True)
+    except PromotionError:
+        live_sets.mark_rolled_back(taken_back)
+        raise
+    log(f"Set {chosen.number} is live again, instead of set {live.number}.")
+    return chosen
+
+
+def _before(live_sets: LiveSets, live: LiveSet) -> int:
+    """The number of the newest set before `live` that was not itself taken back.
+
+    Raises:
+        PromotionError: when there is none.
+    """
+    gone = live_sets.rolled_back()
+    earlier = [number for number in live_sets.numbers() if number < live.number and number not in gone]
+    if not earlier:
+        raise PromotionError(f"There is no set before set {live.number}. Kept are: {_listed(live_sets.numbers())}.")
+    return earlier[-1]
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(str(number) for number in numbers) or "none"
+
+
+def _replace(
+    live_sets: LiveSets,
+    live: LiveSet | None,
+    chosen: LiveSet,
+    services: bool,
+    timeout_s: float,
+    log: Log,
+    skip_unreachable: bool = False,
+) -> None:
+    try:
+        if services:
+            _await_services(chosen, timeout_s, log, skip_unreachable)
+        live_sets.go_live(chosen, instead_of=live)
+    except PromotionError:
+        live_sets.withdraw()
+        raise
+    except LiveSetChangedError as error:
+        live_sets.withdraw()
+        raise OvertakenError(str(error)) from error
+
+
+def _await_services(chosen: LiveSet, timeout_s: float, log: Log, skip_unreachable: bool) -> None:
     settings, waiting = Settings(), [*families(), "search"]
     deadline, said = time.monotonic() + timeout_s, "no answer yet"
     while waiting:
         for name in list(waiting):
-            state, reason = _state(f"{settings.url(name)}/sets/{proposal.number}")
+            state, reason = _state(f"{settings.url(name)}/sets/{chosen.number}")
             if state == "ready":
                 waiting.remove(name)
-                log(f"{name} has loaded and checked set {proposal.number}.")
+                log(f"{name} has loaded and checked set {chosen.number}.")
             elif state == "failed":
-                raise PromotionError(f"{name} could not load set {proposal.number}: {reason} The live set stays.")
+                raise PromotionError(f"{name} could not load set {chosen.number}: {reason} The live set stays.")
+            elif state == "not reached" and skip_unreachable:
+                waiting.remove(name)
+                log(f"{name} does not run: it loads set {chosen.number} when it starts.")
             else:
                 said = f"{name}: {state}{f', {reason}' if reason else ''}"
         if waiting and time.monotonic() > deadline:
             raise PromotionError(
-                f"Set {proposal.number} was not loaded by {', '.join(waiting)} within {timeout_s:.0f} s "
+                f"Set {chosen.number} was not loaded by {', '.join(waiting)} within {timeout_s:.0f} s "
                 f"(last: {said}). The live set stays. Look at `make status` and `make logs`."
             )
         if waiting:

@@ -1,17 +1,15 @@
 """What travels between ops: small references, never models or tables. Then one graph runs in one process or in many.
 
-Knows no Dagster.
+Knows no Dagster. The first of them, what a training learns from, is `inputs.Inputs`.
 """
 
 from typing import Any
 
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared_ops import storage, tables
 from shared_ops.gating import Verdict
-from shared_ops.releases import Metrics, Staging
-from shared_ops.snapshots import SnapshotRef, load
+from shared_ops.inputs import Inputs
+from shared_ops.releases import Metrics
 
 
 class Candidate(BaseModel):
@@ -19,13 +17,16 @@ class Candidate(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    family: str
+    inputs: Inputs
+    key: str = Field(description="of the training (Inputs.key)")
     url: str
-    snapshot: SnapshotRef
     parameters: dict[str, Any]
     hyperparameters: dict[str, Any]
-    learned_from: dict[str, str] = {}
-    inputs: dict[str, Any] = {}
+
+    @property
+    def family(self) -> str:
+        """Whose model it is."""
+        return self.inputs.family
 
 
 class Evaluated(BaseModel):
@@ -34,8 +35,10 @@ class Evaluated(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     candidate: Candidate
-    metrics: Metrics = Field(description="on the test split, per slice")
+    metrics: Metrics = Field(description="per slice, on queries that nothing learned from")
     champion: str | None = Field(description="the accepted release's version, None before the first")
+    challenger_ms: float = Field(description="median time of one query, in milliseconds")
+    champion_ms: float | None
 
 
 class Judged(BaseModel):
@@ -57,26 +60,11 @@ class Staged(BaseModel):
     accepted: bool
 
 
-class Upstream(BaseModel):
-    """The releases whose hits a ranker learns from, and the snapshot whose queries they answered."""
+class Proposal(BaseModel):
+    """A ranker's release and those whose hits it learned from, as a set; `accepted` is the end-to-end gate's word."""
 
     model_config = ConfigDict(frozen=True)
 
-    snapshot: SnapshotRef
-    releases: dict[str, str] = Field(description="family to version")
-    staging: str = Field(description="the staging area that holds them")
-
-    def hits(self, family: str) -> pl.DataFrame:
-        """The hits of a family's release for every split, those of this snapshot's queries and documents alone.
-
-        Ranks are counted anew where a document has left the snapshot.
-        """
-        snapshot = load(self.snapshot)
-        folder = storage.join(Staging(self.staging).release_url(family, self.releases[family]), "hits")
-        found = pl.concat([tables.read(storage.join(folder, f"{split}.parquet")) for split in tables.SPLITS])
-        return (
-            found.join(snapshot.queries(), on="query_id", how="semi")
-            .join(snapshot.documents(), on="doc_id", how="semi")
-            .sort("query_id", "rank")
-            .with_columns(pl.int_range(1, pl.len() + 1).over("query_id").alias("rank"))
-        )
+    ranker: str
+    releases: dict[str, str]
+    accepted: bool

@@ -7,7 +7,7 @@ commit point: a folder without one is no release.
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from shared_ops import storage
+from shared_ops.feedback import FeedbackRef
 from shared_ops.settings import ROOT, Settings, repositories
 from shared_ops.snapshots import SnapshotRef
 
@@ -51,7 +52,8 @@ class ReleaseManifest(BaseModel):
     metrics: Metrics
     gate: dict[str, Any] = Field(description="the verdict, with its numbers")
     learned_from: dict[str, str] = Field(default={}, description="family to the version whose hits it learned from")
-    inputs: dict[str, Any] = Field(default={}, description="what else it learned from, for instance clicks")
+    feedback: FeedbackRef | None = Field(default=None, description="the clicks that it learned from")
+    key: str = Field(default="", description="names the training: data, code, environment and configuration")
     environment: str = Field(description="SHA-256 of the environment's lock")
     code_version: str
     deployment: Literal["dev", "prod"]
@@ -134,6 +136,20 @@ class Staging:
                 storage.fetch_folder(url, Path(scratch))
                 storage.publish_folder(Path(scratch), str(place), commit=MANIFEST)
         return place
+
+    def tidy(self, family: str, keep: int, needed: Collection[str]) -> list[str]:
+        """Remove the family's oldest releases beyond the newest `keep`, never the accepted one nor those `needed`.
+
+        The manifest goes first: what is killed in between is no release any more. Returns the versions removed.
+        """
+        versions = self.versions(family)
+        kept = {*versions[-keep:], *needed, self.accepted(family)}
+        old = [version for version in versions if version not in kept]
+        for version in old:
+            url = self.release_url(family, version)
+            storage.remove(storage.join(url, MANIFEST))
+            storage.remove(url)
+        return old
 
     def accept(self, manifest: ReleaseManifest) -> None:
         """Point the family at this release: the newest that passed its own gate."""

@@ -36,11 +36,6 @@ class DeploymentResource(ConfigurableResource):
         return Snapshots(Settings().snapshots_url(_checked(self.reads)))
 
     @property
-    def clicks_url(self) -> str:
-        """Where this deployment's tables of clicks are published."""
-        return Settings().clicks_url(self.deployment)
-
-    @property
     def feedback(self) -> Feedbacks:
         """Where this deployment's feedback is published."""
         return Feedbacks(Settings().feedback_url(self.deployment))

@@ -26,6 +26,8 @@ class Repository(BaseModel):
     queue: str
     code_server_port: int
     prediction_port: int | None = None
+    feedback: bool = False
+    """Whether it learns from what people clicked."""
 
 
 def repositories() -> dict[str, Repository]:
@@ -89,10 +91,6 @@ class Settings(BaseSettings):
         """The root of a deployment's staging area, as an fsspec URL."""
         root = self.staging or _file_url(self.home / "staging")
         return f"{root.rstrip('/')}/{deployment}"
-
-    def clicks_url(self, deployment: Deployment) -> str:
-        """The root of a deployment's published clicks, as an fsspec URL."""
-        return f"{_file_url(self.home / 'clicks')}/{deployment}"
 
     def feedback_url(self, deployment: Deployment) -> str:
         """The root of a deployment's published feedback, as an fsspec URL."""

@@ -4,6 +4,7 @@ Knows no Dagster and nothing of what the files mean. A local folder is used as i
 written whole, which is atomic there.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -76,6 +77,22 @@ def write_atomic(url: str, content: bytes) -> None:
             Path(file.name).unlink(missing_ok=True)
             raise
     fsync_folder(path.parent)
+
+
+@contextmanager
+def exclusive(url: str) -> Iterator[None]:
+    """One holder at a time of the lock file at `url`, on this machine; a killed holder lets go.
+
+    Object stores have no locks: there the callers' own check of what they replace has to do.
+    """
+    path = local_path(url)
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(url: str, value: Any) -> None:

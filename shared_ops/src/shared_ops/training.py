@@ -28,6 +28,31 @@ class Searcher(Model, Protocol):
         """The best `k` documents of each text, best first."""
 
 
+class Answers(Protocol):
+    """A saved model that was loaded, and what it needs to answer the queries of one snapshot."""
+
+    def one(self, query_id: str, text: str) -> Hits:
+        """The hits of one query, as the prediction service would be asked for them."""
+
+    def many(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """The `hits` table of queries (query_id, text)."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The `Answers` of a search family."""
+
+    model: Searcher
+
+    def one(self, query_id: str, text: str) -> Hits:
+        """The best DEPTH documents."""
+        return self.model.search([text], DEPTH)[0]
+
+    def many(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """The best DEPTH documents of each query."""
+        return answer(self.model, queries)
+
+
 ModelT = TypeVar("ModelT", bound=Model)
 
 
@@ -44,6 +69,6 @@ class Trained(Generic[ModelT]):
 
 
 def answer(model: Searcher, queries: pl.DataFrame) -> pl.DataFrame:
-    """The `hits` table of a `queries` table: the best DEPTH documents of each query."""
+    """The `hits` table of queries (query_id, text): the best DEPTH documents of each."""
     queries = queries.sort("query_id")
     return hits_table(queries["query_id"].to_list(), model.search(queries["text"].to_list(), DEPTH))

@@ -10,11 +10,14 @@ import polars as pl
 from dagster import DagsterType, MetadataValue, TypeCheck, TypeCheckContext
 
 from shared_ops import storage, tables
-from shared_ops.clicks import SIMULATION, ClicksRef
-from shared_ops.references import Candidate, Upstream
+from shared_ops.feedback import TABLES as FEEDBACK_TABLES
+from shared_ops.feedback import Feedback, FeedbackError, FeedbackRef
+from shared_ops.inputs import Inputs
+from shared_ops.references import Candidate
 from shared_ops.releases import Staging
 from shared_ops.snapshots import TABLES, SnapshotError, SnapshotRef, load
 from shared_ops.tables import SPLITS, TableError
+from shared_ops.ubi import SIMULATION
 
 MAX_ROWS_SHOWN = 20
 
@@ -60,7 +63,7 @@ def _dangling(content: dict[str, pl.DataFrame]) -> tuple[list[str], pl.DataFrame
 
 def check_candidate(candidate: Candidate) -> TypeCheck:
     """Whether a trained model's hits are an order of known documents for known queries."""
-    snapshot = load(candidate.snapshot)
+    snapshot = load(candidate.inputs.snapshot)
     documents, metadata = snapshot.documents().select("doc_id"), {}
     for split in SPLITS:
         try:
@@ -85,31 +88,34 @@ def check_candidate(candidate: Candidate) -> TypeCheck:
     return TypeCheck(True, "Scores are finite, documents and queries are known.", metadata=metadata)
 
 
-def check_clicks(clicks: ClicksRef) -> TypeCheck:
-    """Whether a table of clicks holds to its schema and no document has more clicks than impressions."""
+def check_feedback(ref: FeedbackRef) -> TypeCheck:
+    """Whether the tables of feedback hold to their schemas and no document has more clicks than impressions."""
     try:
-        frame = tables.check("clicks", clicks.read())
+        feedback = Feedback(ref)
+        manifest = feedback.manifest()
+        content = {name: tables.check(name, getattr(feedback, name)()) for name in FEEDBACK_TABLES}
     except TableError as error:
         return TypeCheck(False, str(error), metadata={"failing rows": _rows(error.failures)})
-    impossible = frame.filter(pl.col("clicks") > pl.col("impressions"))
+    except FeedbackError as error:
+        return TypeCheck(False, str(error))
+    impossible = content["clicks"].filter(pl.col("clicks") > pl.col("impressions"))
     metadata: dict[str, Any] = {
-        "application": clicks.application,
-        "simulated": clicks.application == SIMULATION,
-        "queries": frame["query_id"].n_unique(),
-        "clicks": int(frame["clicks"].sum()),
-        "impressions": int(frame["impressions"].sum()),
+        "feedback": ref.id,
+        **{f"rows of {name}": len(frame) for name, frame in content.items()},
+        "applications": MetadataValue.json({name: each.model_dump() for name, each in manifest.applications.items()}),
+        "simulated": SIMULATION in manifest.applications,
     }
     if len(impossible):
         metadata["failing rows"] = _rows(impossible.with_columns(pl.col("last_seen").cast(pl.String)))
         return TypeCheck(False, f"{len(impossible)} rows have more clicks than impressions.", metadata=metadata)
-    return TypeCheck(True, "The table holds to its schema.", metadata=metadata)
+    return TypeCheck(True, "The tables hold to their schemas.", metadata=metadata)
 
 
 MIN_COVERAGE = 0.95
 """Share of the snapshot's queries that each upstream release must have been asked."""
 
 
-def check_upstream(upstream: Upstream) -> TypeCheck:
+def check_upstream(inputs: Inputs) -> TypeCheck:
     """Whether every upstream release answered (nearly) every query of the snapshot, with documents that it holds.
 
     A release of an older snapshot lacks the queries that came since; learning from it would teach the ranker that
@@ -117,18 +123,35 @@ def check_upstream(upstream: Upstream) -> TypeCheck:
     """
     problems: list[str] = []
     metadata: dict[str, Any] = {}
-    staging, queries = Staging(upstream.staging), len(load(upstream.snapshot).queries())
-    for family, version in upstream.releases.items():
-        hits = upstream.hits(family)
+    staging, queries = Staging(inputs.staging), len(load(inputs.snapshot).queries())
+    for family, version in inputs.releases.items():
+        hits = inputs.hits(family)
         share = hits["query_id"].n_unique() / max(queries, 1)
         metadata |= {family: version, f"{family}: share of queries answered": share}
         asked = staging.manifest(family, version).snapshot
-        if asked != upstream.snapshot and share < MIN_COVERAGE:
+        if asked != inputs.snapshot and share < MIN_COVERAGE:
             problems.append(
                 f"{family}/{version} was trained on snapshot {asked.id} and answered {share:.1%} of the queries of "
-                f"{upstream.snapshot.id}, expected {MIN_COVERAGE:.0%}. Train it again: make train REPO={family}."
+                f"{inputs.snapshot.id}, expected {MIN_COVERAGE:.0%}. Train it again: make train REPO={family}."
             )
     return TypeCheck(not problems, " ".join(problems) or "Every model answered the queries.", metadata=metadata)
+
+
+def check_inputs(inputs: Inputs) -> TypeCheck:
+    """Whether everything that a training learns from holds together; stops at the first that does not."""
+    metadata: dict[str, Any] = {}
+    checks = [lambda: check_snapshot(inputs.snapshot)]
+    if inputs.feedback:
+        feedback = inputs.feedback
+        checks.append(lambda: check_feedback(feedback))
+    if inputs.releases:
+        checks.append(lambda: check_upstream(inputs))
+    for check in checks:
+        found = check()
+        metadata |= found.metadata
+        if not found.success:
+            return TypeCheck(False, found.description, metadata=metadata)
+    return TypeCheck(True, "Every table holds to its schema.", metadata=metadata)
 
 
 def _constant(hits: pl.DataFrame) -> bool:
@@ -154,7 +177,7 @@ ValidSnapshot = _reference(
 ValidCandidate = _reference(
     "ValidCandidate", Candidate, check_candidate, "A trained model whose hits were read and are an order."
 )
-ValidClicks = _reference("ValidClicks", ClicksRef, check_clicks, "A table of clicks that was read and holds together.")
-ValidUpstream = _reference(
-    "ValidUpstream", Upstream, check_upstream, "Releases whose hits were read and cover the snapshot's queries."
+ValidFeedback = _reference(
+    "ValidFeedback", FeedbackRef, check_feedback, "Feedback whose tables were read and hold together."
 )
+ValidInputs = _reference("ValidInputs", Inputs, check_inputs, "What to learn from: read, whole and of one piece.")

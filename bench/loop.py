@@ -1,0 +1,81 @@
+# environment: platform
+"""How long new clicks take to reach the people who search: from the click that was enough to the new set answering.
+
+    envs/platform/.venv/bin/python -m bench.loop
+
+Needs a running stack (`make up`) with its daemon. SIMULATED people search and click until there are enough clicks for
+the feedback trigger; from then on nobody touches anything. Prints that time beside the sum of the runs on its way
+(feedback, behavior, ranker, each from its start to its end): the difference is what triggers, queue and processes cost.
+"""
+
+import os
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+
+from deploy.stack import postgres, simulation
+from deploy.stack.dagit import Dagit
+from deploy.stack.searching import ask
+from shared_ops import snapshots
+from shared_ops.feedback import Feedbacks
+from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.releases import Staging
+from shared_ops.settings import Settings
+from shared_ops.ubi import Store
+
+LONGEST_SECONDS = 1800
+SESSIONS_AT_ONCE = 20
+"""Few, so that the moment at which there are enough clicks is met closely."""
+
+
+def main() -> None:
+    """Measure and print."""
+    settings = Settings()
+    before = LiveSets(settings.staging_url("prod")).live()
+    if before is None:
+        sys.exit("No set is live: start a stack with `make up`, then measure.")
+    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; set {before.number}, SIMULATED clicks")
+    feedbacks = Feedbacks(settings.feedback_url("prod"))
+    watermark = feedbacks.watermark()
+    _click_until_enough(settings, watermark)
+    began, deadline = time.time(), time.time() + LONGEST_SECONDS
+    live = _answering(settings, before, watermark, feedbacks, deadline)
+    took = time.time() - began
+    runs = _runs(Dagit(settings.url("dagit")), began)
+    trained = sum(runs.values())
+    print(f"set {live.number} answers {took:.1f} s after the click that was enough")
+    print("runs on its way: " + ", ".join(f"{job} {seconds:.1f} s" for job, seconds in runs.items()))
+    print(f"their sum {trained:.1f} s; triggers, queue and processes {took - trained:.1f} s")
+
+
+def _click_until_enough(settings: Settings, watermark: int) -> None:
+    store, seed = Store(postgres.url(settings)), int(time.time())
+    while store.clicks(store.window(watermark)) < settings.enough_clicks:
+        simulation.simulate(settings, simulation.Wanted(sessions=SESSIONS_AT_ONCE, seed=seed), lambda line: None)
+        seed += 1
+
+
+def _answering(settings: Settings, before: LiveSet, watermark: int, feedbacks: Feedbacks, deadline: float) -> LiveSet:
+    """The set that learned from the new clicks, once the search app answers with it."""
+    sets, staging = LiveSets(settings.staging_url("prod")), Staging(settings.staging_url("prod"))
+    query = snapshots.load(before.snapshot).queries()["text"][0]
+    while time.time() < deadline:
+        live, newest = sets.live(), feedbacks.latest()
+        if live and live != before and newest and feedbacks.watermark() > watermark:
+            learned = staging.manifest("ranker", live.releases["ranker"]).feedback
+            if learned == newest and ask(settings, query, 1)["live_set"]["number"] == live.number:
+                return live
+        time.sleep(0.2)
+    sys.exit(f"No set that learned from the new clicks is live after {LONGEST_SECONDS} s: make status says why.")
+
+
+def _runs(dagit: Dagit, since: float) -> dict[str, float]:
+    """Seconds that each prod job's newest run since then took."""
+    jobs = ("feedback_prod", "behavior_prod", "ranker_prod")
+    return {run.job: run.seconds for run in reversed(dagit.ended(since)) if run.job in jobs}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+# environment: platform
+"""What Dagster costs: a prod run of keyword, against calling its functions in a plain script in the same environment.
+
+    envs/platform/.venv/bin/python -m bench.orchestration
+
+Needs a running stack (`make up`). Both train on the latest snapshot and do all that a run does: read and check the
+inputs, train, write, evaluate beside the accepted release, judge, report. The run is launched through Dagit with
+`force`, so it leaves a release in staging, and the ranker follows, as always.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deploy.stack.dagit import Dagit
+from deploy.stack.places import environment
+from deploy.stack.training import ENDED
+from shared_ops.livesets import LiveSets
+from shared_ops.settings import ROOT, Settings
+
+FORCE = {"ops": {"load_inputs": {"config": {"force": True}}}}
+
+
+def main() -> None:
+    """Measure both and print."""
+    settings = Settings()
+    if LiveSets(settings.staging_url("prod")).live() is None:
+        sys.exit("No set is live: start a stack with `make up`, then measure.")
+    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}")
+    script, run = in_a_script(), launched(Dagit(settings.url("dagit")))
+    print(f"script {script:5.1f} s   run {run:5.1f} s   difference {run - script:4.1f} s")
+
+
+def in_a_script() -> float:
+    """Seconds that a fresh Python in keyword's environment takes to do what the run does."""
+    python = environment("keyword") / "python"
+    began = time.perf_counter()
+    subprocess.run([str(python), "-m", "bench.orchestration", "--script"], cwd=ROOT, check=True)
+    return time.perf_counter() - began
+
+
+def launched(dagit: Dagit) -> float:
+    """Seconds from asking Dagit for a run until it has ended."""
+    began = time.perf_counter()
+    run_id = dagit.launch("keyword", "keyword_prod", FORCE)
+    while (status := dagit.run(run_id).status) not in ENDED:
+        time.sleep(0.2)
+    if status != "SUCCESS":
+        sys.exit(f"The run ended {status}: {dagit.url}/runs/{run_id}")
+    return time.perf_counter() - began
+
+
+def script() -> None:
+    """The functions of a run of keyword, one after the other."""
+    from shared_ops.report import report
+
+    from repos.keyword.model import load as load_model
+    from repos.keyword.ops import TrainConfig, fit
+    from shared_ops import gating, inputs
+    from shared_ops.evaluation import evaluate, per_query, slice_members
+    from shared_ops.latency import medians
+    from shared_ops.ops import write_trained
+    from shared_ops.resources import PROD
+    from shared_ops.snapshots import load
+    from shared_ops.training import Searched
+    from shared_ops.types import check_inputs
+
+    found = inputs.find("keyword", PROD.snapshots, PROD.feedback, PROD.staging)
+    assert check_inputs(found).success
+    trained = fit(found, TrainConfig(), lambda line: None)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_trained(trained, Path(scratch))
+        snapshot, version = load(found.snapshot), PROD.staging.accepted("keyword")
+        assert version is not None
+        challenger, _ = evaluate(trained.hits["test"], snapshot, "test")
+        accepted = PROD.staging.fetch("keyword", version)
+        models = {"challenger": Searched(load_model(Path(scratch))), "champion": Searched(load_model(accepted))}
+    champion = per_query(models["champion"].many(snapshot.queries("test")), snapshot.qrels("test"))
+    took = medians(models, snapshot.queries("test"))
+    latency = gating.Latency(challenger_ms=took["challenger"], champion_ms=took["champion"])
+    members = slice_members(snapshot)
+    verdict = gating.judge(challenger, champion, members, gating.GatePolicy(), version, latency=latency)
+    report(challenger, champion, members, dict(snapshot.queries().select("query_id", "text").iter_rows()), verdict)
+
+
+if __name__ == "__main__":
+    script() if "--script" in sys.argv else main()

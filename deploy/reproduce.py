@@ -1,0 +1,82 @@
+"""Trains a release again from its manifest, and compares what came out file by file.
+
+Run in the family's own environment: `envs/<family>/.venv/bin/python -m deploy.reproduce <family>/<version>`; `make
+reproduce RELEASE=<family>/<version>` does. Nothing is published.
+"""
+
+import argparse
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+
+from shared_ops import storage
+from shared_ops.inputs import of_manifest
+from shared_ops.ops import write_trained
+from shared_ops.releases import ReleaseManifest, Staging, code_version, environment_lock
+from shared_ops.settings import Settings, families
+
+NOT_TRAINED = "evaluation/"
+"""What the gate measured lies in the release too; it depends on the champion of the day."""
+
+
+def main() -> None:
+    """Train again and compare; exits with 1 where a file differs."""
+    parser = argparse.ArgumentParser(prog="make reproduce", description=__doc__)
+    parser.add_argument("release", help="family/version, as `make lineage` prints it")
+    parser.add_argument("--deployment", choices=("dev", "prod"), default="prod")
+    arguments = parser.parse_args()
+    family, _, version = arguments.release.partition("/")
+    if family not in families() or not version:
+        parser.error(f"expected <family>/<version> with a family of {', '.join(families())}, got {arguments.release!r}")
+    settings = Settings()
+    manifest = Staging(settings.staging_url(arguments.deployment)).manifest(family, version)
+    for warning in changed_since(manifest):
+        print(f"note: {warning}")
+    with tempfile.TemporaryDirectory() as scratch:
+        train_again(manifest, Path(scratch), settings.staging_url("prod"))
+        differing = differences(manifest, Path(scratch))
+    for line in differing:
+        print(line)
+    same = len(trained_files(manifest)) - len(differing)
+    print(f"{arguments.release}: {same} of {len(trained_files(manifest))} files are the same, bit for bit")
+    sys.exit(1 if differing else 0)
+
+
+def changed_since(manifest: ReleaseManifest) -> list[str]:
+    """What is no longer as it was when the release was trained, and may make the weights differ."""
+    found = {
+        "the code": (manifest.code_version, code_version(manifest.family)),
+        "the environment's lock": (manifest.environment, environment_lock(manifest.family)),
+    }
+    return [
+        f"{what} is not what the release was trained with ({then[:12]} then, {now[:12]} now)"
+        for what, (then, now) in found.items()
+        if then != now
+    ]
+
+
+def train_again(manifest: ReleaseManifest, folder: Path, upstream: str) -> None:
+    """Train from the same data with the same parameters, into `folder`; `upstream` is the staging area read from."""
+    ops = importlib.import_module(f"repos.{manifest.family}.ops")
+    parameters = ops.TrainConfig(**manifest.parameters)
+    write_trained(ops.fit(of_manifest(manifest, upstream), parameters, print), folder)
+
+
+def trained_files(manifest: ReleaseManifest) -> dict[str, str]:
+    """The files that the training made, with their SHA-256."""
+    return {entry.path: entry.sha256 for entry in manifest.files if not entry.path.startswith(NOT_TRAINED)}
+
+
+def differences(manifest: ReleaseManifest, folder: Path) -> list[str]:
+    """A line for each file of the release that is missing in `folder` or differs there."""
+    lines = []
+    for path, expected in trained_files(manifest).items():
+        found = storage.sha256(folder / path) if (folder / path).is_file() else "missing"
+        if found != expected:
+            lines.append(f"{path}: expected SHA-256 {expected}, got {found}")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

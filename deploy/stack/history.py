@@ -1,0 +1,107 @@
+"""What is live and where it came from, what was rejected and why: read from the staging area, for people."""
+
+from collections.abc import Iterator
+
+from rich.tree import Tree
+
+from shared_ops import snapshots
+from shared_ops.feedback import Feedback, FeedbackError
+from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.releases import ReleaseError, ReleaseManifest, Staging
+from shared_ops.settings import Settings, families
+from shared_ops.snapshots import SnapshotError, SnapshotRef
+from shared_ops.ubi import SIMULATION
+
+PRIMARY = "nDCG@10"
+
+
+def live_lines(settings: Settings) -> Iterator[str]:
+    """The live set and its releases' metrics, a line each."""
+    url = settings.staging_url("prod")
+    live = LiveSets(url).live()
+    if live is None:
+        yield "no live set yet: make train"
+        return
+    made = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
+    yield f"live set {live.number} of {made} ({live.note}), snapshot {live.snapshot.id}"
+    for family, version in live.releases.items():
+        yield f"  {family:<9} {version}  {_measured(Staging(url), family, version)}"
+
+
+def _measured(staging: Staging, family: str, version: str) -> str:
+    try:
+        metrics = staging.manifest(family, version).metrics
+    except ReleaseError as error:
+        return str(error)
+    return ", ".join(f"{name} {values[PRIMARY]:.4f}" for name, values in metrics.items() if ":" not in name)
+
+
+def rejected_lines(settings: Settings) -> Iterator[str]:
+    """The newest rejected release of each family, and the newest set that did not go live, with the reasons."""
+    url = settings.staging_url("prod")
+    staging, sets = Staging(url), LiveSets(url)
+    for family in families():
+        manifest = _newest_rejected(staging, family)
+        if manifest:
+            yield f"rejected: {family}/{manifest.version}: {' '.join(manifest.gate['reasons'])}"
+    ranker = staging.accepted("ranker")
+    decision = sets.decision(ranker) if ranker else None
+    if decision and not decision.accepted:
+        yield f"not promoted: ranker/{ranker}: {decision.reason}"
+    if taken_back := sets.rolled_back():
+        yield f"rolled back: set{'s' if len(taken_back) > 1 else ''} {', '.join(map(str, taken_back))}"
+
+
+def _newest_rejected(staging: Staging, family: str) -> ReleaseManifest | None:
+    manifests = (staging.manifest(family, version) for version in reversed(staging.versions(family)))
+    return next((manifest for manifest in manifests if not manifest.accepted), None)
+
+
+def lineage(settings: Settings) -> Tree | None:
+    """The chain from the sources to the weights of the live set, as a tree; None before the first set."""
+    url = settings.staging_url("prod")
+    live = LiveSets(url).live()
+    if live is None:
+        return None
+    tree = Tree(f"set {live.number} of {live.created_at:%Y-%m-%d %H:%M} UTC ({live.note})")
+    for family in reversed(list(families())):
+        _add_release(tree, Staging(url), family, live)
+    _add_snapshot(tree.add(f"shows snapshot {live.snapshot.id}"), live.snapshot)
+    return tree
+
+
+def _add_release(tree: Tree, staging: Staging, family: str, live: LiveSet) -> None:
+    version = live.releases[family]
+    manifest = staging.manifest(family, version)
+    branch = tree.add(f"{family}/{version}: {_measured(staging, family, version)}")
+    for upstream, learned in manifest.learned_from.items():
+        branch.add(f"learned from the hits of {upstream}/{learned}")
+    if manifest.feedback:
+        branch.add(f"learned from feedback {manifest.feedback.id}: {_clicks(Feedback(manifest.feedback))}")
+    _add_snapshot(branch.add(f"learned from snapshot {manifest.snapshot.id}"), manifest.snapshot)
+    branch.add(f"code {manifest.code_version}, environment {manifest.environment[:16]}, run {manifest.run_id}")
+    weights = branch.add("weights")
+    for entry in manifest.files:
+        if "/" not in entry.path:
+            weights.add(f"{entry.path}  {entry.size} bytes  SHA-256 {entry.sha256[:16]}…")
+
+
+def _clicks(feedback: Feedback) -> str:
+    try:
+        applications = feedback.manifest().applications
+    except FeedbackError as error:
+        return str(error)
+    marked = {name: f"{name}, SIMULATED" if name == SIMULATION else name for name in applications}
+    return ", ".join(f"{each.clicks} clicks ({marked[name]})" for name, each in applications.items()) or "no clicks"
+
+
+def _add_snapshot(branch: Tree, ref: SnapshotRef) -> None:
+    try:
+        manifest = snapshots.load(ref).manifest()
+    except SnapshotError as error:
+        branch.add(str(error))
+        return
+    for source in manifest.sources:
+        branch.add(
+            ", ".join(f"{name} {source[name]}" for name in ("name", "kind", "documents", "queries") if name in source)
+        )

@@ -1,0 +1,66 @@
+"""The asset check that serving and training see the same features, run with every training and from the UI."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asset_check
+
+from repos.ranker.features import FeatureSpace
+from repos.ranker.skew import compare
+from shared_ops.feedback import Feedback, Feedbacks
+from shared_ops.lineage import DEPLOYMENTS, release_key
+from shared_ops.releases import ReleaseError, Staging
+from shared_ops.settings import Deployment, Settings
+
+FEATURES_CHECK = "served_features"
+
+
+def logged_spaces(releases: Iterable[str], staging: str) -> dict[str, FeatureSpace]:
+    """The feature spaces of the rankers that logged features; those that staging no longer keeps are left out."""
+    spaces = {}
+    for release in releases:
+        try:
+            spaces[release] = FeatureSpace.load(Staging(staging).fetch("ranker", release))
+        except ReleaseError:
+            continue
+    return spaces
+
+
+def compared(requests: pl.DataFrame, staging: str) -> tuple[bool, str, dict[str, Any]]:
+    """Whether all features that were served equal those computed again; in words, and with the numbers."""
+    skew = compare(requests, logged_spaces(requests["ranker"].unique(), staging).get)
+    metadata: dict[str, Any] = {
+        "requests compared": skew.compared,
+        "requests unequal": skew.unequal,
+        "requests of releases that are gone": skew.skipped,
+        "largest difference": skew.largest_difference,
+        "first unequal": MetadataValue.json([vars(each) for each in skew.examples]),
+    }
+    description = (
+        f"{skew.compared} served requests compared, {skew.unequal} unequal, "
+        f"{skew.skipped} of releases that are gone; largest difference {skew.largest_difference:g}."
+    )
+    return skew.unequal == 0, description, metadata
+
+
+def feature_checks() -> list[AssetChecksDefinition]:
+    """The check in each deployment."""
+    return [_served_features(deployment) for deployment in DEPLOYMENTS]
+
+
+def _served_features(deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=release_key(deployment, "ranker"),
+        name=FEATURES_CHECK,
+        description="Whether the features that were served equal those that training computes for the same requests.",
+    )
+    def served_features() -> AssetCheckResult:
+        # Both deployments learn from prod's feedback, which prod's rankers logged.
+        latest = Feedbacks(Settings().feedback_url("prod")).latest()
+        if latest is None:
+            return AssetCheckResult(passed=True, description="There is no feedback yet: nothing to compare.")
+        passed, description, metadata = compared(Feedback(latest).requests(), Settings().staging_url("prod"))
+        return AssetCheckResult(passed=passed, description=description, metadata=metadata)
+
+    return served_features

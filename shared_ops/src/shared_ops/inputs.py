@@ -1,0 +1,144 @@
+"""What a family's training learns from, found where it lies now, and the key by which equal trainings are known.
+
+Knows no Dagster. `Inputs` is what travels through a family's graph; the triggers ask `find` what a training would
+learn from, and `result_of` whether one already did.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared_ops import storage, tables
+from shared_ops.feedback import Feedback, FeedbackRef, Feedbacks
+from shared_ops.releases import ReleaseManifest, Staging, code_version, environment_lock
+from shared_ops.settings import repositories, search_families
+from shared_ops.snapshots import SnapshotRef, Snapshots, load
+
+
+class MissingInputError(RuntimeError):
+    """Something to learn from is not there yet."""
+
+
+class Inputs(BaseModel):
+    """What a training learns from: references to data that never changes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    family: str
+    snapshot: SnapshotRef
+    feedback: FeedbackRef | None = Field(default=None, description="None: of a family that learns from no clicks")
+    releases: dict[str, str] = Field(default={}, description="family to the version whose hits a ranker learns from")
+    staging: str = Field(default="", description="the staging area that holds these releases")
+
+    @property
+    def data_key(self) -> str:
+        """Names the data: equal data, equal key, wherever it lies."""
+        return _digest(
+            [self.family, self.snapshot.id, self.feedback.id if self.feedback else None, sorted(self.releases.items())]
+        )
+
+    def key(self, config: Mapping[str, Any]) -> str:
+        """Names the training: data, code, environment and configuration (as a run states it) make the result."""
+        return _digest([self.data_key, code_version(self.family), environment_lock(self.family), config])
+
+    def clicked(self) -> Feedback | None:
+        """The feedback to learn from, None where there is none."""
+        return None if self.feedback is None else Feedback(self.feedback)
+
+    def hits(self, family: str) -> pl.DataFrame:
+        """The hits of a family's release for every split, those of this snapshot's queries and documents alone."""
+        snapshot = load(self.snapshot)
+        url = Staging(self.staging).release_url(family, self.releases[family])
+        found = pl.concat([release_hits(url, split) for split in tables.SPLITS])
+        return kept_hits(found, snapshot.queries(), snapshot.documents())
+
+
+def release_hits(url: str, split: str) -> pl.DataFrame:
+    """The `hits` table that the release in the folder at `url` gave the queries of a split."""
+    return tables.read(storage.join(url, "hits", f"{split}.parquet"))
+
+
+def kept_hits(hits: pl.DataFrame, queries: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """The hits for these queries among these documents; ranks are counted anew where a document is gone."""
+    return (
+        hits.join(queries, on="query_id", how="semi")
+        .join(documents, on="doc_id", how="semi")
+        .sort("query_id", "rank")
+        .with_columns(pl.int_range(1, pl.len() + 1).over("query_id").alias("rank"))
+    )
+
+
+def find(
+    family: str,
+    snapshots: Snapshots,
+    feedback: Feedbacks,
+    staging: Staging,
+    snapshot: SnapshotRef | None = None,
+    releases: Mapping[str, str] | None = None,
+) -> Inputs:
+    """What a training of `family` would learn from now: the latest of everything that is not given.
+
+    Raises:
+        MissingInputError: naming what is not there, and the command that makes it.
+    """
+    repository = repositories()[family]
+    snapshot = snapshot or snapshots.latest()
+    if snapshot is None:
+        raise MissingInputError(f"There is no snapshot in {snapshots.url} yet. Build one: make train REPO=corpus.")
+    upstream: dict[str, str] = {}
+    for each in search_families() if repository.role == "rank" else []:
+        version = (releases or {}).get(each) or staging.accepted(each)
+        if version is None:
+            raise MissingInputError(f"{each} has no accepted release in {staging.url}. Run make train REPO={each}.")
+        upstream[each] = version
+    return Inputs(
+        family=family,
+        snapshot=snapshot,
+        feedback=feedback.latest() if repository.feedback else None,
+        releases=upstream,
+        staging=staging.url,
+    )
+
+
+def of_manifest(manifest: ReleaseManifest, staging: str) -> Inputs:
+    """What a release learned from; `staging` holds the releases that a ranker learned from."""
+    return Inputs(
+        family=manifest.family,
+        snapshot=manifest.snapshot,
+        feedback=manifest.feedback,
+        releases=manifest.learned_from,
+        staging=staging,
+    )
+
+
+def result_of(inputs: Inputs, staging: Staging) -> ReleaseManifest | None:
+    """The newest release in `staging`, accepted or not, that learned from the same data; None when there is none."""
+    for version in reversed(staging.versions(inputs.family)):
+        manifest = _manifest(staging.url, inputs.family, version)
+        if of_manifest(manifest, inputs.staging).data_key == inputs.data_key:
+            return manifest
+    return None
+
+
+def with_key(key: str, family: str, staging: Staging) -> ReleaseManifest | None:
+    """The release of this key, accepted or not; None when there is none."""
+    for version in reversed(staging.versions(family)):
+        manifest = _manifest(staging.url, family, version)
+        if manifest.key == key:
+            return manifest
+    return None
+
+
+@lru_cache(maxsize=256)
+def _manifest(url: str, family: str, version: str) -> ReleaseManifest:
+    """Published manifests never change, and triggers read them every few seconds."""
+    return Staging(url).manifest(family, version)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,159 @@
+"""What starts trainings and promotions by itself: sensors that compare what is there with what it should lead to.
+
+They look at the state, not at events, so nothing is missed while the stack is down, and whatever comes in a burst leads
+to one training. Every tick says in words why it acted or did not.
+"""
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    JobDefinition,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    sensor,
+)
+
+from shared_ops import inputs
+from shared_ops.inputs import Inputs, MissingInputError
+from shared_ops.resources import PROD
+
+SECONDS = 2
+"""Between two ticks of a sensor, at least."""
+DATA = "searchloop/data"
+"""The tag of a run that a trigger started: the key of the data that it was to learn from."""
+IN_FLIGHT = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+def retrain_sensor(family: str, job: JobDefinition) -> SensorDefinition:
+    """Trains `family` in prod when there is data that no release of it learned from."""
+
+    @sensor(
+        name=f"{family}_new_data",
+        job=job,
+        minimum_interval_seconds=SECONDS,
+        default_status=DefaultSensorStatus.RUNNING,
+        description=f"Trains {family} when its snapshot, feedback or upstream releases are new.",
+    )
+    def new_data(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+        return due(context.instance, family)
+
+    return new_data
+
+
+def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
+    """The training of `family` that is due in prod, or why none is."""
+    if run := _in_flight(instance, family):
+        return SkipReason(f"Run {run[:8]} of {family} is in flight.")
+    try:
+        found = inputs.find(family, PROD.input_snapshots, PROD.input_feedback, PROD.input_staging)
+    except MissingInputError as error:
+        return SkipReason(str(error))
+    for upstream in found.releases:
+        if reason := _unsettled(instance, upstream):
+            return SkipReason(f"Waits for {upstream}: {reason}")
+    if settled := _settled(instance, found):
+        return SkipReason(settled)
+    what = ", ".join(
+        [
+            f"snapshot {found.snapshot.id}",
+            *([f"feedback {found.feedback.id}"] if found.feedback else []),
+            *(f"{name}/{version}" for name, version in found.releases.items()),
+        ]
+    )
+    return RunRequest(run_key=found.data_key, tags={DATA: found.data_key, "searchloop/because": f"new: {what}"[:250]})
+
+
+def _settled(instance: DagsterInstance, found: Inputs) -> str | None:
+    """What these inputs have led to already, None when they are still to be learned from."""
+    if result := inputs.result_of(found, PROD.staging):
+        verdict = "accepted" if result.accepted else "rejected"
+        return f"{result.family}/{result.version} ({verdict}) already learned from snapshot {found.snapshot.id}" + (
+            f" and feedback {found.feedback.id}." if found.feedback else "."
+        )
+    filters = RunsFilter(job_name=f"{found.family}_prod", tags={DATA: found.data_key})
+    if tried := instance.get_runs(filters, limit=1):
+        return (
+            f"Run {tried[0].run_id[:8]} was to learn from this data and ended {tried[0].status.value}; it is not tried "
+            f"again by itself: make train REPO={found.family}."
+        )
+    return None
+
+
+def _unsettled(instance: DagsterInstance, family: str) -> str | None:
+    """Why a release of `family` may come soon, None when none is to be expected."""
+    if run := _in_flight(instance, family):
+        return f"run {run[:8]} is in flight."
+    try:
+        found = inputs.find(family, PROD.input_snapshots, PROD.input_feedback, PROD.input_staging)
+    except MissingInputError as error:
+        return str(error)
+    return None if _settled(instance, found) else f"it has still to learn from snapshot {found.snapshot.id}."
+
+
+def _in_flight(instance: DagsterInstance, job: str) -> str | None:
+    """The id of a prod run of a job that is queued or running, or is about to be tried again."""
+    name = f"{job}_prod"
+    runs = instance.get_runs(RunsFilter(job_name=name, statuses=IN_FLIGHT), limit=1)
+    if not runs:
+        last = instance.get_runs(RunsFilter(job_name=name, statuses=[DagsterRunStatus.FAILURE]), limit=1)
+        runs = [run for run in last if run.tags.get(WILL_RETRY) == "true" and RETRY_RUN not in run.tags]
+    return runs[0].run_id if runs else None
+
+
+WILL_RETRY = "dagster/will_retry"
+RETRY_RUN = "dagster/auto_retry_run_id"
+
+
+def promotion_sensor(job: JobDefinition) -> SensorDefinition:
+    """Promotes the accepted ranker where that was left undone, as when its run was killed before it."""
+
+    @sensor(
+        name="promotion_left_undone",
+        job=job,
+        minimum_interval_seconds=10,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Promotes the accepted ranker where nothing has decided upon it.",
+    )
+    def left_undone(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+        return undone(context.instance)
+
+    return left_undone
+
+
+def undone(instance: DagsterInstance) -> RunRequest | SkipReason:
+    """The promotion that was left undone in prod, or why there is none."""
+    version, live = PROD.staging.accepted("ranker"), PROD.live_sets.live()
+    if version is None:
+        return SkipReason("No ranker is accepted yet.")
+    if live and live.releases["ranker"] == version:
+        return SkipReason(f"Set {live.number} holds the accepted ranker {version}.")
+    if decision := PROD.live_sets.decision(version):
+        return SkipReason(f"ranker/{version} was decided upon: {decision.reason}")
+    for job in ("ranker", "promotion", "rollback"):
+        if run := _in_flight(instance, job):
+            return SkipReason(f"Run {run[:8]} of {job} is in flight.")
+    return RunRequest(run_key=f"{version} over set {live.number if live else 0}")
+
+
+def daily_schedule(family: str, job: JobDefinition, hour: int = 3) -> ScheduleDefinition:
+    """Trains every day, for what is no data: new code, another environment. Unchanged inputs end the run at once."""
+    return ScheduleDefinition(
+        name=f"{family}_daily",
+        job=job,
+        cron_schedule=f"0 {hour} * * *",
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Every day, for new code or another environment; where nothing changed nothing is trained.",
+    )

@@ -1,0 +1,162 @@
+"""What is due is decided by what is there: no event can be missed, and a burst leads to one training."""
+
+from datetime import UTC, datetime
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason
+from dagster._core.test_utils import create_run_for_test
+
+from shared_ops.feedback import FeedbackManifest
+from shared_ops.inputs import find
+from shared_ops.livesets import Decision
+from shared_ops.releases import ReleaseManifest
+from shared_ops.resources import PROD
+from shared_ops.settings import families, search_families
+from shared_ops.triggers import DATA, due, undone
+
+
+@pytest.fixture
+def instance(tmp_path):
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def snapshot(content):
+    return new_snapshot(content)
+
+
+def new_snapshot(content):
+    ref = PROD.snapshots.publish(content)
+    PROD.snapshots.point_to(ref)
+    return ref
+
+
+def new_feedback(tables_of):
+    manifest = FeedbackManifest(
+        applications={}, left_out={}, propensities=[1.0], held_back_sessions=0, oldest=None, newest=None, watermark=1
+    )
+    ref = PROD.feedback.publish(tables_of, manifest)
+    PROD.feedback.point_to(ref, 1)
+    return ref
+
+
+def learn(tmp_path, family: str, version: str, accepted: bool = True) -> None:
+    """A release of the family that learned from what is there now."""
+    found = find(family, PROD.snapshots, PROD.feedback, PROD.staging)
+    folder = tmp_path / f"{family}-{version}"
+    folder.mkdir()
+    (folder / "model.json").write_text(version)
+    manifest = ReleaseManifest(
+        family=family, version=version, created_at=datetime.now(UTC), snapshot=found.snapshot, feedback=found.feedback,
+        learned_from=found.releases, key=version, parameters={}, hyperparameters={}, metrics={},
+        gate={"accepted": accepted, "reasons": []}, environment="e", code_version="c", deployment="prod", run_id="r",
+    )  # fmt: skip
+    manifest = PROD.staging.publish(folder, manifest)
+    if accepted:
+        PROD.staging.accept(manifest)
+
+
+def why(decided) -> str:
+    assert isinstance(decided, SkipReason), decided
+    return decided.skip_message
+
+
+def test_without_a_snapshot_nothing_is_due_and_it_says_how_to_get_one(instance):
+    assert "make train REPO=corpus" in why(due(instance, "keyword"))
+
+
+def test_a_snapshot_that_was_not_learned_is_due(instance, snapshot):
+    request = due(instance, "keyword")
+    assert isinstance(request, RunRequest) and snapshot.id in request.tags["searchloop/because"]
+
+
+@pytest.mark.parametrize(("accepted", "word"), [(True, "accepted"), (False, "rejected")])
+def test_what_was_learned_is_not_due_whatever_became_of_it(instance, snapshot, tmp_path, accepted, word):
+    learn(tmp_path, "keyword", "v1", accepted)
+    assert f"keyword/v1 ({word}) already learned from snapshot {snapshot.id}" in why(due(instance, "keyword"))
+
+
+def test_a_new_snapshot_makes_it_due_again(instance, snapshot, content, tmp_path):
+    learn(tmp_path, "keyword", "v1")
+    other = new_snapshot(content | {"slices": content["slices"].clear()})
+    assert other.id in due(instance, "keyword").tags["searchloop/because"]
+
+
+def test_new_clicks_concern_those_alone_who_learn_from_them(instance, snapshot, tmp_path, empty_feedback):
+    for family in search_families():
+        learn(tmp_path, family, "v1")
+    feedback = new_feedback(empty_feedback)
+    assert "already learned" in why(due(instance, "keyword")) and "already learned" in why(due(instance, "semantic"))
+    assert feedback.id in due(instance, "behavior").tags["searchloop/because"]
+
+
+@pytest.fixture
+def empty_feedback():
+    from shared_ops import tables
+    from shared_ops.feedback import TABLES
+
+    return {name: tables.empty(name) for name in TABLES}
+
+
+def test_one_training_of_a_family_at_a_time(instance, snapshot):
+    run = create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.STARTED)
+    assert f"Run {run.run_id[:8]} of keyword is in flight" in why(due(instance, "keyword"))
+
+
+def test_a_training_that_failed_is_not_started_again_by_itself(instance, snapshot):
+    tags = due(instance, "keyword").tags
+    create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=dict(tags))
+    assert "ended FAILURE; it is not tried again by itself" in why(due(instance, "keyword"))
+
+
+def test_a_run_that_dagster_will_try_again_counts_as_in_flight(instance, snapshot):
+    tags = due(instance, "keyword").tags | {"dagster/will_retry": "true"}
+    create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=tags)
+    assert "is in flight" in why(due(instance, "keyword"))
+
+
+def test_three_families_that_finish_together_start_one_ranker_training(instance, snapshot, content, tmp_path):
+    for number, family in enumerate(search_families()):
+        assert isinstance(due(instance, "ranker"), SkipReason), f"due after {number} of the families"
+        learn(tmp_path, family, "v1")
+    first = due(instance, "ranker")
+    assert isinstance(first, RunRequest) and all(
+        f"{each}/v1" in first.tags["searchloop/because"] for each in search_families()
+    )
+    learn(tmp_path, "ranker", "r1")
+    new_snapshot(content | {"slices": content["slices"].clear()})
+    for family in search_families():
+        assert "Waits for" in why(due(instance, "ranker"))
+        learn(tmp_path, family, "v2")
+    assert isinstance(due(instance, "ranker"), RunRequest)
+
+
+def test_the_ranker_does_not_wait_for_a_family_whose_training_failed(instance, snapshot, content, tmp_path):
+    for family in search_families():
+        learn(tmp_path, family, "v1")
+    learn(tmp_path, "ranker", "r1")
+    new_snapshot(content | {"slices": content["slices"].clear()})
+    for family in ("keyword", "behavior"):
+        learn(tmp_path, family, "v2")
+    tags = due(instance, "semantic").tags
+    assert "Waits for semantic" in why(due(instance, "ranker"))
+    create_run_for_test(instance, job_name="semantic_prod", status=DagsterRunStatus.FAILURE, tags={DATA: tags[DATA]})
+    assert isinstance(due(instance, "ranker"), RunRequest)
+
+
+def test_an_accepted_ranker_whose_promotion_was_killed_is_promoted(instance, snapshot, tmp_path):
+    assert "No ranker is accepted" in why(undone(instance))
+    for family in families():
+        learn(tmp_path, family, "v1")
+    assert isinstance(undone(instance), RunRequest)
+    PROD.live_sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
+    assert "worse end to end" in why(undone(instance))
+
+
+def test_a_ranker_that_is_live_is_left_alone(instance, snapshot, tmp_path):
+    for family in families():
+        learn(tmp_path, family, "v1")
+    sets = PROD.live_sets
+    sets.go_live(sets.propose(dict.fromkeys(families(), "v1"), snapshot, "first"))
+    assert "Set 1 holds the accepted ranker v1" in why(undone(instance))
