@@ -17,6 +17,9 @@ from repos.corpus.feedback.sessions import Bounds, counted, newest_sessions
 from shared_ops import tables
 from shared_ops.feedback import Counts, FeedbackManifest
 
+_HAS_FEATURES = pl.col("features").list.len() == pl.col("doc_ids").list.len()
+"""Whether it is known what the ranker saw of each document shown."""
+
 
 class Parameters(Bounds, PositionParameters):
     """How events become what is learned from."""
@@ -116,8 +119,7 @@ def _judged(
     Bayes, as in Wang et al. 2011, "Click-Through Rate Estimation for Rare Events in Online Advertising"): so one click
     at one look is no certainty, and a document that nobody looked at is neither good nor bad.
     """
-    with_features = pl.col("features").list.len() == pl.col("doc_ids").list.len()
-    seen = searches.filter(with_features).select("search_id", "ranker", "features")
+    seen = searches.filter(_HAS_FEATURES).select("search_id", "ranker", "features")
     last = (
         impressions.join(seen, on="search_id", how="semi")
         .sort("timestamp", "search_id")
@@ -144,7 +146,7 @@ def _graded(clicks: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:
 def _requests(searches: pl.DataFrame, newest: int) -> pl.DataFrame:
     """The newest searches of which it is known what the ranker was given and what it made of it."""
     return (
-        searches.drop_nulls(["features", "hits"])
+        searches.filter(_HAS_FEATURES, pl.col("hits").is_not_null())
         .sort("timestamp", "search_id", descending=True)
         .head(newest)
         .rename({"search_id": "query_id"})

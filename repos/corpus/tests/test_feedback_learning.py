@@ -168,7 +168,10 @@ def test_features_are_those_that_the_ranker_saw_last_and_documents_without_are_n
     old = search("sort", ["a", "b"], "s1", at=0, features=[[1.0], [2.0]], ranker="r1")
     new = search("sort", ["b", "c"], "s2", at=100, features=[[3.0], [None]], ranker="r2")
     without = search("sort", ["a", "b", "d"], "s3", at=200)
-    judged = learned([old, new, without], []).tables["judged"].sort("doc_id")
+    unsure = search("sort", ["a", "b", "d"], "s4", at=300, features=[[4.0], [5.0]], hits=True)
+    found = learned([old, new, without, unsure], [])
+    assert not len(found.tables["requests"])
+    judged = found.tables["judged"].sort("doc_id")
     assert judged.select("doc_id", "ranker").rows() == [("a", "r1"), ("b", "r2"), ("c", "r2")]
     assert judged["features"].to_list()[:2] == [[1.0], [3.0]] and math.isnan(judged["features"][2][0])
 
