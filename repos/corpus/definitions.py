@@ -12,6 +12,7 @@ from repos.corpus.sources import config
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.triggers.sources import daily, sources_changed
 from repos.corpus.triggers.watch import drift
+from shared_ops.alerts import failure_sensor
 from shared_ops.lineage import feedback_specs, snapshot_specs
 from shared_ops.settings import Settings
 
@@ -29,6 +30,6 @@ defs = Definitions(
     jobs=[*jobs, *feedback.jobs],
     assets=[*snapshot_specs(source_names()), *feedback_specs()],
     asset_checks=snapshot_checks(),
-    sensors=[*triggers.sensors, sources_changed, drift],
+    sensors=[*triggers.sensors, sources_changed, drift, failure_sensor()],  # of failed runs, whatever location
     schedules=[*triggers.schedules, daily],
 )
