@@ -221,7 +221,7 @@ def loss_p_value(differences: np.ndarray, policy: GatePolicy) -> float:
 
     Differences are skewed: most queries stay as they are, and a sample that happens to miss the rare great losses
     looks both better and surer than it is. So one query more is counted, that loses as much as the worst one; without
-    it up to 9 % of the challengers that lose the margin pass at 5 % (bench/gate.py).
+    it up to 8 % of the challengers that lose the margin pass at 5 % (bench/gate.py).
 
     Args:
         differences: challenger minus champion, one a query (queries,).
