@@ -20,7 +20,7 @@ from repos.corpus.tests.feedback_events import click, search
 from repos.corpus.triggers.sources import BECAUSE
 from shared_ops import storage, tables
 from shared_ops.feedback import Feedback
-from shared_ops.lineage import feedback_key
+from shared_ops.lineage import feedback_key, source_key
 from shared_ops.resources import DEV, PROD
 from shared_ops.ubi import Store
 
@@ -314,3 +314,15 @@ def test_the_triggers_are_on_by_default():
     assert {each.name: each.default_status.value for each in [*sensors, *schedules]} == {
         "enough_clicks": "RUNNING", "daily_feedback": "RUNNING", "daily_forget": "RUNNING",
     }  # fmt: skip
+
+
+def test_definitions_show_where_feedback_comes_from(home):
+    from repos.corpus.definitions import defs
+
+    graph = defs.resolve_asset_graph()
+    for deployment in ("dev", "prod"):
+        parents = graph.get(feedback_key(deployment)).parent_keys
+        assert parents == {source_key(deployment, "searches_and_clicks")}
+    jobs = {job.name: job for job in defs.resolve_all_job_defs()}
+    assert {"feedback_dev", "feedback_prod", "forget_prod"} <= set(jobs) and "forget_dev" not in jobs
+    assert jobs["feedback_prod"].tags["searchloop/queue"] == "corpus"
