@@ -91,4 +91,5 @@ $(PLATFORM):
 ##| SEARCHLOOP_PORT_BASE=7700     the first port; moves them all
 ##| SEARCHLOOP_SOURCES=<path>     what the corpus is made of; deploy/sources/pydocs.yaml if not set
 ##| SEARCHLOOP_POSTGRES_URL=<url> a Postgres of your own in place of the embedded one
+##| SEARCHLOOP_NOTIFY=<urls>      where failed runs are told, beside the log: webhooks, mail, chats (docs/failures.md)
 ##| SEARCHLOOP_TORCH=cpu          cpu or gpu: which build of torch the ranker gets
