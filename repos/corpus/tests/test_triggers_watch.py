@@ -67,8 +67,8 @@ def ticks():
         yield Ticks(instance)
 
 
-def traffic(store, searches=200, words="abcdefgh", click_share=0.5, application="searchloop"):
-    """Store searches for one of the words, two a session, with clicks on the first result."""
+def traffic(store, searches=200, words="abcdefgh", click_share=0.5, application="searchloop", late=0):
+    """Store searches for one of the words, two a session, with clicks on the first result, `late` seconds later."""
     random = np.random.default_rng(next(store.numbers))
     queries, events = [], []
     for number in range(searches):
@@ -84,6 +84,7 @@ def traffic(store, searches=200, words="abcdefgh", click_share=0.5, application=
         if random.random() < click_share:
             clicked = EventAttributes.model_validate({"object": {"object_id": "d0"}, "position": {"ordinal": 1}})
             click = {"event_id": f"e-{identity}", "action_name": "click", "session_id": session}
+            shared["timestamp"] += timedelta(seconds=late)
             events.append(UbiEvent(event_attributes=clicked, **click, **shared))
     store.add(queries, events)
 
@@ -195,6 +196,14 @@ def test_clicks_that_come_after_their_searches_are_waited_for(store, ticks, monk
     monkeypatch.setenv("SEARCHLOOP_DRIFT_SETTLE_SECONDS", "0")
     assert "100 sessions (200 searches)" in ticks.tick()
     assert ticks.tick() == "Waits for a full period. searchloop: 20 of 200 new searches."
+
+
+def test_a_late_click_counts_in_neither_period(store, ticks):
+    """An older search has had more time to be clicked: that is no fall."""
+    traffic(store, click_share=0.9, late=5)
+    ticks.tick()
+    traffic(store, click_share=0)
+    assert "click-through 0.000" in ticks.tick()
 
 
 def test_made_up_and_real_searches_are_compared_apart(store, ticks):

@@ -4,6 +4,7 @@ Every look is an observation of the feedback in the UI, with its numbers; an ala
 """
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import psycopg2
@@ -36,7 +37,9 @@ class DriftSettings(Settings):
 
     drift_searches: int = Field(default=300, ge=1, description="new searches that make a period to compare")
     drift_settle_seconds: float = Field(
-        default=60, ge=0, description="how long a full period waits to be looked at: a click comes after its search"
+        default=60,
+        ge=0,
+        description="how long a search is given to be clicked, and a full period waits to be looked at",
     )
     drift_alpha: float = Field(default=0.05, gt=0, lt=1, description="the chance of a false alarm of a look")
     drift_permutations: int = Field(default=999, ge=99, description="random permutations that a look is judged by")
@@ -77,8 +80,9 @@ def _tick(watched: Watched, store: Store, settings: DriftSettings) -> SensorResu
         return SensorResult(
             skip_reason=f"{application}: the first {period.searches} searches are what the next will be compared with."
         )
+    within = timedelta(seconds=settings.drift_settle_seconds)
     before, new = (
-        [Search(*each) for each in store.outlines(window, application, MOST)]
+        [Search(*each) for each in store.outlines(window, application, MOST, within)]
         for window in (Window(period.before, period.begins), period.window)
     )
     watched.begin_next(application, store)

@@ -9,7 +9,7 @@ What `query_attributes` of a search holds is `QueryAttributes`; a click's `event
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -247,21 +247,22 @@ class Store:
             )
             return {application: int(count) for application, count in cursor}
 
-    def outlines(self, window: Window, application: str, most: int) -> list[Outline]:
+    def outlines(self, window: Window, application: str, most: int, within: timedelta) -> list[Outline]:
         """An application's newest searches in a window, `most` at most, in the order of time.
 
-        Clicks that were stored after the window count too.
+        A click counts that came `within` this time of its search: so an older search has no more time to be clicked.
         """
         with self._transaction() as cursor:
             cursor.execute(
                 "WITH asked AS (SELECT query_id, client_id, user_query, cardinality(query_response_hit_ids) AS shown, "
                 '"timestamp" FROM ubi_queries WHERE application = %s AND stored_in >= %s::text::xid8 AND '
-                'stored_in < %s::text::xid8 ORDER BY "timestamp" DESC, query_id DESC LIMIT %s), '
-                "clicked AS (SELECT query_id, array_agg((event_attributes->'position'->>'ordinal')::int) AS positions "
-                "FROM ubi_events WHERE action_name = %s AND stored_in >= %s::text::xid8 GROUP BY query_id) "
-                "SELECT client_id, user_query, shown, coalesce(positions, '{}') FROM asked LEFT JOIN clicked "
-                'USING (query_id) ORDER BY "timestamp", query_id',
-                (application, *window, most, CLICK, window.after),
+                'stored_in < %s::text::xid8 ORDER BY "timestamp" DESC, query_id DESC LIMIT %s) '
+                "SELECT a.client_id, user_query, shown, "
+                "array_remove(array_agg((event_attributes->'position'->>'ordinal')::int), NULL) "
+                "FROM asked a LEFT JOIN ubi_events e ON e.query_id = a.query_id AND action_name = %s AND "
+                'stored_in >= %s::text::xid8 AND e."timestamp" <= a."timestamp" + %s '
+                'GROUP BY a.query_id, a.client_id, user_query, shown, a."timestamp" ORDER BY a."timestamp", a.query_id',
+                (application, *window, most, CLICK, window.after, within),
             )
             return [Outline(session, text, shown, tuple(positions)) for session, text, shown, positions in cursor]
 
