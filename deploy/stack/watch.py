@@ -51,8 +51,10 @@ def shorten(log: Path) -> None:
 def main() -> None:
     """Look every second, for as long as the supervisor that started this lives."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    settings = Settings()
-    supervisor, started_by, had_inner = Supervisor(settings), psutil.Process(os.getppid()), set[int]()
+    settings, had_inner = Settings(), set[int]()
+    supervisor = Supervisor(settings)
+    # Not the parent: where the supervisor has ended before this line, that is another process by now.
+    started_by = int((supervisor.folder / "supervisord.pid").read_text())
     while not _ended(started_by):
         with suppress(NotRunningError):  # it is just starting, or just ending
             states = supervisor.states().values()
@@ -70,12 +72,13 @@ def main() -> None:
         lifecycle.recover(postgres.settings_of_starter(), logger.info)
 
 
-def _ended(process: psutil.Process) -> bool:
+def _ended(pid: int) -> bool:
     """Whether a process has ended, after waiting a second for it."""
-    try:
-        process.wait(SECONDS)
-    except psutil.TimeoutExpired:
-        return False
+    with suppress(psutil.NoSuchProcess):
+        try:
+            psutil.Process(pid).wait(SECONDS)
+        except psutil.TimeoutExpired:
+            return False
     return True
 
 

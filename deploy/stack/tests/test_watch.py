@@ -6,7 +6,7 @@ import sys
 import psutil
 
 from deploy.stack import watch
-from deploy.stack.watch import _parents, orphaned, shorten
+from deploy.stack.watch import _ended, _parents, orphaned, shorten
 
 PARENT = """
 import subprocess, sys
@@ -36,6 +36,14 @@ def test_living_children_are_seen():
         assert parent.pid in _parents()
         parent.communicate(b"\n")
     assert parent.pid not in _parents()
+
+
+def test_the_end_of_the_supervisor_is_seen_even_by_one_that_starts_too_late(monkeypatch):
+    monkeypatch.setattr(watch, "SECONDS", 0.05)
+    with subprocess.Popen(["sleep", "600"]) as supervisor:
+        assert not _ended(supervisor.pid)
+        supervisor.kill()
+    assert _ended(supervisor.pid)
 
 
 def test_a_dead_child_that_nobody_has_waited_for_counts_as_gone():
