@@ -26,6 +26,9 @@ def prepare() -> None:
 
     with DagsterInstance.get() as instance:
         instance.upgrade()
+        for pool in repositories():
+            # A pool that no run has used yet is unknown, and the first two runs in it would start together.
+            instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
 
 
 if __name__ == "__main__":

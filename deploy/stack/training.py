@@ -12,6 +12,8 @@ from shared_ops.settings import repositories
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 ROLES = ("data", "search", "rank")
+FOLLOWS = ("Skipping step", "Dependencies for step")
+"""How Dagster begins what it says of each step after one that failed or had nothing to do."""
 
 
 class TrainingError(RuntimeError):
@@ -55,7 +57,9 @@ class _Followed:
         self.heard, self.waiting = self.started, False
         self._say = say
         self._errors: list[str] = []
-        self._follow(dagit.launch(name, self.job))
+        # A trigger may have been quicker: then its run is the one that trains.
+        started = [run.run_id for run in dagit.in_flight() if run.job == self.job]
+        self._follow(started[-1] if started else dagit.launch(name, self.job))
 
     def look(self) -> None:
         """Tell what has happened since the last look."""
@@ -112,7 +116,7 @@ class _Followed:
             self._line(self._errors[-1])
         elif event.kind == "ExecutionStepStartEvent":
             self._line(f"{event.step} ...")
-        elif event.kind == "LogMessageEvent" and event.level != "DEBUG":
+        elif event.kind == "LogMessageEvent" and event.level != "DEBUG" and not event.message.startswith(FOLLOWS):
             for line in event.message.splitlines():
                 self._line(f"{step}{line}")
 

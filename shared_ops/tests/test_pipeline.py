@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dagster import Config, DagsterInstance, DagsterTypeCheckDidNotPass, In, OpExecutionContext, Out, graph, op
 
-from shared_ops import storage
+from shared_ops import storage, tables
 from shared_ops.inputs import Inputs
 from shared_ops.jobs import family_jobs
 from shared_ops.ops import (
@@ -167,11 +167,31 @@ def test_a_bad_snapshot_stops_the_run_before_training(instance, latest, staging)
     assert staging.versions("keyword") == []
 
 
-def test_a_model_of_constant_scores_is_stopped_by_name(instance, latest, staging, monkeypatch):
+def test_a_model_of_constant_scores_is_staged_rejected_by_name(instance, latest, staging, monkeypatch):
     monkeypatch.setattr(Overlap, "search", lambda self, texts, k: [[(d, 1.0) for d in self.texts][:k] for _ in texts])
-    with pytest.raises(DagsterTypeCheckDidNotPass, match="same score"):
+    run(PROD, instance)
+    (version,) = staging.versions("keyword")
+    assert "the same score" in staging.manifest("keyword", version).gate["reasons"][0]
+    assert staging.accepted("keyword") is None
+
+
+def test_a_model_that_answers_with_no_number_stops_its_run_by_name(instance, latest, staging, monkeypatch):
+    monkeypatch.setattr(
+        Overlap, "search", lambda self, texts, k: [[(d, float("nan")) for d in self.texts] for _ in texts]
+    )
+    with pytest.raises(tables.TableError, match="score"):
         run(PROD, instance)
     assert staging.versions("keyword") == []
+
+
+def test_a_model_that_takes_ten_times_as_long_is_rejected_by_name(instance, latest, staging, monkeypatch):
+    monkeypatch.setattr("shared_ops.ops.medians", lambda answers, queries: {"challenger": 5.0})
+    run(PROD, instance)
+    took = {"challenger": 120.0, "champion": 12.0}
+    monkeypatch.setattr("shared_ops.ops.medians", lambda answers, queries: took)
+    run(PROD, instance, {"load_inputs": {"config": {"force": True}}})
+    reasons = staging.manifest("keyword", staging.versions("keyword")[-1]).gate["reasons"]
+    assert any("Takes 10.0 times as long as the champion" in reason for reason in reasons)
 
 
 def test_a_part_of_the_job_can_be_run_alone(instance, latest, staging):

@@ -69,7 +69,6 @@ def test_hits_that_are_an_order_pass(candidate):
         ([("q4", "numpy.median", 1.0, 1), ("q4", "numpy.median", 0.5, 2)], "uniqueness"),
         ([("q4", "numpy.gone", 1.0, 1)], "1 name a document that the snapshot does not hold"),
         ([("q1", "numpy.mean", 1.0, 1)], "1 answer a query of another split"),
-        ([("q4", "numpy.mean", 1.0, 1), ("q4", "numpy.std", 1.0, 2)], "the same score"),
     ],
 )
 def test_hits_that_are_not_fail_with_the_reason(candidate, rows, said):
