@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
@@ -129,7 +130,7 @@ class Supervisor:
         server = ServerProxy("http://supervisor", transport=transport)
         try:
             return getattr(server.supervisor, method)(*arguments)
-        except (OSError, ConnectionError) as error:
+        except (OSError, HTTPException) as error:  # the latter where it ends in the middle of an answer
             raise NotRunningError(f"The stack in {self.settings.home} is not running: make up") from error
         except Fault as fault:
             raise RuntimeError(f"supervisord: {method}{arguments}: {fault.faultString}") from fault

@@ -9,6 +9,7 @@ keeps them. It also keeps the logs short. Run under the supervisor.
 import logging
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,7 +70,17 @@ def main() -> None:
     if places.log_file(settings, "watch").exists():  # else the home is gone: the stack was thrown away
         logger.info("the supervisor was killed: starting another")
         supervisor.forget("watch")  # this one ends here
-        lifecycle.recover(postgres.settings_of_starter(), logger.info)
+        while not _recovered(postgres.settings_of_starter()):
+            time.sleep(SECONDS)
+
+
+def _recovered(settings: Settings) -> bool:
+    try:
+        lifecycle.recover(settings, logger.info)
+    except RuntimeError as error:  # it did not come up, or was killed, too
+        logger.error("%s", error)
+        return False
+    return True
 
 
 def _ended(pid: int) -> bool:
