@@ -7,7 +7,7 @@ import os
 import shutil
 
 from deploy.stack.places import dagster_home
-from shared_ops.settings import ROOT, Settings
+from shared_ops.settings import ROOT, Settings, repositories
 
 
 def place(settings: Settings) -> None:
