@@ -3,7 +3,7 @@
 Knows tensors alone: no tables, no files. Every random choice is drawn from the seed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -116,12 +116,50 @@ def linear_fusion(data: Data, parameters: Parameters) -> tuple[Fit, Array]:
 def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) -> Fit:
     """The ensemble: member i learns from all folds but i, starting from the fusion `fusions[i]`.
 
-    Each step learns from a batch of the judged lists and from its share of the lists from clicks. Stops at the pass
-    whose order is best over train queries out of fold and dev queries.
+    Learns from judgements alone. Stops at the pass whose order is best over train queries out of fold and dev queries.
+    """
+    weights = network.start(SHARPNESS * fusions, data.train.features.shape[-1], parameters.width, parameters.seed)
+    fusion = fusions.mean(axis=0)
+    best = _scored(weights, data, fusion, {"epochs_kept": 0})
+    best_value = best.values(data).mean()
+    passes = _passes(weights, data, parameters, clicks=False)
+    for epoch, _ in zip(range(1, parameters.epochs + 1), passes, strict=False):
+        now = _scored(weights, data, fusion, {"epochs_kept": epoch})
+        value = now.values(data).mean()
+        if value > best_value:
+            best, best_value = now, value
+        log(f"pass {epoch}: {value:.4f} (best {best_value:.4f})")
+        if epoch - best.notes["epochs_kept"] >= parameters.patience:
+            break
+    return best
+
+
+def learn_clicks(fit: Fit, data: Data, parameters: Parameters, log: Log) -> Fit:
+    """The network after more passes, in which it learns from clicks beside judgements.
+
+    Keeps the last pass whose order of judged queries, over train queries out of fold and dev queries, is not worse than
+    before by more than `caution` standard errors: clicks teach what judgements cannot, and unlearn nothing.
+    """
+    weights = {name: tensor.clone() for name, tensor in fit.weights.items()}
+    kept, before = fit, fit.values(data)
+    passes = _passes(weights, data, parameters, clicks=True)
+    for number, _ in zip(range(1, parameters.click_epochs + 1), passes, strict=False):
+        now = _scored(weights, data, fit.fusion, {**fit.notes, "click_epochs_kept": number})
+        gain = now.values(data) - before
+        error = gain.std() / np.sqrt(len(gain))
+        log(f"pass {number} with clicks: {gain.mean():+.4f} on judged queries, standard error {error:.4f}")
+        if gain.mean() >= -parameters.caution * error:
+            kept = now
+    return kept
+
+
+def _passes(weights: dict[str, "Tensor"], data: Data, parameters: Parameters, clicks: bool) -> Iterator[None]:
+    """Train `weights`, where they lie, one pass over the judged lists after another.
+
+    With `clicks`, each step learns from a batch of the judged lists and from its share of the lists from clicks.
     """
     import torch
 
-    weights = network.start(SHARPNESS * fusions, data.train.features.shape[-1], parameters.width, parameters.seed)
     for tensor in weights.values():
         tensor.requires_grad_()
     decayed = [weights["hidden"], weights["output"]]
@@ -132,26 +170,17 @@ def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) ->
     )
     generator = torch.Generator().manual_seed(parameters.seed)
     answered = (data.learn.lists.grades.sum(-1) > 0).nonzero().flatten()
-    best = _scored(weights, data, fusions, 0)
-    best_value = best.values(data).mean()
-    for epoch in range(1, parameters.epochs + 1):
+    while True:
         judged = answered[torch.randperm(len(answered), generator=generator)].split(parameters.batch)
-        clicked = torch.randperm(len(data.clicked.lists), generator=generator).tensor_split(len(judged))
-        for rows, clicked_rows in zip(judged, clicked, strict=True):
+        clicked = torch.randperm(len(data.clicked.lists) if clicks else 0, generator=generator)
+        for rows, shared in zip(judged, clicked.tensor_split(len(judged)), strict=True):
             loss = _loss(weights, data.learn.take(rows, parameters.depth), parameters, generator)
-            if len(clicked_rows):
-                loss = loss + _loss(weights, data.clicked.take(clicked_rows), parameters, generator)
+            if len(shared):
+                loss = loss + _loss(weights, data.clicked.take(shared), parameters, generator)
             optimizer.zero_grad()
             loss.div(len(rows)).backward()
             optimizer.step()
-        now = _scored(weights, data, fusions, epoch)
-        value = now.values(data).mean()
-        if value > best_value:
-            best, best_value = now, value
-        log(f"pass {epoch}: {value:.4f} (best {best_value:.4f})")
-        if epoch - best.notes["epochs_kept"] >= parameters.patience:
-            break
-    return best
+        yield
 
 
 def _loss(weights: network.Weights, batch: Lessons, parameters: Parameters, generator: "Generator") -> "Tensor":
@@ -168,7 +197,7 @@ def _loss(weights: network.Weights, batch: Lessons, parameters: Parameters, gene
     return (loss * learns * batch.weights).sum()
 
 
-def _scored(weights: network.Weights, data: Data, fusions: Array, epoch: int) -> Fit:
+def _scored(weights: network.Weights, data: Data, fusion: Array, notes: dict[str, Any]) -> Fit:
     """The ensemble as it is now: train scored by the member that left the query out, dev by all."""
     import torch
 
@@ -176,13 +205,13 @@ def _scored(weights: network.Weights, data: Data, fusions: Array, epoch: int) ->
     train = data.train
     own = torch.zeros(train.grades.shape)
     with torch.inference_mode():
-        for fold in range(len(fusions)):
+        for fold in range(len(kept["output"])):
             rows = (data.folds == fold).nonzero().flatten()
             for part in rows.split(AT_ONCE):
                 lists = train.take(part)
                 own[part] = network.scores(network.member(kept, fold), lists.features, lists.scaled)[0]
         dev = [network.scores(kept, part.features, part.scaled).mean(dim=0) for part in data.dev.parts(AT_ONCE)]
-    return Fit("network", fusions.mean(axis=0), own, torch.cat(dev), kept, {"epochs_kept": epoch})
+    return Fit("network", fusion, own, torch.cat(dev), kept, notes)
 
 
 def _ndcg(scores: "Tensor", padded: Padded) -> "Tensor":

@@ -16,7 +16,7 @@ from repos.ranker.features import Array, Candidates, FeatureSpace
 from shared_ops.fusion import best_first
 from shared_ops.tables import Hits
 
-FORMAT = 1
+FORMAT = 2
 
 Kind = Literal["fusion", "linear", "network"]
 """What orders the candidates: equal-weight min-max fusion, the same with learned weights, or the network upon it."""
@@ -59,6 +59,9 @@ class Parameters(BaseModel):
         ge=0,
         lt=1,
         description="A clicked document's relevance must be above the mean by this share of what is left to certainty.",
+    )
+    click_epochs: int = Field(
+        default=10, ge=0, description="Passes in which a network that is chosen learns from clicks beside judgements."
     )
     click_lists: int = Field(
         default=5_000, ge=0, description="At most so many lists from clicks: of the most evidence."

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 LIMIT = 5.0
-"""Standardised features are cut here: one odd document does not shift the order by more."""
+"""Standardised features grow by their logarithm alone from here on: one odd document does not shift the order by much,
+and a score a thousand times beyond what judged queries show, as of a query that is asked again, is still told apart."""
 
 Weights = Mapping[str, "Tensor"]
 """fusion [families, members], hidden [features, members x width], bias [members x width], output [members, width]."""
@@ -88,4 +89,5 @@ class Scaler:
     def __call__(self, features: Array) -> Array:
         """Standardised float32 features, the same shape."""
         standardised = np.nan_to_num((features - self.mean) / self.deviation, nan=0.0)
-        return np.clip(standardised, -LIMIT, LIMIT).astype(np.float32)
+        beyond = np.log1p(np.maximum(np.abs(standardised) - LIMIT, 0.0))
+        return (np.clip(standardised, -LIMIT, LIMIT) + np.sign(standardised) * beyond).astype(np.float32)

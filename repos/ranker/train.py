@@ -17,7 +17,7 @@ import polars as pl
 
 from repos.ranker.clicks import Clicked, clicked_lists, query_key
 from repos.ranker.features import FeatureSpace
-from repos.ranker.fit import Data, Fit, Lessons, equal_fusion, linear_fusion, network_fit
+from repos.ranker.fit import Data, Fit, Lessons, equal_fusion, learn_clicks, linear_fusion, network_fit
 from repos.ranker.lists import Lists
 from repos.ranker.model import Parameters, Ranker
 from repos.ranker.network import Scaler
@@ -51,7 +51,7 @@ def train(
     `documents`, `queries` and `qrels` are tables of these schemas, holding every split; `hits` is each family's `hits`
     table of all splits, its train hits out of fold. The hits given back are the final order: of train out of fold too.
 
-    `judged` is feedback: the network learns its lists beside those of the judgements, and nothing is chosen by them.
+    `judged` is feedback: a network that was chosen learns its lists too, and nothing is chosen by them.
     `feature_names` says which columns each ranker's release logged. The features are those that were served, so they
     are honest without any fold: when they were logged, behavior had learned from earlier clicks alone, never from those
     that judge them here (cross-fitting in time). They show what out-of-fold hits cannot, how far behavior can be
@@ -150,6 +150,8 @@ def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[Fit, d
     if parameters.kind != "auto":
         chosen = next(fit for fit in fits if fit.kind == parameters.kind)
     log(f"chosen: {chosen.kind}")
+    if chosen.kind == "network" and len(data.clicked.lists):
+        chosen = learn_clicks(chosen, data, parameters, log)
     notes = {f"out_of_fold/{kind}": float(value.mean()) for kind, value in values.items()}
     return chosen, {**notes, **chosen.notes, "kind_chosen": chosen.kind}
 

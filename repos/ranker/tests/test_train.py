@@ -118,7 +118,7 @@ def test_saved_and_loaded_it_ranks_the_same(trained, collection, hits, tmp_path)
 def test_another_format_is_refused(trained, tmp_path):
     trained.model.save(tmp_path)
     (tmp_path / "ranker.json").write_text('{"format": 99, "kind": "network"}')
-    with pytest.raises(ValueError, match="Expected a ranker in format 1, got 99"):
+    with pytest.raises(ValueError, match="Expected a ranker in format 2, got 99"):
         load(tmp_path)
 
 
@@ -329,6 +329,23 @@ def test_what_clicks_teach_costs_no_quality_on_judged_queries(collection, traine
     assert collection.ndcg(clicked.hits["test"]) > collection.ndcg(trained.hits["test"]) - 0.01
 
 
+def test_clicks_that_contradict_judgements_unlearn_next_to_nothing(collection, hits, space, trained):
+    ids = collection.ids("train")
+    rows = [  # vandals, who click what all models put last
+        row
+        for query_id, union in zip(ids, unions(hits, ids), strict=True)
+        for row in judged_rows(space, f"again {collection.text(query_id)}", min_max_fusion(union)[-1][0], union)
+    ]
+    vandalised = tables.make("judged", rows)
+    guarded = fit_clicks(collection, hits, space, vandalised)
+    assert guarded.hyperparameters["clicked/lists"] == len(ids)
+    careless = fit_clicks(
+        collection, hits, space, vandalised, FAST.model_copy(update={"caution": 1000.0, "kind": "network"})
+    )
+    assert collection.ndcg(careless.hits["test"]) < 0.7
+    assert collection.ndcg(guarded.hits["test"]) > collection.ndcg(trained.hits["test"]) - 0.02
+
+
 def test_it_says_how_much_came_from_judgements_and_how_much_from_clicks(trained, clicked):
     told = clicked.hyperparameters
     assert (told["judged/lists"], told["clicked/lists"], told["clicked/documents"]) == (120, 60, 600)
@@ -370,7 +387,7 @@ def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_word
     )
     qrels = pl.concat([collection.qrels, _renamed(collection.qrels, asked, twin)])
     found = {family: pl.concat([table, _renamed(table, asked, twin)]) for family, table in hits.items()}
-    parameters = FAST.model_copy(update={"kind": "network", "epochs": 1})
+    parameters = FAST.model_copy(update={"kind": "network", "epochs": 1, "click_epochs": 1, "caution": 99.0})
     orders = []
     for number in (1, 2):  # what was clicked for the query differs, and nothing else does
         clicks = tables.make("judged", judged_rows(space, f"{text}!", *asked_again(collection, number)[1:]))
@@ -378,7 +395,7 @@ def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_word
             collection.documents, queries, qrels, found, parameters, quiet, judged=clicks,
             feature_names={"r1": space.names},
         )  # fmt: skip
-        assert trained.hyperparameters["epochs_kept"] == 1
+        assert trained.hyperparameters["click_epochs_kept"] == 1
         orders.append(trained.hits["train"])
     for same in (asked, twin):
         one, other = (order.filter(pl.col("query_id") == same) for order in orders)
