@@ -129,6 +129,31 @@ def test_dagit_hears_of_it_with_numbers_that_it_can_plot(instance, latest):
     assert made.metadata["snapshot"].value == latest.id
 
 
+def integrity(result):
+    (found,) = [each for each in events(result, "ASSET_CHECK_EVALUATION") if each.check_name == "integrity"]
+    return found
+
+
+def test_an_accepted_release_is_read_back_and_both_its_checks_pass(instance, latest, staging):
+    result = run(PROD, instance)
+    evaluated = events(result, "ASSET_CHECK_EVALUATION")
+    assert {each.check_name: each.passed for each in evaluated} == {"gate": True, "integrity": True}
+    assert {each.asset_key.to_user_string() for each in evaluated} == {"prod/keyword/release"}
+    assert integrity(result).metadata["version"].value == staging.accepted("keyword")
+
+
+def test_a_file_that_changed_since_it_was_published_fails_the_check_by_name(instance, latest, staging, monkeypatch):
+    accept = Staging.accept
+
+    def accept_and_damage(self, manifest):
+        accept(self, manifest)
+        (storage.local_path(self.release_url(manifest.family, manifest.version)) / "model.json").write_text("{}")
+
+    monkeypatch.setattr(Staging, "accept", accept_and_damage)
+    found = integrity(run(PROD, instance))
+    assert not found.passed and "model.json" in found.description
+
+
 def test_nothing_of_the_work_in_progress_is_left(instance, latest, staging):
     run(PROD, instance)
     assert storage.names(storage.join(staging.url, "keyword", "candidates")) == []

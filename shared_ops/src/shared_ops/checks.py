@@ -67,10 +67,16 @@ def _integrity(family: str, deployment: Deployment) -> AssetChecksDefinition:
         version = staging.accepted(family)
         if version is None:
             return AssetCheckResult(passed=False, description=f"No release of {family} was accepted in {deployment}.")
-        try:
-            staging.fetch(family, version)
-        except ReleaseError as error:
-            return AssetCheckResult(passed=False, description=str(error))
-        return AssetCheckResult(passed=True, metadata={"version": version})
+        found = damage(staging, family, version)
+        return AssetCheckResult(passed=found is None, description=found, metadata={"version": version})
 
     return integrity
+
+
+def damage(staging: Staging, family: str, version: str) -> str | None:
+    """What is wrong with the files of a release; None where every one is as published."""
+    try:
+        staging.fetch(family, version)
+    except ReleaseError as error:
+        return str(error)
+    return None

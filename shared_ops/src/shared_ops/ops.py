@@ -25,7 +25,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from shared_ops import gating, inputs, storage, tables
+from shared_ops import checks, gating, inputs, storage, tables
 from shared_ops.evaluation import evaluate as measure
 from shared_ops.evaluation import per_query, slice_members, table
 from shared_ops.inputs import Inputs
@@ -364,9 +364,25 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sta
     if staged.accepted:
         key = release_key(deployment.deployment, staged.family)
         context.log_event(AssetMaterialization(asset_key=key, metadata=described))
+        _log_integrity(context, deployment, staged)
     context.add_output_metadata(described)
     storage.remove(staging.candidate_url(staged.family, root_run_id(context)))
     return staged
+
+
+def _log_integrity(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> None:
+    """Tell Dagster whether the release reads back as it was published, so that its check stands evaluated."""
+    damage = checks.damage(deployment.staging, staged.family, staged.version)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # as for the verdict
+            asset_key=release_key(deployment.deployment, staged.family),
+            check_name="integrity",
+            passed=damage is None,
+            severity=AssetCheckSeverity.ERROR,
+            description=damage,
+            metadata={"version": staged.version},
+        )
+    )
 
 
 def plotted(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
