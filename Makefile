@@ -24,7 +24,7 @@ up: envs ## Start everything; train where nothing is live yet; end when a search
 down: $(PLATFORM) ## End everything that belongs to the stack, and nothing else
 	@$(STACK) down
 
-status: $(PLATFORM) ## Show the processes, what runs, the live set with its metrics, and what was rejected last and why
+status: $(PLATFORM) ## Show processes, runs, the live set with its metrics, and what was rejected last and why
 	@$(STACK) status
 
 logs: $(PLATFORM) ## Follow the logs [PROCESS=<name>]
@@ -53,16 +53,17 @@ rollback: $(PLATFORM) ## Make the set before the present live again, or another 
 lineage: $(PLATFORM) ## Print the chain from the sources to the weights of the live set
 	@$(STACK) lineage
 
-reproduce: $(PLATFORM) ## Train a release again from its manifest and compare the weights: RELEASE=<family>/<version>
+reproduce: $(PLATFORM) ## Train a release again and compare the weights: RELEASE=<family>/<version>
 	@$(STACK) reproduce "$${RELEASE:?say which: make reproduce RELEASE=keyword/<version>, see make lineage}"
 
 search: $(PLATFORM) ## Ask the running search app: Q="<words>"
 	@$(STACK) search -- "$${Q:?say what: make search Q=\"sort an array\"}"
 
-evaluate: $(PLATFORM) ## Measure the running services on the live snapshot's test queries: OUT=<folder for TREC runs>
+evaluate: $(PLATFORM) ## Measure the services on the live snapshot's test queries: OUT=<folder for TREC runs>
 	@$(STACK) evaluate -- "$${OUT:?say where: make evaluate OUT=runs}"
 
-simulate: $(PLATFORM) ## SIMULATED people search and click [SESSIONS=200 SEED=0 RATE=<per second> TREND=<n> DRIFT=<topic> WATCH=1]
+simulate: $(PLATFORM) ## SIMULATED people search and click
+##|                     [SESSIONS=200 SEED=0 RATE=<per second> TREND=<n> DRIFT=<topic> WATCH=1]
 	@$(STACK) simulate $${SESSIONS:+--sessions="$$SESSIONS"} $${SEED:+--seed="$$SEED"} $${RATE:+--rate="$$RATE"} \
 		$${TREND:+--trend="$$TREND"} $${DRIFT:+--drift="$$DRIFT"} $${WATCH:+--watch}
 
@@ -71,7 +72,7 @@ simulate: $(PLATFORM) ## SIMULATED people search and click [SESSIONS=200 SEED=0 
 envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: torch's CUDA build)
 	@$(PYTHON) envs/build.py sync
 
-lock: ## Make the locks anew from what is asked for in envs/*/requirements.in [UPGRADE=1: newest versions]
+lock: ## Make the locks anew from envs/*/requirements.in [UPGRADE=1: newest versions]
 	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade)
 
 check: $(PLATFORM) ## Style, types, borders between repositories, fresh locks
@@ -91,5 +92,9 @@ $(PLATFORM):
 ##| SEARCHLOOP_PORT_BASE=7700     the first port; moves them all
 ##| SEARCHLOOP_SOURCES=<path>     what the corpus is made of; deploy/sources/pydocs.yaml if not set
 ##| SEARCHLOOP_POSTGRES_URL=<url> a Postgres of your own in place of the embedded one
-##| SEARCHLOOP_NOTIFY=<urls>      where failed runs are told, beside the log: webhooks, mail, chats (docs/failures.md)
+##| SEARCHLOOP_NOTIFY=<urls>      where failures go beside the log: webhooks, mail, chats (docs/failures.md)
+##| SEARCHLOOP_FEEDBACK=true      whether searches and clicks are recorded (docs/feedback.md)
+##| SEARCHLOOP_ENOUGH_CLICKS=200  new clicks that start the making of feedback (docs/loop.md)
+##| SEARCHLOOP_DRIFT_SEARCHES=300 new searches that make a period to compare for drift (docs/loop.md)
+##| SEARCHLOOP_RETENTION_DAYS=180 the age in days at which searches and clicks are deleted
 ##| SEARCHLOOP_TORCH=cpu          cpu or gpu: which build of torch the ranker gets

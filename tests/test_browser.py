@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 from deploy.stack import postgres
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import Staging
-from shared_ops.settings import repositories, search_families
+from shared_ops.settings import families, repositories, search_families
 from shared_ops.ubi import CLICK, Store, UbiEvent, UbiQuery
 
 pytestmark = pytest.mark.slow
@@ -220,6 +220,8 @@ def test_dagit_shows_what_the_ranker_came_from_in_other_locations(stack, page):
         expect(graph.get_by_text(name, exact=True)).to_have_count(count)
     for label in KIND_LABELS:
         expect(graph.get_by_text(label, exact=True)).to_have_count(KIND_LABELS.count(label))
+    for family in families():
+        expect(graph.get_by_text(family, exact=True)).to_have_count(1)
 
     page.goto(asset)
     for above in ("corpus/snapshot", *(f"{family}/release" for family in search_families())):

@@ -40,6 +40,8 @@ def live_set_key(deployment: Deployment) -> AssetKey:
 def release_specs(family: str, kinds: Sequence[str], deps: Sequence[str] = ()) -> list[AssetSpec]:
     """The release of a family in each deployment; it comes from the snapshot, clicks, and the releases of `deps`."""
     clicked = repositories()[family].feedback
+    # Dagit's graph titles an asset by the end of its key, the same for all: the family's kind tells them apart.
+    shown = {family, *kinds}
     return [
         AssetSpec(
             release_key(deployment, family),
@@ -49,7 +51,7 @@ def release_specs(family: str, kinds: Sequence[str], deps: Sequence[str] = ()) -
                 *(release_key(deployment, each) for each in deps),
             ],
             owners=_owners(family),
-            kinds=set(kinds),
+            kinds=shown,
             group_name=deployment,
             description=f"The newest release of {family} that passed its gate, in the {deployment} staging area.",
         )
