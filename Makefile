@@ -70,7 +70,7 @@ simulate: $(PLATFORM) ## SIMULATED people search and click
 ##> Development
 
 envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: torch's CUDA build)
-	@$(PYTHON) envs/build.py sync
+	@$(PYTHON) envs/build.py sync $(if $(filter envs,$(MAKECMDGOALS)),--next)
 
 lock: ## Make the locks anew from envs/*/requirements.in [UPGRADE=1: newest versions]
 	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade)

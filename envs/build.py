@@ -95,13 +95,13 @@ def lock_of(environment: str) -> Lock:
     return Lock(gpu if torch == "gpu" and gpu.exists() else ENVS / environment / "requirements.in")
 
 
-def sync(names: Sequence[str]) -> None:
-    """Make the environments, two at a time, that are not what their locks say."""
+def sync(names: Sequence[str]) -> bool:
+    """Make the environments, two at a time, that are not what their locks say. Returns whether any had to be made."""
     if stale := [lock.name for lock in map(lock_of, names) if lock.stale()]:
         raise BuildError(f"{', '.join(stale)}: stale, what is asked for has changed since: make lock")
     wanted = [name for name in names if not _is_made(name)]
     if not wanted:
-        return
+        return False
     if (free := shutil.disk_usage(ENVS).free / 2**30) < len(wanted):
         raise BuildError(f"disk is short: {free:.1f} GiB free at {ENVS}, about {len(wanted)} needed: free some")
     uv = find_uv()
@@ -113,6 +113,7 @@ def sync(names: Sequence[str]) -> None:
     if failures := [failure for failure in made if failure]:
         raise BuildError("\n".join(failures))
     _say(f"{len(wanted)} environments made in {time.monotonic() - began:.0f} s")
+    return True
 
 
 def compile_locks(upgrade: bool) -> None:
@@ -143,7 +144,8 @@ def find_uv() -> str:
     _say(f"uv {UV_VERSION} is installed into envs/.uv")
     try:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVS / ".uv")], check=True)
-        pip = [str(own.with_name("python")), "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"]
+        # Quiet twice: pip warns of settings that are the machine's business. What stops it is still said.
+        pip = [str(own.with_name("python")), "-m", "pip", "install", "--quiet", "--quiet", f"uv=={UV_VERSION}"]
         subprocess.run(pip, check=True)
     except subprocess.CalledProcessError as error:
         raise BuildError(
@@ -295,6 +297,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     syncing = commands.add_parser("sync", help="make the environments whose lock has changed")
     syncing.add_argument("names", nargs="*", metavar="environment", help=f"of {', '.join(environments())}")
+    syncing.add_argument("--next", action="store_true", help="say what comes next where any was made")
     locking = commands.add_parser("lock", help="make all locks anew")
     locking.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     commands.add_parser("check", help="fail where a lock is not fresh")
@@ -303,7 +306,8 @@ def main() -> None:
         if chosen.command == "sync":
             if unknown := set(chosen.names) - set(environments()):
                 raise BuildError(f"No environment {', '.join(sorted(unknown))}: expected {', '.join(environments())}.")
-            sync(chosen.names or environments())
+            if sync(chosen.names or environments()) and chosen.next:
+                _say("make up starts the stack")
         elif chosen.command == "lock":
             compile_locks(chosen.upgrade)
         else:

@@ -96,10 +96,11 @@ def test_torch_is_the_cpu_build_unless_asked_otherwise(build, monkeypatch):
 
 @pytest.mark.slow
 def test_an_environment_is_made_once(build):
-    command = [sys.executable, str(build.ENVS / "build.py"), "sync", "search"]
+    command = [sys.executable, str(build.ENVS / "build.py"), "sync", "--next", "search"]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     assert "search    made" in first.stdout
+    assert first.stdout.endswith("make up starts the stack\n")
     python = build.ENVS / "search" / ".venv" / "bin" / "python"
     where = subprocess.run(
         [python, "-c", "import shared_ops; print(shared_ops.__file__)"], capture_output=True, text=True, check=True
