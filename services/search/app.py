@@ -126,7 +126,9 @@ def create_app(settings: ServiceSettings) -> FastAPI:
 
     async def answer_to(request: Request, q: str, k: int, who: Visitor) -> Answer:
         if web.URL_TOO_LONG in request.scope:
-            raise HTTPException(414, f"q: expected {settings.query_max_characters:,} characters at most, got far more.")
+            raise HTTPException(
+                414, f"The query: expected {settings.query_max_characters:,} characters at most, got far more."
+            )
         query = clean(q, settings.query_max_characters)
         live = holder.live
         if live is None:

@@ -16,11 +16,11 @@ def clean(query: str, longest: int) -> str:
     """
     if len(query) > longest:
         raise HTTPException(
-            422, f"q: expected {longest:,} characters at most, got {len(query):,}. Ask for less at once."
+            422, f"The query: expected {longest:,} characters at most, got {len(query):,}. Ask for less at once."
         )
     cleaned = " ".join("".join(_visible(character) for character in unicodedata.normalize("NFC", query)).split())
     if not cleaned:
-        raise HTTPException(422, "q: expected words to search for, got none.")
+        raise HTTPException(422, "The query: expected words to search for, got none.")
     return cleaned
 
 

@@ -13,6 +13,7 @@ EVIL = {
     "evil": ("<script>alert('t')</script> signal", 'A signal <img src=x onerror=alert(1)> & "quotes" signal.'),
     "linked": ("A linked signal", "This one has a link and a signal."),
     "script": ("A scripted signal", "This one has a link that would run a signal."),
+    "name": ("package.<b>_module.signal", "This one has a long name and a signal."),
 }
 URLS = {"linked": 'https://example.org/?a=1&b="2"', "script": "javascript:alert(1)"}
 
@@ -55,6 +56,7 @@ def test_the_start_page_is_a_form_and_asks_no_model(local):
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert read.all("form") == [{"action": "/", "method": "get", "role": "search"}]
     assert read.all("ol") == []
+    assert len(read.all("h1")) == 1
 
 
 def test_everything_comes_from_the_app_in_files_of_its_own(local):
@@ -85,6 +87,12 @@ def test_titles_texts_and_queries_are_text_whatever_they_hold(local):
 def test_the_querys_words_are_marked(local):
     answer, _ = page(local, q="SIGNAL")
     assert "A linked <mark>signal</mark>" in answer.text
+
+
+def test_a_name_may_break_between_its_parts(local):
+    answer, read = page(local, q="signal")
+    assert "package.<wbr>&lt;b&gt;_<wbr>module.<wbr><mark>signal</mark>" in answer.text
+    assert EVIL["name"][0] in read.text
 
 
 def test_only_addresses_of_the_web_are_links(local):
@@ -178,6 +186,7 @@ def test_a_bad_question_gets_a_page_that_says_what_is_wrong(local, parameters, w
     assert answer.status_code == 422
     assert answer.headers["content-type"].startswith("text/html")
     assert words in read.text
+    assert "q:" not in read.text
     assert read.all("form")
 
 

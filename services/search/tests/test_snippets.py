@@ -40,6 +40,62 @@ def test_a_rare_word_tells_more_than_a_frequent_one():
     assert "Hann" in snippet(LONG, terms("line hann"))
 
 
+DOCSTRING = """
+Split arrays into random train and test subsets.
+
+Quick utility for :func:`~sklearn.utils.check` and ``next(iter)``, see [1]_ and `the guide <https://x.org/a>`_.
+
+.. versionadded:: 0.16
+   :noindex:
+
+Parameters
+----------
+*arrays : sequence
+    Sequences of the same length::
+
+        split(a, b)
+
+=====  =====
+Size   Part
+=====  =====
+0.25   test
+=====  =====
+
+References
+----------
+.. [1] A. Author, On splitting.
+
+Examples
+--------
+>>> for part in split(data, test_size=2):
+...     print(part)
+[1, 2]
+"""
+
+
+def test_marks_of_restructuredtext_are_not_shown():
+    whole = " ".join(snippet(part, []) for part in DOCSTRING.split("\n\n"))
+    assert "Quick utility for sklearn.utils.check and next(iter), see [1] and the guide." in whole
+    assert "Parameters: *arrays : sequence Sequences of the same length: split(a, b)" in whole
+    assert "Size Part 0.25 test References: [1] A. Author, On splitting." in whole
+    assert "Examples: for part in split(data, test_size=2): print(part) [1, 2]" in whole
+    assert not [mark for mark in ("--", "==", "`", ">>>", "...", "versionadded", "noindex", "::") if mark in whole]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a - b = c", "- one", "* one", "x[1::2]", "`_private`", "1 < 2 > 1", "** kwargs", "don't :stop: it", "a_b_"],
+)
+def test_other_text_stays_as_it_is(text):
+    assert snippet(text, []) == text.replace("`", "")
+
+
+def test_the_summary_is_chosen_where_it_holds_most_of_the_words():
+    text = "Split arrays into train and test subsets.\n" + LONG + "\nData set: split the data set in a train set."
+    assert snippet(text, terms("split a data set into train and test")).startswith("Split arrays into train and test")
+    assert "Data set" in snippet(text, terms("a data set in train"))
+
+
 def test_without_a_match_it_is_the_beginning():
     assert snippet(LONG, terms("xylophone")).startswith("Introduction to the module.")
 
