@@ -94,6 +94,7 @@ $(PLATFORM):
 ##| SEARCHLOOP_POSTGRES_URL=<url> a Postgres of your own in place of the embedded one
 ##| SEARCHLOOP_NOTIFY=<urls>      where failures go beside the log: webhooks, mail, chats (docs/failures.md)
 ##| SEARCHLOOP_FEEDBACK=true      whether searches and clicks are recorded (docs/feedback.md)
+##| SEARCHLOOP_GATE_MARGIN=0.02   the loss in nDCG@10 that every gate must rule out (docs/gate.md)
 ##| SEARCHLOOP_ENOUGH_CLICKS=200  new clicks that start the making of feedback (docs/loop.md)
 ##| SEARCHLOOP_DRIFT_SEARCHES=300 new searches that make a period to compare for drift (docs/loop.md)
 ##| SEARCHLOOP_RETENTION_DAYS=180 the age in days at which searches and clicks are deleted

@@ -160,3 +160,19 @@ def test_a_ranker_that_is_live_is_left_alone(instance, snapshot, tmp_path):
     sets = PROD.live_sets
     sets.go_live(sets.propose(dict.fromkeys(families(), "v1"), snapshot, "first"))
     assert "Set 1 holds the accepted ranker v1" in why(undone(instance))
+
+
+def test_the_ranker_waits_for_a_training_that_was_created_a_moment_ago(
+    instance, snapshot, content, tmp_path, monkeypatch
+):
+    """Between looking for runs in flight and looking for what was tried, a trigger may start the training."""
+    for family in search_families():
+        learn(tmp_path, family, "v1")
+    learn(tmp_path, "ranker", "r1")
+    new_snapshot(content | {"slices": content["slices"].clear()})
+    for family in ("keyword", "semantic"):
+        learn(tmp_path, family, "v2")
+    tags = due(instance, "behavior").tags
+    create_run_for_test(instance, job_name="behavior_prod", status=DagsterRunStatus.STARTED, tags={DATA: tags[DATA]})
+    monkeypatch.setattr("shared_ops.triggers._in_flight", lambda instance, job: None)
+    assert "Waits for behavior" in why(due(instance, "ranker"))

@@ -36,6 +36,7 @@ from shared_ops.references import Candidate, Evaluated, Judged, Staged
 from shared_ops.releases import ReleaseManifest, code_version, environment_lock
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
+from shared_ops.settings import Settings
 from shared_ops.snapshots import Snapshot, SnapshotRef, load, sample
 from shared_ops.tables import SPLITS
 from shared_ops.training import Answers, Searched, Searcher, Trained
@@ -232,14 +233,17 @@ class GateConfig(Config):
     """The bounds of the gate (shared_ops.gating.GatePolicy); unset fields keep its defaults."""
 
     floor: float | None = Field(default=None, description="mean nDCG@10 that a first release must reach")
-    margin: float | None = Field(default=None, description="the loss in nDCG@10 that must be ruled out")
+    margin: float | None = Field(
+        default=None, description="the loss in nDCG@10 that must be ruled out; unset takes SEARCHLOOP_GATE_MARGIN"
+    )
     alpha: float | None = Field(default=None, description="chance at which such a loss is let through")
     slice_bound: float | None = Field(default=None, description="the mean loss at which a slice rejects")
     max_slowdown: float | None = Field(default=None, description="how many times the champion's time it may take")
 
     def policy(self) -> gating.GatePolicy:
-        """The policy with what is set here."""
-        return gating.GatePolicy(**{name: value for name, value in self.model_dump().items() if value is not None})
+        """The policy with what is set here, for the stack where it is not."""
+        stated = {name: value for name, value in self.model_dump().items() if value is not None}
+        return gating.GatePolicy(**{"margin": Settings().gate_margin, **stated})
 
 
 @op
@@ -271,12 +275,12 @@ def _per_query(candidate: Candidate, name: str) -> pl.DataFrame:
 
 
 def _members(snapshot: Snapshot, candidate: Candidate) -> pl.DataFrame:
-    """Which queries each slice holds, those of the newest clicks included."""
+    """Which queries each slice holds. Those of the newest clicks count among all: nothing learned from them either."""
     members, newest = slice_members(snapshot), _newest(candidate)
     if newest is None:
         return members
-    asked = newest.select("query_id").unique().with_columns(pl.lit(NEWEST).alias("slice"))
-    return pl.concat([members, asked])
+    asked = newest.select("query_id").unique()
+    return pl.concat([members, *(asked.with_columns(pl.lit(name).alias("slice")) for name in ("all", NEWEST))])
 
 
 def _texts(snapshot: Snapshot, candidate: Candidate) -> dict[str, str]:

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     staging: str | None = None
     snapshots: str | None = None
     host: str = "127.0.0.1"
+    gate_margin: float = Field(
+        default=0.02, gt=0, lt=1, description="the loss in nDCG@10 that every gate must rule out; few queries need more"
+    )
     enough_clicks: int = Field(default=200, ge=1, description="new clicks that start the making of feedback")
     retention_days: int = Field(default=180, ge=1, description="the age at which searches and clicks are deleted")
     notify: str = ""

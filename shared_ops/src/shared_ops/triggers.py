@@ -27,6 +27,7 @@ SECONDS = 2
 """Between two ticks of a sensor, at least."""
 DATA = "searchloop/data"
 """The tag of a run that a trigger started: the key of the data that it was to learn from."""
+ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 IN_FLIGHT = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -82,7 +83,8 @@ def _settled(instance: DagsterInstance, found: Inputs) -> str | None:
         return f"{result.family}/{result.version} ({verdict}) already learned from snapshot {found.snapshot.id}" + (
             f" and feedback {found.feedback.id}." if found.feedback else "."
         )
-    filters = RunsFilter(job_name=f"{found.family}_prod", tags={DATA: found.data_key})
+    # Ended ones alone: a run may have been created since somebody looked for those in flight.
+    filters = RunsFilter(job_name=f"{found.family}_prod", tags={DATA: found.data_key}, statuses=ENDED)
     if tried := instance.get_runs(filters, limit=1):
         return (
             f"Run {tried[0].run_id[:8]} was to learn from this data and ended {tried[0].status.value}; it is not tried "
