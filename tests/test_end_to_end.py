@@ -17,6 +17,7 @@ from shared_ops.fusion import reciprocal_rank_fusion
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import Staging
 from shared_ops.settings import families, repositories, search_families
+from tests.conftest import asked_graphql
 
 pytestmark = pytest.mark.slow
 
@@ -38,13 +39,6 @@ def sets(stack) -> LiveSets:
 def queries(stack, sets) -> list[str]:
     """Real queries of the live snapshot."""
     return snapshots.load(sets.live().snapshot).queries("test").sort("query_id")["text"].to_list()
-
-
-def graphql(stack, query: str, **variables) -> dict:
-    answer = httpx.post(f"{stack.settings.url('dagit')}/graphql", json={"query": query, "variables": variables})
-    body = answer.raise_for_status().json()
-    assert "errors" not in body, body["errors"]
-    return body["data"]
 
 
 def finish(dagit: Dagit, run_id: str, seconds: float = 600) -> str:
@@ -101,7 +95,7 @@ def test_the_order_on_the_page_is_the_rankers(stack, sets, queries):
 
 
 def test_lineage_reaches_from_the_sources_to_the_live_set(stack):
-    data = graphql(
+    data = asked_graphql(
         stack,
         "query { assetNodes { assetKey { path } dependencyKeys { path } repository { location { name } } } }",
     )
@@ -116,7 +110,7 @@ def test_lineage_reaches_from_the_sources_to_the_live_set(stack):
 
 def test_dagit_holds_each_releases_numbers(stack, sets):
     for family, version in sets.live().releases.items():
-        data = graphql(
+        data = asked_graphql(
             stack,
             """query ($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
                  assetMaterializations(limit: 1) { metadataEntries { __typename label
