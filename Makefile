@@ -11,7 +11,7 @@ STACK := $(PLATFORM) -W ignore -m deploy.stack
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-export Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE
+export Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE
 
 ##> The stack
 
@@ -38,8 +38,8 @@ clean: $(PLATFORM) ## Remove the stack's state (it has to be down)
 
 ##> Models
 
-train: $(PLATFORM) ## Train all models on the running stack, or one [REPO=<name>], and show the progress
-	@$(STACK) train $${REPO:+"$$REPO"}
+train: $(PLATFORM) ## Train all models on the running stack, or one [REPO=<name>] [FORCE=1: although nothing changed]
+	@$(STACK) train $${FORCE:+--force} $${REPO:+"$$REPO"}
 
 code-servers: $(PLATFORM) ## Start the code servers that do not run, reload the code of those that do
 	@$(STACK) code-servers

@@ -19,11 +19,9 @@ from pathlib import Path
 
 from deploy.stack.dagit import Dagit
 from deploy.stack.places import environment
-from deploy.stack.training import ENDED
+from deploy.stack.training import ENDED, FORCE
 from shared_ops.livesets import LiveSets
 from shared_ops.settings import ROOT, Settings
-
-FORCE = {"ops": {"load_inputs": {"config": {"force": True}}}}
 
 
 def main() -> None:
@@ -58,14 +56,13 @@ def launched(dagit: Dagit) -> float:
 
 def script() -> None:
     """The functions of a run of keyword, one after the other."""
-    from shared_ops.report import report
-
     from repos.keyword.model import load as load_model
     from repos.keyword.ops import TrainConfig, fit
     from shared_ops import gating, inputs
     from shared_ops.evaluation import evaluate, per_query, slice_members
     from shared_ops.latency import medians
     from shared_ops.ops import write_trained
+    from shared_ops.report import report
     from shared_ops.resources import PROD
     from shared_ops.snapshots import load
     from shared_ops.training import Searched

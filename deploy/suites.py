@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from deploy import checks
 from shared_ops.settings import ROOT, repositories
 
-PLACES = ("repos/*/tests", "shared_ops/tests", "services/tests", "services/*/tests", "deploy/*/tests", "tests")
+PLACES = ("repos/*/tests", "shared_ops/tests", "services/tests", "services/*/tests", "deploy/*/tests", "tests", "tests/*")
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ def _environment(folder: Path) -> str:
 
 
 def run(folder: str, environment: str) -> Outcome:
-    """Run one suite, its output as it comes."""
+    """Run one suite, its output as it comes; a suite that lies in its folder runs by itself."""
+    within = [f"--ignore={other}" for other in suites() if other.startswith(f"{folder}/")]
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "junit.xml"
         python = ROOT / "envs" / environment / ".venv" / "bin" / "python"
-        command = [str(python), "-m", "pytest", folder, f"--junitxml={report}"]
+        command = [str(python), "-m", "pytest", folder, *within, f"--junitxml={report}"]
         status = subprocess.run(command, cwd=ROOT, check=False).returncode
         return counted(report, status)
 

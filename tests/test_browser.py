@@ -246,7 +246,7 @@ def test_dagit_lets_a_jobs_configuration_be_edited(stack, page):
     page.goto(f"{stack.settings.url('dagit')}/locations/keyword/jobs/keyword_prod")
     page.get_by_role("tab", name="Launchpad").click()
     editor = page.locator(".CodeMirror-code").first
-    for setting in ("load_snapshot:", "train:", "k1:", "resources:"):
+    for setting in ("load_inputs:", "train:", "k1:", "resources:"):
         expect(editor).to_contain_text(setting)
     expect(page.get_by_text("No errors", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Launch Run")).to_be_enabled()

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from deploy.stack.dagit import Dagit
+from deploy.stack.training import FORCE
 from shared_ops import snapshots
 from shared_ops.fusion import reciprocal_rank_fusion
 from shared_ops.livesets import LiveSet, LiveSets
@@ -176,8 +177,7 @@ def test_a_retrained_set_goes_live_without_one_failed_answer(stack, dagit, sets,
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        again = {"ops": {"load_inputs": {"config": {"force": True}}}}
-        assert finish(dagit, dagit.launch("keyword", "keyword_prod", again)) == "SUCCESS"
+        assert finish(dagit, dagit.launch("keyword", "keyword_prod", FORCE)) == "SUCCESS"
         await_set(sets, before.number + 1)  # the ranker's training and the promotion follow by themselves
         time.sleep(2)
     finally:

@@ -147,10 +147,11 @@ def _reload(settings: Settings, names: list[str]) -> None:
 
 @commands.command()
 @click.argument("repository", required=False)
+@click.option("--force", is_flag=True, help="Train although nothing changed since a release.")
 @click.pass_obj
-def train(settings: Settings, repository: str | None) -> None:
+def train(settings: Settings, repository: str | None, force: bool) -> None:
     """Launch the prod jobs, all in order or one, and show their progress until they end."""
-    training.train(Dagit(settings.url("dagit")), [repository] if repository else None, say)
+    training.train(Dagit(settings.url("dagit")), [repository] if repository else None, say, force)
 
 
 @commands.command()

@@ -12,6 +12,8 @@ from shared_ops.settings import repositories
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 ROLES = ("data", "search", "rank")
+FORCE = {"ops": {"load_inputs": {"config": {"force": True}}}}
+"""The configuration of a run that trains although nothing changed."""
 FOLLOWS = ("Skipping step", "Dependencies for step")
 """How Dagster begins what it says of each step after one that failed or had nothing to do."""
 
@@ -30,14 +32,16 @@ def waves(names: Sequence[str] | None = None) -> list[list[str]]:
     return [list(wave) for _, wave in groupby(chosen, key=lambda name: listed[name].role)]
 
 
-def train(dagit: Dagit, names: Sequence[str] | None, say: Callable[[str], None]) -> None:
+def train(dagit: Dagit, names: Sequence[str] | None, say: Callable[[str], None], force: bool = False) -> None:
     """Train all repositories, or those named, in prod; `say` gets a line for whatever happens.
+
+    What has the same inputs as a release is not trained again, unless by `force`.
 
     Raises:
         TrainingError: when a run fails, after the runs beside it have ended; what comes after it is not started.
     """
     for wave in waves(names):
-        followed = [_Followed(dagit, name, say) for name in wave]
+        followed = [_Followed(dagit, name, say, force) for name in wave]
         while any(not run.ended for run in followed):
             for run in followed:
                 run.look()
@@ -50,16 +54,21 @@ def train(dagit: Dagit, names: Sequence[str] | None, say: Callable[[str], None])
 class _Followed:
     """One repository's run, from its launch to its end; a run that is retried is followed into its retry."""
 
-    def __init__(self, dagit: Dagit, name: str, say: Callable[[str], None]) -> None:
+    def __init__(self, dagit: Dagit, name: str, say: Callable[[str], None], force: bool) -> None:
         self.dagit, self.name, self.job = dagit, name, f"{name}_prod"
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False
         self._say = say
         self._errors: list[str] = []
-        # A trigger may have been quicker: then its run is the one that trains.
-        started = [run.run_id for run in dagit.in_flight() if run.job == self.job]
-        self._follow(started[-1] if started else dagit.launch(name, self.job))
+        self._follow(self._launched(force))
+
+    def _launched(self, force: bool) -> str:
+        """The id of the run to follow: a trigger may have been quicker, then its run is the one that trains."""
+        if force and repositories()[self.name].role != "data":
+            return self.dagit.launch(self.name, self.job, FORCE)
+        started = [run.run_id for run in self.dagit.in_flight() if run.job == self.job]
+        return started[-1] if started else self.dagit.launch(self.name, self.job)
 
     def look(self) -> None:
         """Tell what has happened since the last look."""
