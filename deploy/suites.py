@@ -15,7 +15,15 @@ from xml.etree import ElementTree
 from deploy import checks
 from shared_ops.settings import ROOT, repositories
 
-PLACES = ("repos/*/tests", "shared_ops/tests", "services/tests", "services/*/tests", "deploy/*/tests", "tests", "tests/*")
+PLACES = (
+    "repos/*/tests",
+    "shared_ops/tests",
+    "services/tests",
+    "services/*/tests",
+    "deploy/*/tests",
+    "tests",
+    "tests/*",
+)
 
 
 @dataclass(frozen=True)

@@ -46,4 +46,5 @@ def test_the_sum_is_one_plain_line():
 def test_suites_are_found_where_they_lie():
     found = suites()
     assert found["tests"] == "platform" and found["shared_ops/tests"] == "platform"
+    assert found["tests/drills"] == "platform"
     assert found["repos/keyword/tests"] == "keyword" and found["services/search/tests"] == "search"

@@ -1,0 +1,60 @@
+"""`python -m tests.drills.bad_keyword <how>` in envs/keyword: one prod run of keyword, whose challenger is bad.
+
+The real graph, on the stack that the environment names; only what the challenger's model answers is changed. It is
+told from the champion by its k1, which is saved with it.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dagster import DagsterInstance
+
+from repos.keyword.graph import prod
+from repos.keyword.model import KeywordModel
+from shared_ops.tables import Hits
+
+BAD_K1 = 9.5
+SLOW_SECONDS = 0.012
+"""More than ten times what a search takes, and more than what the gate finds too little to speak of."""
+
+
+def constant(hits: list[Hits]) -> list[Hits]:
+    return [[(doc_id, 1.0) for doc_id, _ in found] for found in hits]
+
+
+def nan(hits: list[Hits]) -> list[Hits]:
+    return [[(doc_id, float("nan")) for doc_id, _ in found] for found in hits]
+
+
+def slow(hits: list[Hits]) -> list[Hits]:
+    time.sleep(SLOW_SECONDS)
+    return hits
+
+
+def worse(hits: list[Hits]) -> list[Hits]:
+    """Without what it found first."""
+    return [found[3:] for found in hits]
+
+
+HOW: dict[str, Callable[[list[Hits]], list[Hits]]] = {each.__name__: each for each in (constant, nan, slow, worse)}
+
+
+def main() -> None:
+    """Run it, and print the run's id."""
+    change, search = HOW[sys.argv[1]], KeywordModel.search
+
+    def changed(self: KeywordModel, texts: Any, k: int) -> list[Hits]:
+        hits = search(self, texts, k)
+        return change(hits) if self.choice.k1 == BAD_K1 else hits
+
+    KeywordModel.search = changed
+    train = {"config": {"trials": 0, "k1": BAD_K1}}
+    with DagsterInstance.get() as instance:
+        config = {"ops": {"load_inputs": {"config": {"force": True}}, "train": train}}
+        print(prod.execute_in_process(run_config=config, instance=instance, raise_on_error=False).run_id)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What the drills share: one stack of their own on a small real corpus, and ways to ask it how it stands."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from deploy.stack.dagit import Dagit, DagitError
+from shared_ops import snapshots
+from shared_ops.livesets import LiveSets
+from shared_ops.releases import Staging
+from shared_ops.settings import families
+from tests.conftest import Stack, own_stack
+
+ENOUGH_CLICKS = "1000000"
+"""The drills' clicks start no training: what is in flight is what a drill has started."""
+AGAIN = {"ops": {"load_inputs": {"config": {"force": True}}}}
+"""A training's configuration: train although nothing has changed."""
+QUIET_SECONDS = 12
+"""Longer than the triggers take to follow up on what has ended."""
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack on a small real corpus, up and trained, that may be put under stress."""
+    made = own_stack(tmp_path_factory.mktemp("drills"), SEARCHLOOP_ENOUGH_CLICKS=ENOUGH_CLICKS)
+    try:
+        made.make("up")
+        yield made
+    finally:
+        made.make("down", check=False)
+
+
+@pytest.fixture(scope="session")
+def dagit(stack: Stack) -> Dagit:
+    return Dagit(stack.settings.url("dagit"))
+
+
+@pytest.fixture(scope="session")
+def staging(stack: Stack) -> Staging:
+    return Staging(stack.settings.staging_url("prod"))
+
+
+@pytest.fixture(scope="session")
+def sets(stack: Stack) -> LiveSets:
+    return LiveSets(stack.settings.staging_url("prod"))
+
+
+@pytest.fixture(scope="session")
+def queries(stack: Stack, sets: LiveSets) -> list[str]:
+    """Real queries of the live snapshot."""
+    return snapshots.load(sets.live().snapshot).queries("train").sort("query_id")["text"].to_list()
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints a drill's counts, whatever pytest captures."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", flush=True)
+
+    return line
+
+
+def until(condition: Callable[[], object], seconds: float, what: str, pause: float = 0.1) -> None:
+    """Wait until a condition holds; the test fails where it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(pause)
+
+
+def finish(dagit: Dagit, run_id: str, seconds: float = 300) -> str:
+    """The status that a run ends with; where it was lost and is tried again, that of the last try."""
+    deadline = time.monotonic() + seconds
+    while True:
+        assert time.monotonic() < deadline, f"run {run_id} has not ended within {seconds} s"
+        time.sleep(0.3)
+        page = dagit.run(run_id)
+        if retry := page.tags.get("dagster/auto_retry_run_id"):
+            run_id = retry
+        elif page.status in ("SUCCESS", "CANCELED") or (
+            page.status == "FAILURE" and page.tags.get("dagster/will_retry") != "true"
+        ):
+            return page.status
+
+
+def settle(dagit: Dagit, seconds: float = 300) -> None:
+    """Wait until nothing is in flight, and no trigger has anything to follow up."""
+    quiet_since = time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal quiet_since
+        try:
+            busy = bool(dagit.in_flight())
+        except DagitError:  # it may be coming back
+            busy = True
+        if busy:
+            quiet_since = time.monotonic()
+        return time.monotonic() - quiet_since > QUIET_SECONDS
+
+    until(quiet, seconds, "no run is in flight", pause=0.5)
+
+
+def told_sets(stack: Stack) -> dict[str, int | None]:
+    """The number of the live set that each service names; one that is not up, or has nothing yet, is left out."""
+    numbers = {}
+    for name in (*families(), "search"):
+        try:
+            answer = httpx.get(f"{stack.settings.url(name)}/health", timeout=5)
+        except httpx.HTTPError:
+            continue
+        if answer.status_code == 200:
+            numbers[name] = answer.json()["live_set"]
+    return numbers

@@ -1,0 +1,59 @@
+"""Challengers that must not pass, each rejected for its own reason; what is live stays. Runs keyword's own graph."""
+
+import subprocess
+
+import pytest
+
+from deploy.stack import places
+from deploy.stack.processes import environment_variables
+from shared_ops.settings import ROOT
+from tests.drills.conftest import settle
+
+pytestmark = pytest.mark.slow
+
+
+def run_bad(stack, how: str) -> str:
+    """The id of a prod run of keyword whose challenger is bad in this way."""
+    python = places.environment("keyword") / "python"
+    done = subprocess.run(
+        [str(python), "-m", "tests.drills.bad_keyword", how],
+        cwd=ROOT,
+        env=stack.environment | environment_variables(stack.settings),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[-1]
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("constant", "the same score"),
+        ("slow", "times as long"),
+        ("worse", "not ruled out"),
+    ],
+)
+def test_it_is_kept_rejected_with_its_reason_and_what_is_live_stays(stack, dagit, staging, sets, how, reason):
+    settle(dagit)
+    live, accepted, before = sets.live(), staging.accepted("keyword"), set(staging.versions("keyword"))
+    run = run_bad(stack, how)
+    (version,) = set(staging.versions("keyword")) - before
+    manifest = staging.manifest("keyword", version)
+    assert version.endswith(run[:8]) and dagit.run(run).status == "SUCCESS" and not manifest.accepted
+    assert any(reason in each for each in manifest.gate["reasons"]), manifest.gate["reasons"]
+    assert staging.accepted("keyword") == accepted and sets.live() == live
+    status = stack.make("status").stdout
+    assert f"rejected: keyword/{version}: " in status and reason in status
+
+
+def test_one_that_answers_with_no_number_stops_its_run(stack, dagit, staging, sets):
+    settle(dagit)
+    live, accepted, before = sets.live(), staging.accepted("keyword"), staging.versions("keyword")
+    page = dagit.run(run_bad(stack, "nan"))
+    assert page.status == "FAILURE"
+    assert any("score" in event.error for event in page.events if event.error)
+    assert staging.versions("keyword") == before and staging.accepted("keyword") == accepted
+    assert sets.live() == live

@@ -1,0 +1,216 @@
+"""kill -9 at random moments of trainings and promotions: whatever dies, what is live is whole, and nothing is lost."""
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass
+from itertools import product
+
+import psutil
+import pytest
+
+from deploy.stack import postgres
+from deploy.stack.dagit import Dagit, DagitError
+from deploy.stack.supervisor import Supervisor
+from shared_ops import storage
+from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.releases import Staging
+from shared_ops.settings import families
+from shared_ops.ubi import Store
+from tests.conftest import Stack
+from tests.drills.conftest import AGAIN, finish, settle, told_sets, until
+from tests.drills.people import People
+from tests.drills.victims import RUN_WORKER, VICTIMS, service, worker
+
+pytestmark = pytest.mark.slow
+
+SEED = 20261124
+KILLS = 50
+TRAINING, PROMOTION = "training", "promotion"
+JOBS = {TRAINING: ("keyword_prod", "ranker_prod"), PROMOTION: ("rollback_prod",)}
+MOMENTS = {"keyword_prod": 5.0, "ranker_prod": 14.0, "rollback_prod": 0.6}
+"""Seconds in which the moment lies: a training's from when its process is there, a promotion's from its proposal."""
+ATTEMPTS = 10
+BACK_SECONDS = 60
+"""How long what was killed may be away."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What is killed, in the middle of what, and how far into that."""
+
+    during: str
+    victim: str
+    share: float
+
+
+def plan(seed: int, kills: int) -> list[Kill]:
+    """Every victim as often in trainings as in promotions, in random order, at random moments."""
+    chance, pairs = random.Random(seed), list(product(JOBS, VICTIMS))
+    chosen = [pairs[number % len(pairs)] for number in range(kills)]
+    chance.shuffle(chosen)
+    return [Kill(*pair, chance.random()) for pair in chosen]
+
+
+class Drill:
+    """A stack under fire."""
+
+    def __init__(self, stack: Stack, dagit: Dagit, sets: LiveSets, staging: Staging) -> None:
+        self.stack, self.dagit, self.sets, self.staging = stack, dagit, sets, staging
+        self.chance = random.Random(SEED)
+        self.killed: Counter[str] = Counter()
+        self.moves: list[int] = [sets.live().number]
+        """The numbers of the live sets that were seen."""
+
+    def kill(self, wanted: Kill) -> None:
+        """Begin what is to be disturbed, wait for the moment, and kill."""
+        begin = self._training if wanted.during == TRAINING else self._promotion
+        for _ in range(ATTEMPTS):
+            job, run = begin()
+            time.sleep(wanted.share * MOMENTS[job])
+            victim = run if wanted.victim == RUN_WORKER else service(wanted.victim, self.stack.settings, self.chance)
+            if victim is not None and run.is_running():
+                victim.kill()
+                self.killed[f"{wanted.victim}, {wanted.during}"] += 1
+                return
+        raise AssertionError(f"{wanted} has not come about in {ATTEMPTS} attempts")
+
+    def check(self) -> None:
+        """What holds at every moment: a whole set is live, and every service that is up comes to agree with it."""
+        live = self.live()
+        for family in families():
+            for version in {live.releases[family], self.staging.accepted(family)}:
+                self.staging.fetch(family, version)
+        until(self._agreed, BACK_SECONDS, f"the services agree: {told_sets(self.stack)}, live is {live.number}")
+
+    def live(self) -> LiveSet:
+        """The live set: it can be read at any time, is complete, and one of those that are kept."""
+        live = self.sets.live()
+        assert set(live.releases) == set(families()) and self.sets.past(live.number) == live
+        if live.number != self.moves[-1]:
+            self.moves.append(live.number)
+        return live
+
+    def whole(self) -> bool:
+        """Whether every process runs, and every service answers with the live set."""
+        running = {state.state for state in Supervisor(self.stack.settings).states().values()} == {"RUNNING"}
+        told = told_sets(self.stack)
+        return running and len(told) == len(families()) + 1 and self._agreed()
+
+    def launch(self, location: str, job: str, config: dict) -> str:
+        """Launch a run, as soon as Dagit and all that it needs are there."""
+        launched: list[str] = []
+
+        def tried() -> bool:
+            try:
+                launched.append(self.dagit.launch(location, job, config))
+            except DagitError:
+                return False
+            return True
+
+        until(tried, BACK_SECONDS, f"{job} is launched", pause=0.5)
+        return launched[0]
+
+    def _agreed(self) -> bool:
+        told, live = set(told_sets(self.stack).values()), self.live()
+        return told <= {live.number}
+
+    def _training(self) -> tuple[str, psutil.Process]:
+        """A training's process: the ranker's that a trigger has launched, or else keyword's."""
+        found = worker(self.dagit, JOBS[TRAINING])
+        if found is None:
+            self.launch("keyword", "keyword_prod", AGAIN)
+            found = self._worker(TRAINING)
+        return found
+
+    def _promotion(self) -> tuple[str, psutil.Process]:
+        """The process that has just proposed a set of the past."""
+        others = [number for number in self.sets.numbers() if number != self.live().number]
+        began, proposed = time.time(), storage.local_path(storage.join(self.sets.url, "proposed.json"))
+        number = self.chance.choice(others)
+        self.launch("ranker", "rollback_prod", {"ops": {"roll_back": {"config": {"set_number": number}}}})
+        found = self._worker(PROMOTION)
+
+        def has_proposed() -> bool:
+            # One that a killed promotion left behind is older.
+            return not found[1].is_running() or (proposed.exists() and proposed.stat().st_mtime > began)
+
+        until(has_proposed, BACK_SECONDS, "a set is proposed", pause=0.002)
+        return found
+
+    def _worker(self, during: str) -> tuple[str, psutil.Process]:
+        until(lambda: worker(self.dagit, JOBS[during]), BACK_SECONDS, f"a process of a {during} is there")
+        return worker(self.dagit, JOBS[during]) or self._worker(during)
+
+
+@pytest.fixture
+def two_sets(dagit: Dagit, sets: LiveSets) -> None:
+    """There is a set to go back to."""
+    if len(sets.numbers()) < 2:
+        number = sets.live().number
+        assert finish(dagit, dagit.launch("keyword", "keyword_prod", AGAIN)) == "SUCCESS"
+        until(lambda: sets.live().number > number, 120, "the ranker's training and the promotion follow")
+    settle(dagit)
+
+
+def test_whatever_is_killed_what_is_live_is_whole_and_nothing_is_lost(
+    stack, dagit, sets, staging, queries, two_sets, say
+):
+    drill, began = Drill(stack, dagit, sets, staging), time.monotonic()
+    before = {family: set(staging.versions(family)) for family in families()}
+    with People(stack.settings.url("search"), queries, rate=4, clicks=True).searching() as people:
+        for kill in plan(SEED, KILLS):
+            drill.kill(kill)
+            drill.check()
+        settle(dagit)
+        until(drill.whole, BACK_SECONDS, "everything is back")
+        the_next_trigger_goes_through(drill)
+    assert drill.killed.total() == KILLS and len(drill.killed) == len(VICTIMS) * len(JOBS)
+    new = {family: set(staging.versions(family)) - before[family] for family in families()}
+    no_retry_made_a_second_release(dagit, staging, new)
+    stored = every_search_and_click_is_stored_once(stack, people)
+    say(
+        f"kills: {KILLS} in {time.monotonic() - began:.0f} s ("
+        + "; ".join(f"{what} {count}" for what, count in sorted(drill.killed.items()))
+        + f"), the live set moved {len(drill.moves) - 1} times, {sum(map(len, new.values()))} releases; "
+        f"{len(people.searches)} searches, {people.failed.total()} failed, {people.degraded} without a model; "
+        f"{len(people.event_ids)} clicks sent in {people.sent} requests, {stored} stored, none lost, none doubled"
+    )
+
+
+def the_next_trigger_goes_through(drill: Drill) -> None:
+    """A new keyword release leads to a ranker and to a live set, as if nothing had been."""
+    assert finish(drill.dagit, drill.launch("keyword", "keyword_prod", AGAIN)) == "SUCCESS"
+    keyword = drill.staging.accepted("keyword")
+    until(lambda: drill.live().releases["keyword"] == keyword, 120, f"a set with keyword/{keyword} is live")
+    until(drill.whole, BACK_SECONDS, "every service answers with it")
+    drill.check()
+
+
+def no_retry_made_a_second_release(dagit: Dagit, staging: Staging, new: dict[str, set[str]]) -> None:
+    roots = []
+    for family, versions in new.items():
+        for version in versions:
+            run_id = staging.manifest(family, version).run_id
+            roots.append(dagit.run(run_id).tags.get("dagster/root_run_id", run_id))
+            assert version.endswith(roots[-1][:8])
+            staging.fetch(family, version)
+    assert len(set(roots)) == len(roots)
+
+
+def every_search_and_click_is_stored_once(stack: Stack, people: People) -> int:
+    """Returns how many clicks are stored."""
+
+    def feedback() -> dict:
+        return stack.get("search", "/health").json()["feedback"]
+
+    until(lambda: feedback()["waiting"] == 0, BACK_SECONDS, "all that was recorded is shipped", pause=1)
+    assert feedback()["set_aside"] == 0 and feedback()["lost"] == 0 and people.not_taken == []
+    store = Store(postgres.url(stack.settings))
+    window = store.window(0)
+    queries = Counter(query.query_id for query in store.each_query(window) if query.application == people.application)
+    events = Counter(event.event_id for event in store.each_event(window) if event.application == people.application)
+    answered = {search.answer["query_id"] for search in people.searches if search.status == 200}
+    assert answered <= set(queries) and set(queries.values()) == {1}
+    assert events == dict.fromkeys(people.event_ids, 1)
+    return len(events)

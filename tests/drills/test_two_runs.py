@@ -1,0 +1,50 @@
+"""Two runs of one family at once: one after the other, and what is accepted is whole."""
+
+import httpx
+import pytest
+
+from tests.drills.conftest import AGAIN, finish, settle
+
+pytestmark = pytest.mark.slow
+
+FAMILY, SEED = "keyword", 3
+SPAN = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { startTime endTime tags { key value } } } }"
+
+
+def together(stack, dagit, config) -> list[dict]:
+    """Launch two runs of this configuration at once; returns what is known of them once they have ended, in order."""
+    runs = [dagit.launch(FAMILY, f"{FAMILY}_prod", config) for _ in range(2)]
+    assert [finish(dagit, run) for run in runs] == ["SUCCESS", "SUCCESS"]
+    found = []
+    for run in runs:
+        body = {"query": SPAN, "variables": {"id": run}}
+        answer = httpx.post(f"{stack.settings.url('dagit')}/graphql", json=body, timeout=30).json()["data"][
+            "runOrError"
+        ]
+        found.append({"id": run, **answer, "tags": {tag["key"]: tag["value"] for tag in answer["tags"]}})
+    return sorted(found, key=lambda run: run["startTime"])
+
+
+def test_the_second_waits_and_finds_the_first_s_result(stack, dagit, staging, say):
+    settle(dagit)
+    before = set(staging.versions(FAMILY))
+    # A configuration that nothing was trained with: both would train.
+    first, second = together(stack, dagit, {"ops": {"train": {"config": {"seed": SEED, "trials": 5}}}})
+    (version,) = set(staging.versions(FAMILY)) - before
+    assert version.endswith(first["id"][:8]) and second["startTime"] >= first["endTime"]
+    assert second["tags"]["searchloop/unchanged"] == f"{FAMILY}/{version}"
+    staging.fetch(FAMILY, staging.accepted(FAMILY))
+    say(f"two runs at once: 1 release, the second began {second['startTime'] - first['endTime']:.1f} s after the first")
+
+
+def test_where_both_are_to_train_they_make_two_releases_one_after_the_other(stack, dagit, staging, say):
+    settle(dagit)
+    before = set(staging.versions(FAMILY))
+    first, second = together(stack, dagit, AGAIN)
+    made = sorted(set(staging.versions(FAMILY)) - before)
+    assert {version[-8:] for version in made} == {first["id"][:8], second["id"][:8]}
+    assert second["startTime"] >= first["endTime"]
+    assert staging.accepted(FAMILY).endswith(second["id"][:8])
+    for version in made:
+        staging.fetch(FAMILY, version)
+    say(f"two forced runs at once: 2 releases, the second began {second['startTime'] - first['endTime']:.1f} s later")

@@ -1,0 +1,46 @@
+"""The processes of a running stack that a drill kills: found anew each time, as they come and go."""
+
+import random
+from collections.abc import Collection
+from contextlib import suppress
+
+import psutil
+
+from deploy.stack.dagit import Dagit, DagitError
+from deploy.stack.supervisor import Supervisor
+from shared_ops.launcher import STARTED
+from shared_ops.settings import Settings, families
+
+RUN_WORKER = "run worker"
+SERVICES = {
+    "code server": ("code-keyword", "code-ranker"),  # of those whose runs the drill launches
+    "daemon": ("daemon",),
+    "Postgres": ("postgres",),
+    "prediction service": tuple(families()),
+}
+VICTIMS = (RUN_WORKER, *SERVICES)
+
+
+def service(kind: str, settings: Settings, chance: random.Random) -> psutil.Process | None:
+    """A process of this kind, None where it is just away; of a code server the outer process or the inner one."""
+    pid = Supervisor(settings).states()[chance.choice(SERVICES[kind])].pid
+    inner = kind == "code server" and chance.random() < 0.5
+    if not pid:
+        return None
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        # The inner one holds the code, the outer one stands before it.
+        return next(iter(process.children()), None) if inner else process
+    return None
+
+
+def worker(dagit: Dagit, jobs: Collection[str]) -> tuple[str, psutil.Process] | None:
+    """The job and the living process of the newest run of one of these jobs, None where none is to be seen."""
+    with suppress(DagitError):  # it cannot tell while Postgres is away
+        for run in dagit.in_flight():
+            said = dagit.run(run.run_id).events if run.job in jobs else []
+            pids = [int(found[1]) for event in said if (found := STARTED.match(event.message))]
+            with suppress(psutil.NoSuchProcess):
+                for pid in pids:
+                    return run.job, psutil.Process(pid)
+    return None
