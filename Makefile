@@ -38,7 +38,7 @@ clean: $(PLATFORM) ## Remove the stack's state (it has to be down)
 
 ##> Models
 
-train: $(PLATFORM) ## Train all models on the running stack, or one [REPO=<name>] [FORCE=1: although nothing changed]
+train: $(PLATFORM) ## Train all models, or one [REPO=<name>] [FORCE=1: although nothing changed]
 	@$(STACK) train $${FORCE:+--force} $${REPO:+"$$REPO"}
 
 code-servers: $(PLATFORM) ## Start the code servers that do not run, reload the code of those that do

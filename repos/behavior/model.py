@@ -55,7 +55,7 @@ class Parameters(BaseModel):
     trials: int = Field(
         default=60,
         ge=0,
-        description="Values of clicked_text, characters, exponent and neighbours tried on the dev queries; 0 tries none.",
+        description="Values of clicked_text, characters, exponent and neighbours tried on the dev queries; 0: none.",
     )
     folds: int = Field(default=5, ge=2, description="Models that answer the training queries without their own clicks.")
 

@@ -1,7 +1,7 @@
 """Simulated clicks, for as long as no one has used the app: a seeded position-based click model.
 
 Asks only the training queries' judgements, so what is learned from its clicks has seen no dev or test answer. Knows no
-Dagster and no model. Whoever publishes the table marks it with `APPLICATION`: nobody clicked any of this.
+Dagster and no model. Whoever learns from the table says that it is simulated: nobody clicked any of this.
 """
 
 import hashlib
@@ -14,10 +14,6 @@ import polars as pl
 from pydantic import BaseModel, Field
 
 from shared_ops import tables
-from shared_ops.ubi import SIMULATION
-
-APPLICATION = SIMULATION
-"""The application that these clicks are marked with, in their file and in the release that learned from them."""
 
 SESSION_INTERVAL = timedelta(hours=1)
 

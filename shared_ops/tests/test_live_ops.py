@@ -1,12 +1,19 @@
-"""A new snapshot is shown at once by the models that are live, unless it takes away too much."""
+"""What moves the live set: a new snapshot at once, a new ranker once its whole holds end to end, and the way back."""
+
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
-from dagster import build_op_context
+from dagster import DagsterInstance, build_op_context, graph
 
-from shared_ops.live_ops import ShowConfig, show
+from shared_ops import storage, tables
+from shared_ops.io_manager import json_io_manager
+from shared_ops.jobs import family_jobs
+from shared_ops.live_ops import ShowConfig, accepted_ranker, gate_set, promote, roll_back, show
+from shared_ops.promotion import PromotionError
+from shared_ops.releases import ReleaseManifest
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import families
+from shared_ops.settings import families, search_families
 
 RELEASES = {family: "v1" for family in families()}
 
@@ -52,3 +59,113 @@ def test_the_same_snapshot_again_changes_nothing(deployment, live, snapshot):
 
 def test_before_the_first_set_there_is_nothing_to_change(deployment, snapshot):
     assert shown(deployment, snapshot) is None
+
+
+@graph
+def promotion():
+    promote(gate_set(accepted_ranker()))
+
+
+@graph
+def rollback():
+    roll_back()
+
+
+PROMOTION, ROLLBACK = family_jobs(promotion, repository="ranker")[1], family_jobs(rollback, repository="ranker")[1]
+GOOD = [("q4", "numpy.median"), ("q5", "numpy.argsort"), ("q6", "numpy.linalg.norm")]
+BAD = [("q4", "numpy.cumsum"), ("q5", "numpy.cumsum"), ("q6", "numpy.cumsum")]
+ALL = {"gate_set": {"config": {"margin": 0.9, "alpha": 0.1}}}
+"""Three queries rule out little."""
+
+
+@pytest.fixture
+def instance(tmp_path):
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def ranker(deployment, snapshot, tmp_path):
+    """Publishes an accepted ranker that orders the test queries so."""
+
+    def make(version: str, order: list[tuple[str, str]], **learned_from: str) -> ReleaseManifest:
+        folder = tmp_path / f"ranker-{version}"
+        for split in ("train", "dev", "test"):
+            rows = [(query, doc, 1.0, 1) for query, doc in order] if split == "test" else []
+            hits = pl.DataFrame(rows, schema=tables.empty("hits").schema, orient="row")
+            tables.write(storage.join(folder.as_uri(), "hits", f"{split}.parquet"), hits)
+        upstream = dict.fromkeys(search_families(), "v1") | learned_from
+        manifest = ReleaseManifest(
+            family="ranker", version=version, created_at=datetime.now(UTC), snapshot=snapshot, learned_from=upstream,
+            parameters={}, hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []}, environment="e",
+            code_version="c", deployment="prod", run_id="r",
+        )  # fmt: skip
+        deployment.staging.accept(deployment.staging.publish(folder, manifest))
+        return manifest
+
+    return make
+
+
+def run(job, instance, ops=None):
+    resources = {"deployment": DeploymentResource(name="prod", services=False), "io_manager": json_io_manager}
+    return job.execute_in_process(run_config={"ops": ops or {}}, instance=instance, resources=resources)
+
+
+def checks(result):
+    return [e.event_specific_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
+
+
+def test_a_set_that_is_better_end_to_end_goes_live(deployment, instance, ranker):
+    ranker("r1", BAD)
+    run(PROMOTION, instance, ALL)
+    ranker("r2", GOOD)
+    (check,) = checks(run(PROMOTION, instance, ALL))
+    assert check.passed and check.check_name == "end_to_end" and "against 0.0000 of set 1" in check.description
+    live = deployment.live_sets.live()
+    assert live.number == 2 and live.releases["ranker"] == "r2"
+    assert deployment.live_sets.decision("r2").set_number == 2
+
+
+def test_a_set_that_is_worse_end_to_end_never_goes_live_and_says_why(deployment, instance, ranker):
+    """Its ranker passed its own gate, on the hits of other models."""
+    ranker("r1", GOOD)
+    run(PROMOTION, instance, ALL)
+    ranker("r2", BAD, keyword="v2")
+    (check,) = checks(run(PROMOTION, instance, ALL))
+    assert not check.passed
+    assert deployment.live_sets.live().releases["ranker"] == "r1"
+    decision = deployment.live_sets.decision("r2")
+    assert not decision.accepted and "Rejected: nDCG@10 0.0000" in decision.reason
+
+
+def test_only_queries_that_both_sets_were_asked_are_compared(deployment, instance, ranker):
+    ranker("r1", GOOD[:2])
+    run(PROMOTION, instance, ALL)
+    ranker("r2", GOOD[1:])
+    (check,) = checks(run(PROMOTION, instance, ALL))
+    assert check.metadata["queries"].value == 1
+
+
+def test_the_job_rolls_back_and_what_it_took_back_stays_back(deployment, instance, ranker):
+    for version in ("r1", "r2"):
+        ranker(version, GOOD)
+        run(PROMOTION, instance, ALL)
+    run(ROLLBACK, instance)
+    assert deployment.live_sets.live().releases["ranker"] == "r1"
+    with pytest.raises(PromotionError, match="was rolled back"):
+        run(PROMOTION, instance, ALL)
+    assert deployment.live_sets.live().releases["ranker"] == "r1"
+    assert "rolled back" in deployment.live_sets.decision("r2").reason
+
+
+def test_the_newest_releases_and_whatever_a_kept_set_needs_are_kept(deployment, instance, ranker):
+    few = ALL | {"promote": {"config": {"kept_releases": 2, "kept_sets": 2}}}
+    for number in range(1, 6):
+        ranker(f"r{number}", GOOD)
+        run(PROMOTION, instance, few)
+    assert deployment.live_sets.numbers() == [4, 5] and deployment.staging.versions("ranker") == ["r4", "r5"]
+    run(ROLLBACK, instance)
+    for number in range(6, 9):
+        ranker(f"r{number}", GOOD)
+    assert deployment.staging.tidy("ranker", keep=1, needed={"r4"}) == ["r5", "r6", "r7"]
+    assert deployment.staging.versions("ranker") == ["r4", "r8"]

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from repos.behavior.simulation import APPLICATION, SimulationParameters, simulate_clicks
+from repos.behavior.simulation import SimulationParameters, simulate_clicks
 from shared_ops import tables
 
 MANY = SimulationParameters(sessions=400, distractors=5, page_size=4)
@@ -77,10 +77,6 @@ def test_pages_hold_what_there_is(documents, queries, qrels, changes):
 def test_without_judged_training_queries_there_are_no_clicks(documents, queries, qrels):
     held_out = queries.filter(pl.col("split") != "train")
     assert simulate_clicks(documents, held_out, qrels, MANY).equals(tables.empty("clicks"))
-
-
-def test_the_clicks_are_marked_as_simulated():
-    assert APPLICATION == "simulation"
 
 
 def test_an_impossible_share_is_refused():
