@@ -26,9 +26,11 @@ def prepare() -> None:
 
     with DagsterInstance.get() as instance:
         instance.upgrade()
-        for pool in repositories():
-            # A pool that no run has used yet is unknown, and the first two runs in it would start together.
-            instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+        storage = instance.event_log_storage
+        # A pool that no run has used yet is unknown, and the first two runs in it would start together. Of one that is
+        # known already Dagster cannot be told on Postgres: it goes on in a transaction that has failed (1.13.27).
+        for pool in set(repositories()) - storage.get_concurrency_keys():
+            storage.initialize_concurrency_limit_to_default(pool)
 
 
 if __name__ == "__main__":
