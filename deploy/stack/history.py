@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from rich.tree import Tree
 
 from shared_ops import snapshots
-from shared_ops.feedback import Feedback, FeedbackError
+from shared_ops.feedback import Feedback
 from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.published import PublishedError
 from shared_ops.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings, families
-from shared_ops.snapshots import SnapshotError, SnapshotRef
+from shared_ops.snapshots import SnapshotRef
 from shared_ops.ubi import SIMULATION
 
 PRIMARY = "nDCG@10"
@@ -89,7 +90,7 @@ def _add_release(tree: Tree, staging: Staging, family: str, live: LiveSet) -> No
 def _clicks(feedback: Feedback) -> str:
     try:
         applications = feedback.manifest().applications
-    except FeedbackError as error:
+    except PublishedError as error:
         return str(error)
     marked = {name: f"{name}, SIMULATED" if name == SIMULATION else name for name in applications}
     return ", ".join(f"{each.clicks} clicks ({marked[name]})" for name, each in applications.items()) or "no clicks"
@@ -98,7 +99,7 @@ def _clicks(feedback: Feedback) -> str:
 def _add_snapshot(branch: Tree, ref: SnapshotRef) -> None:
     try:
         manifest = snapshots.load(ref).manifest()
-    except SnapshotError as error:
+    except PublishedError as error:
         branch.add(str(error))
         return
     for source in manifest.sources:

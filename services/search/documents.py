@@ -23,7 +23,7 @@ def load(ref: SnapshotRef) -> Documents:
     """The documents of a snapshot.
 
     Raises:
-        SnapshotError: when the snapshot is missing or cannot be read.
+        PublishedError: when the snapshot is missing or cannot be read.
     """
     columns = snapshots.load(ref).documents().select("doc_id", "source", "title", "text", "url")
     return {

@@ -5,9 +5,9 @@ import json
 import polars as pl
 import pytest
 
-from shared_ops import snapshots as module
-from shared_ops import storage, tables
-from shared_ops.snapshots import SnapshotError, SnapshotRef, Snapshots, load, sample
+from shared_ops import published, storage, tables
+from shared_ops.published import PublishedError
+from shared_ops.snapshots import SnapshotRef, Snapshots, load, sample
 
 
 def test_equal_content_has_one_id_in_any_order_of_rows(snapshots, content):
@@ -48,15 +48,15 @@ def test_a_table_that_breaks_its_schema_is_not_published(snapshots, content, tmp
 
 
 def test_a_missing_snapshot_says_how_to_build_one(tmp_path):
-    with pytest.raises(SnapshotError, match="make train REPO=corpus"):
+    with pytest.raises(PublishedError, match="make train REPO=corpus"):
         load(SnapshotRef(id="none", url=(tmp_path / "none").as_uri()))
 
 
 def test_a_newer_schema_is_refused(snapshot):
-    path = storage.local_path(snapshot.url) / module.MANIFEST
+    path = storage.local_path(snapshot.url) / published.MANIFEST
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"schema_version": tables.SCHEMA_VERSION + 1}))
-    with pytest.raises(SnapshotError, match="Update the code"):
+    with pytest.raises(PublishedError, match="Update the code"):
         load(snapshot)
 
 

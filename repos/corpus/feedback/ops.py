@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from repos.corpus.feedback.learning import Parameters, learn
 from repos.corpus.feedback.parts import Parts, flat
-from repos.corpus.feedback.types import SIMULATED, ValidFeedback
 from repos.corpus.ops import DATA_VERSION
 from shared_ops import storage
 from shared_ops.feedback import Feedback, FeedbackManifest, FeedbackRef
 from shared_ops.lineage import DEPLOYMENTS, feedback_key
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import Settings
-from shared_ops.ubi import SIMULATION, Store
+from shared_ops.types import ValidFeedback
+from shared_ops.ubi import SIMULATED, SIMULATION, Store
 
 POOL = "feedback"
 """One run at a time reads, learns or forgets: a part must not go away while it is read."""
@@ -154,7 +154,7 @@ def described(manifest: FeedbackManifest) -> dict[str, Any]:
         "events left out": sum(manifest.left_out.values()),
         "left out": MetadataValue.md(_table(("why", "events"), manifest.left_out.items())),
         "sessions held back": manifest.held_back_sessions,
-        **{f"rows of {table}": rows for table, rows in manifest.rows.items()},
+        **{f"rows of {table}": entry.rows for table, entry in manifest.tables.items()},
         "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
     }
 

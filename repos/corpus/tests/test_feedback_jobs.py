@@ -15,13 +15,13 @@ from dagster import (
 from repos.corpus.feedback.graph import feedback_dev, feedback_prod, forget_prod
 from repos.corpus.feedback.parts import Parts
 from repos.corpus.feedback.triggers import daily_feedback, enough_clicks, schedules, sensors
-from repos.corpus.feedback.types import check_feedback
 from repos.corpus.tests.feedback_events import click, search
 from repos.corpus.triggers.sources import BECAUSE
 from shared_ops import storage, tables
 from shared_ops.feedback import Feedback
 from shared_ops.lineage import feedback_key, source_key
 from shared_ops.resources import DEV, PROD
+from shared_ops.types import check_feedback
 from shared_ops.ubi import Store
 
 PAGE = ["a", "b", "c"]
@@ -214,17 +214,17 @@ def test_published_tables_that_do_not_hold_together_are_told(store, instance):
     store.add([asked], [click(asked, "a")])
     run(feedback_prod, instance)
     ref = PROD.feedback.latest()
-    found = check_feedback(None, ref)
+    found = check_feedback(ref)
     assert found.success and found.metadata["clicks"].value == 3
     broken = latest().clicks().with_columns(clicks=pl.col("impressions") + 1)
     tables.write(storage.join(ref.url, "clicks.parquet"), broken)
-    assert "3 rows have more clicks or examinations than impressions" in check_feedback(None, ref).description
+    assert "3 rows have more clicks or examinations than impressions" in check_feedback(ref).description
     tables.write(storage.join(ref.url, "clicks.parquet"), broken.clear())
-    assert "3 judged documents are not among those shown" in check_feedback(None, ref).description
+    assert "3 judged documents are not among those shown" in check_feedback(ref).description
     tables.write(storage.join(ref.url, "clicks.parquet"), broken.drop("text"))
-    assert "Table 'clicks' does not hold to its schema" in check_feedback(None, ref).description
+    assert "Table 'clicks' does not hold to its schema" in check_feedback(ref).description
     storage.remove(ref.url)
-    assert "No feedback at" in check_feedback(None, ref).description
+    assert "No feedback at" in check_feedback(ref).description
 
 
 def test_a_job_without_a_database_says_what_to_set(home, instance, monkeypatch):

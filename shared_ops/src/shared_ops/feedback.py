@@ -10,25 +10,18 @@ Knows no Dagster. Made by the corpus' feedback job from the events in Postgres; 
 | requests | a share of the searches, whose features are computed again to compare |
 """
 
-import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared_ops import storage, tables
+from shared_ops import published, storage
+from shared_ops.published import Manifest
 
 TABLES = ("clicks", "judged", "newest", "requests")
-MANIFEST = "manifest.json"
-
-
-class FeedbackError(RuntimeError):
-    """Feedback that is missing, or of a format that this code does not read."""
 
 
 class FeedbackRef(BaseModel):
@@ -48,11 +41,9 @@ class Counts(BaseModel):
     clicks: int = 0
 
 
-class FeedbackManifest(BaseModel):
+class FeedbackManifest(Manifest):
     """What feedback holds and where it came from."""
 
-    id: str = ""
-    schema_version: int = tables.SCHEMA_VERSION
     applications: dict[str, Counts] = Field(description="by application; `simulation` marks made-up events")
     left_out: dict[str, int] = Field(description="why to how many events: bots, repeated clicks, unknown searches")
     propensities: list[float] = Field(description="the chance that position 1, 2, ... is looked at, 1 for the first")
@@ -60,7 +51,6 @@ class FeedbackManifest(BaseModel):
     oldest: datetime | None = Field(description="of the searches")
     newest: datetime | None
     watermark: int = Field(description="the transaction before which every event was read (ubi.Window.before)")
-    rows: dict[str, int] = {}
 
 
 class Feedback:
@@ -89,24 +79,13 @@ class Feedback:
         """The manifest.
 
         Raises:
-            FeedbackError: when the feedback is missing or was written by a newer schema.
+            PublishedError: when the feedback is missing or was written by a newer schema.
         """
-        content = storage.read_bytes(storage.join(self.ref.url, MANIFEST))
-        if content is None:
-            raise FeedbackError(f"No feedback at {self.ref.url}. Make it with the job feedback_prod of corpus.")
-        manifest = FeedbackManifest.model_validate_json(content)
-        if manifest.schema_version > tables.SCHEMA_VERSION:
-            raise FeedbackError(
-                f"Feedback {manifest.id} has schema version {manifest.schema_version}, this code reads up to "
-                f"{tables.SCHEMA_VERSION}. Update the code, or make it again with this version."
-            )
-        return manifest
+        how = "Make it with the job feedback_prod of corpus."
+        return published.read_manifest(self.ref.url, FeedbackManifest, "feedback", how)
 
     def _read(self, table: str) -> pl.DataFrame:
-        try:
-            return tables.read(storage.join(self.ref.url, f"{table}.parquet"))
-        except FileNotFoundError as error:
-            raise FeedbackError(f"Feedback {self.ref.id} is incomplete: {error} Make it again.") from error
+        return published.read_table(self.ref.url, table, f"feedback {self.ref.id}")
 
 
 class Feedbacks:
@@ -121,21 +100,8 @@ class Feedbacks:
         Raises:
             tables.TableError: when a table does not hold to its schema.
         """
-        ordered = {name: tables.check(name, content[name]).sort(tables.SCHEMAS[name].unique or []) for name in TABLES}
-        digest = hashlib.sha256(f"schema {tables.SCHEMA_VERSION}".encode())
-        for name, frame in ordered.items():
-            digest.update(f"\n{name} {hashlib.sha256(tables.json_lines(frame)).hexdigest()}".encode())
-        identity = digest.hexdigest()[:16]
-        rows = {name: len(frame) for name, frame in ordered.items()}
-        manifest = manifest.model_copy(update={"id": identity, "rows": rows})
-        ref = FeedbackRef(id=identity, url=storage.join(self.url, identity))
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            for name, frame in ordered.items():
-                frame.write_parquet(folder / f"{name}.parquet", compression="zstd")
-            (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
-            storage.publish_folder(folder, ref.url, commit=MANIFEST)
-        return ref
+        made = published.publish(self.url, {name: content[name] for name in TABLES}, manifest)
+        return FeedbackRef(id=made.id, url=storage.join(self.url, made.id))
 
     def point_to(self, ref: FeedbackRef, watermark: int) -> None:
         """Make `ref` the latest feedback, which holds every event before the transaction `watermark`."""

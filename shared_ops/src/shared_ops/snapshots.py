@@ -4,23 +4,16 @@ Knows no Dagster. The same tables give the same id on any machine, in any order 
 """
 
 import hashlib
-import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from shared_ops import storage, tables
+from shared_ops import published, storage
+from shared_ops.published import Manifest
 
 TABLES = ("documents", "queries", "qrels", "slices")
-MANIFEST = "manifest.json"
-
-
-class SnapshotError(RuntimeError):
-    """A snapshot that is missing, of another format, or not what its manifest says."""
 
 
 class SnapshotRef(BaseModel):
@@ -32,19 +25,9 @@ class SnapshotRef(BaseModel):
     url: str
 
 
-class TableEntry(BaseModel):
-    """A table in a manifest: its rows, and the SHA-256 of its rows in canonical order, as JSON lines."""
+class SnapshotManifest(Manifest):
+    """What a snapshot holds and which sources it came from."""
 
-    rows: int
-    sha256: str
-
-
-class SnapshotManifest(BaseModel):
-    """What a snapshot holds and which sources it came from. It names no time: equal content, equal manifest."""
-
-    id: str
-    schema_version: int = tables.SCHEMA_VERSION
-    tables: dict[str, TableEntry]
     sources: list[dict[str, Any]]
 
 
@@ -76,31 +59,20 @@ class Snapshot:
         """The manifest.
 
         Raises:
-            SnapshotError: when the snapshot is missing or was written by a newer schema.
+            PublishedError: when the snapshot is missing or was written by a newer schema.
         """
-        content = storage.read_bytes(storage.join(self.ref.url, MANIFEST))
-        if content is None:
-            raise SnapshotError(f"No snapshot at {self.ref.url}. Build one with `make train REPO=corpus`.")
-        manifest = SnapshotManifest.model_validate_json(content)
-        if manifest.schema_version > tables.SCHEMA_VERSION:
-            raise SnapshotError(
-                f"Snapshot {manifest.id} has schema version {manifest.schema_version}, this code reads up to "
-                f"{tables.SCHEMA_VERSION}. Update the code, or build the snapshot with this version."
-            )
-        return manifest
+        how = "Build one with `make train REPO=corpus`."
+        return published.read_manifest(self.ref.url, SnapshotManifest, "snapshot", how)
 
     def _read(self, table: str) -> pl.DataFrame:
-        try:
-            return tables.read(storage.join(self.ref.url, f"{table}.parquet"))
-        except FileNotFoundError as error:
-            raise SnapshotError(f"Snapshot {self.ref.id} is incomplete: {error} Build it again.") from error
+        return published.read_table(self.ref.url, table, f"snapshot {self.ref.id}")
 
 
 def load(ref: SnapshotRef) -> Snapshot:
     """Open a snapshot and check that it is there and of a format that this code reads.
 
     Raises:
-        SnapshotError: when it is not.
+        PublishedError: when it is not.
     """
     snapshot = Snapshot(ref)
     snapshot.manifest()
@@ -119,20 +91,9 @@ class Snapshots:
         Raises:
             tables.TableError: when a table does not hold to its schema.
         """
-        ordered = {name: _canonical(name, content[name]) for name in TABLES}
-        entries = {
-            name: TableEntry(rows=len(frame), sha256=hashlib.sha256(tables.json_lines(frame)).hexdigest())
-            for name, frame in ordered.items()
-        }
-        manifest = SnapshotManifest(id=_content_id(entries), tables=entries, sources=[dict(each) for each in sources])
-        ref = SnapshotRef(id=manifest.id, url=storage.join(self.url, manifest.id))
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            for name, frame in ordered.items():
-                frame.write_parquet(folder / f"{name}.parquet", compression="zstd")
-            (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
-            storage.publish_folder(folder, ref.url, commit=MANIFEST)
-        return ref
+        manifest = SnapshotManifest(sources=[dict(each) for each in sources])
+        made = published.publish(self.url, {name: content[name] for name in TABLES}, manifest)
+        return SnapshotRef(id=made.id, url=storage.join(self.url, made.id))
 
     def point_to(self, ref: SnapshotRef) -> None:
         """Make `ref` the latest snapshot: the one that trainings start from."""
@@ -174,19 +135,3 @@ def _shuffled(column: str, seed: int) -> pl.Expr:
     return pl.col(column).map_elements(
         lambda value: hashlib.sha256(f"{seed}/{value}".encode()).hexdigest(), return_dtype=pl.String
     )
-
-
-@cache
-def _key_columns(table: str) -> tuple[str, ...]:
-    return tuple(tables.SCHEMAS[table].unique or ())
-
-
-def _canonical(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    return tables.check(table, frame).sort(_key_columns(table))
-
-
-def _content_id(entries: Mapping[str, TableEntry]) -> str:
-    digest = hashlib.sha256(f"schema {tables.SCHEMA_VERSION}".encode())
-    for name in TABLES:
-        digest.update(f"\n{name} {entries[name].sha256}".encode())
-    return digest.hexdigest()[:16]

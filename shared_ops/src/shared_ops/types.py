@@ -11,13 +11,14 @@ from dagster import DagsterType, MetadataValue, TypeCheck, TypeCheckContext
 
 from shared_ops import storage, tables
 from shared_ops.feedback import TABLES as FEEDBACK_TABLES
-from shared_ops.feedback import Feedback, FeedbackError, FeedbackRef
+from shared_ops.feedback import Feedback, FeedbackRef
 from shared_ops.inputs import Inputs
+from shared_ops.published import PublishedError
 from shared_ops.references import Candidate
 from shared_ops.releases import Staging
-from shared_ops.snapshots import TABLES, SnapshotError, SnapshotRef, load
+from shared_ops.snapshots import TABLES, SnapshotRef, load
 from shared_ops.tables import SPLITS, TableError
-from shared_ops.ubi import SIMULATION
+from shared_ops.ubi import SIMULATED, SIMULATION
 
 MAX_ROWS_SHOWN = 20
 
@@ -31,7 +32,7 @@ def check_snapshot(ref: SnapshotRef) -> TypeCheck:
             tables.check(name, frame)
     except TableError as error:
         return TypeCheck(False, str(error), metadata={"failing rows": _rows(error.failures)})
-    except SnapshotError as error:
+    except PublishedError as error:
         return TypeCheck(False, str(error))
     problems, failing = _dangling(content)
     counts = {f"{split} queries": len(snapshot.queries(split)) for split in SPLITS}
@@ -86,26 +87,32 @@ def check_candidate(candidate: Candidate) -> TypeCheck:
 
 
 def check_feedback(ref: FeedbackRef) -> TypeCheck:
-    """Whether the tables of feedback hold to their schemas and no document has more clicks than impressions."""
+    """Whether the tables of feedback hold to their schemas and to each other, and the propensities are chances."""
     try:
         feedback = Feedback(ref)
         manifest = feedback.manifest()
         content = {name: tables.check(name, getattr(feedback, name)()) for name in FEEDBACK_TABLES}
     except TableError as error:
         return TypeCheck(False, str(error), metadata={"failing rows": _rows(error.failures)})
-    except FeedbackError as error:
+    except PublishedError as error:
         return TypeCheck(False, str(error))
-    impossible = content["clicks"].filter(pl.col("clicks") > pl.col("impressions"))
-    metadata: dict[str, Any] = {
-        "feedback": ref.id,
-        **{f"rows of {name}": len(frame) for name, frame in content.items()},
-        "applications": MetadataValue.json({name: each.model_dump() for name, each in manifest.applications.items()}),
-        "simulated": SIMULATION in manifest.applications,
-    }
+    metadata: dict[str, Any] = {"feedback": ref.id, **{name: len(frame) for name, frame in content.items()}}
+    for application in manifest.applications:
+        metadata[f"{application} is {SIMULATED if application == SIMULATION else 'real'}"] = application == SIMULATION
+    impossible = content["clicks"].filter(
+        (pl.col("clicks") > pl.col("impressions")) | (pl.col("examinations") > pl.col("impressions") * (1 + 1e-9))
+    )
     if len(impossible):
         metadata["failing rows"] = _rows(impossible.with_columns(pl.col("last_seen").cast(pl.String)))
-        return TypeCheck(False, f"{len(impossible)} rows have more clicks than impressions.", metadata=metadata)
-    return TypeCheck(True, "The tables hold to their schemas.", metadata=metadata)
+        problem = f"{len(impossible)} rows have more clicks or examinations than impressions."
+        return TypeCheck(False, problem, metadata=metadata)
+    strangers = content["judged"].join(content["clicks"], on=["query_id", "doc_id"], how="anti")
+    if len(strangers):
+        metadata["failing rows"] = _rows(strangers.drop("features"))
+        return TypeCheck(False, f"{len(strangers)} judged documents are not among those shown.", metadata=metadata)
+    if not all(0.0 < chance <= 1.0 for chance in manifest.propensities):
+        return TypeCheck(False, f"Propensities {manifest.propensities} are not all in (0, 1].", metadata=metadata)
+    return TypeCheck(True, "Every table holds to its schema.", metadata=metadata)
 
 
 MIN_COVERAGE = 0.95

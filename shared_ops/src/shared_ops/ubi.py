@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SIMULATION = "simulation"
 """The application that marks made-up searches and clicks."""
+SIMULATED = "SIMULATED: nobody searched or clicked any of this"
+"""What is said of them wherever they are shown."""
 CLICK = "click"
 
 _SCHEMA = """
