@@ -14,6 +14,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from deploy.stack.dagit import Dagit
+from shared_ops.livesets import LiveSets
+from shared_ops.releases import Staging
 from shared_ops.settings import ROOT, Settings
 
 UP_SECONDS = 1200
@@ -103,6 +106,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield made
     finally:
         made.make("down", check=False)
+
+
+@pytest.fixture(scope="session")
+def dagit(stack: Stack) -> Dagit:
+    return Dagit(stack.settings.url("dagit"))
+
+
+@pytest.fixture(scope="session")
+def sets(stack: Stack) -> LiveSets:
+    return LiveSets(stack.settings.staging_url("prod"))
+
+
+@pytest.fixture(scope="session")
+def staging(stack: Stack) -> Staging:
+    return Staging(stack.settings.staging_url("prod"))
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,8 @@ from collections import Counter
 import pytest
 
 from deploy.stack import postgres
-from deploy.stack.dagit import Dagit
 from deploy.stack.simulation import Record
 from shared_ops.feedback import Feedback
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import Staging
 from shared_ops.settings import families
 from shared_ops.ubi import SIMULATION, Store
 from tests.conftest import asked_graphql
@@ -22,16 +19,6 @@ pytestmark = pytest.mark.slow
 
 TREND = 3
 SESSIONS = 200
-
-
-@pytest.fixture(scope="module")
-def sets(stack) -> LiveSets:
-    return LiveSets(stack.settings.staging_url("prod"))
-
-
-@pytest.fixture(scope="module")
-def staging(stack) -> Staging:
-    return Staging(stack.settings.staging_url("prod"))
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +36,9 @@ def record(stack, first) -> Record:
 
 
 @pytest.fixture(scope="module")
-def learned(stack, record, sets, staging):
+def learned(dagit, record, sets, staging):
     """The live set once nothing is left to learn from the clicks: behavior and ranker both learned from them."""
-    dagit, deadline = Dagit(stack.settings.url("dagit")), time.monotonic() + 600
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         live = sets.live()
         manifests = [staging.manifest(family, live.releases[family]) for family in ("behavior", "ranker")]

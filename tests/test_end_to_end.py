@@ -27,16 +27,6 @@ BACK_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
-def dagit(stack) -> Dagit:
-    return Dagit(stack.settings.url("dagit"))
-
-
-@pytest.fixture(scope="module")
-def sets(stack) -> LiveSets:
-    return LiveSets(stack.settings.staging_url("prod"))
-
-
-@pytest.fixture(scope="module")
 def queries(stack, sets) -> list[str]:
     """Real queries of the live snapshot."""
     return snapshots.load(sets.live().snapshot).queries("test").sort("query_id")["text"].to_list()
