@@ -4,7 +4,7 @@ from dagster import graph
 
 from repos.ranker.ops import check_features, evaluate, load_inputs, train
 from shared_ops.jobs import family_jobs
-from shared_ops.live_ops import accepted_ranker, gate_set, promote, roll_back
+from shared_ops.live_ops import accepted_ranker, gate_set, promote, roll_back, set_of_the_past
 from shared_ops.ops import gate, materialize, stage, validate
 
 
@@ -25,7 +25,7 @@ def promotion() -> None:
 @graph
 def rollback() -> None:
     """Back to a set of the past."""
-    roll_back()
+    roll_back(set_of_the_past())
 
 
 dev, prod = family_jobs(ranker)

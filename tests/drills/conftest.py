@@ -13,8 +13,12 @@ from shared_ops.releases import Staging
 from shared_ops.settings import families
 from tests.conftest import Stack, own_stack
 
-ENOUGH_CLICKS = "1000000"
-"""The drills' clicks start no training: what is in flight is what a drill has started."""
+VARIABLES = {
+    # The drills' clicks start no training: what is in flight is what a drill has started.
+    "SEARCHLOOP_ENOUGH_CLICKS": "1000000",
+    # A busy machine makes models late; where one has no part in an answer here, that is the fault of what is drilled.
+    "SEARCHLOOP_MODEL_TIMEOUT_MS": "3000",
+}
 AGAIN = {"ops": {"load_inputs": {"config": {"force": True}}}}
 """A training's configuration: train although nothing has changed."""
 QUIET_SECONDS = 12
@@ -24,7 +28,7 @@ QUIET_SECONDS = 12
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack on a small real corpus, up and trained, that may be put under stress."""
-    made = own_stack(tmp_path_factory.mktemp("drills"), SEARCHLOOP_ENOUGH_CLICKS=ENOUGH_CLICKS)
+    made = own_stack(tmp_path_factory.mktemp("drills"), **VARIABLES)
     try:
         made.make("up")
         yield made
@@ -51,6 +55,14 @@ def sets(stack: Stack) -> LiveSets:
 def queries(stack: Stack, sets: LiveSets) -> list[str]:
     """Real queries of the live snapshot."""
     return snapshots.load(sets.live().snapshot).queries("train").sort("query_id")["text"].to_list()
+
+
+@pytest.fixture
+def environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is one of the stack's: what it promotes, the stack's services are asked about."""
+    for name, value in stack.environment.items():
+        if name.startswith("SEARCHLOOP_"):
+            monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -65,9 +65,10 @@ class People:
         return Counter(each.status for each in self.searches if each.status != 200)
 
     @property
-    def degraded(self) -> int:
-        """The answers that a model had no part in."""
-        return sum(bool(each.answer.get("degraded")) for each in self.searches)
+    def degraded(self) -> Counter[str]:
+        """The parts that answers lacked, by family and reason."""
+        lacked = [part for each in self.searches for part in each.answer.get("degraded", [])]
+        return Counter(f"{part['family']}: {part['reason']}" for part in lacked)
 
     def quantile(self, share: float) -> float:
         """Milliseconds that this share of the searches did not exceed."""

@@ -12,7 +12,7 @@ import pytest
 from deploy.stack import postgres
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.supervisor import Supervisor
-from shared_ops import storage
+from shared_ops import promotion, storage
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import Staging
 from shared_ops.settings import families
@@ -33,6 +33,11 @@ MOMENTS = {"keyword_prod": 5.0, "ranker_prod": 14.0, "rollback_prod": 0.6}
 ATTEMPTS = 10
 BACK_SECONDS = 60
 """How long what was killed may be away."""
+
+
+def back_to(number: int) -> dict:
+    """A rollback's configuration."""
+    return {"ops": {"set_of_the_past": {"config": {"set_number": number}}}}
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ class Drill:
         others = [number for number in self.sets.numbers() if number != self.live().number]
         began, proposed = time.time(), storage.local_path(storage.join(self.sets.url, "proposed.json"))
         number = self.chance.choice(others)
-        self.launch("ranker", "rollback_prod", {"ops": {"roll_back": {"config": {"set_number": number}}}})
+        self.launch("ranker", "rollback_prod", back_to(number))
         found = self._worker(PROMOTION)
 
         def has_proposed() -> bool:
@@ -173,9 +178,24 @@ def test_whatever_is_killed_what_is_live_is_whole_and_nothing_is_lost(
         f"kills: {KILLS} in {time.monotonic() - began:.0f} s ("
         + "; ".join(f"{what} {count}" for what, count in sorted(drill.killed.items()))
         + f"), the live set moved {len(drill.moves) - 1} times, {sum(map(len, new.values()))} releases; "
-        f"{len(people.searches)} searches, {people.failed.total()} failed, {people.degraded} without a model; "
+        f"{len(people.searches)} searches, {people.failed.total()} failed, {people.degraded.total()} parts missing; "
         f"{len(people.event_ids)} clicks sent in {people.sent} requests, {stored} stored, none lost, none doubled"
     )
+
+
+def test_a_rollback_whose_process_dies_once_the_set_is_live_goes_back_once(stack, dagit, sets, two_sets, environment):
+    """The run is tried again, and must not take the set before for the one to go back to once more."""
+    two, one = sets.live(), sets.past(sets.numbers()[0])
+    three = promotion.promote(
+        sets, two.releases | {"keyword": one.releases["keyword"]}, two.snapshot, "drill", services=True
+    )
+    run = dagit.launch("ranker", "rollback_prod")
+    until(lambda: worker(dagit, ["rollback_prod"]), BACK_SECONDS, "its process is there")
+    _, process = worker(dagit, ["rollback_prod"])
+    until(lambda: sets.live() != three, BACK_SECONDS, "the set before is live", pause=0.001)
+    process.kill()
+    assert finish(dagit, run) == "SUCCESS" and dagit.run(run).status == "FAILURE"
+    assert sets.live() == two
 
 
 def the_next_trigger_goes_through(drill: Drill) -> None:

@@ -73,11 +73,8 @@ def _order(response: httpx.Response) -> Order:
 
 
 def test_no_answer_fails_or_mixes_sets_while_the_live_set_moves_twenty_times(
-    stack, dagit, sets, others, queries, monkeypatch, say
+    stack, dagit, sets, others, queries, environment, say
 ):
-    for name, value in stack.environment.items():
-        if name.startswith("SEARCHLOOP_"):
-            monkeypatch.setenv(name, value)
     settle(dagit)
     first, chosen = sets.live(), queries[:: max(len(queries) // QUERIES, 1)][:QUERIES]
     pair = [others, first.releases]
@@ -108,9 +105,9 @@ def test_no_answer_fails_or_mixes_sets_while_the_live_set_moves_twenty_times(
     say(
         f"load: {MOVES} promotions and {MOVES} rollbacks in {1000 * min(took):.0f} to {1000 * max(took):.0f} ms each, "
         f"under {RATE} searches a second: {len(people.searches)} searches, {people.failed.total()} failed, "
-        f"{people.degraded} without a model; p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms"
+        f"{people.degraded.total()} without a model; p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms"
     )
-    assert people.failed == {} and people.degraded == 0
+    assert people.failed == {} and people.degraded == {}
     by_number = {each.number: each for each in used}
     served = set()
     for search in people.searches:
@@ -119,7 +116,7 @@ def test_no_answer_fails_or_mixes_sets_while_the_live_set_moves_twenty_times(
         served.add(live.number)
         assert named == {"number": live.number, "releases": live.releases, "snapshot": live.snapshot.id}
         shown = [(hit["doc_id"], hit["score"]) for hit in search.answer["hits"]]
-        assert shown == pytest.approx(expected[pair.index(live.releases)][search.query])
+        assert shown == expected[pair.index(live.releases)][search.query]
     assert len(served) >= MOVES, "hardly a set was asked anything while it was live"
 
 

@@ -25,7 +25,7 @@ from shared_ops.lineage import live_set_key
 from shared_ops.livesets import Decision, LiveSet
 from shared_ops.notifications import notify
 from shared_ops.ops import GateConfig, numbers, plotted
-from shared_ops.promotion import OvertakenError, PromotionError
+from shared_ops.promotion import OvertakenError, PromotionError, past_set
 from shared_ops.promotion import promote as promote_set
 from shared_ops.promotion import rollback as rollback_set
 from shared_ops.references import Proposal, Staged
@@ -171,11 +171,18 @@ class RollbackConfig(Config):
 
 
 @op
-def roll_back(context: OpExecutionContext, config: RollbackConfig, deployment: DeploymentResource) -> None:
+def set_of_the_past(config: RollbackConfig, deployment: DeploymentResource) -> LiveSet:
+    """Choose the set to go back to.
+
+    An op of its own: a run that is lost after the set went live, and tried again, must not go back once more.
+    """
+    return past_set(deployment.live_sets, config.set_number or None)
+
+
+@op
+def roll_back(context: OpExecutionContext, deployment: DeploymentResource, chosen: LiveSet) -> None:
     """Make a set of the past live again; what is newer is not promoted again by itself."""
-    live = rollback_set(
-        deployment.live_sets, config.set_number or None, services=deployment.services, log=context.log.info
-    )
+    live = rollback_set(deployment.live_sets, chosen.number, services=deployment.services, log=context.log.info)
     _materialize(context, deployment, live, {})
 
 

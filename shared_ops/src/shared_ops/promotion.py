@@ -80,12 +80,7 @@ def rollback(
         PromotionError: when there is no such set, or a service could not load it in time.
         OvertakenError: when another set went live meanwhile.
     """
-    live = live_sets.live()
-    if live is None:
-        raise PromotionError("No set is live, so there is nothing to roll back.")
-    chosen = live_sets.past(_before(live_sets, live) if number is None else number)
-    if chosen is None:
-        raise PromotionError(f"There is no set {number}. Kept are: {_listed(live_sets.numbers())}.")
+    live, chosen = _live(live_sets), past_set(live_sets, number)
     if chosen == live:
         log(f"Set {live.number} is live already.")
         return live
@@ -101,6 +96,25 @@ def rollback(
         raise
     log(f"Set {chosen.number} is live again, instead of set {live.number}.")
     return chosen
+
+
+def past_set(live_sets: LiveSets, number: int | None = None) -> LiveSet:
+    """The set of the past that a rollback makes live again: the one of this number, or the one before the present.
+
+    Raises:
+        PromotionError: when there is no such set.
+    """
+    chosen = live_sets.past(_before(live_sets, _live(live_sets)) if number is None else number)
+    if chosen is None:
+        raise PromotionError(f"There is no set {number}. Kept are: {_listed(live_sets.numbers())}.")
+    return chosen
+
+
+def _live(live_sets: LiveSets) -> LiveSet:
+    live = live_sets.live()
+    if live is None:
+        raise PromotionError("No set is live, so there is nothing to roll back.")
+    return live
 
 
 def _before(live_sets: LiveSets, live: LiveSet) -> int:
