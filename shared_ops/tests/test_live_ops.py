@@ -9,7 +9,7 @@ from dagster import DagsterInstance, build_op_context, graph
 from shared_ops import storage, tables
 from shared_ops.io_manager import json_io_manager
 from shared_ops.jobs import family_jobs
-from shared_ops.live_ops import ShowConfig, accepted_ranker, gate_set, promote, roll_back, show
+from shared_ops.live_ops import ShowConfig, accepted_ranker, gate_set, promote, roll_back, set_of_the_past, show
 from shared_ops.promotion import PromotionError
 from shared_ops.releases import ReleaseManifest
 from shared_ops.resources import DeploymentResource
@@ -68,7 +68,7 @@ def promotion():
 
 @graph
 def rollback():
-    roll_back()
+    roll_back(set_of_the_past())
 
 
 PROMOTION, ROLLBACK = family_jobs(promotion, repository="ranker")[1], family_jobs(rollback, repository="ranker")[1]
