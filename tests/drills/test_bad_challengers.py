@@ -12,6 +12,12 @@ from tests.drills.conftest import settle
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _calm(dagit) -> None:
+    """Nothing else moves what is accepted and live."""
+    settle(dagit)
+
+
 def run_bad(stack, how: str) -> str:
     """The id of a prod run of keyword whose challenger is bad in this way."""
     python = places.environment("keyword") / "python"
@@ -36,8 +42,7 @@ def run_bad(stack, how: str) -> str:
         ("worse", "not ruled out"),
     ],
 )
-def test_it_is_kept_rejected_with_its_reason_and_what_is_live_stays(stack, dagit, staging, sets, how, reason):
-    settle(dagit)
+def test_it_is_kept_rejected_with_its_reason_and_what_is_live_stays(stack, dagit, staging, sets, how, reason, say):
     live, accepted, before = sets.live(), staging.accepted("keyword"), set(staging.versions("keyword"))
     run = run_bad(stack, how)
     (version,) = set(staging.versions("keyword")) - before
@@ -47,13 +52,14 @@ def test_it_is_kept_rejected_with_its_reason_and_what_is_live_stays(stack, dagit
     assert staging.accepted("keyword") == accepted and sets.live() == live
     status = stack.make("status").stdout
     assert f"rejected: keyword/{version}: " in status and reason in status
+    say(f"bad challenger ({how}): rejected: {' '.join(manifest.gate['reasons'])}")
 
 
-def test_one_that_answers_with_no_number_stops_its_run(stack, dagit, staging, sets):
-    settle(dagit)
+def test_one_that_answers_with_no_number_stops_its_run(stack, dagit, staging, sets, say):
     live, accepted, before = sets.live(), staging.accepted("keyword"), staging.versions("keyword")
     page = dagit.run(run_bad(stack, "nan"))
     assert page.status == "FAILURE"
-    assert any("score" in event.error for event in page.events if event.error)
+    (error,) = [event.error for event in page.events if event.error and "score" in event.error][:1]
     assert staging.versions("keyword") == before and staging.accepted("keyword") == accepted
     assert sets.live() == live
+    say(f"bad challenger (nan): its run failed: {error.splitlines()[0]}")
