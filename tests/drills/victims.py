@@ -30,7 +30,7 @@ def service(kind: str, settings: Settings, chance: random.Random) -> psutil.Proc
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         # The inner one holds the code, the outer one stands before it.
-        return next(iter(process.children()), None) if inner else process
+        return next(filter(alive, process.children()), None) if inner else process
     return None
 
 
@@ -44,3 +44,11 @@ def worker(dagit: Dagit, jobs: Collection[str]) -> tuple[str, psutil.Process] | 
                 for pid in pids:
                     return run.job, psutil.Process(pid)
     return None
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether a process runs: one that was killed may still wait for its parent to notice."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
