@@ -13,6 +13,10 @@ ANSWER_SECONDS = 120
 """How long the services may take to load a set that has just gone live, or the live one after a start."""
 
 
+PRIVATE = {"sec-gpc": "1"}
+"""Asks not to be recorded: what a tool asks is nobody's search, and must teach the models nothing."""
+
+
 class SearchError(RuntimeError):
     """The search app did not answer with hits."""
 
@@ -25,7 +29,7 @@ def ask(settings: Settings, query: str, k: int, timeout: float = 30) -> dict[str
     """
     url = settings.url("search")
     try:
-        response = httpx.get(f"{url}/search", params={"q": query, "k": k}, timeout=timeout)
+        response = httpx.get(f"{url}/search", params={"q": query, "k": k}, headers=PRIVATE, timeout=timeout)
         response.raise_for_status()
         answer: dict[str, Any] = response.json()
     except httpx.HTTPStatusError as error:

@@ -124,6 +124,9 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     registry.register(recorder)
     measures = Measures(registry)
 
+    def records(who: Visitor) -> bool:
+        return recorder.on and not who.private
+
     async def answer_to(request: Request, q: str, k: int, who: Visitor) -> Answer:
         if web.URL_TOO_LONG in request.scope:
             raise HTTPException(
@@ -134,11 +137,12 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         if live is None:
             raise HTTPException(503, f"Search is not ready. {web.not_ready(holder)}")
         try:
-            made = await answer(query, k, live, models, explain=recorder.on)
+            made = await answer(query, k, live, models, explain=records(who))
         except NothingAnswersError as error:
             raise HTTPException(503, str(error)) from error
         measures.record(made)
-        await recorder.search(made, who)
+        if records(who):
+            await recorder.search(made, who)
         return made
 
     @app.get("/search")
@@ -153,16 +157,17 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         who = visitor(request)
         made = await answer_to(request, q, k, who)
         response = page.render(query=made.query, made=made, live_set=made.live_set)
-        if recorder.on:
+        if records(who):
             remember(request, response, who)
         return response
 
     @app.post("/events")
     async def take_events(request: Request) -> Response:
-        taken = await events.read(request, visitor(request))
-        if recorder.on and not await recorder.events(taken):
+        who = visitor(request)
+        taken = await events.read(request, who)
+        if records(who) and not await recorder.events(taken):
             raise HTTPException(503, "The events could not be kept. Send them again, with the same event_id.")
-        return web.json_response({"accepted": len(taken) if recorder.on else 0}, 202)
+        return web.json_response({"accepted": len(taken) if records(who) else 0}, 202)
 
     return app
 

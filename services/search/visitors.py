@@ -21,6 +21,8 @@ class Visitor(NamedTuple):
 
     session: str
     application: str
+    private: bool
+    """Nothing is recorded of who sends Global Privacy Control (Sec-GPC: 1), people's browsers and our own tools."""
 
 
 def visitor(request: Request) -> Visitor:
@@ -31,7 +33,7 @@ def visitor(request: Request) -> Visitor:
     """
     application = _header(request, "x-application", APPLICATION_PATTERN) or APPLICATION
     session = _header(request, "x-session-id", ID_PATTERN) or _from_cookie(request) or uuid4().hex
-    return Visitor(session, application)
+    return Visitor(session, application, request.headers.get("sec-gpc") == "1")
 
 
 def remember(request: Request, response: Response, who: Visitor) -> None:

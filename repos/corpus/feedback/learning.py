@@ -30,7 +30,9 @@ class Parameters(Bounds, PositionParameters):
     prior_examinations: float = Field(
         default=2.0, gt=0.0, description="looks that a document's relevance starts with, clicked as often as all were"
     )
-    newest_share: float = Field(default=0.2, ge=0.0, lt=1.0, description="of the sessions, held back to measure by")
+    newest_share: float = Field(
+        default=0.2, ge=0.0, lt=1.0, description="of the sessions that clicked, held back to measure by"
+    )
     fewest_sessions: int = Field(default=20, ge=2, description="with less, nothing is held back")
     requests: int = Field(default=200, ge=0, description="searches whose features are computed again")
 
@@ -46,7 +48,7 @@ def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
     """What the events taught."""
     left_out: Counter[str] = Counter()
     searches, clicks = counted(events, parameters, left_out)
-    newest = newest_sessions(searches, parameters.newest_share, parameters.fewest_sessions)
+    newest = newest_sessions(searches, clicks, parameters.newest_share, parameters.fewest_sessions)
     held_back = pl.col("session").is_in(newest.implode())
     impressions = _impressions(searches.filter(~held_back), clicks)
     positions = searches.select(pl.col("doc_ids").list.len().max()).item() or 1

@@ -107,8 +107,12 @@ def _leave_out(frame: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
     return frame.filter(pl.col("why").is_null()).drop("why")
 
 
-def newest_sessions(searches: pl.DataFrame, share: float, fewest: int) -> pl.Series:
-    """The ids of the newest `share` of the sessions, by their first search; none where there are less than `fewest`."""
-    first = searches.group_by("session").agg(pl.col("timestamp").min()).sort("timestamp", "session")
+def newest_sessions(searches: pl.DataFrame, clicks: pl.DataFrame, share: float, fewest: int) -> pl.Series:
+    """The ids of the newest `share` of the sessions that clicked, by their first search; none if less than `fewest`.
+
+    A session without a click has nothing to measure by, and a program that searches all day would crowd out the people.
+    """
+    clicked = searches.join(clicks, on="session", how="semi")
+    first = clicked.group_by("session").agg(pl.col("timestamp").min()).sort("timestamp", "session")
     held_back = round(len(first) * share) if len(first) >= fewest else 0
     return first["session"].tail(held_back)

@@ -130,6 +130,14 @@ def test_the_newest_sessions_are_held_back_and_in_no_other_table():
     assert found.tables["newest"].select("doc_id", "grade").rows() == [("b", 20)]  # 10 sessions at propensity 1/2
 
 
+def test_what_searches_and_never_clicks_holds_back_nobody_who_does():
+    """A program that asks all day: its newest sessions would else be all that is held back, or all that is learned."""
+    people = [search("sort", PAGE, f"s{i}", at=i) for i in range(50)]
+    program = [search("sort", PAGE, f"p{i}", at=100 + i) for i in range(1000)]
+    found = learned([*people, *program], [click(each, "a") for each in people], Parameters())
+    assert found.manifest.held_back_sessions == 10 and clicks_of(found, "a")["clicks"] == 40
+
+
 def test_with_few_sessions_nothing_is_held_back():
     asked = [search("sort", PAGE, f"s{i}", at=i) for i in range(19)]
     found = learned(asked, [click(each, "a") for each in asked], Parameters(fewest_sessions=20))
@@ -139,10 +147,11 @@ def test_with_few_sessions_nothing_is_held_back():
 def test_a_low_propensity_is_raised_to_the_floor():
     page = [f"d{i}" for i in range(1, 21)]
     asked = [search("sort", page, f"s{i}", at=i) for i in range(100)]
-    found = learned(asked, [click(asked[-1], "d20")], Parameters(propensity_floor=0.25))
+    two = [click(asked[-2], "d20"), click(asked[-1], "d20")]
+    found = learned(asked, two, Parameters(propensity_floor=0.25, newest_share=0.5, fewest_sessions=2))
     assert found.manifest.propensities[19] == pytest.approx(1 / 20)
-    assert clicks_of(found, "d20")["examinations"] == pytest.approx(0.25 * 80)
-    assert clicks_of(found, "d2")["examinations"] == pytest.approx(0.5 * 80)
+    assert clicks_of(found, "d20")["examinations"] == pytest.approx(0.25 * 99)
+    assert clicks_of(found, "d2")["examinations"] == pytest.approx(0.5 * 99)
     assert found.tables["newest"]["grade"].to_list() == [4]
 
 

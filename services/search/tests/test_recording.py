@@ -210,6 +210,17 @@ class TestWhatIsRecordedOfAClick:
         assert sessions["q-2"] == cookie
         assert sessions["q-3"] not in ("not-one-of-ours", "s-1", cookie)
 
+    def test_nothing_is_recorded_of_who_asks_for_privacy(self, local, tables):
+        private = {"sec-gpc": "1"}
+        assert send(local, click("q-1"), headers=private).json() == {"accepted": 0}
+        url = local.settings.url("search")
+        page = local.client.get(url, params={"q": QUERY}, headers=private)
+        assert page.status_code == 200 and "set-cookie" not in page.headers
+        local.client.get(f"{url}/search", params={"q": QUERY}, headers=private).raise_for_status()
+        send(local, click("q-2"))
+        assert only(events(tables)).query_id == "q-2"
+        assert stored(tables, "ubi_queries") == []
+
     def test_one_that_is_sent_again_counts_once(self, local, tables):
         for _ in range(3):
             assert send(local, click("q-1", event_id="e-1")).status_code == 202
