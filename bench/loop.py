@@ -25,6 +25,8 @@ from shared_ops.settings import Settings
 from shared_ops.ubi import Store
 
 LONGEST_SECONDS = 1800
+NOTICED_EARLIER = 10
+"""Seconds before the last simulated session's end at which the trigger may have acted already."""
 SESSIONS_AT_ONCE = 20
 """Few, so that the moment at which there are enough clicks is met closely."""
 
@@ -37,13 +39,16 @@ def main() -> None:
         sys.exit("No set is live: start a stack with `make up`, then measure.")
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; set {before.number}, SIMULATED clicks")
+    dagit = Dagit(settings.url("dagit"))
+    while dagit.in_flight():
+        time.sleep(1)  # what an earlier change has started is not this one's
     feedbacks = Feedbacks(settings.feedback_url("prod"))
     watermark = feedbacks.watermark()
     _click_until_enough(settings, watermark)
     began, deadline = time.time(), time.time() + LONGEST_SECONDS
     live = _answering(settings, before, watermark, feedbacks, deadline)
     took = time.time() - began
-    runs = _runs(Dagit(settings.url("dagit")), began)
+    runs = _runs(dagit, began - NOTICED_EARLIER)
     trained = sum(runs.values())
     print(f"set {live.number} answers {took:.1f} s after the click that was enough")
     print("runs on its way: " + ", ".join(f"{job} {seconds:.1f} s" for job, seconds in runs.items()))
