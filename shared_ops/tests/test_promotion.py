@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -155,6 +156,38 @@ def test_a_rollback_during_a_promotion_wins(sets, services):
     with pytest.raises(OvertakenError, match="meanwhile set 1 is live"):
         promote(sets, RELEASES | {"ranker": "r3"}, SNAPSHOT, "third", services=True)
     assert sets.live().number == 1
+
+
+def test_a_promotion_that_was_overtaken_waits_no_longer(sets, services):
+    sets_of(sets, 2)
+    services["keyword"] = {"state": "loading"}
+    threading.Timer(0.3, lambda: rollback(sets, services=False)).start()
+    began = time.monotonic()
+    with pytest.raises(OvertakenError, match="meanwhile set 1 is live"):
+        promote(sets, RELEASES | {"ranker": "r3"}, SNAPSHOT, "third", services=True, timeout_s=30)
+    assert time.monotonic() - began < 5
+
+
+def test_a_proposal_that_another_move_drops_is_made_again(sets, services):
+    """A service looks now and then: what was proposed for a moment alone it may never have seen."""
+    sets_of(sets, 2)
+    services["keyword"] = {"state": "unknown"}
+
+    def drop():
+        sets.withdraw()
+        dropped.set()
+
+    def load():
+        dropped.wait()
+        while sets.proposed() is None:
+            time.sleep(0.01)
+        services["keyword"] = {"state": "ready"}
+
+    dropped = threading.Event()
+    threading.Timer(0.3, drop).start()
+    threading.Thread(target=load, daemon=True).start()
+    live = promote(sets, RELEASES | {"ranker": "r3"}, SNAPSHOT, "third", services=True, timeout_s=10)
+    assert sets.live() == live and live.number == 3
 
 
 def test_old_sets_are_forgotten_and_the_live_one_never(sets):

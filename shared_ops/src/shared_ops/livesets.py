@@ -93,15 +93,23 @@ class LiveSets:
             LiveSetChangedError: when `instead_of` is given and another set is live by now.
         """
         with storage.exclusive(storage.join(self.url, ".live.lock")):
-            live = self.live()
-            if instead_of is not None and live != instead_of:
-                raise LiveSetChangedError(
-                    f"Set {chosen.number} was to replace set {instead_of.number}, and meanwhile "
-                    f"{f'set {live.number}' if live else 'none'} is live. It stays."
-                )
+            self.check_live(chosen, instead_of)
             self._write(chosen, "sets", f"{chosen.number}.json")
             self._write(chosen, "live.json")
             self.withdraw()
+
+    def check_live(self, chosen: LiveSet, instead_of: LiveSet | None) -> None:
+        """Check that the set that `chosen` is to replace is live still; None replaces whatever is live.
+
+        Raises:
+            LiveSetChangedError: when another set is live by now.
+        """
+        live = self.live()
+        if instead_of is not None and live != instead_of:
+            raise LiveSetChangedError(
+                f"Set {chosen.number} was to replace set {instead_of.number}, and meanwhile "
+                f"{f'set {live.number}' if live else 'none'} is live. It stays."
+            )
 
     def rolled_back(self) -> list[int]:
         """The numbers of the sets that were taken back."""

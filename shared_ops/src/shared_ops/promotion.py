@@ -145,20 +145,22 @@ def _replace(
 ) -> None:
     try:
         if services:
-            _await_services(chosen, timeout_s, log, skip_unreachable)
+            _await_services(live_sets, live, chosen, timeout_s, log, skip_unreachable)
         live_sets.go_live(chosen, instead_of=live)
-    except PromotionError:
-        live_sets.withdraw()
-        raise
     except LiveSetChangedError as error:
-        live_sets.withdraw()
         raise OvertakenError(str(error)) from error
+    finally:
+        if live_sets.proposed() == chosen:  # not what another move has proposed since
+            live_sets.withdraw()
 
 
-def _await_services(chosen: LiveSet, timeout_s: float, log: Log, skip_unreachable: bool) -> None:
+def _await_services(
+    live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet, timeout_s: float, log: Log, skip_unreachable: bool
+) -> None:
     settings, waiting = Settings(), [*families(), "search"]
     deadline, said = time.monotonic() + timeout_s, "no answer yet"
     while waiting:
+        _keep_offered(live_sets, live, chosen)
         for name in list(waiting):
             state, reason = _state(f"{settings.url(name)}/sets/{chosen.number}")
             if state == "ready":
@@ -178,6 +180,17 @@ def _await_services(chosen: LiveSet, timeout_s: float, log: Log, skip_unreachabl
             )
         if waiting:
             time.sleep(POLL_SECONDS)
+
+
+def _keep_offered(live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet) -> None:
+    """Another move that began or ended meanwhile took the place of this proposal: who has not seen it never would.
+
+    Raises:
+        LiveSetChangedError: when that other set is live by now: there is nothing to wait for.
+    """
+    live_sets.check_live(chosen, instead_of=live)
+    if live_sets.proposed() != chosen:
+        live_sets.offer(chosen)
 
 
 def _state(url: str) -> tuple[str, str]:
