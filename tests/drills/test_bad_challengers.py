@@ -48,7 +48,7 @@ def test_it_is_kept_rejected_with_its_reason_and_what_is_live_stays(stack, dagit
     (version,) = set(staging.versions("keyword")) - before
     manifest = staging.manifest("keyword", version)
     assert version.endswith(run[:8]) and dagit.run(run).status == "SUCCESS" and not manifest.accepted
-    assert any(reason in each for each in manifest.gate["reasons"]), manifest.gate["reasons"]
+    assert reason in manifest.gate["reasons"][0]
     assert staging.accepted("keyword") == accepted and sets.live() == live
     status = stack.make("status").stdout
     assert f"rejected: keyword/{version}: " in status and reason in status
