@@ -40,8 +40,7 @@ def main() -> None:
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; set {before.number}, SIMULATED clicks")
     dagit = Dagit(settings.url("dagit"))
-    while dagit.in_flight():
-        time.sleep(1)  # what an earlier change has started is not this one's
+    dagit.settle(LONGEST_SECONDS)  # what an earlier change has started is not this one's
     feedbacks = Feedbacks(settings.feedback_url("prod"))
     watermark = feedbacks.watermark()
     _click_until_enough(settings, watermark)

@@ -222,11 +222,13 @@ def evaluate(settings: Settings, out: Path) -> None:
 @click.option(
     "--rate", type=click.FloatRange(0, min_open=True), help="Searches per second [default: as two clients go]"
 )
-@click.option("--watch", is_flag=True, help="Wait until another set is live, and show what has risen.")
+@click.option(
+    "--watch", is_flag=True, help="Wait until all is learned and another set is live, and show what has risen."
+)
 @click.pass_obj
 def simulate(settings: Settings, **options: Any) -> None:
     """Let SIMULATED people search and click; all they do is marked as simulated."""
-    simulation.simulate(settings, simulation.Wanted(**options), say)
+    simulation.simulate(settings, simulation.Wanted(**options), say, Dagit(settings.url("dagit")).settle)
 
 
 @commands.command()

@@ -1,6 +1,7 @@
 """A client of Dagit's GraphQL: code locations, and runs to launch, follow and cancel. Knows no model."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -97,6 +98,10 @@ DAEMONS = """
 query { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
 
 
+QUIET_SECONDS = 12
+"""Longer than the triggers take to follow up on what has ended."""
+
+
 class DagitError(RuntimeError):
     """Dagit refused, or did not answer."""
 
@@ -187,6 +192,27 @@ class Dagit:
         """The runs that are queued or running, the newest first."""
         found = self._ask(IN_FLIGHT, "runsOrError")["results"]
         return [RunInFlight(run["runId"], run["jobName"], run["status"]) for run in found]
+
+    def settle(self, seconds: float = 300) -> None:
+        """Wait until nothing is in flight, and no trigger has anything to follow up.
+
+        Raises:
+            DagitError: when that is not so within `seconds`.
+        """
+        began = quiet_since = time.monotonic()
+        while (now := time.monotonic()) - quiet_since < QUIET_SECONDS:
+            if busy := self._busy():
+                quiet_since = now
+            if now - began > seconds:
+                raise DagitError(f"Expected nothing to be in flight after {seconds:g} s, found {busy or 'a pause'}.")
+            time.sleep(0.5)
+
+    def _busy(self) -> str:
+        """The jobs in flight; or why Dagit does not say, which may be coming back."""
+        try:
+            return ", ".join(run.job for run in self.in_flight())
+        except DagitError as error:
+            return str(error)
 
     def ended(self, since: float) -> list[EndedRun]:
         """The runs that were created after the Unix time `since` and have ended, the newest first."""

@@ -76,8 +76,16 @@ class Record(BaseModel):
     counts: Counts = Counts()
 
 
-def simulate(settings: Settings, wanted: Wanted, say: Callable[[str], None], pauses: Sequence[float] = PAUSES) -> Path:
+def simulate(
+    settings: Settings,
+    wanted: Wanted,
+    say: Callable[[str], None],
+    settle: Callable[[], None] = lambda: None,
+    pauses: Sequence[float] = PAUSES,
+) -> Path:
     """Visit the running search app; returns the file that tells what was done (a `Record`).
+
+    `settle` waits until nothing is in flight: the first set that goes live may have learned from a part of the clicks.
 
     Raises:
         SearchError: when nothing is live, or a request has no answer after a few attempts.
@@ -86,7 +94,7 @@ def simulate(settings: Settings, wanted: Wanted, say: Callable[[str], None], pau
     """
     app = SearchApp(settings.url("search"), wanted.rate, pauses)
     try:
-        return _Simulation(settings, wanted, app, say).run()
+        return _Simulation(settings, wanted, app, say, settle).run()
     finally:
         app.close()
 
@@ -94,12 +102,19 @@ def simulate(settings: Settings, wanted: Wanted, say: Callable[[str], None], pau
 class _Simulation:
     """One simulation, from who comes first to what has risen."""
 
-    def __init__(self, settings: Settings, wanted: Wanted, app: SearchApp, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        wanted: Wanted,
+        app: SearchApp,
+        say: Callable[[str], None],
+        settle: Callable[[], None],
+    ) -> None:
         self.settings, self.wanted, self.app = settings, wanted, app
         self.path = settings.home / "simulation" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
         self.depth = visits.TREND_DEPTH if wanted.trend else visits.PAGE_SIZE
         self.record = Record(wanted=wanted, sets={"before": self._live().number})
-        self._say = say
+        self._say, self._settle = say, settle
         self._told = time.monotonic()
 
     def run(self) -> Path:
@@ -233,17 +248,17 @@ class _Simulation:
                 )
             time.sleep(1)
         self._line(f"watching: set {live.number} went live {time.monotonic() - began:.0f} s after the last session")
+        self._line("watching: waiting until no run is in flight: what came later may still be learned from")
+        self._settle()
         if self.record.trends:
-            self._wait_until_another_answers(before)
+            self._wait_until_answered_by(self._live().number)
             self._measure("after")
 
-    def _wait_until_another_answers(self, before: int) -> None:
+    def _wait_until_answered_by(self, number: int) -> None:
         deadline, text = time.monotonic() + ANSWER_SECONDS, self.record.trends[0].text
-        while self.app.search(new_session(), text, 1)["live_set"]["number"] == before:
+        while (answered := self.app.search(new_session(), text, 1)["live_set"]["number"]) < number:
             if time.monotonic() > deadline:
-                raise SearchError(
-                    f"Another set is live, and set {before} answers {ANSWER_SECONDS} s later. make status"
-                )
+                raise SearchError(f"Set {number} is live, and {answered} answers {ANSWER_SECONDS} s later. make status")
             time.sleep(0.5)
 
 

@@ -32,7 +32,7 @@ from shared_ops.lineage import snapshot_key, source_key
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import Settings
 from shared_ops.snapshots import Snapshot, SnapshotRef
-from shared_ops.types import ValidSnapshot
+from shared_ops.types import ValidSnapshot, check_snapshot
 
 DATA_VERSION = "dagster/data_version"
 """The tag by which Dagster sees that a materialization changed nothing."""
@@ -102,16 +102,8 @@ def validate(context: OpExecutionContext, deployment: DeploymentResource, draft:
     except SourceError as error:
         problem = str(error)
         storage.remove(draft.url)
-    context.log_event(
-        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=snapshot_key(deployment.deployment),
-            check_name="sources",
-            passed=problem is None,
-            severity=AssetCheckSeverity.ERROR,
-            description=problem or "No more of any source is bad than may be.",
-            metadata=described(draft.reports),
-        )
-    )
+    told = problem or "No more of any source is bad than may be."
+    _log_check(context, deployment, "sources", TypeCheck(problem is None, told, metadata=described(draft.reports)))
     return draft
 
 
@@ -164,8 +156,23 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sna
             asset_key=snapshot_key(deployment.deployment), metadata=metadata, tags={DATA_VERSION: snapshot.id}
         )
     )
+    _log_check(context, deployment, "tables", check_snapshot(snapshot))
     context.add_output_metadata(metadata)
     return snapshot
+
+
+def _log_check(context: OpExecutionContext, deployment: DeploymentResource, name: str, found: TypeCheck) -> None:
+    """Tell Dagster what was found, so that the snapshot's check of this name stands evaluated."""
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
+            asset_key=snapshot_key(deployment.deployment),
+            check_name=name,
+            passed=bool(found.success),
+            severity=AssetCheckSeverity.ERROR,
+            description=found.description,
+            metadata=found.metadata,
+        )
+    )
 
 
 def described(reports: list[SourceReport]) -> dict[str, Any]:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from deploy.stack.dagit import Dagit, DagitError
+from deploy.stack.dagit import Dagit
 from shared_ops import snapshots
 from shared_ops.livesets import LiveSets
-from shared_ops.releases import Staging
 from shared_ops.settings import families
 from tests.conftest import Stack, own_stack
 
@@ -21,10 +20,6 @@ VARIABLES = {
     "SEARCHLOOP_MODEL_TIMEOUT_MS": "20000",
     "SEARCHLOOP_WAITING_LIMIT": "1000",
 }
-AGAIN = {"ops": {"load_inputs": {"config": {"force": True}}}}
-"""A training's configuration: train although nothing has changed."""
-QUIET_SECONDS = 12
-"""Longer than the triggers take to follow up on what has ended."""
 
 
 @pytest.fixture(scope="session")
@@ -36,21 +31,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield made
     finally:
         made.make("down", check=False)
-
-
-@pytest.fixture(scope="session")
-def dagit(stack: Stack) -> Dagit:
-    return Dagit(stack.settings.url("dagit"))
-
-
-@pytest.fixture(scope="session")
-def staging(stack: Stack) -> Staging:
-    return Staging(stack.settings.staging_url("prod"))
-
-
-@pytest.fixture(scope="session")
-def sets(stack: Stack) -> LiveSets:
-    return LiveSets(stack.settings.staging_url("prod"))
 
 
 @pytest.fixture(scope="session")
@@ -99,23 +79,6 @@ def finish(dagit: Dagit, run_id: str, seconds: float = 300) -> str:
             page.status == "FAILURE" and page.tags.get("dagster/will_retry") != "true"
         ):
             return page.status
-
-
-def settle(dagit: Dagit, seconds: float = 300) -> None:
-    """Wait until nothing is in flight, and no trigger has anything to follow up."""
-    quiet_since = time.monotonic()
-
-    def quiet() -> bool:
-        nonlocal quiet_since
-        try:
-            busy = bool(dagit.in_flight())
-        except DagitError:  # it may be coming back
-            busy = True
-        if busy:
-            quiet_since = time.monotonic()
-        return time.monotonic() - quiet_since > QUIET_SECONDS
-
-    until(quiet, seconds, "no run is in flight", pause=0.5)
 
 
 def told_sets(stack: Stack) -> dict[str, int | None]:

@@ -7,7 +7,6 @@ import pytest
 from deploy.stack import places
 from deploy.stack.processes import environment_variables
 from shared_ops.settings import ROOT
-from tests.drills.conftest import settle
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", autouse=True)
 def _calm(dagit) -> None:
     """Nothing else moves what is accepted and live."""
-    settle(dagit)
+    dagit.settle()
 
 
 def run_bad(stack, how: str) -> str:

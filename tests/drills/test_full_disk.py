@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from deploy.stack.training import FORCE
 from shared_ops import storage
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.settings import families
 from shared_ops.snapshots import SnapshotRef
-from tests.drills.conftest import AGAIN, finish, settle
+from tests.drills.conftest import finish
 
 pytestmark = pytest.mark.slow
 
@@ -138,14 +139,14 @@ def pointers_on_a_full_disk(
 def test_a_training_that_finds_no_space_fails_by_name_and_what_is_live_answers_on(
     stack, dagit, staging, sets, queries, tmp_path
 ):
-    settle(dagit)
+    dagit.settle()
     live, accepted, versions = sets.live(), staging.accepted("keyword"), staging.versions("keyword")
     folder = storage.local_path(storage.join(staging.url, "keyword"))
     shutil.copytree(folder, tmp_path / "kept")
     with small_disk(folder, megabytes=64):
         shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)
         fill(folder, leave=100_000)
-        run = dagit.launch("keyword", "keyword_prod", AGAIN)
+        run = dagit.launch("keyword", "keyword_prod", FORCE)
         assert finish(dagit, run) == "FAILURE"
         errors = [event.error for event in dagit.run(run).events if event.error]
         assert any("No space left on device" in error for error in errors), errors
@@ -154,5 +155,5 @@ def test_a_training_that_finds_no_space_fails_by_name_and_what_is_live_answers_o
         assert sets.live() == live
         answer = stack.search(queries[0])
         assert answer["live_set"]["number"] == live.number and answer["degraded"] == []
-    assert finish(dagit, dagit.launch("keyword", "keyword_prod", AGAIN)) == "SUCCESS"
+    assert finish(dagit, dagit.launch("keyword", "keyword_prod", FORCE)) == "SUCCESS"
     assert staging.accepted("keyword") not in versions

@@ -12,13 +12,14 @@ import pytest
 from deploy.stack import postgres
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.supervisor import Supervisor
+from deploy.stack.training import FORCE
 from shared_ops import promotion, storage
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import Staging
 from shared_ops.settings import families
 from shared_ops.ubi import Store
 from tests.conftest import Stack
-from tests.drills.conftest import AGAIN, finish, settle, told_sets, until
+from tests.drills.conftest import finish, told_sets, until
 from tests.drills.people import People
 from tests.drills.victims import RUN_WORKER, VICTIMS, alive, service, worker
 
@@ -131,7 +132,7 @@ class Drill:
         """A training's process: the ranker's that a trigger has launched, or else keyword's."""
         found = worker(self.dagit, JOBS[TRAINING])
         if found is None:
-            self.launch("keyword", "keyword_prod", AGAIN)
+            self.launch("keyword", "keyword_prod", FORCE)
             found = self._worker(TRAINING)
         return found
 
@@ -160,9 +161,9 @@ def two_sets(dagit: Dagit, sets: LiveSets) -> None:
     """There is a set to go back to."""
     if len(sets.numbers()) < 2:
         number = sets.live().number
-        assert finish(dagit, dagit.launch("keyword", "keyword_prod", AGAIN)) == "SUCCESS"
+        assert finish(dagit, dagit.launch("keyword", "keyword_prod", FORCE)) == "SUCCESS"
         until(lambda: sets.live().number > number, 120, "the ranker's training and the promotion follow")
-    settle(dagit)
+    dagit.settle()
 
 
 def test_whatever_is_killed_what_is_live_is_whole_and_nothing_is_lost(
@@ -173,7 +174,7 @@ def test_whatever_is_killed_what_is_live_is_whole_and_nothing_is_lost(
         for kill in plan(SEED, KILLS):
             drill.kill(kill)
             drill.check()
-        settle(dagit)
+        dagit.settle()
         until(drill.whole, BACK_SECONDS, "everything is back")
         the_next_trigger_goes_through(drill)
     assert drill.killed.total() == KILLS and len(drill.killed) == len(VICTIMS) * len(JOBS)
@@ -206,7 +207,7 @@ def test_a_rollback_whose_process_dies_once_the_set_is_live_goes_back_once(stack
 
 def the_next_trigger_goes_through(drill: Drill) -> None:
     """A new keyword release leads to a ranker and to a live set, as if nothing had been."""
-    assert finish(drill.dagit, drill.launch("keyword", "keyword_prod", AGAIN)) == "SUCCESS"
+    assert finish(drill.dagit, drill.launch("keyword", "keyword_prod", FORCE)) == "SUCCESS"
     keyword = drill.staging.accepted("keyword")
     until(lambda: drill.live().releases["keyword"] == keyword, 120, f"a set with keyword/{keyword} is live")
     until(drill.whole, BACK_SECONDS, "every service answers with it")

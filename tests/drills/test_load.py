@@ -11,7 +11,7 @@ from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import Staging
 from shared_ops.settings import families, search_families
 from tests.conftest import Stack
-from tests.drills.conftest import finish, settle, told_sets, until
+from tests.drills.conftest import finish, told_sets, until
 from tests.drills.people import People
 
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ def _order(response: httpx.Response) -> Order:
 def test_no_answer_fails_or_mixes_sets_while_the_live_set_moves_twenty_times(
     stack, dagit, sets, others, queries, environment, say
 ):
-    settle(dagit)
+    dagit.settle()
     first, chosen = sets.live(), queries[:: max(len(queries) // QUERIES, 1)][:QUERIES]
     pair = [others, first.releases]
 

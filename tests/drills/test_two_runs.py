@@ -3,7 +3,8 @@
 import httpx
 import pytest
 
-from tests.drills.conftest import AGAIN, finish, settle
+from deploy.stack.training import FORCE
+from tests.drills.conftest import finish
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def together(stack, dagit, config) -> list[dict]:
 
 
 def test_the_second_waits_and_finds_the_first_s_result(stack, dagit, staging, say):
-    settle(dagit)
+    dagit.settle()
     before = set(staging.versions(FAMILY))
     # A configuration that nothing was trained with, although what it says is the default: both would train.
     first, second = together(stack, dagit, {"ops": {"train": {"config": {"seed": 0}}}})
@@ -38,9 +39,9 @@ def test_the_second_waits_and_finds_the_first_s_result(stack, dagit, staging, sa
 
 
 def test_where_both_are_to_train_they_make_two_releases_one_after_the_other(stack, dagit, staging, say):
-    settle(dagit)
+    dagit.settle()
     before = set(staging.versions(FAMILY))
-    first, second = together(stack, dagit, AGAIN)
+    first, second = together(stack, dagit, FORCE)
     made = sorted(set(staging.versions(FAMILY)) - before)
     assert {version[-8:] for version in made} == {first["id"][:8], second["id"][:8]}
     assert second["startTime"] >= first["endTime"]
