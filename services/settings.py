@@ -18,8 +18,5 @@ class ServiceSettings(Settings):
     poll_seconds: float = Field(default=0.25, gt=0, description="how often the live and the proposed set are read")
     grace_seconds: float = Field(default=60, ge=0, description="how long a set that was replaced is still answered")
     feedback: bool = Field(default=True, description="whether searches and clicks are recorded")
-    feature_check_share: float = Field(
-        default=0.05, ge=0, le=1, description="share of the searches recorded with the hits that were ranked"
-    )
     ship_seconds: float = Field(default=1, gt=0, description="how often what was recorded is sent to Postgres")
     retry_seconds: float = Field(default=10, gt=0, description="after which a failed load is tried again")

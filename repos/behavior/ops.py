@@ -44,7 +44,8 @@ def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> 
         log(f"Feedback {feedback.ref.id}: " + ", ".join(f"{n.clicks} clicks of {a}" for a, n in applications.items()))
     for name, frame in clicks.items():
         log(f"{name}: {frame['clicks'].sum()} clicks in {frame['impressions'].sum()} impressions")
-    return train_model(documents, queries, qrels, clicks, parameters, log=log)
+    asked = feedback.asked() if feedback else None
+    return train_model(documents, queries, qrels, clicks, parameters, log, asked=asked)
 
 
 @op(out=Out(ValidCandidate), ins={"inputs": In(ValidInputs)}, pool="behavior")

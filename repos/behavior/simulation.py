@@ -99,6 +99,7 @@ def _query_rows(
             "mean_position": float(ranks[sessions, column].mean()),
             "examinations": float(examined[sessions, column].sum()),
             "last_seen": datetime.fromisoformat(parameters.epoch) + int(sessions[-1]) * SESSION_INTERVAL,
+            "fold": tables.NO_SESSION,
         }
 
 

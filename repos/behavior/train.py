@@ -13,6 +13,7 @@ from repos.behavior.clicks import fold_of, learnable
 from repos.behavior.features import query_text
 from repos.behavior.model import BehaviorModel, Corpus, Parameters
 from shared_ops import evaluation, tables
+from shared_ops.inputs import ASKED, asked_id
 from shared_ops.training import Trained, answer
 
 Log = Callable[[str], None]
@@ -28,12 +29,15 @@ def train(
     clicks: Mapping[str, pl.DataFrame],
     parameters: Parameters,
     log: Log = print,
+    *,
+    asked: pl.DataFrame | None = None,
 ) -> Trained[BehaviorModel]:
     """Learn `clicks`, choose parameters on the dev queries, and answer every query.
 
     The first three are tables of these schemas, holding every split; `clicks` are `clicks` tables by where they come
     from, all learned together. `parameters` are where the search for better values starts; `log` is called with lines
-    of progress.
+    of progress. `asked` is the table of that name: what people asked is answered too, by models that learned nothing
+    from the same sessions.
 
     Raises:
         ValueError: when no document holds a word.
@@ -49,6 +53,8 @@ def train(
 
     hits = {split: answer(model, queries.filter(pl.col("split") == split)) for split in ("dev", "test")}
     hits["train"] = out_of_fold(corpus, queries, usable.clicks, chosen)
+    if asked is not None:
+        hits[ASKED] = out_of_sessions(corpus, documents, queries, clicks, asked, chosen)
     hyperparameters = {
         **chosen.model_dump(),
         "dev_ndcg": dev_ndcg,
@@ -132,6 +138,29 @@ def out_of_fold(corpus: Corpus, queries: pl.DataFrame, clicks: pl.DataFrame, par
         model = BehaviorModel.fit(corpus, seen.filter(pl.col("fold") != fold).drop("fold"), parameters)
         answered.append(answer(model, asked.filter(pl.col("fold") == fold)))
     return pl.concat(answered).sort("query_id", "rank")
+
+
+def out_of_sessions(
+    corpus: Corpus,
+    documents: pl.DataFrame,
+    queries: pl.DataFrame,
+    clicks: Mapping[str, pl.DataFrame],
+    asked: pl.DataFrame,
+    parameters: Parameters,
+) -> pl.DataFrame:
+    """The hits of what was asked in each fold of the sessions, by a model that never saw a click of that fold.
+
+    Not by one that never saw the query: what is asked again is answered by what others clicked for it, as it will be
+    when this model is live. So the ranker learns how far that can be trusted.
+    """
+    answered = []
+    for (fold,), part in asked.group_by("fold", maintain_order=True):
+        others = {origin: table.filter(pl.col("fold") != fold) for origin, table in clicks.items()}
+        usable = learnable(others, queries, documents, parameters.half_life)
+        model = BehaviorModel.fit(corpus, usable.clicks, parameters)
+        named = part.with_columns(pl.Series("query_id", [asked_id(each, int(fold)) for each in part["query_id"]]))
+        answered.append(answer(model, named))
+    return pl.concat([tables.empty("hits"), *answered]).sort("query_id", "rank")
 
 
 def _with_fold(frame: pl.DataFrame, folds: int) -> pl.DataFrame:

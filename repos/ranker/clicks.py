@@ -1,20 +1,27 @@
-"""Training lists from clicks: documents that were shown for a query, with the features that the ranker saw then.
+"""Training lists from clicks: documents that were shown for a query, with the features that the ranker would see now.
 
 Knows the `judged` table of feedback; no network and no choice of weights.
 """
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from repos.ranker.features import Array, Candidates, FeatureSpace
+from repos.ranker.features import Array, FeatureSpace
 from repos.ranker.lists import Lists
 from repos.ranker.model import Parameters
+from shared_ops.inputs import Asked
 
+HELD_OUT, NO_HITS, UNCLEAR, TOO_LITTLE = REASONS = (
+    "of dev or test",
+    "of unknown hits",
+    "of no clear click",
+    "of too little evidence",
+)
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
@@ -29,11 +36,11 @@ class Clicked:
     """Lists from clicks, and what was left out."""
 
     lists: Lists
-    """Their query ids are the queries' `query_key`s."""
+    """Their query ids are the queries' `query_key`s; one may stand there once for each fold of the sessions."""
     examinations: Array
     """[lists]: the evidence of each."""
     left_out: dict[str, int]
-    """Why, to how many queries."""
+    """Why, to how many lists."""
 
     def weights(self, judged: int, parameters: Parameters) -> Array:
         """What each list weighs in the loss beside `judged` lists from judgements, which weigh 1 each.
@@ -55,44 +62,40 @@ class Clicked:
 
 
 def clicked_lists(
-    judged: pl.DataFrame,
-    feature_names: Mapping[str, Sequence[str]],
-    space: FeatureSpace,
-    held_out: Set[str],
-    parameters: Parameters,
+    judged: pl.DataFrame, asked: Sequence[Asked], space: FeatureSpace, held_out: Set[str], parameters: Parameters
 ) -> Clicked:
     """The lists of a `judged` table that may be learned from: those of the most evidence, at most `click_lists`.
 
-    `feature_names` holds the columns that each ranker's release logged; what was logged by one whose columns are not
-    those of `space` is left out, and so are the queries whose `query_key` is in `held_out`.
+    A list is what the sessions of one fold were shown for a query. Its features are computed from the hits in `asked`;
+    queries whose `query_key` is in `held_out` are left out.
 
     A document's grade is how far its relevance is above the mean of all that were looked at, as a share of what is left
     to certainty, and 0 below `click_margin`: what is clicked no more than anything is no answer.
     """
-    judged = judged.clear() if parameters.click_weight == 0 else judged.sort("query_id", "doc_id")
-    names = space.names
-    alike = [release for release, logged in feature_names.items() if list(logged) == names]
-    rows = judged.with_columns(key=pl.col("text").map_elements(query_key, return_dtype=pl.String))
-    free = rows.filter(~pl.col("key").is_in(list(held_out)))
-    usable = free.filter(pl.col("ranker").is_in(alike) & (pl.col("features").list.len() == len(names)))
-    graded = usable.with_columns(grade=_grade(judged, parameters.click_margin))
-    queries = (
-        graded.sort("key", "doc_id", "examinations", "query_id", descending=[False, False, True, False])
-        .unique(["key", "doc_id"], keep="first", maintain_order=True)
-        .group_by("key", maintain_order=True)
-        .agg("doc_id", "grade", "features", pl.col("examinations").sum())
+    judged = judged.clear() if parameters.click_weight == 0 else judged.sort("query_id", "fold", "doc_id")
+    pages = (
+        judged.with_columns(grade=_grade(judged, parameters.click_margin))
+        .group_by("query_id", "fold", "text", maintain_order=True)
+        .agg("doc_id", "grade", pl.col("examinations").sum())
+        .sort("examinations", "query_id", "fold", descending=[True, False, False])
     )
-    answered = queries.filter(
-        (pl.col("grade").list.max() > 0) & (pl.col("grade").list.min() < pl.col("grade").list.max())
-    )
-    kept = answered.sort("examinations", "key", descending=[True, False]).head(parameters.click_lists)
-    lists = Lists(len(space.families), len(names))
-    for key, doc_ids, grades, features, _ in kept.iter_rows():
-        lists.add(key, Candidates(doc_ids, np.array(features, np.float32)), dict(zip(doc_ids, grades, strict=True)))
-    counts = [frame["key"].n_unique() for frame in (rows, free, usable, answered, kept)]
-    reasons = ("of dev or test", "of other features", "of no clear click", "of too little evidence")
-    left_out = dict(zip(reasons, (np.array(counts[:-1]) - counts[1:]).tolist(), strict=True))
-    return Clicked(lists, kept["examinations"].to_numpy(), left_out)
+    hits = {(each.query_id, each.fold): each.hits for each in asked}
+    lists, left_out = Lists(len(space.families), len(space.names)), dict.fromkeys(REASONS, 0)
+    examinations: list[float] = []
+    for query_id, fold, text, doc_ids, grades, looks in pages.iter_rows():
+        graded, key = dict(zip(doc_ids, grades, strict=True)), query_key(text)
+        if key in held_out:
+            left_out[HELD_OUT] += 1
+        elif (query_id, fold) not in hits:
+            left_out[NO_HITS] += 1
+        elif min(grades) == max(grades):
+            left_out[UNCLEAR] += 1
+        elif len(examinations) == parameters.click_lists:
+            left_out[TOO_LITTLE] += 1
+        else:
+            lists.add(key, space.candidates(text, hits[query_id, fold]).among(graded), graded)
+            examinations.append(looks)
+    return Clicked(lists, np.array(examinations, np.float64), left_out)
 
 
 def _grade(judged: pl.DataFrame, margin: float) -> pl.Expr:

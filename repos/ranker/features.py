@@ -7,7 +7,7 @@ NaN stands for what is not known (a document newer than the release), and the mo
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -56,6 +56,11 @@ class Candidates:
     doc_ids: list[str]
     features: Array
     """float32 [documents, features], columns as in `FeatureSpace.names`; the first are each family's `scaled`."""
+
+    def among(self, doc_ids: Container[str]) -> "Candidates":
+        """Those that are among these documents, with the features that they have among all candidates."""
+        rows = [row for row, doc_id in enumerate(self.doc_ids) if doc_id in doc_ids]
+        return Candidates([self.doc_ids[row] for row in rows], self.features[rows])
 
 
 class FeatureSpace:

@@ -5,6 +5,7 @@ Knows tensors alone: no tables, no files. Every random choice is drawn from the 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,19 +139,26 @@ def learn_clicks(fit: Fit, data: Data, parameters: Parameters, log: Log) -> Fit:
     """The network after more passes, in which it learns from clicks beside judgements.
 
     Keeps the last pass whose order of judged queries, over train queries out of fold and dev queries, is not worse than
-    before by more than `caution` standard errors: clicks teach what judgements cannot, and unlearn nothing.
+    before by more than `click_caution` standard errors: clicks teach what judgements cannot, and unlearn next to
+    nothing. Two of them, since the order before was the best of many passes, which is partly luck.
     """
     weights = {name: tensor.clone() for name, tensor in fit.weights.items()}
     kept, before = fit, fit.values(data)
+    most = ceil(parameters.click_steps / len(_answered(data).split(parameters.batch)))
     passes = _passes(weights, data, parameters, clicks=True)
-    for number, _ in zip(range(1, parameters.click_epochs + 1), passes, strict=False):
+    for number, _ in zip(range(1, most + 1), passes, strict=False):
         now = _scored(weights, data, fit.fusion, {**fit.notes, "click_epochs_kept": number})
         gain = now.values(data) - before
         error = gain.std() / np.sqrt(len(gain))
         log(f"pass {number} with clicks: {gain.mean():+.4f} on judged queries, standard error {error:.4f}")
-        if gain.mean() >= -parameters.caution * error:
+        if gain.mean() >= -parameters.click_caution * error:
             kept = now
     return kept
+
+
+def _answered(data: Data) -> "Tensor":
+    """The lists from judgements that hold an answer: of the others there is nothing to learn."""
+    return (data.learn.lists.grades.sum(-1) > 0).nonzero().flatten()
 
 
 def _passes(weights: dict[str, "Tensor"], data: Data, parameters: Parameters, clicks: bool) -> Iterator[None]:
@@ -169,7 +177,7 @@ def _passes(weights: dict[str, "Tensor"], data: Data, parameters: Parameters, cl
         lr=parameters.learning_rate,
     )
     generator = torch.Generator().manual_seed(parameters.seed)
-    answered = (data.learn.lists.grades.sum(-1) > 0).nonzero().flatten()
+    answered = _answered(data)
     while True:
         judged = answered[torch.randperm(len(answered), generator=generator)].split(parameters.batch)
         clicked = torch.randperm(len(data.clicked.lists) if clicks else 0, generator=generator)

@@ -60,8 +60,14 @@ class Parameters(BaseModel):
         lt=1,
         description="A clicked document's relevance must be above the mean by this share of what is left to certainty.",
     )
-    click_epochs: int = Field(
-        default=10, ge=0, description="Passes in which a network that is chosen learns from clicks beside judgements."
+    click_steps: int = Field(
+        default=400,
+        ge=0,
+        description="Training steps, in whole passes, in which a network that is chosen learns from clicks beside "
+        "judgements.",
+    )
+    click_caution: float = Field(
+        default=2.0, ge=0, description="Standard errors that the order of judged queries may lose by it."
     )
     click_lists: int = Field(
         default=5_000, ge=0, description="At most so many lists from clicks: of the most evidence."

@@ -8,9 +8,10 @@ import polars as pl
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, Config, In, OpExecutionContext, Out, op
 
 from repos.ranker import model
-from repos.ranker.checks import FEATURES_CHECK, compared, logged_spaces
+from repos.ranker.checks import FEATURES_CHECK, compared
 from repos.ranker.train import train as train_model
 from shared_ops.evaluation import DEPTH
+from shared_ops.feedback import HELD_BACK
 from shared_ops.inputs import Inputs
 from shared_ops.lineage import release_key
 from shared_ops.ops import evaluate_op, load_inputs_op, save_candidate
@@ -29,17 +30,15 @@ class TrainConfig(model.Parameters, Config):
 def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.Ranker]:
     """What these inputs and parameters make: the same on every call."""
     content, feedback = load(inputs.snapshot), inputs.clicked()
-    judged = feedback.judged() if feedback else None
-    spaces = {} if judged is None else logged_spaces(judged["ranker"].unique(), inputs.staging)
     return train_model(
         content.documents(),
         content.queries(),
         content.qrels(),
         {family: inputs.hits(family) for family in inputs.releases},
         parameters,
-        judged=judged,
-        feature_names={release: space.names for release, space in spaces.items()},
-        log=log,
+        log,
+        judged=feedback.judged() if feedback else None,
+        asked=inputs.asked(),
     )
 
 
@@ -91,8 +90,13 @@ class Ranked:
 
 
 def opened(folder: Path, inputs: Inputs) -> Ranked:
-    """A saved ranker, to order the hits of the releases in `inputs`."""
-    return Ranked(model.load(folder), {family: hits_by_query(inputs.hits(family)) for family in inputs.releases})
+    """A saved ranker, to order the hits of the releases in `inputs`, those for the newest sessions' queries too."""
+    found = {family: hits_by_query(inputs.hits(family)) for family in inputs.releases}
+    for asked in inputs.asked():
+        if asked.fold == HELD_BACK:
+            for family, hits in asked.hits.items():
+                found[family][asked.query_id] = hits
+    return Ranked(model.load(folder), found)
 
 
 load_inputs = load_inputs_op("ranker")

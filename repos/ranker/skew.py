@@ -3,7 +3,6 @@
 Knows no Dagster and no torch, and not where releases are kept.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from repos.ranker.features import FeatureSpace
+from shared_ops.tables import served_hits
 
 EXAMPLES = 20
 
@@ -74,9 +74,7 @@ def compare(requests: pl.DataFrame, space_of: Callable[[str], FeatureSpace | Non
 
 def _unequal(request: dict[str, Any], space: FeatureSpace) -> Iterator[Unequal]:
     """The features of one request that differ."""
-    found = json.loads(request["hits"])
-    hits = {family: list(zip(of["doc_ids"], of["scores"], strict=True)) for family, of in found.items()}
-    candidates = space.candidates(request["text"], hits)
+    candidates = space.candidates(request["text"], served_hits(request["hits"]))
     rows, names = {doc_id: row for row, doc_id in enumerate(candidates.doc_ids)}, space.names
     # Features are logged of the first documents of a page, perhaps not of all.
     for doc_id, logged in zip(request["doc_ids"], request["features"], strict=False):

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from repos.ranker.model import Parameters, Ranker
 from repos.ranker.network import Scaler
 from shared_ops import tables
 from shared_ops.evaluation import DEPTH, PRIMARY, per_query
+from shared_ops.inputs import Asked
 from shared_ops.tables import SPLITS, Hits, hits_by_query, hits_table
 from shared_ops.training import Trained
 
@@ -44,18 +44,17 @@ def train(
     log: Log = print,
     *,
     judged: pl.DataFrame | None = None,
-    feature_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    asked: Sequence[Asked] = (),
 ) -> Trained[Ranker]:
     """Learn the order of the union of the families' hits.
 
     `documents`, `queries` and `qrels` are tables of these schemas, holding every split; `hits` is each family's `hits`
     table of all splits, its train hits out of fold. The hits given back are the final order: of train out of fold too.
 
-    `judged` is feedback: a network that was chosen learns its lists too, and nothing is chosen by them.
-    `feature_names` says which columns each ranker's release logged. The features are those that were served, so they
-    are honest without any fold: when they were logged, behavior had learned from earlier clicks alone, never from those
-    that judge them here (cross-fitting in time). They show what out-of-fold hits cannot, how far behavior can be
-    trusted with a query that people ask again: out of fold, no query ever is one that it knows.
+    `judged` is feedback, of the queries in `asked`: a network that was chosen learns its lists too, and nothing is
+    chosen by them. Behavior's hits in `asked` are those of a model that had learned no click of the sessions that judge
+    them (cross-fitting over sessions). They show what out-of-fold hits cannot, how far behavior can be trusted with a
+    query that people ask again: out of fold, no query ever is one that it knows.
 
     Raises:
         OptimismError: when a family's train hits are better than its dev hits can explain.
@@ -67,26 +66,26 @@ def train(
     for family, gap in gaps.items():
         log(f"{family}: {PRIMARY} of train hits minus that of dev hits {gap:+.3f}")
     space = FeatureSpace.build(documents, sorted(hits))
-    asked = {split: _asked(queries, hits, split) for split in SPLITS}
-    learned = {split: _lists(space, asked[split], qrels) for split in ("train", "dev")}
-    missing = _lists(space, _with_one_missing(asked["train"], parameters), qrels)
+    queried = {split: _queried(queries, hits, split) for split in SPLITS}
+    learned = {split: _lists(space, queried[split], qrels) for split in ("train", "dev")}
+    missing = _lists(space, _with_one_missing(queried["train"], parameters), qrels)
     held_out = {query_key(text) for text in queries.filter(pl.col("split") != "train")["text"]}
     shown = tables.empty("judged") if judged is None else judged
-    clicked = clicked_lists(shown, feature_names, space, held_out, parameters)
+    clicked = clicked_lists(shown, asked, space, held_out, parameters)
     told = {"judged/lists": len(learned["train"].query_ids), **clicked.notes()}
     log(f"to learn from: {told}")
     scaler = Scaler.fit(learned["train"].features, len(space.names))
     with _reproducible(parameters.threads):
-        texts = {one.query_id: one.text for one in asked["train"]}
+        texts = {one.query_id: one.text for one in queried["train"]}
         data = _data(learned["train"], missing, clicked, learned["dev"], texts, scaler, parameters)
         fit, notes = choose(data, parameters, log)
         ranker = Ranker(space, fit.kind, fit.fusion, scaler, fit.weights)
         out_of_fold = learned["train"].ordered(fit.train.numpy())
         ordered_hits = {}
         for split in SPLITS:
-            ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in asked[split]]
+            ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in queried[split]]
             ordered_hits[split] = hits_table(
-                [one.query_id for one in asked[split]], [found[:DEPTH] for found in ordered]
+                [one.query_id for one in queried[split]], [found[:DEPTH] for found in ordered]
             )
     notes |= {f"optimism/{family}": gap for family, gap in gaps.items()}
     return Trained(ranker, {**parameters.model_dump(), **told, **notes}, ordered_hits)
@@ -157,7 +156,7 @@ def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[Fit, d
 
 
 @dataclass(frozen=True)
-class Asked:
+class Queried:
     """A query with what each family found for it."""
 
     query_id: str
@@ -165,34 +164,34 @@ class Asked:
     hits: Mapping[str, Hits]
 
 
-def _asked(queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame], split: str) -> list[Asked]:
+def _queried(queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame], split: str) -> list[Queried]:
     """The queries of a split, in the order of their ids."""
     chosen = queries.filter(pl.col("split") == split).sort("query_id").select("query_id", "text")
     found = {family: hits_by_query(table.join(chosen, on="query_id", how="semi")) for family, table in hits.items()}
     return [
-        Asked(query_id, text, {family: by_query.get(query_id, []) for family, by_query in found.items()})
+        Queried(query_id, text, {family: by_query.get(query_id, []) for family, by_query in found.items()})
         for query_id, text in chosen.iter_rows()
     ]
 
 
-def _with_one_missing(asked: Sequence[Asked], parameters: Parameters) -> list[Asked]:
+def _with_one_missing(queried: Sequence[Queried], parameters: Parameters) -> list[Queried]:
     """A random share of the queries, each as if one of the families were down."""
     random = np.random.default_rng(parameters.seed)
     lacking = []
-    for one in asked:
+    for one in queried:
         family = sorted(one.hits)[random.integers(len(one.hits))]
         if random.random() < parameters.missing:
             lacking.append(replace(one, hits={**one.hits, family: []}))
     return lacking
 
 
-def _lists(space: FeatureSpace, asked: Sequence[Asked], qrels: pl.DataFrame) -> Lists:
+def _lists(space: FeatureSpace, queried: Sequence[Queried], qrels: pl.DataFrame) -> Lists:
     """The candidates of those queries that are judged and have any."""
     judged: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for query_id, doc_id, grade in qrels.select("query_id", "doc_id", "grade").iter_rows():
         judged[query_id][doc_id] = grade
     lists = Lists(len(space.families), len(space.names))
-    for one in asked:
+    for one in queried:
         if one.query_id in judged and any(one.hits.values()):
             lists.add(one.query_id, space.candidates(one.text, one.hits), judged[one.query_id])
     return lists

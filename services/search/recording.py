@@ -4,7 +4,6 @@ A search that cannot be recorded is answered all the same; that is counted, logg
 """
 
 import asyncio
-import hashlib
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -36,7 +35,6 @@ class Recorder(Collector):
         self.lost = 0
         self.problem: str | None = None
         """Why nothing could be recorded when last tried."""
-        self._check_share = settings.feature_check_share
         self._outbox = Outbox(settings.home / "outbox" / "search.sqlite")
         url = settings.postgres_url
         self._shipper = Shipper(self._outbox, Store(url), settings.ship_seconds) if url else None
@@ -50,7 +48,7 @@ class Recorder(Collector):
     async def search(self, made: Answer, who: Visitor) -> None:
         """Record an answered search, on disk when this returns."""
         if self.on:
-            await self._keep(lambda: [as_query(made, who, self._check_share)], 1)
+            await self._keep(lambda: [as_query(made, who)], 1)
 
     async def events(self, events: Sequence[UbiEvent]) -> bool:
         """Record events. Returns whether they are kept, on disk when this returns."""
@@ -112,7 +110,7 @@ class Recorder(Collector):
             return None
 
 
-def as_query(made: Answer, who: Visitor, check_share: float) -> UbiQuery:
+def as_query(made: Answer, who: Visitor) -> UbiQuery:
     """An answered search as it is stored. One response answers a search, so both have the same id."""
     live_set, explained = made.live_set, made.explained
     attributes = QueryAttributes(
@@ -120,7 +118,7 @@ def as_query(made: Answer, who: Visitor, check_share: float) -> UbiQuery:
         ranking=made.ranking,
         degraded=[each.family for each in made.degraded],
         features=LoggedFeatures(release=explained.release, values=explained.features) if explained else None,
-        hits=_logged(made) if _drawn(made.query_id, check_share) else None,
+        hits=_logged(made),
     )
     return UbiQuery(
         application=who.application,
@@ -139,8 +137,3 @@ def _logged(made: Answer) -> dict[str, LoggedHits]:
         family: LoggedHits(doc_ids=[doc_id for doc_id, _ in hits], scores=[score for _, score in hits])
         for family, hits in made.found_by_family.items()
     }
-
-
-def _drawn(query_id: str, share: float) -> bool:
-    """Whether a search is among this share of all: the same ones, whoever asks."""
-    return int.from_bytes(hashlib.sha256(query_id.encode()).digest()[:8]) < share * 2**64

@@ -70,10 +70,11 @@ def click(
     position: float = 1.0,
     looked_at: float | None = None,
     days_ago: float = 0.0,
+    fold: int = 0,
 ) -> dict:
     """A row of the `clicks` table, looked at by all who were shown it where nothing else is said."""
     return {
         "query_id": query_id, "text": text, "doc_id": doc_id, "clicks": clicks, "impressions": impressions,
         "mean_position": position, "examinations": float(impressions if looked_at is None else looked_at),
-        "last_seen": LAST_SEEN - timedelta(days=days_ago),
+        "last_seen": LAST_SEEN - timedelta(days=days_ago), "fold": fold,
     }  # fmt: skip

@@ -9,6 +9,8 @@ from repos.behavior.simulation import SimulationParameters, simulate_clicks
 from repos.behavior.tests.conftest import click
 from repos.behavior.train import FEWEST_DEV_QUERIES, train
 from shared_ops import evaluation, tables
+from shared_ops.feedback import HELD_BACK
+from shared_ops.inputs import asked_id
 from shared_ops.settings import ROOT
 from shared_ops.training import answer
 
@@ -51,6 +53,29 @@ def test_a_training_query_is_answered_by_a_model_that_saw_none_of_its_clicks(doc
     assert [doc_id for doc_id, _ in trained.model.search([text], 10)[0]] == ["d-plot"]
     assert answers(trained.hits["train"], "one") == []
     assert answers(trained.hits["train"], "twin") == []
+
+
+def test_what_was_asked_is_answered_by_a_model_that_saw_the_clicks_of_all_other_sessions(documents, queries, qrels):
+    text = "unheard-of gadget"
+    rows = [click("one", text, "d-plot", fold=0), click("one", text, "d-fft", fold=1)]
+    asked = tables.make(
+        "asked", [{"query_id": "one", "text": text, "fold": fold, "hits": "{}"} for fold in (0, 1, HELD_BACK)]
+    )
+    feedback = {"feedback": tables.make("clicks", rows)}
+    hits = train(documents, queries, qrels, feedback, NO_TRIALS, lambda line: None, asked=asked).hits["asked"]
+    tables.check("hits", hits)
+    assert answers(hits, asked_id("one", 0)) == ["d-fft"]
+    assert answers(hits, asked_id("one", 1)) == ["d-plot"]
+    assert set(answers(hits, asked_id("one", HELD_BACK))) == {"d-plot", "d-fft"}
+
+
+def test_what_was_made_up_is_known_whatever_session_asks(documents, queries, qrels):
+    bootstrap = simulate_clicks(documents, queries, qrels, SimulationParameters(distractors=3, page_size=4))
+    text = queries.filter(pl.col("query_id") == "q-sort")["text"].item()
+    asked = tables.make("asked", [{"query_id": "a", "text": text, "fold": 3, "hits": "{}"}])
+    trained = train(documents, queries, qrels, {BOOTSTRAP: bootstrap}, NO_TRIALS, lambda line: None, asked=asked)
+    found = [doc_id for doc_id, _ in trained.model.search([text], 100)[0]]
+    assert found and answers(trained.hits["asked"], asked_id("a", 3)) == found
 
 
 def test_a_training_query_is_still_answered_by_the_others(documents, queries, qrels):

@@ -3,6 +3,7 @@
 Knows no Dagster, no database and no place. Equal events give equal tables, in whatever order they came.
 """
 
+import hashlib
 from collections import Counter
 from datetime import datetime
 from typing import NamedTuple
@@ -13,15 +14,15 @@ from pydantic import Field
 
 from repos.corpus.feedback.parts import Events
 from repos.corpus.feedback.positions import PositionParameters, propensities
-from repos.corpus.feedback.sessions import Bounds, counted, newest_sessions
+from repos.corpus.feedback.sessions import Bounds, Split, counted, newest_sessions
 from shared_ops import tables
-from shared_ops.feedback import Counts, FeedbackManifest
+from shared_ops.feedback import FOLDS, HELD_BACK, Counts, FeedbackManifest
 
 _HAS_FEATURES = pl.col("features").list.len() == pl.col("doc_ids").list.len()
 """Whether it is known what the ranker saw of each document shown."""
 
 
-class Parameters(Bounds, PositionParameters):
+class Parameters(Bounds, Split, PositionParameters):
     """How events become what is learned from."""
 
     propensity_floor: float = Field(
@@ -30,10 +31,6 @@ class Parameters(Bounds, PositionParameters):
     prior_examinations: float = Field(
         default=2.0, gt=0.0, description="looks that a document's relevance starts with, clicked as often as all were"
     )
-    newest_share: float = Field(
-        default=0.2, ge=0.0, lt=1.0, description="of the sessions that clicked, held back to measure by"
-    )
-    fewest_sessions: int = Field(default=20, ge=2, description="with less, nothing is held back")
     requests: int = Field(default=200, ge=0, description="searches whose features are computed again")
 
 
@@ -48,9 +45,9 @@ def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
     """What the events taught."""
     left_out: Counter[str] = Counter()
     searches, clicks = counted(events, parameters, left_out)
-    newest = newest_sessions(searches, clicks, parameters.newest_share, parameters.fewest_sessions)
-    held_back = pl.col("session").is_in(newest.implode())
-    impressions = _impressions(searches.filter(~held_back), clicks)
+    newest = newest_sessions(searches, clicks, parameters)
+    searches = searches.join(_folds(searches["session"].unique(), newest), on="session")
+    impressions = _impressions(searches.filter(pl.col("fold") != HELD_BACK), clicks)
     positions = searches.select(pl.col("doc_ids").list.len().max()).item() or 1
     looked_at = propensities(_by_position(impressions), positions, parameters)
     clipped = np.maximum(looked_at, parameters.propensity_floor)
@@ -58,8 +55,9 @@ def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
     shown = _shown(impressions, clipped).join(texts, on="query_id")
     content = {
         "clicks": shown,
-        "judged": _judged(shown, impressions, searches, parameters.prior_examinations),
-        "newest": _graded(clicks.filter(held_back), clipped).join(texts, on="query_id"),
+        "judged": _judged(shown, parameters.prior_examinations),
+        "asked": _asked(searches).join(texts, on="query_id"),
+        "newest": _graded(clicks.filter(pl.col("session").is_in(newest.implode())), clipped).join(texts, on="query_id"),
         "requests": _requests(events.searches, parameters.requests),
     }
     manifest = FeedbackManifest(
@@ -74,12 +72,23 @@ def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
     return Learned({name: _fitted(name, frame) for name, frame in content.items()}, manifest)
 
 
+def _folds(sessions: pl.Series, newest: pl.Series) -> pl.DataFrame:
+    """Each session's fold, by a hash of its id, so that it stays when others come; the newest are in their own."""
+    held_back = set(newest)
+    folds = [HELD_BACK if session in held_back else _hashed(session) % FOLDS for session in sessions]
+    return pl.DataFrame({"session": sessions, "fold": folds}, schema={"session": pl.String, "fold": pl.Int64})
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+
+
 def _impressions(searches: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
     """A row for each document on each page: where it stood, and whether it was clicked."""
     clicked = clicks.select("search_id", "doc_id", "position", clicked=pl.lit(True))
     return (
         searches.select(
-            "search_id", "query_id", "timestamp", "doc_ids",
+            "search_id", "query_id", "fold", "timestamp", "doc_ids",
             position=pl.int_ranges(1, pl.col("doc_ids").list.len() + 1, dtype=pl.Int64),
         )
         .explode("doc_ids", "position")
@@ -95,11 +104,11 @@ def _by_position(impressions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _shown(impressions: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:
-    """Each query's documents with their clicks and how often somebody will have looked at them."""
+    """Each query's documents with their clicks and how often somebody will have looked at them, by fold."""
     looked_at = pl.Series(clipped)
     return (
         impressions.with_columns(looked_at=looked_at.gather(impressions["position"] - 1))
-        .group_by("query_id", "doc_id")
+        .group_by("query_id", "doc_id", "fold")
         .agg(
             clicks=pl.sum("clicked"),
             impressions=pl.len(),
@@ -111,28 +120,27 @@ def _shown(impressions: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:
     )
 
 
-def _judged(
-    shown: pl.DataFrame, impressions: pl.DataFrame, searches: pl.DataFrame, prior_examinations: float
-) -> pl.DataFrame:
-    """Each query's documents with their relevance, and what the ranker saw of them last; those it never saw are not in.
+def _judged(shown: pl.DataFrame, prior_examinations: float) -> pl.DataFrame:
+    """Each query's documents with their relevance to the sessions of a fold.
 
     Relevance is the clipped inverse-propensity estimate, clicks by examinations (Joachims et al. 2017, "Unbiased
     Learning-to-Rank with Biased Feedback"), under a Beta prior whose mean is the rate of all documents (empirical
     Bayes, as in Wang et al. 2011, "Click-Through Rate Estimation for Rare Events in Online Advertising"): so one click
     at one look is no certainty, and a document that nobody looked at is neither good nor bad.
     """
-    seen = searches.filter(_HAS_FEATURES).select("search_id", "ranker", "features")
-    last = (
-        impressions.join(seen, on="search_id", how="semi")
-        .sort("timestamp", "search_id")
-        .unique(["query_id", "doc_id"], keep="last")
-    )
-    features = last.join(seen, on="search_id").select(
-        "query_id", "doc_id", "ranker", features=pl.col("features").list.get(pl.col("position") - 1)
-    )
     rate: float = shown.select(pl.col("clicks").sum() / pl.col("examinations").sort().sum()).item()
     relevance = (pl.col("clicks") + prior_examinations * rate) / (pl.col("examinations") + prior_examinations)
-    return shown.join(features, on=["query_id", "doc_id"]).with_columns(relevance=relevance.clip(0.0, 1.0))
+    return shown.with_columns(relevance=relevance.clip(0.0, 1.0))
+
+
+def _asked(searches: pl.DataFrame) -> pl.DataFrame:
+    """The newest search of each query in each fold of which it is known what the ranker was given."""
+    return (
+        searches.filter(pl.col("hits").is_not_null())
+        .sort("timestamp", "search_id")
+        .unique(["query_id", "fold"], keep="last", maintain_order=True)
+        .select("query_id", "fold", "hits")
+    )
 
 
 def _graded(clicks: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:

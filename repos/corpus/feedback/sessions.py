@@ -25,6 +25,20 @@ MANY = "a session with too many searches"
 CLICKED_ALL = "a session that clicked too much of what it was shown"
 
 
+class Split(BaseModel):
+    """Which sessions are held back to measure by."""
+
+    model_config = ConfigDict(frozen=True)
+
+    newest_share: float = Field(
+        default=0.2, ge=0.0, lt=1.0, description="of the sessions that clicked, held back to measure by"
+    )
+    most_newest: int = Field(
+        default=50, ge=0, description="sessions held back at most: what people want now is not learned from them"
+    )
+    fewest_sessions: int = Field(default=20, ge=2, description="with less, nothing is held back")
+
+
 class Bounds(BaseModel):
     """How much one session may tell; one that does more than a person does is left out whole."""
 
@@ -107,12 +121,12 @@ def _leave_out(frame: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
     return frame.filter(pl.col("why").is_null()).drop("why")
 
 
-def newest_sessions(searches: pl.DataFrame, clicks: pl.DataFrame, share: float, fewest: int) -> pl.Series:
-    """The ids of the newest `share` of the sessions that clicked, by their first search; none if less than `fewest`.
+def newest_sessions(searches: pl.DataFrame, clicks: pl.DataFrame, split: Split) -> pl.Series:
+    """The ids of the newest sessions that clicked, by their first search: as many as `split` holds back.
 
     A session without a click has nothing to measure by, and a program that searches all day would crowd out the people.
     """
     clicked = searches.join(clicks, on="session", how="semi")
     first = clicked.group_by("session").agg(pl.col("timestamp").min()).sort("timestamp", "session")
-    held_back = round(len(first) * share) if len(first) >= fewest else 0
-    return first["session"].tail(held_back)
+    share = round(len(first) * split.newest_share) if len(first) >= split.fewest_sessions else 0
+    return first["session"].tail(min(share, split.most_newest))

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+import polars as pl
+
 from shared_ops.ubi import (
     ClickedObject,
     EventAttributes,
@@ -18,6 +20,19 @@ from shared_ops.ubi import (
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
 """Yesterday: nothing is too old to be kept, and nothing has yet to come."""
 _ids = count()
+
+
+def in_all(clicks):
+    """The rows of a `clicks` table by document, whatever the query and the fold of the sessions."""
+    return (
+        clicks.group_by("doc_id")
+        .agg(
+            pl.sum("clicks", "impressions", "examinations"),
+            mean_position=(pl.col("mean_position") * pl.col("impressions")).sum() / pl.sum("impressions"),
+            last_seen=pl.max("last_seen"),
+        )
+        .sort("doc_id")
+    )
 
 
 def search(

@@ -1,13 +1,13 @@
 """What searches and clicks teach, and what of them does not count."""
 
-import math
 from datetime import timedelta
+from itertools import count, islice
 
 import numpy as np
 import polars as pl
 import pytest
 
-from repos.corpus.feedback.learning import Parameters, learn
+from repos.corpus.feedback.learning import Parameters, _hashed, learn
 from repos.corpus.feedback.parts import CLICKS, SEARCHES, Events, flat
 from repos.corpus.feedback.sessions import (
     CLICKED_ALL,
@@ -20,9 +20,10 @@ from repos.corpus.feedback.sessions import (
     UNKNOWN_SEARCH,
 )
 from repos.corpus.sources.text import text_id
-from repos.corpus.tests.feedback_events import START, click, search
+from repos.corpus.tests.feedback_events import START, click, in_all, search
 from shared_ops import tables
-from shared_ops.feedback import TABLES, Counts
+from shared_ops.feedback import FOLDS, HELD_BACK, TABLES, Counts
+from shared_ops.tables import served_hits
 
 PAGE = ["a", "b", "c", "d"]
 ALL = Parameters(newest_share=0.0)
@@ -36,8 +37,14 @@ def learned(queries, events, parameters=ALL):
     return found
 
 
+def one_fold(number):
+    """Ids of sessions that are all in one fold."""
+    sessions = (f"s{i}" for i in count())
+    return list(islice((session for session in sessions if _hashed(session) % FOLDS == 0), number))
+
+
 def clicks_of(found, doc_id):
-    return found.tables["clicks"].row(by_predicate=pl.col("doc_id") == doc_id, named=True)
+    return in_all(found.tables["clicks"]).row(by_predicate=pl.col("doc_id") == doc_id, named=True)
 
 
 def test_documents_shown_are_counted_with_their_clicks():
@@ -126,8 +133,16 @@ def test_the_newest_sessions_are_held_back_and_in_no_other_table():
     assert found.manifest.held_back_sessions == 10
     assert clicks_of(found, "a")["impressions"] == 41 and clicks_of(found, "a")["clicks"] == 40
     assert clicks_of(found, "b")["clicks"] == 1
-    assert found.tables["judged"]["examinations"].max() == pytest.approx(41)
+    for name in ("clicks", "judged"):
+        assert HELD_BACK not in found.tables[name]["fold"]
     assert found.tables["newest"].select("doc_id", "grade").rows() == [("b", 20)]  # 10 sessions at propensity 1/2
+
+
+def test_however_many_come_what_people_want_now_is_learned_but_for_the_newest_few():
+    asked = [search("sort", PAGE, f"s{i}", at=i) for i in range(500)]
+    found = learned(asked, [click(each, "a" if i < 400 else "b") for i, each in enumerate(asked)], Parameters())
+    assert found.manifest.held_back_sessions == Parameters().most_newest < 100
+    assert clicks_of(found, "b")["clicks"] == 100 - Parameters().most_newest
 
 
 def test_what_searches_and_never_clicks_holds_back_nobody_who_does():
@@ -156,7 +171,7 @@ def test_a_low_propensity_is_raised_to_the_floor():
 
 
 def test_relevance_is_what_was_clicked_of_what_was_looked_at_and_never_certain():
-    asked = [search("sort", PAGE, f"s{i}", features=[[1.0]] * 4) for i in range(10)]
+    asked = [search("sort", PAGE, session) for session in one_fold(10)]
     events = [click(each, "a") for each in asked] + [click(asked[0], "d")]
     judged = {row["doc_id"]: row for row in learned(asked, events, ALL).tables["judged"].iter_rows(named=True)}
     rate = 11 / (10 * (1 + 1 / 2 + 1 / 3 + 1 / 4))
@@ -173,16 +188,37 @@ def test_one_click_at_one_look_is_no_certainty():
     assert 0.2 < rare < 0.5
 
 
-def test_features_are_those_that_the_ranker_saw_last_and_documents_without_are_not_judged():
-    old = search("sort", ["a", "b"], "s1", at=0, features=[[1.0], [2.0]], ranker="r1")
-    new = search("sort", ["b", "c"], "s2", at=100, features=[[3.0], [None]], ranker="r2")
-    without = search("sort", ["a", "b", "d"], "s3", at=200)
-    unsure = search("sort", ["a", "b", "d"], "s4", at=300, features=[[4.0], [5.0]], hits=True)
-    found = learned([old, new, without, unsure], [])
-    assert not len(found.tables["requests"])
-    judged = found.tables["judged"].sort("doc_id")
-    assert judged.select("doc_id", "ranker").rows() == [("a", "r1"), ("b", "r2"), ("c", "r2")]
-    assert judged["features"].to_list()[:2] == [[1.0], [3.0]] and math.isnan(judged["features"][2][0])
+def test_sessions_are_in_folds_and_stay_there_when_others_come():
+    asked = [search("sort", PAGE, f"s{i}", at=i, features=[[1.0]] * 4, hits=True) for i in range(60)]
+    few, all_of_them = learned(asked[:30], []), learned(asked, [])
+    for found, sessions in ((few, 30), (all_of_them, 60)):
+        shown = found.tables["clicks"].filter(doc_id="a")
+        assert shown["impressions"].sum() == sessions and set(shown["fold"]) == set(range(FOLDS))
+        assert (
+            found.tables["judged"]
+            .select("doc_id", "fold")
+            .sort("doc_id", "fold")
+            .equals(found.tables["clicks"].select("doc_id", "fold").sort("doc_id", "fold"))
+        )
+    before, after = (
+        dict(found.tables["clicks"].filter(doc_id="a").select("fold", "impressions").rows())
+        for found in (few, all_of_them)
+    )
+    assert all(after[fold] >= before[fold] for fold in range(FOLDS))
+
+
+def test_of_each_query_the_newest_search_of_a_fold_whose_hits_are_known_is_kept():
+    old = search("sort", ["a", "b"], "s1", at=0, hits=True)
+    new = search("Sort!", ["b", "c"], "s1", at=100, hits=True)
+    without = search("sort", ["a", "b", "d"], "s1", at=200)
+    held_back = [search("sort", ["d"], f"n{i}", at=300 + i, hits=True) for i in range(2)]
+    events = [click(new, "b"), *(click(each, "d") for each in held_back)]
+    asked = learned([old, new, without, *held_back], events, Parameters(newest_share=0.67, fewest_sessions=2)).tables[
+        "asked"
+    ]
+    shown = {fold: served_hits(hits)["keyword"] for fold, hits in asked.select("fold", "hits").iter_rows()}
+    assert shown.pop(HELD_BACK) == [("d", 1.0)]
+    assert list(shown.values()) == [[("b", 1.0), ("c", 1.0)]]
 
 
 def test_requests_are_the_newest_searches_that_can_be_computed_again():
@@ -261,14 +297,14 @@ def test_corrected_relevance_orders_documents_rightly_where_raw_click_through_do
     totals = found.tables["clicks"].group_by("doc_id").agg(pl.sum("clicks", "impressions"))
     raw = {doc_id: clicks / impressions for doc_id, clicks, impressions in totals.iter_rows()}
     assert raw["worse"] > raw["better"]
-    judged = found.tables["judged"].pivot("doc_id", index="query_id", values="relevance")
+    judged = found.tables["judged"].pivot("doc_id", index="query_id", values="relevance", aggregate_function="mean")
     assert (judged["better"] > judged["worse"]).mean() > 0.9
     assert judged["better"].mean() == pytest.approx(0.6, abs=0.1)
     assert judged["worse"].mean() == pytest.approx(0.3, abs=0.06)
 
 
 def test_propensities_and_relevance_come_near_the_truth_of_a_simulation():
-    events, attractive = simulated(20_000)
+    events, attractive = simulated(20_000, queries=40)
     found = learn(events, 1, Parameters())
     assert found.manifest.propensities == pytest.approx(1 / np.arange(1, 11) ** 0.7, abs=0.06)
     judged = found.tables["judged"].filter(pl.col("examinations") > 50)

@@ -7,6 +7,7 @@ from repos.ranker.clicks import clicked_lists, query_key
 from repos.ranker.features import FeatureSpace
 from repos.ranker.model import Parameters
 from shared_ops import tables
+from shared_ops.inputs import Asked
 
 HITS = {"keyword": [("sort-array", 3.0), ("plot-array", 2.0), ("group-table", 1.0)]}
 
@@ -18,48 +19,59 @@ def space(collection) -> FeatureSpace:
 
 @pytest.fixture
 def learn(space):
-    """learn(rows, ...) gives the lists of rows (text, doc_id, relevance, examinations)."""
+    """learn(rows, ...) gives the lists of rows (text, doc_id, relevance, examinations), or with a fold at the end."""
 
-    def lists(*rows, ranker="r1", names=None, held_out=(), **parameters):
-        features = dict(zip(*_rows(space), strict=True))
+    def lists(*rows, hits=HITS, unknown=(), held_out=(), **parameters):
+        folded = [(*row, 0)[:5] for row in rows]
         judged = tables.make("judged", [
-            {"query_id": f"{text}!", "text": text, "doc_id": doc_id, "relevance": relevance, "examinations": looks,
-             "ranker": ranker, "features": features[doc_id]}
-            for text, doc_id, relevance, looks in rows
+            {"query_id": f"{text}!", "text": text, "doc_id": doc_id, "fold": fold, "relevance": relevance,
+             "examinations": looks}
+            for text, doc_id, relevance, looks, fold in folded
         ])  # fmt: skip
-        logged = {"r1": space.names if names is None else names}
-        return clicked_lists(judged, logged, space, set(held_out), Parameters(**parameters))
+        pages = {(text, fold) for text, *_, fold in folded if text not in unknown}
+        asked = [Asked(f"{text}!", fold, text, hits) for text, fold in pages]
+        return clicked_lists(judged, asked, space, set(held_out), Parameters(**parameters))
 
     return lists
 
 
-def _rows(space):
-    candidates = space.candidates("sort", HITS)
-    return candidates.doc_ids, candidates.features.tolist()
-
-
-def page(text, clicked=0.9, looks=10.0):
+def page(text, clicked=0.9, looks=10.0, fold=0):
     """A query's page whose second document was clicked."""
-    return [(text, "sort-array", 0.1, looks), (text, "plot-array", clicked, looks), (text, "group-table", 0.1, looks)]
+    relevances = {"sort-array": 0.1, "plot-array": clicked, "group-table": 0.1}
+    return [(text, doc_id, relevance, looks, fold) for doc_id, relevance in relevances.items()]
 
 
-def test_a_page_becomes_a_list_with_the_features_that_were_served(learn, space):
+def test_a_page_becomes_a_list_with_the_features_of_what_was_found(learn, space):
     clicked = learn(*page("Sort it!"))
     assert clicked.lists.query_ids == ["sort it"]
     assert clicked.lists.doc_ids == [["plot-array", "sort-array", "group-table"]]  # what was clicked stands first
     grades = clicked.lists.grades[0].tolist()
     assert grades[0] > 0.5 and grades[1:] == [0.0, 0.0]
-    served = dict(zip(*_rows(space), strict=True))
-    assert clicked.lists.features[0].tolist() == [served[doc_id] for doc_id in clicked.lists.doc_ids[0]]
+    candidates = space.candidates("Sort it!", HITS)
+    computed = dict(zip(candidates.doc_ids, candidates.features.tolist(), strict=True))
+    assert clicked.lists.features[0].tolist() == [computed[doc_id] for doc_id in clicked.lists.doc_ids[0]]
     assert clicked.notes() == {
         "clicked/lists": 1,
         "clicked/documents": 3,
         "clicked/examinations": 30.0,
         "clicked/left out: of dev or test": 0,
-        "clicked/left out: of other features": 0,
+        "clicked/left out: of unknown hits": 0,
         "clicked/left out: of no clear click": 0,
         "clicked/left out: of too little evidence": 0,
     }
+
+
+def test_what_was_not_shown_is_not_in_the_list_and_counts_in_its_features(learn, space):
+    more = {"keyword": [*HITS["keyword"], ("merge-graph", 0.0)]}
+    (features,) = learn(*page("sort"), hits=more).lists.features
+    assert len(features) == 3
+    assert not np.array_equal(features, learn(*page("sort")).lists.features[0], equal_nan=True)
+
+
+def test_each_fold_of_the_sessions_makes_a_list_of_its_own(learn):
+    clicked = learn(*page("Sort it", fold=0), *page("Sort it", looks=50.0, fold=3))
+    assert clicked.lists.query_ids == ["sort it", "sort it"]
+    assert clicked.examinations.tolist() == [150.0, 30.0]
 
 
 def test_what_is_clicked_no_more_than_anything_is_no_answer(learn):
@@ -79,16 +91,10 @@ def test_held_out_queries_are_known_by_their_words_and_left_out(learn):
     assert clicked.left_out["of dev or test"] == 1
 
 
-def test_features_of_another_kind_are_left_out(learn, space):
-    assert learn(*page("one"), names=space.names[::-1]).left_out["of other features"] == 1
-    assert learn(*page("one"), ranker="gone").left_out["of other features"] == 1
-
-
-def test_equal_queries_are_one_list_and_each_document_counts_by_its_most_evidence(learn):
-    clicked = learn(*page("Sort it", clicked=0.1, looks=1.0), *page("sort  it", looks=50.0))
-    assert clicked.lists.query_ids == ["sort it"]
-    assert clicked.lists.grades[0][0] > 0.5
-    assert clicked.examinations.tolist() == [150.0]
+def test_queries_whose_hits_are_not_known_are_left_out(learn):
+    clicked = learn(*page("one"), *page("two"), unknown=["one"])
+    assert clicked.lists.query_ids == ["two"]
+    assert clicked.left_out["of unknown hits"] == 1
 
 
 def test_more_evidence_weighs_more_and_never_more_than_a_judgement(learn):

@@ -1,15 +1,16 @@
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import pytest
 
-from repos.ranker.features import FeatureSpace
 from repos.ranker.model import Parameters, load
 from repos.ranker.tests.conftest import FAST, unions
 from repos.ranker.train import OptimismError, optimism, train
 from shared_ops import tables
 from shared_ops.fusion import min_max_fusion, reciprocal_rank_fusion
+from shared_ops.inputs import Asked
 
 
 def quiet(line: str) -> None:
@@ -262,11 +263,6 @@ ASKED_AGAIN = 40.0
 """Behavior's raw score of a document that was clicked for the very same query."""
 
 
-@pytest.fixture(scope="module")
-def space(collection, hits):
-    return FeatureSpace.build(collection.documents, sorted(hits))
-
-
 def asked_again(collection, number: int) -> tuple[str, str, dict[str, tables.Hits]]:
     """A query, the document that is clicked for it, and hits among which only behavior ranks that document high."""
     random = np.random.default_rng(1000 + number)
@@ -281,34 +277,42 @@ def asked_again(collection, number: int) -> tuple[str, str, dict[str, tables.Hit
     return f"visitors ask again {number}", trend, {"keyword": found(20.0), "semantic": found(0.1), "behavior": behavior}
 
 
-def judged_rows(space, text: str, clicked: str, hits: dict[str, tables.Hits], release: str = "r1") -> list[dict]:
-    """The rows of the `judged` table that 40 sessions leave, shown the first ten of a fusion, who click one."""
-    candidates = space.candidates(text, hits)
-    row = {doc_id: row for row, doc_id in enumerate(candidates.doc_ids)}
-    page = [doc_id for doc_id, _ in min_max_fusion(hits) if doc_id != clicked][:9]
-    return [
-        {"query_id": text, "text": text, "doc_id": doc_id, "relevance": 0.95 if doc_id == clicked else 0.05,
-         "examinations": 8.0, "ranker": release, "features": candidates.features[row[doc_id]].tolist()}
-        for doc_id in [*page, clicked]
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Feedback:
+    """What visitors clicked, and what was found for their queries."""
+
+    judged: pl.DataFrame
+    asked: list[Asked]
+
+
+def feedback_of(*pages: tuple[str, str, dict[str, tables.Hits]]) -> Feedback:
+    """What 40 sessions leave for each query, shown the first ten of a fusion of its hits, who click one."""
+    rows = []
+    for text, clicked, hits in pages:
+        page = [doc_id for doc_id, _ in min_max_fusion(hits) if doc_id != clicked][:9]
+        rows += [
+            {"query_id": text, "text": text, "doc_id": doc_id, "fold": 0,
+             "relevance": 0.95 if doc_id == clicked else 0.05, "examinations": 8.0}
+            for doc_id in [*page, clicked]
+        ]  # fmt: skip
+    return Feedback(tables.make("judged", rows), [Asked(text, 0, text, hits) for text, _, hits in pages])
 
 
 @pytest.fixture(scope="module")
-def judged(collection, space):
-    rows = [row for number in range(60) for row in judged_rows(space, *asked_again(collection, number))]
-    return tables.make("judged", rows)
+def feedback(collection):
+    return feedback_of(*(asked_again(collection, number) for number in range(60)))
 
 
-def fit_clicks(collection, hits, space, judged, parameters=FAST):
+def fit_clicks(collection, hits, feedback, parameters=FAST):
     return train(
-        collection.documents, collection.queries, collection.qrels, hits, parameters, quiet, judged=judged,
-        feature_names={"r1": space.names},
+        collection.documents, collection.queries, collection.qrels, hits, parameters, quiet,
+        judged=feedback.judged, asked=feedback.asked,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def clicked(collection, hits, space, judged):
-    return fit_clicks(collection, hits, space, judged)
+def clicked(collection, hits, feedback):
+    return fit_clicks(collection, hits, feedback)
 
 
 def weights(trained) -> dict[str, bytes]:
@@ -329,20 +333,18 @@ def test_what_clicks_teach_costs_no_quality_on_judged_queries(collection, traine
     assert collection.ndcg(clicked.hits["test"]) > collection.ndcg(trained.hits["test"]) - 0.01
 
 
-def test_clicks_that_contradict_judgements_unlearn_next_to_nothing(collection, hits, space, trained):
+def test_clicks_that_contradict_judgements_unlearn_next_to_nothing(collection, hits, trained):
     ids = collection.ids("train")
-    rows = [  # vandals, who click what all models put last
-        row
+    vandalised = feedback_of(*(  # vandals, who click what all models put last
+        (f"again {collection.text(query_id)}", min_max_fusion(union)[-1][0], union)
         for query_id, union in zip(ids, unions(hits, ids), strict=True)
-        for row in judged_rows(space, f"again {collection.text(query_id)}", min_max_fusion(union)[-1][0], union)
-    ]
-    vandalised = tables.make("judged", rows)
-    guarded = fit_clicks(collection, hits, space, vandalised)
+    ))  # fmt: skip
+    guarded = fit_clicks(collection, hits, vandalised)
     assert guarded.hyperparameters["clicked/lists"] == len(ids)
     careless = fit_clicks(
-        collection, hits, space, vandalised, FAST.model_copy(update={"caution": 1000.0, "kind": "network"})
+        collection, hits, vandalised, FAST.model_copy(update={"click_caution": 1000.0, "kind": "network"})
     )
-    assert collection.ndcg(careless.hits["test"]) < 0.7
+    assert collection.ndcg(careless.hits["test"]) < collection.ndcg(trained.hits["test"]) - 0.05
     assert collection.ndcg(guarded.hits["test"]) > collection.ndcg(trained.hits["test"]) - 0.02
 
 
@@ -353,33 +355,28 @@ def test_it_says_how_much_came_from_judgements_and_how_much_from_clicks(trained,
     assert trained.hyperparameters["clicked/lists"] == 0
 
 
-def test_the_same_clicks_in_another_order_give_the_same_bytes(collection, hits, space, judged, clicked):
-    assert weights(fit_clicks(collection, hits, space, judged.sample(fraction=1, shuffle=True, seed=3))) == weights(
-        clicked
-    )
+def test_the_same_clicks_in_another_order_give_the_same_bytes(collection, hits, feedback, clicked):
+    shuffled = Feedback(feedback.judged.sample(fraction=1, shuffle=True, seed=3), feedback.asked[::-1])
+    assert weights(fit_clicks(collection, hits, shuffled)) == weights(clicked)
 
 
-def test_clicks_for_dev_and_test_queries_teach_nothing(collection, hits, space, trained):
+def test_clicks_for_dev_and_test_queries_teach_nothing(collection, hits, trained):
     held_out = [collection.text(query_id).upper() + "?" for query_id in collection.ids("dev") + collection.ids("test")]
-    rows = [
-        row
-        for number, text in enumerate(held_out)
-        for row in judged_rows(space, text, *asked_again(collection, number)[1:])
-    ]
-    again = fit_clicks(collection, hits, space, tables.make("judged", rows))
+    pages = ((text, *asked_again(collection, number)[1:]) for number, text in enumerate(held_out))
+    again = fit_clicks(collection, hits, feedback_of(*pages))
     assert weights(again) == weights(trained)
     assert again.hyperparameters["clicked/left out: of dev or test"] == len(held_out)
 
 
-def test_clicks_of_no_weight_and_of_other_features_teach_nothing(collection, hits, space, judged, trained):
+def test_clicks_of_no_weight_and_of_unknown_hits_teach_nothing(collection, hits, feedback, trained):
     weightless = FAST.model_copy(update={"click_weight": 0.0})
-    assert weights(fit_clicks(collection, hits, space, judged, weightless)) == weights(trained)
-    gone = fit_clicks(collection, hits, space, judged.with_columns(ranker=pl.lit("gone")))
-    assert weights(gone) == weights(trained)
-    assert gone.hyperparameters["clicked/left out: of other features"] == 60
+    assert weights(fit_clicks(collection, hits, feedback, weightless)) == weights(trained)
+    unknown = fit_clicks(collection, hits, Feedback(feedback.judged, []))
+    assert weights(unknown) == weights(trained)
+    assert unknown.hyperparameters["clicked/left out: of unknown hits"] == 60
 
 
-def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_words(collection, hits, space):
+def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_words(collection, hits):
     asked = collection.ids("train")[7]
     text, twin = collection.text(asked), "twin of it"
     queries = pl.concat(
@@ -387,14 +384,13 @@ def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_word
     )
     qrels = pl.concat([collection.qrels, _renamed(collection.qrels, asked, twin)])
     found = {family: pl.concat([table, _renamed(table, asked, twin)]) for family, table in hits.items()}
-    parameters = FAST.model_copy(update={"kind": "network", "epochs": 1, "click_epochs": 1, "caution": 99.0})
+    parameters = FAST.model_copy(update={"kind": "network", "epochs": 1, "click_steps": 1, "click_caution": 99.0})
     orders = []
     for number in (1, 2):  # what was clicked for the query differs, and nothing else does
-        clicks = tables.make("judged", judged_rows(space, f"{text}!", *asked_again(collection, number)[1:]))
+        clicks = feedback_of((f"{text}!", *asked_again(collection, number)[1:]))
         trained = train(
-            collection.documents, queries, qrels, found, parameters, quiet, judged=clicks,
-            feature_names={"r1": space.names},
-        )  # fmt: skip
+            collection.documents, queries, qrels, found, parameters, quiet, judged=clicks.judged, asked=clicks.asked
+        )
         assert trained.hyperparameters["click_epochs_kept"] == 1
         orders.append(trained.hits["train"])
     for same in (asked, twin):

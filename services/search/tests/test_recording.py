@@ -40,7 +40,7 @@ def tables(postgres):
 
 @pytest.fixture
 def local(tmp_path, tables):
-    with stack(tmp_path, postgres_url=tables.url, feature_check_share=1) as made:
+    with stack(tmp_path, postgres_url=tables.url) as made:
         made.live_set = start_all(made, made.snapshot(), ranker={"explains": True})
         yield made
 
@@ -154,14 +154,6 @@ class TestWhatIsRecordedOfASearch:
         local.get("search", "/search", q="")
         search(local)
         queries(tables)
-
-    def test_the_hits_are_kept_of_a_share_of_the_searches(self, tmp_path, tables):
-        with stack(tmp_path, postgres_url=tables.url, feature_check_share=0.5) as local:
-            start_all(local, local.snapshot())
-            for _ in range(40):
-                search(local)
-            kept = sum(query.query_attributes.hits is not None for query in queries(tables, 40))
-        assert 5 <= kept <= 35
 
     def test_simulated_traffic_says_so(self, local, tables):
         query_id = search(local, headers={"x-application": "simulation"})["query_id"]

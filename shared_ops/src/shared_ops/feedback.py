@@ -5,9 +5,13 @@ Knows no Dagster. Made by the corpus' feedback job from the events in Postgres; 
 | table | what |
 |---|---|
 | clicks | what behavior learns from: documents shown for a query, with clicks corrected for their positions |
-| judged | what the ranker learns from: the same documents, with the features it saw when it ordered them |
+| judged | what the ranker learns from: how good the same documents were |
+| asked | what each family found for the queries that were asked |
 | newest | what the newest sessions clicked, held back from both: to measure by |
-| requests | a share of the searches, whose features are computed again to compare |
+| requests | the newest searches, whose features are computed again to compare |
+
+Sessions are in `FOLDS` folds, the newest in one of their own. A model that learned no click of a fold answers its
+queries, and the clicks of the fold judge the answer: so the ranker learns how far clicks can be trusted.
 """
 
 import json
@@ -21,7 +25,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared_ops import published, storage
 from shared_ops.published import Manifest
 
-TABLES = ("clicks", "judged", "newest", "requests")
+TABLES = ("clicks", "judged", "asked", "newest", "requests")
+FOLDS = 5
+HELD_BACK = FOLDS
+"""The fold of the newest sessions: no row of `clicks` or `judged` is of it."""
 
 
 class FeedbackRef(BaseModel):
@@ -66,6 +73,10 @@ class Feedback:
     def judged(self) -> pl.DataFrame:
         """The `judged` table."""
         return self._read("judged")
+
+    def asked(self) -> pl.DataFrame:
+        """The `asked` table."""
+        return self._read("asked")
 
     def newest(self) -> pl.DataFrame:
         """The `newest` table."""

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +18,10 @@ from shared_ops.feedback import Feedback, FeedbackRef, Feedbacks
 from shared_ops.releases import ReleaseManifest, Staging, code_version, environment_lock
 from shared_ops.settings import repositories, search_families
 from shared_ops.snapshots import SnapshotRef, Snapshots, load
+from shared_ops.tables import Hits
+
+ASKED = "asked"
+"""Where a release keeps its hits for the queries of feedback, as if it were a split."""
 
 
 class MissingInputError(RuntimeError):
@@ -50,12 +54,52 @@ class Inputs(BaseModel):
         """The feedback to learn from, None where there is none."""
         return None if self.feedback is None else Feedback(self.feedback)
 
+    def asked(self) -> list["Asked"]:
+        """What people asked, once for each fold of the sessions, with what every family finds for it.
+
+        A family that learns from clicks is asked again: its release's hits are those of a model that learned nothing
+        from the sessions of the fold. Of every other family, and of what that release does not know yet, it is what
+        was served. Documents that the snapshot no longer holds are left out.
+        """
+        feedback = self.clicked()
+        if feedback is None:
+            return []
+        documents = set(load(self.snapshot).documents()["doc_id"])
+        again = {family: self._asked_again(family) for family in self.releases}
+        asked = []
+        for query_id, text, fold, served in feedback.asked().select("query_id", "text", "fold", "hits").iter_rows():
+            name = asked_id(query_id, fold)
+            once = tables.served_hits(served)
+            hits = {family: again[family].get(name, once.get(family, [])) for family in self.releases}
+            kept = {family: [hit for hit in found if hit[0] in documents] for family, found in hits.items()}
+            asked.append(Asked(query_id, fold, text, kept))
+        return asked
+
+    def _asked_again(self, family: str) -> dict[str, Hits]:
+        url = Staging(self.staging).release_url(family, self.releases[family])
+        there = storage.exists(storage.join(url, "hits", f"{ASKED}.parquet"))
+        return tables.hits_by_query(release_hits(url, ASKED)) if there else {}
+
     def hits(self, family: str) -> pl.DataFrame:
         """The hits of a family's release for every split, those of this snapshot's queries and documents alone."""
         snapshot = load(self.snapshot)
         url = Staging(self.staging).release_url(family, self.releases[family])
         found = pl.concat([release_hits(url, split) for split in tables.SPLITS])
         return kept_hits(found, snapshot.queries(), snapshot.documents())
+
+
+class Asked(NamedTuple):
+    """A query of feedback, asked in a fold of the sessions, and each family's hits for it."""
+
+    query_id: str
+    fold: int
+    text: str
+    hits: dict[str, Hits]
+
+
+def asked_id(query_id: str, fold: int) -> str:
+    """The query id, in a release's hits of `asked`, of a query that was asked in a fold of the sessions."""
+    return f"{query_id}@{fold}"
 
 
 def release_hits(url: str, split: str) -> pl.DataFrame:

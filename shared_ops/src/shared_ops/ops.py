@@ -38,7 +38,6 @@ from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import Settings
 from shared_ops.snapshots import Snapshot, SnapshotRef, load, sample
-from shared_ops.tables import SPLITS
 from shared_ops.training import Answers, Searched, Searcher, Trained
 from shared_ops.types import ValidInputs
 
@@ -143,11 +142,11 @@ def save_candidate(
 
 
 def write_trained(trained: Trained[Any], folder: Path) -> None:
-    """Write what a training made: the model, and its hits of every split in hits/."""
+    """Write what a training made: the model, and its hits in hits/, a table for each split."""
     trained.model.save(folder)
     (folder / "hits").mkdir()
-    for split in SPLITS:
-        trained.hits[split].write_parquet(folder / "hits" / f"{split}.parquet")
+    for split, hits in trained.hits.items():
+        hits.write_parquet(folder / "hits" / f"{split}.parquet")
 
 
 def root_run_id(context: OpExecutionContext) -> str:
@@ -208,12 +207,9 @@ def evaluate_op(open_model: Open) -> OpDefinition:
 
 
 def _newest(candidate: Candidate) -> pl.DataFrame | None:
-    """What the newest sessions clicked, for a search family that learns from clicks; None without any.
-
-    A ranker has no hits for queries that the snapshot does not hold.
-    """
+    """What the newest sessions clicked, for a family that learns from clicks; None without any."""
     feedback = candidate.inputs.clicked()
-    if feedback is None or candidate.inputs.releases:
+    if feedback is None:
         return None
     newest = feedback.newest()
     return newest if len(newest) else None

@@ -5,6 +5,7 @@ every failing row and not only the first.
 """
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +17,8 @@ from shared_ops import storage
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "dev", "test")
+NO_SESSION = -1
+"""The fold of clicks that were made up for want of people's."""
 
 Hits: TypeAlias = list[tuple[str, float]]
 """One query's hits: (doc_id, score), best first."""
@@ -24,6 +27,11 @@ Hits: TypeAlias = list[tuple[str, float]]
 def _named() -> pa.Column:
     """A column of text that is never empty: an id, a name, a document's words."""
     return pa.Column(pl.String, pa.Check.str_length(min_value=1))
+
+
+def _fold() -> pa.Column:
+    """The part of the sessions that a row is of: 0, 1, ...; -1 where it is of no session."""
+    return pa.Column(pl.Int64, pa.Check.ge(NO_SESSION))
 
 
 def _schema(columns: Mapping[str, pa.Column], unique: Sequence[str]) -> pa.DataFrameSchema:
@@ -75,28 +83,33 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             # Impressions, each counted by the chance that somebody looked at its position (inverse propensity).
             "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
             "last_seen": pa.Column(pl.Datetime("us", "UTC")),
+            "fold": _fold(),
         },
-        unique=["query_id", "doc_id"],
+        unique=["query_id", "doc_id", "fold"],
     ),
-    # What the ranker learns from clicks: documents that were shown, with the features that it saw then.
+    # What the ranker learns from clicks: how good the documents shown for a query were, to the sessions of a fold.
     "judged": _schema(
         {
             "query_id": _named(),
             "text": _named(),
             "doc_id": _named(),
+            "fold": _fold(),
             "relevance": pa.Column(pl.Float64, pa.Check.in_range(0.0, 1.0)),
             "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
-            "ranker": _named(),
-            "features": pa.Column(pl.List(pl.Float32)),
         },
-        unique=["query_id", "doc_id"],
+        unique=["query_id", "doc_id", "fold"],
+    ),
+    # The newest search of each query in each fold, with what the ranker was given (`served_hits`).
+    "asked": _schema(
+        {"query_id": _named(), "text": _named(), "fold": _fold(), "hits": _named()},
+        unique=["query_id", "fold"],
     ),
     # What the newest sessions clicked: held back from learning, to measure by.
     "newest": _schema(
         {"query_id": _named(), "text": _named(), "doc_id": _named(), "grade": pa.Column(pl.Int64, pa.Check.ge(1))},
         unique=["query_id", "doc_id"],
     ),
-    # Searches whose features can be computed again: `hits` is {family: {doc_ids, scores}} as JSON.
+    # Searches whose features can be computed again, with what the ranker was given (`served_hits`).
     "requests": _schema(
         {
             "query_id": _named(),
@@ -183,6 +196,12 @@ def hits_by_query(frame: pl.DataFrame) -> dict[str, Hits]:
     return {
         row["query_id"]: list(zip(row["doc_id"], row["score"], strict=True)) for row in grouped.iter_rows(named=True)
     }
+
+
+def served_hits(text: str) -> dict[str, Hits]:
+    """What was served, by family: the column `hits` of `asked` and `requests`, JSON of {family: {doc_ids, scores}}."""
+    found: dict[str, dict[str, list[Any]]] = json.loads(text)
+    return {family: list(zip(each["doc_ids"], each["scores"], strict=True)) for family, each in found.items()}
 
 
 def json_lines(frame: pl.DataFrame) -> bytes:

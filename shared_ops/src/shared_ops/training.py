@@ -60,7 +60,9 @@ ModelT = TypeVar("ModelT", bound=Model)
 class Trained(Generic[ModelT]):
     """A trained model, what its training chose, and its hits: split to a `hits` table.
 
-    The hits of train were made by models that had not learned from the query: the ranker learns from them.
+    The hits of train were made by models that had not learned from the query: the ranker learns from them. A family
+    that learns from clicks has hits of `asked` too, for the queries of feedback (`inputs.asked_id`), by models that had
+    not learned from the sessions.
     """
 
     model: ModelT

@@ -106,9 +106,9 @@ def check_feedback(ref: FeedbackRef) -> TypeCheck:
         metadata["failing rows"] = _rows(impossible.with_columns(pl.col("last_seen").cast(pl.String)))
         problem = f"{len(impossible)} rows have more clicks or examinations than impressions."
         return TypeCheck(False, problem, metadata=metadata)
-    strangers = content["judged"].join(content["clicks"], on=["query_id", "doc_id"], how="anti")
+    strangers = content["judged"].join(content["clicks"], on=["query_id", "doc_id", "fold"], how="anti")
     if len(strangers):
-        metadata["failing rows"] = _rows(strangers.drop("features"))
+        metadata["failing rows"] = _rows(strangers)
         return TypeCheck(False, f"{len(strangers)} judged documents are not among those shown.", metadata=metadata)
     if not all(0.0 < chance <= 1.0 for chance in manifest.propensities):
         return TypeCheck(False, f"Propensities {manifest.propensities} are not all in (0, 1].", metadata=metadata)

@@ -95,7 +95,7 @@ class QueryAttributes(BaseModel):
     degraded: list[str] = Field(default=[], description="families that had no part in the answer")
     features: LoggedFeatures | None = Field(default=None, description="None where the ranker had no part")
     hits: dict[str, LoggedHits] | None = Field(
-        default=None, description="family to its hits, for a share of the searches: to compute the features again"
+        default=None, description="family to its hits: to compute the features again"
     )
 
 
