@@ -36,6 +36,10 @@ CLICKS: dict[str, Any] = {
     "position": pl.Int64,
     "timestamp": pl.Datetime("us", "UTC"),
 }
+_RANKED = ("ranker", "features", "hits")
+"""The columns of what the ranker was given and what it made of it: some 20 kB a search."""
+RANKED = 20_000
+"""Of so many of the newest searches these are read: the ranker learns from some thousand lists."""
 BATCH = 2_000
 """Rows that are Python objects at one time: a search's features are hundreds of numbers, 24 bytes each until they are
 in a table."""
@@ -128,13 +132,20 @@ class Parts:
     def read(self, since: datetime) -> Events:
         """The searches and clicks from `since` on, each event once however many parts hold it.
 
-        A click is as old as its search: else late clicks on a search that is too old would be on an unknown one.
+        A click is as old as its search: else late clicks on a search that is too old would be on an unknown one. What
+        the ranker was given and made of it is null for all but the newest `RANKED` searches.
         """
-        searches = self._table("searches", SEARCHES).unique("search_id", keep="first", maintain_order=True)
-        clicks = self._table("clicks", CLICKS).unique("event_id", keep="first", maintain_order=True)
+        flat_columns = {name: dtype for name, dtype in SEARCHES.items() if name not in _RANKED}
+        searches = self._table("searches", flat_columns, "search_id")
+        clicks = self._table("clicks", CLICKS, "event_id")
         old = searches.filter(pl.col("timestamp") < since)
+        kept = searches.filter(pl.col("timestamp") >= since)
+        newest = kept.sort("timestamp", "search_id").tail(RANKED)
+        ranked = self._table(
+            "searches", {name: SEARCHES[name] for name in ("search_id", *_RANKED)}, "search_id", newest
+        )
         return Events(
-            searches.filter(pl.col("timestamp") >= since),
+            kept.join(ranked, on="search_id", how="left", maintain_order="left").select(*SEARCHES),
             clicks.filter(pl.col("timestamp") >= since).join(old, on="search_id", how="anti"),
         )
 
@@ -150,6 +161,10 @@ class Parts:
         held = (tables.read(storage.join(self.url, name, f"{table}.parquet")) for table in Events._fields)
         return any((frame["timestamp"] >= moment).any() for frame in held)
 
-    def _table(self, table: str, schema: dict[str, Any]) -> pl.DataFrame:
-        found = [tables.read(storage.join(self.url, name, f"{table}.parquet")) for name in self.names()]
-        return pl.concat([pl.DataFrame(schema=schema), *found])
+    def _table(self, table: str, schema: dict[str, Any], key: str, only: pl.DataFrame | None = None) -> pl.DataFrame:
+        """These columns of all parts, each `key` once; `only` those that it holds, which are all that is in memory."""
+        found = [pl.DataFrame(schema=schema)]
+        for name in self.names():
+            part = tables.read(storage.join(self.url, name, f"{table}.parquet"), list(schema))
+            found.append(part if only is None else part.join(only, on=key, how="semi"))
+        return pl.concat(found).unique(key, keep="first", maintain_order=True)

@@ -120,6 +120,19 @@ def test_a_run_takes_what_is_new_since_the_last_and_learns_from_all(store, insta
     assert in_all(before.clicks())["clicks"].to_list() == [1, 0, 0]  # what was published stays as it is
 
 
+def test_what_the_ranker_was_given_is_read_of_the_newest_searches_alone(store, instance, monkeypatch):
+    monkeypatch.setattr("repos.corpus.feedback.parts.RANKED", 2)
+    features = [[1.0], [2.0], [3.0]]
+    for at in range(3):  # three parts, of two searches each
+        asked = [
+            search(f"query {at}", PAGE, f"s{at}.{i}", at=10 * at + i, features=features, hits=True) for i in (0, 1)
+        ]
+        store.add(asked, [click(asked[0], "a")])
+        run(feedback_prod, instance)
+    assert latest().clicks()["text"].n_unique() == 3
+    assert latest().asked()["text"].unique().to_list() == ["query 2"] and len(latest().requests()) == 2
+
+
 def test_events_that_come_late_or_again_are_counted_once(store, instance):
     asked = search("sort", PAGE, "s1")
     clicked = click(asked, "a")

@@ -211,8 +211,8 @@ def json_lines(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def read(url: str) -> pl.DataFrame:
-    """The Parquet table at an fsspec URL.
+def read(url: str, columns: list[str] | None = None) -> pl.DataFrame:
+    """The Parquet table at an fsspec URL, or some of its columns.
 
     Raises:
         FileNotFoundError: when there is none.
@@ -220,7 +220,7 @@ def read(url: str) -> pl.DataFrame:
     content = storage.read_bytes(url)
     if content is None:
         raise FileNotFoundError(f"No table at {url}.")
-    return pl.read_parquet(io.BytesIO(content))
+    return pl.read_parquet(io.BytesIO(content), columns=columns)
 
 
 def write(url: str, frame: pl.DataFrame) -> None:
