@@ -181,7 +181,7 @@ def test_a_run_that_does_not_heed_its_interruption_is_killed(stack, monkeypatch)
 def test_a_run_past_its_maximum_time_is_ended(stack):
     run_id = stack.launch(seconds=600, tags={"dagster/max_runtime": "5", "dagster/max_retries": "0"})
     worker = stack.worker(run_id)
-    until(lambda: stack.status(run_id) == DagsterRunStatus.FAILURE, MINUTE)
+    until(lambda: stack.status(run_id) == DagsterRunStatus.FAILURE, 2 * MINUTE)
     until(lambda: not worker.is_running(), 15)
 
 

@@ -15,15 +15,17 @@ from repos.corpus.feedback.learning import Parameters, learn
 from repos.corpus.feedback.parts import Parts, flat
 from repos.corpus.ops import DATA_VERSION
 from shared_ops import storage
-from shared_ops.feedback import Feedback, FeedbackManifest, FeedbackRef
+from shared_ops.feedback import Feedback, FeedbackManifest, FeedbackRef, Feedbacks
 from shared_ops.lineage import DEPLOYMENTS, feedback_key
+from shared_ops.releases import Staging
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, families
 from shared_ops.types import ValidFeedback
 from shared_ops.ubi import SIMULATED, SIMULATION, Store
 
 POOL = "feedback"
 """One run at a time reads, learns or forgets: a part must not go away while it is read."""
+SETTLED = timedelta(days=1)
 
 
 class Taken(BaseModel):
@@ -184,7 +186,10 @@ def oldest_kept() -> datetime:
 
 @op(pool=POOL)
 def forget_events(context: OpExecutionContext) -> None:
-    """Delete the searches and clicks that are too old, from the database and from the parts of both deployments."""
+    """Delete the searches and clicks that are too old, from the database and from the parts of both deployments.
+
+    And the feedback that no release learned from: each holds all that was new and old when it was made.
+    """
     before, events = oldest_kept(), store()
     events.prepare()
     searches, clicks = events.forget(before)
@@ -193,5 +198,25 @@ def forget_events(context: OpExecutionContext) -> None:
     context.log.info(
         f"Deleted what is older than {before:%Y-%m-%d %H:%M}: {searches} searches, {clicks} clicks, {told}."
     )
+    unused = {each: Feedbacks(Settings().feedback_url(each)).tidy(_learned_from(), _settled()) for each in DEPLOYMENTS}
+    for deployment, ids in unused.items():
+        context.log.info(f"Removed {len(ids)} feedback of {deployment} that no release learned from.")
     numbers = {f"parts of {deployment}": len(names) for deployment, names in gone.items()}
+    numbers |= {f"feedback of {deployment}": len(ids) for deployment, ids in unused.items()}
     context.add_output_metadata({"before": str(before), "searches": searches, "clicks": clicks, **numbers})
+
+
+def _settled() -> datetime:
+    """No run that is still under way learns from feedback whose newest search is older than this."""
+    return datetime.now(UTC) - SETTLED
+
+
+def _learned_from() -> set[str]:
+    """The feedback that the releases in staging learned from: with it they can be trained again."""
+    manifests = (
+        staging.manifest(family, version)
+        for staging in (Staging(Settings().staging_url(deployment)) for deployment in DEPLOYMENTS)
+        for family in families()
+        for version in staging.versions(family)
+    )
+    return {manifest.feedback.id for manifest in manifests if manifest.feedback}

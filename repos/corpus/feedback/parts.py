@@ -38,8 +38,8 @@ CLICKS: dict[str, Any] = {
 }
 _RANKED = ("ranker", "features", "hits")
 """The columns of what the ranker was given and what it made of it: some 20 kB a search."""
-RANKED = 20_000
-"""Of so many of the newest searches these are read: the ranker learns from some thousand lists."""
+RANKED = 5_000
+"""Of so many of the newest searches these are read: as many as the ranker learns lists from."""
 BATCH = 2_000
 """Rows that are Python objects at one time: a search's features are hundreds of numbers, 24 bytes each until they are
 in a table."""

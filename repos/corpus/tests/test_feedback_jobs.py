@@ -15,12 +15,14 @@ from dagster import (
 from repos.corpus.feedback.graph import feedback_dev, feedback_prod, forget_prod
 from repos.corpus.feedback.parts import Parts
 from repos.corpus.feedback.triggers import daily_feedback, enough_clicks, schedules, sensors
-from repos.corpus.tests.feedback_events import click, in_all, search
+from repos.corpus.tests.feedback_events import START, click, in_all, search
 from repos.corpus.triggers.sources import BECAUSE
 from shared_ops import storage, tables
 from shared_ops.feedback import Feedback
 from shared_ops.lineage import feedback_key, source_key
+from shared_ops.releases import ReleaseManifest
 from shared_ops.resources import DEV, PROD
+from shared_ops.snapshots import SnapshotRef
 from shared_ops.types import check_feedback
 from shared_ops.ubi import Store
 
@@ -76,6 +78,14 @@ def latest():
 def materialized(instance, deployment="prod"):
     event = instance.get_latest_materialization_event(feedback_key(deployment))
     return event and event.asset_materialization
+
+
+def release_that_learned_from(feedback):
+    return ReleaseManifest(
+        family="behavior", version="v1", created_at=START, snapshot=SnapshotRef(id="s", url="file:///s"),
+        feedback=feedback, parameters={}, hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []},
+        environment="e", code_version="c", deployment="prod", run_id="r",
+    )  # fmt: skip
 
 
 def parts(deployment=PROD):
@@ -218,6 +228,21 @@ def test_what_is_too_old_is_forgotten_everywhere_and_no_longer_learned_from(stor
     run(feedback_prod, instance, read_events={"again": True})
     assert in_all(latest().clicks()).select("impressions", "clicks").rows() == [(1, 0), (1, 0), (1, 1)]
     assert latest().manifest().left_out == {}
+
+
+def test_feedback_that_no_release_learned_from_is_removed_but_for_the_latest_and_what_is_new(store, instance, tmp_path):
+    made = []
+    for days in (9, 8, 7, 0.5, 0.1):
+        asked = search("sort", PAGE, f"s{days}", at=DAY * (1 - days))
+        store.add([asked], [click(asked, "a")])
+        run(feedback_prod, instance)
+        made.append(latest().ref)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    PROD.staging.publish(folder, release_that_learned_from(made[1]))
+    assert "Removed 2 feedback of prod" in said(instance, run(forget_prod, instance))
+    there = [ref for ref in made if storage.exists(ref.url)]
+    assert there == [made[1], made[3], made[4]]
 
 
 def test_a_click_that_comes_when_its_search_is_too_old_is_left_out_without_a_word(store, instance, monkeypatch):

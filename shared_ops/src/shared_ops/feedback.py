@@ -15,7 +15,7 @@ queries, and the clicks of the fold judge the answer: so the ranker learns how f
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops import published, storage
-from shared_ops.published import Manifest
+from shared_ops.published import MANIFEST, Manifest
 
 TABLES = ("clicks", "judged", "asked", "newest", "requests")
 FOLDS = 5
@@ -117,6 +117,20 @@ class Feedbacks:
     def point_to(self, ref: FeedbackRef, watermark: int) -> None:
         """Make `ref` the latest feedback, which holds every event before the transaction `watermark`."""
         storage.write_json(storage.join(self.url, "latest.json"), {**ref.model_dump(), "watermark": watermark})
+
+    def tidy(self, needed: Collection[str], before: datetime) -> list[str]:
+        """Remove feedback without a search from `before` on, never the latest nor those `needed`; returns their ids."""
+        latest = self.latest()
+        removed = []
+        for name in storage.names(self.url):
+            url = storage.join(self.url, name)
+            if name in needed or (latest and name == latest.id) or not storage.exists(storage.join(url, MANIFEST)):
+                continue
+            newest = Feedback(FeedbackRef(id=name, url=url)).manifest().newest
+            if newest is None or newest < before:
+                storage.remove(url)
+                removed.append(name)
+        return removed
 
     def latest(self) -> FeedbackRef | None:
         """The latest feedback, None when nobody's clicks were read yet."""
