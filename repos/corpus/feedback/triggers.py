@@ -17,10 +17,9 @@ from dagster import (
 
 from repos.corpus.feedback.graph import feedback_prod, forget_prod
 from repos.corpus.feedback.ops import store
-from repos.corpus.triggers.sources import BECAUSE
 from shared_ops.resources import PROD
 from shared_ops.settings import Settings
-from shared_ops.triggers import IN_FLIGHT
+from shared_ops.triggers import BECAUSE, IN_FLIGHT
 from shared_ops.ubi import Window
 
 

@@ -16,13 +16,13 @@ from repos.corpus.feedback.graph import feedback_dev, feedback_prod, forget_prod
 from repos.corpus.feedback.parts import Parts
 from repos.corpus.feedback.triggers import daily_feedback, enough_clicks, schedules, sensors
 from repos.corpus.tests.feedback_events import START, click, in_all, search
-from repos.corpus.triggers.sources import BECAUSE
 from shared_ops import storage, tables
 from shared_ops.feedback import Feedback
 from shared_ops.lineage import feedback_key, source_key
 from shared_ops.releases import ReleaseManifest
 from shared_ops.resources import DEV, PROD
 from shared_ops.snapshots import SnapshotRef
+from shared_ops.triggers import BECAUSE
 from shared_ops.types import check_feedback
 from shared_ops.ubi import Store
 

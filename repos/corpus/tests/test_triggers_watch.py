@@ -12,12 +12,12 @@ import pytest
 from dagster import DagsterInstance, build_sensor_context
 from sqlalchemy import create_engine, text
 
-from repos.corpus.triggers.sources import BECAUSE
 from repos.corpus.triggers.watch import drift
 from shared_ops.lineage import feedback_key
 from shared_ops.livesets import LiveSet
 from shared_ops.resources import PROD
 from shared_ops.snapshots import SnapshotRef
+from shared_ops.triggers import BECAUSE
 from shared_ops.ubi import EventAttributes, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

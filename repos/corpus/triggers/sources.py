@@ -28,10 +28,8 @@ from repos.corpus.sources.fingerprints import Fingerprints, differences, recall,
 from repos.corpus.triggers.cursors import restored
 from shared_ops.resources import PROD
 from shared_ops.settings import Settings
-from shared_ops.triggers import IN_FLIGHT
+from shared_ops.triggers import BECAUSE, IN_FLIGHT
 
-BECAUSE = "searchloop/because"
-"""The tag of a run that says what started it."""
 QUIET_SECONDS = 2.0
 """How long a local file must have stayed as it is: files that belong together are written one after another."""
 

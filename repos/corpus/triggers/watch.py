@@ -22,10 +22,10 @@ from pydantic import Field
 from repos.corpus.triggers.cursors import restored
 from repos.corpus.triggers.drift import Look, Search, compare
 from repos.corpus.triggers.periods import Watched
-from repos.corpus.triggers.sources import BECAUSE
 from repos.corpus.triggers.vectors import VectorsError, embed
 from shared_ops.lineage import feedback_key
 from shared_ops.settings import Settings
+from shared_ops.triggers import BECAUSE
 from shared_ops.ubi import Store, Window
 
 MOST = 5_000

@@ -48,9 +48,7 @@ def publish(root: str, content: Mapping[str, pl.DataFrame], manifest: ManifestT)
     Raises:
         tables.TableError: when a table does not hold to its schema.
     """
-    ordered = {
-        name: tables.check(name, frame).sort(tables.SCHEMAS[name].unique or []) for name, frame in content.items()
-    }
+    ordered = {name: _canonical(name, frame) for name, frame in content.items()}
     entries = {
         name: TableEntry(rows=len(frame), sha256=hashlib.sha256(tables.json_lines(frame)).hexdigest())
         for name, frame in ordered.items()

@@ -25,6 +25,8 @@ from shared_ops.resources import PROD
 
 SECONDS = 2
 """Between two ticks of a sensor, at least."""
+BECAUSE = "searchloop/because"
+"""The tag of a run that says what started it."""
 DATA = "searchloop/data"
 """The tag of a run that a trigger started: the key of the data that it was to learn from."""
 ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
@@ -73,7 +75,7 @@ def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
             *(f"{name}/{version}" for name, version in found.releases.items()),
         ]
     )
-    return RunRequest(run_key=found.data_key, tags={DATA: found.data_key, "searchloop/because": f"new: {what}"[:250]})
+    return RunRequest(run_key=found.data_key, tags={DATA: found.data_key, BECAUSE: f"new: {what}"[:250]})
 
 
 def _settled(instance: DagsterInstance, found: Inputs) -> str | None:
