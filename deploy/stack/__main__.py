@@ -17,7 +17,7 @@ from deploy.stack import evaluation, history, lifecycle, places, simulation, tra
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.lifecycle import StackError
 from deploy.stack.processes import processes
-from deploy.stack.searching import SearchError, ask, wait_for_search
+from deploy.stack.searching import SearchError, ask, follows, wait_for_search
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops import promotion
 from shared_ops.livesets import LiveSets
@@ -163,6 +163,8 @@ def rollback(settings: Settings, number: int | None) -> None:
     running = bool(Supervisor(settings).running())
     live = promotion.rollback(sets, number, services=running, log=lambda line: say(f"  {line}"))
     say(f"live set {live.number}: {live.releases}")
+    if running and not follows(settings, live.number):
+        say("the search app does not answer from it yet: make status")
 
 
 @commands.command()

@@ -12,6 +12,8 @@ from shared_ops.settings import Settings
 ANSWER_SECONDS = 120
 """How long the services may take to load a set that has just gone live, or the live one after a start."""
 
+FOLLOW_SECONDS = 2.0
+"""How long the search app may take to notice that a set is live: it looks several times a second."""
 
 PRIVATE = {"sec-gpc": "1"}
 """Asks not to be recorded: what a tool asks is nobody's search, and must teach the models nothing."""
@@ -39,6 +41,20 @@ def ask(settings: Settings, query: str, k: int, timeout: float = 30) -> dict[str
     return answer
 
 
+def follows(settings: Settings, number: int) -> bool:
+    """Whether the search app answers from this set, within `FOLLOW_SECONDS`; not where it does not run."""
+    deadline = time.monotonic() + FOLLOW_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.get(f"{settings.url('search')}/health", timeout=FOLLOW_SECONDS)
+        except httpx.HTTPError:
+            return False
+        if answer.json()["live_set"] == number:
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def wait_for_search(settings: Settings) -> str:
     """Wait until the search app answers one of the live snapshot's queries with hits; returns a line about it.
 
@@ -55,7 +71,7 @@ def wait_for_search(settings: Settings) -> str:
             answer = ask(settings, query, 10)
             if not answer["hits"]:
                 raise SearchError(f"no hits for {query!r}")
-            return f"{len(answer['hits'])} hits for {query[:60]!r} from set {live.number}"
+            return f"{len(answer['hits'])} hits for {query[:60]!r} from set {answer['live_set']['number']}"
         except SearchError as failure:
             if time.monotonic() > deadline:
                 raise SearchError(f"No search within {ANSWER_SECONDS} s of the servers' start: {failure}") from failure
