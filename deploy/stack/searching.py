@@ -41,9 +41,9 @@ def ask(settings: Settings, query: str, k: int, timeout: float = 30) -> dict[str
     return answer
 
 
-def follows(settings: Settings, number: int) -> bool:
-    """Whether the search app answers from this set, within `FOLLOW_SECONDS`; not where it does not run."""
-    deadline = time.monotonic() + FOLLOW_SECONDS
+def follows(settings: Settings, number: int, seconds: float = FOLLOW_SECONDS) -> bool:
+    """Whether the search app answers from set `number`, within so many seconds; not where it does not run."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
             answer = httpx.get(f"{settings.url('search')}/health", timeout=FOLLOW_SECONDS)

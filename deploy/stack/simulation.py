@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from deploy.stack import visits
 from deploy.stack.search_client import PAUSES, SearchApp, new_session
-from deploy.stack.searching import ANSWER_SECONDS, SearchError
+from deploy.stack.searching import ANSWER_SECONDS, SearchError, follows
 from deploy.stack.visits import Visit, Wish
 from shared_ops import snapshots
 from shared_ops.livesets import LiveSet, LiveSets
@@ -251,15 +251,10 @@ class _Simulation:
         self._line("watching: waiting until no run is in flight: what came later may still be learned from")
         self._settle()
         if self.record.trends:
-            self._wait_until_answered_by(self._live().number)
+            number = self._live().number
+            if not follows(self.settings, number, ANSWER_SECONDS):
+                raise SearchError(f"Set {number} is live, and does not answer {ANSWER_SECONDS} s later. make status")
             self._measure("after")
-
-    def _wait_until_answered_by(self, number: int) -> None:
-        deadline, text = time.monotonic() + ANSWER_SECONDS, self.record.trends[0].text
-        while (answered := self.app.search(new_session(), text, 1)["live_set"]["number"]) < number:
-            if time.monotonic() > deadline:
-                raise SearchError(f"Set {number} is live, and {answered} answers {ANSWER_SECONDS} s later. make status")
-            time.sleep(0.5)
 
 
 class _Search(NamedTuple):

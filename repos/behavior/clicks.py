@@ -3,7 +3,6 @@
 Knows the `clicks` table and nothing of text similarity.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -80,11 +79,6 @@ def _counts(clicks: Mapping[str, pl.DataFrame], kept: pl.DataFrame) -> dict[str,
             "queries": rows["text"].n_unique(),
         }
     return counts
-
-
-def fold_of(text: str, folds: int) -> int:
-    """The fold, 0 to `folds` - 1, of a query text as `features.query_text` reads it: equal texts, equal folds."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % folds
 
 
 def sureness(clicks: pl.DataFrame, confidence: float, prior: float) -> np.ndarray:

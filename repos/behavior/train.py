@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import polars as pl
 
-from repos.behavior.clicks import fold_of, learnable
+from repos.behavior.clicks import learnable
 from repos.behavior.features import query_text
 from repos.behavior.model import BehaviorModel, Corpus, Parameters
 from shared_ops import evaluation, tables
 from shared_ops.inputs import ASKED, asked_id
-from shared_ops.training import Trained, answer
+from shared_ops.training import Trained, answer, fold_of
 
 Log = Callable[[str], None]
 

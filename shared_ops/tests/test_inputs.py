@@ -9,6 +9,7 @@ from shared_ops import tables
 from shared_ops.feedback import HELD_BACK, TABLES, FeedbackManifest, Feedbacks
 from shared_ops.inputs import Inputs, asked_id
 from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.training import fold_of
 
 SERVED = {
     "keyword": [("numpy.mean", 3.0), ("gone", 2.0)],
@@ -67,3 +68,9 @@ def test_what_a_release_does_not_know_yet_is_what_was_served(inputs):
 
 def test_without_feedback_nothing_was_asked(inputs):
     assert inputs.model_copy(update={"feedback": None}).asked() == []
+
+
+def test_equal_texts_are_in_one_fold_and_many_texts_fill_all():
+    folds = [fold_of(f"query {number}", 5) for number in range(200)]
+    assert folds == [fold_of(f"query {number}", 5) for number in range(200)]
+    assert set(folds) == set(range(5))

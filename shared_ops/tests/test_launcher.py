@@ -181,11 +181,11 @@ def test_a_run_that_does_not_heed_its_interruption_is_killed(stack, monkeypatch)
 def test_a_run_past_its_maximum_time_is_ended(stack):
     run_id = stack.launch(seconds=600, tags={"dagster/max_runtime": "5", "dagster/max_retries": "0"})
     worker = stack.worker(run_id)
-    # The run's own word, that it was interrupted, may come after the monitor's, that it failed, and stand in its place.
-    until(lambda: stack.instance.get_run_by_id(run_id).is_finished, MINUTE)
-    (failure,) = until(lambda: stack.instance.all_logs(run_id, of_type=DagsterEventType.RUN_FAILURE), MINUTE)
-    assert "Exceeded maximum runtime of 5 seconds" in failure.message
+    until(lambda: stack.status(run_id) == DagsterRunStatus.FAILURE, MINUTE)
     until(lambda: not worker.is_running(), 15)
+    assert stack.status(run_id) == DagsterRunStatus.FAILURE
+    (failure,) = stack.instance.all_logs(run_id, of_type=DagsterEventType.RUN_FAILURE)
+    assert "Exceeded maximum runtime of 5 seconds" in failure.message
 
 
 def test_a_run_that_was_started_elsewhere_is_left_alone(tmp_path):

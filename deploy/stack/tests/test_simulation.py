@@ -95,6 +95,8 @@ class App(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path == "/health":
+            return self.reply(200, {"live_set": self.server.sets.live().number})
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         with self.server.lock:
             if self.failing("GET"):

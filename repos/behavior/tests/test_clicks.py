@@ -1,6 +1,6 @@
 import pytest
 
-from repos.behavior.clicks import Learnable, fold_of, learnable, sureness
+from repos.behavior.clicks import Learnable, learnable, sureness
 from repos.behavior.tests.conftest import click
 from shared_ops import tables
 
@@ -36,7 +36,6 @@ def test_one_text_is_one_query_whoever_asked_it_and_wherever_the_clicks_come_fro
         feedback=[click("visitor-2", "draw a  figure", "d-plot", clicks=2, impressions=3, looked_at=1.5)],
     )
     assert usable.clicks.rows() == [("draw a figure", "d-plot", 3.0, 2.5)]
-    assert fold_of("draw a figure", 5) == fold_of("draw a figure", 5) < 5
 
 
 def test_it_says_how_much_came_from_where(documents, queries):

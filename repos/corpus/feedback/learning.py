@@ -3,7 +3,6 @@
 Knows no Dagster, no database and no place. Equal events give equal tables, in whatever order they came.
 """
 
-import hashlib
 from collections import Counter
 from datetime import datetime
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from repos.corpus.feedback.positions import PositionParameters, propensities
 from repos.corpus.feedback.sessions import Bounds, Split, counted, newest_sessions
 from shared_ops import tables
 from shared_ops.feedback import FOLDS, HELD_BACK, Counts, FeedbackManifest
+from shared_ops.training import fold_of
 
 _HAS_FEATURES = pl.col("features").list.len() == pl.col("doc_ids").list.len()
 """Whether it is known what the ranker saw of each document shown."""
@@ -75,12 +75,8 @@ def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
 def _folds(sessions: pl.Series, newest: pl.Series) -> pl.DataFrame:
     """Each session's fold, by a hash of its id, so that it stays when others come; the newest are in their own."""
     held_back = set(newest)
-    folds = [HELD_BACK if session in held_back else _hashed(session) % FOLDS for session in sessions]
+    folds = [HELD_BACK if session in held_back else fold_of(session, FOLDS) for session in sessions]
     return pl.DataFrame({"session": sessions, "fold": folds}, schema={"session": pl.String, "fold": pl.Int64})
-
-
-def _hashed(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 
 def _impressions(searches: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:

@@ -36,9 +36,9 @@ CLICKS: dict[str, Any] = {
     "position": pl.Int64,
     "timestamp": pl.Datetime("us", "UTC"),
 }
-_RANKED = ("ranker", "features", "hits")
+_RANKING = ("ranker", "features", "hits")
 """The columns of what the ranker was given and what it made of it: some 20 kB a search."""
-RANKED = 5_000
+WITH_RANKING = 5_000
 """Of so many of the newest searches these are read: as many as the ranker learns lists from."""
 BATCH = 2_000
 """Rows that are Python objects at one time: a search's features are hundreds of numbers, 24 bytes each until they are
@@ -133,16 +133,16 @@ class Parts:
         """The searches and clicks from `since` on, each event once however many parts hold it.
 
         A click is as old as its search: else late clicks on a search that is too old would be on an unknown one. What
-        the ranker was given and made of it is null for all but the newest `RANKED` searches.
+        the ranker was given and made of it is null for all but the newest `WITH_RANKING` searches.
         """
-        flat_columns = {name: dtype for name, dtype in SEARCHES.items() if name not in _RANKED}
+        flat_columns = {name: dtype for name, dtype in SEARCHES.items() if name not in _RANKING}
         searches = self._table("searches", flat_columns, "search_id")
         clicks = self._table("clicks", CLICKS, "event_id")
         old = searches.filter(pl.col("timestamp") < since)
         kept = searches.filter(pl.col("timestamp") >= since)
-        newest = kept.sort("timestamp", "search_id").tail(RANKED)
+        newest = kept.sort("timestamp", "search_id").tail(WITH_RANKING)
         ranked = self._table(
-            "searches", {name: SEARCHES[name] for name in ("search_id", *_RANKED)}, "search_id", newest
+            "searches", {name: SEARCHES[name] for name in ("search_id", *_RANKING)}, "search_id", newest
         )
         return Events(
             kept.join(ranked, on="search_id", how="left", maintain_order="left").select(*SEARCHES),

@@ -131,7 +131,7 @@ def test_a_run_takes_what_is_new_since_the_last_and_learns_from_all(store, insta
 
 
 def test_what_the_ranker_was_given_is_read_of_the_newest_searches_alone(store, instance, monkeypatch):
-    monkeypatch.setattr("repos.corpus.feedback.parts.RANKED", 2)
+    monkeypatch.setattr("repos.corpus.feedback.parts.WITH_RANKING", 2)
     features = [[1.0], [2.0], [3.0]]
     for at in range(3):  # three parts, of two searches each
         asked = [

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from repos.corpus.feedback.learning import Parameters, _hashed, learn
+from repos.corpus.feedback.learning import Parameters, learn
 from repos.corpus.feedback.parts import CLICKS, SEARCHES, Events, flat
 from repos.corpus.feedback.sessions import (
     CLICKED_ALL,
@@ -24,6 +24,7 @@ from repos.corpus.tests.feedback_events import START, click, in_all, search
 from shared_ops import tables
 from shared_ops.feedback import FOLDS, HELD_BACK, TABLES, Counts
 from shared_ops.tables import served_hits
+from shared_ops.training import fold_of
 
 PAGE = ["a", "b", "c", "d"]
 ALL = Parameters(newest_share=0.0)
@@ -40,7 +41,7 @@ def learned(queries, events, parameters=ALL):
 def one_fold(number):
     """Ids of sessions that are all in one fold."""
     sessions = (f"s{i}" for i in count())
-    return list(islice((session for session in sessions if _hashed(session) % FOLDS == 0), number))
+    return list(islice((session for session in sessions if fold_of(session, FOLDS) == 0), number))
 
 
 def clicks_of(found, doc_id):
@@ -133,6 +134,7 @@ def test_the_newest_sessions_are_held_back_and_in_no_other_table():
     assert found.manifest.held_back_sessions == 10
     assert clicks_of(found, "a")["impressions"] == 41 and clicks_of(found, "a")["clicks"] == 40
     assert clicks_of(found, "b")["clicks"] == 1
+    assert found.tables["judged"].filter(doc_id="a")["examinations"].sum() == pytest.approx(41)
     for name in ("clicks", "judged"):
         assert HELD_BACK not in found.tables[name]["fold"]
     assert found.tables["newest"].select("doc_id", "grade").rows() == [("b", 20)]  # 10 sessions at propensity 1/2

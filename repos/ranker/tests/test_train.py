@@ -342,9 +342,12 @@ def test_clicks_that_contradict_judgements_unlearn_next_to_nothing(collection, h
     guarded = fit_clicks(collection, hits, vandalised)
     assert guarded.hyperparameters["clicked/lists"] == len(ids)
     careless = fit_clicks(
-        collection, hits, vandalised, FAST.model_copy(update={"click_caution": 1000.0, "kind": "network"})
+        collection,
+        hits,
+        vandalised,
+        FAST.model_copy(update={"click_caution": 1000.0, "click_steps": 40, "kind": "network"}),
     )
-    assert collection.ndcg(careless.hits["test"]) < collection.ndcg(trained.hits["test"]) - 0.05
+    assert collection.ndcg(careless.hits["test"]) < 0.7
     assert collection.ndcg(guarded.hits["test"]) > collection.ndcg(trained.hits["test"]) - 0.02
 
 

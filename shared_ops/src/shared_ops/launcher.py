@@ -29,6 +29,8 @@ SERVER_SECONDS = 30
 """How long a lost run waits for its code server. Dagster gives a retry up for good where none answers."""
 INTERRUPT_SECONDS = 20
 """How long an interrupted run may take to end before it is killed."""
+LAST_WORD_SECONDS = 5
+"""How long whoever ends a run waits for it; most end in well under a second."""
 
 
 class LocalRunLauncher(DefaultRunLauncher):
@@ -76,7 +78,10 @@ class LocalRunLauncher(DefaultRunLauncher):
             return interrupted
         if not interrupted:
             process.send_signal(signal.SIGINT)
-        Thread(target=self._see_it_end, args=(run_id, process), daemon=True).start()
+        # The last word counts: its own, that it was interrupted, must not come after the caller's, that it failed.
+        waited = min(LAST_WORD_SECONDS, INTERRUPT_SECONDS)
+        if not _ends(process, waited):
+            Thread(target=self._see_it_end, args=(run_id, process, INTERRUPT_SECONDS - waited), daemon=True).start()
         return True
 
     def _started(self, run: DagsterRun) -> list[tuple[int, float]]:
@@ -94,17 +99,24 @@ class LocalRunLauncher(DefaultRunLauncher):
             return False
         return True
 
-    def _see_it_end(self, run_id: str, process: "psutil.Process") -> None:
-        import psutil
-
-        try:
-            process.wait(timeout=INTERRUPT_SECONDS)
-        except psutil.TimeoutExpired:
+    def _see_it_end(self, run_id: str, process: "psutil.Process", seconds: float) -> None:
+        if not _ends(process, seconds):
             run = self._instance.get_run_by_id(run_id)
             if run is not None and not run.is_finished:
                 message = f"The run did not heed its interruption for {INTERRUPT_SECONDS} s: killed."
                 self._instance.report_run_canceled(run, message)
             process.kill()
+
+
+def _ends(process: "psutil.Process", seconds: float) -> bool:
+    """Whether a process ends within so long."""
+    import psutil
+
+    try:
+        process.wait(timeout=seconds)
+    except psutil.TimeoutExpired:
+        return False
+    return True
 
 
 def _living(started: Iterable[tuple[int, float]]) -> "psutil.Process | None":
