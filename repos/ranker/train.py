@@ -1,8 +1,8 @@
 """The training of the ranker: hits and judgements in, the ranker and its order of every query out.
 
 Knows no Dagster. Weights learn from train queries, through hits of models that had not learned from them, and from
-clicks, through the features that were served; the passes and the kind of ranker are chosen by judgements, on train
-queries out of fold and on dev; no test judgement is read.
+clicks, through hits of models that had not learned from the same sessions; the passes and the kind of ranker are chosen
+by judgements, on train queries out of fold and on dev; no test judgement is read.
 """
 
 from collections import defaultdict
