@@ -8,7 +8,10 @@ import httpx
 from shared_ops import snapshots
 from shared_ops.livesets import LiveSets
 from shared_ops.settings import Settings
+from shared_ops.snapshots import Snapshot
 
+TITLE_WORDS = 10
+"""How many of a document's first words are asked where it has no title."""
 ANSWER_SECONDS = 120
 """How long the services may take to load a set that has just gone live, or the live one after a start."""
 
@@ -56,7 +59,7 @@ def follows(settings: Settings, number: int, seconds: float = FOLLOW_SECONDS) ->
 
 
 def wait_for_search(settings: Settings) -> str:
-    """Wait until the search app answers one of the live snapshot's queries with hits; returns a line about it.
+    """Wait until the search app answers a query of the live snapshot, or a title, with hits; returns a line on it.
 
     Raises:
         SearchError: when it does not within two minutes.
@@ -64,7 +67,7 @@ def wait_for_search(settings: Settings) -> str:
     live = LiveSets(settings.staging_url("prod")).live()
     if live is None:
         raise SearchError("No set of models is live: make train")
-    query = snapshots.load(live.snapshot).queries().row(0, named=True)["text"]
+    query = _known_query(snapshots.load(live.snapshot))
     deadline = time.monotonic() + ANSWER_SECONDS
     while True:
         try:
@@ -76,3 +79,11 @@ def wait_for_search(settings: Settings) -> str:
             if time.monotonic() > deadline:
                 raise SearchError(f"No search within {ANSWER_SECONDS} s of the servers' start: {failure}") from failure
         time.sleep(0.5)
+
+
+def _known_query(snapshot: Snapshot) -> str:
+    """One of the snapshot's queries; where it has none, a title, or the first words of a text."""
+    if len(queries := snapshot.queries()):
+        return str(queries["text"][0])
+    title, text = snapshot.documents().sort("title", descending=True).select("title", "text").row(0)
+    return title or " ".join(text.split()[:TITLE_WORDS])

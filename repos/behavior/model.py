@@ -145,6 +145,11 @@ class BehaviorModel:
         """How many past queries it knows with at least one click."""
         return int(self._past.answers.shape[0])
 
+    @property
+    def reach(self) -> list[str]:
+        """The documents that it is able to find: those that were clicked for any past query."""
+        return [self._doc_ids[column] for column in np.unique(self._past.answers.indices)]
+
     def search(self, texts: Sequence[str], k: int) -> list[Hits]:
         """The at most `k` documents most surely clicked for queries like each text; none where nothing is alike.
 

@@ -63,7 +63,7 @@ def train(
         "click_rows_of_held_out_queries": usable.held_out_rows,
         "click_rows_of_unknown_documents": usable.unknown_document_rows,
     }
-    return Trained(model, hyperparameters, hits)
+    return Trained(model, hyperparameters, hits, reach=model.reach)
 
 
 def choose(model: BehaviorModel, queries: pl.DataFrame, qrels: pl.DataFrame, log: Log) -> tuple[Parameters, float]:

@@ -39,6 +39,8 @@ class Clicked:
     """Their query ids are the queries' `query_key`s; one may stand there once for each fold of the sessions."""
     examinations: Array
     """[lists]: the evidence of each."""
+    asked: list[Asked]
+    """[lists]: what was asked, with each family's hits."""
     left_out: dict[str, int]
     """Why, to how many lists."""
 
@@ -48,8 +50,12 @@ class Clicked:
         Its share of certainty, E / (E + click_evidence) for E examinations, times `click_weight`; less where all of
         them together would outweigh the judged lists by more than that.
         """
-        sure = self.examinations / (self.examinations + parameters.click_evidence)
+        sure = self.certainty(parameters)
         return np.asarray(parameters.click_weight * min(1.0, judged / max(sure.sum(), 1e-9)) * sure, np.float32)
+
+    def certainty(self, parameters: Parameters) -> Array:
+        """How much of its full weight each list has by its evidence: [lists], 0 to 1."""
+        return np.asarray(self.examinations / (self.examinations + parameters.click_evidence))
 
     def notes(self) -> dict[str, int | float]:
         """How much came from clicks, for the release."""
@@ -79,23 +85,26 @@ def clicked_lists(
         .agg("doc_id", "grade", pl.col("examinations").sum())
         .sort("examinations", "query_id", "fold", descending=[True, False, False])
     )
-    hits = {(each.query_id, each.fold): each.hits for each in asked}
+    answered = {(each.query_id, each.fold): each for each in asked}
     lists, left_out = Lists(len(space.families), len(space.names)), dict.fromkeys(REASONS, 0)
     examinations: list[float] = []
+    kept: list[Asked] = []
     for query_id, fold, text, doc_ids, grades, looks in pages.iter_rows():
         graded, key = dict(zip(doc_ids, grades, strict=True)), query_key(text)
         if key in held_out:
             left_out[HELD_OUT] += 1
-        elif (query_id, fold) not in hits:
+        elif (query_id, fold) not in answered:
             left_out[NO_HITS] += 1
         elif min(grades) == max(grades):
             left_out[UNCLEAR] += 1
         elif len(examinations) == parameters.click_lists:
             left_out[TOO_LITTLE] += 1
         else:
-            lists.add(key, space.candidates(text, hits[query_id, fold]).among(graded), graded)
+            one = answered[query_id, fold]
+            lists.add(key, space.candidates(text, one.hits).among(graded), graded)
             examinations.append(looks)
-    return Clicked(lists, np.array(examinations, np.float64), left_out)
+            kept.append(one)
+    return Clicked(lists, np.array(examinations, np.float64), kept, left_out)
 
 
 def _grade(judged: pl.DataFrame, margin: float) -> pl.Expr:

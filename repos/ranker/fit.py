@@ -45,22 +45,29 @@ class Data:
     """What to learn from and to choose by."""
 
     learn: Lessons
-    """The train queries, after them some of these again without one family."""
+    """The train lists, after them some of these again without one family."""
     whole: int
-    """How many of `learn` are the train queries as they are."""
+    """How many of `learn` are the train lists as they are."""
+    queries: "Tensor"
+    """[train lists]: the number of the query that was asked, from 0; lists of one query are no independent evidence."""
     clicked: Lessons
     """Lists from clicks: learned by the network alone, and nothing is chosen by them."""
     dev: Padded
 
     @property
     def train(self) -> Padded:
-        """The train queries as they are."""
+        """The train lists as they are."""
         return self.learn.lists.take(slice(self.whole))
 
     @property
     def folds(self) -> "Tensor":
-        """[train queries]: the member that does not learn from it."""
+        """[train lists]: the member that does not learn from it."""
         return self.learn.folds[: self.whole]
+
+    @property
+    def answered(self) -> int:
+        """How many train queries have an answer among their candidates."""
+        return len(self.queries[self.train.grades.sum(-1) > 0].unique())
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,12 @@ class Fit:
         """nDCG@10 of each train query, then of each dev query."""
         import torch
 
-        return torch.cat([_ndcg(self.train, data.train), _ndcg(self.dev, data.dev)]).numpy()
+        sums = torch.zeros(int(data.queries.max()) + 1 if len(data.queries) else 0)
+        ones = torch.ones(len(data.queries))
+        by_query = sums.index_add(0, data.queries, _ndcg(self.train, data.train)) / sums.index_add(
+            0, data.queries, ones
+        )
+        return torch.cat([by_query, _ndcg(self.dev, data.dev)]).numpy()
 
 
 def equal_fusion(data: Data) -> Fit:

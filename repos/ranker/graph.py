@@ -2,9 +2,9 @@
 
 from dagster import graph
 
-from repos.ranker.ops import check_features, evaluate, load_inputs, train
+from repos.ranker.ops import check_features, evaluate, gate_set, load_inputs, train
 from shared_ops.jobs import family_jobs
-from shared_ops.live_ops import accepted_ranker, gate_set, promote, roll_back, set_of_the_past
+from shared_ops.live_ops import accepted_ranker, promote, roll_back, set_of_the_past
 from shared_ops.ops import gate, materialize, stage, validate
 
 

@@ -43,6 +43,11 @@ class Lists:
         self.grades.append(grades[order])
         self.best_grades.append(sorted(judged.values(), reverse=True)[:10])
 
+    @property
+    def answered(self) -> int:
+        """How many lists hold an answer."""
+        return sum(bool(grades.any()) for grades in self.grades)
+
     def followed_by(self, others: "Lists") -> "Lists":
         """These lists, then the others."""
         return Lists(

@@ -14,6 +14,7 @@ from shared_ops.evaluation import DEPTH
 from shared_ops.feedback import HELD_BACK
 from shared_ops.inputs import Inputs
 from shared_ops.lineage import release_key
+from shared_ops.live_ops import gate_set_op
 from shared_ops.ops import evaluate_op, load_inputs_op, save_candidate
 from shared_ops.references import Candidate
 from shared_ops.resources import DeploymentResource
@@ -101,3 +102,4 @@ def opened(folder: Path, inputs: Inputs) -> Ranked:
 
 load_inputs = load_inputs_op("ranker")
 evaluate = evaluate_op(opened)
+gate_set = gate_set_op(opened)

@@ -2,28 +2,26 @@
 
 Knows no Dagster. Weights learn from train queries, through hits of models that had not learned from them, and from
 clicks, through hits of models that had not learned from the same sessions; the passes and the kind of ranker are chosen
-by judgements, on train queries out of fold and on dev; no test judgement is read.
+by judgements, on train queries out of fold and on dev; no test judgement is read. Where too few train queries are
+judged, what people clicked takes their place, in learning and in choosing.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from repos.ranker.clicks import Clicked, clicked_lists, query_key
+from repos.ranker.clicks import clicked_lists, query_key
 from repos.ranker.features import FeatureSpace
-from repos.ranker.fit import Data, Fit, Lessons, equal_fusion, learn_clicks, linear_fusion, network_fit
-from repos.ranker.lists import Lists
+from repos.ranker.fit import Data, Fit, equal_fusion, learn_clicks, linear_fusion, network_fit
 from repos.ranker.model import Parameters, Ranker
-from repos.ranker.network import Scaler
+from repos.ranker.teaching import Teaching, judged_lists, queries_of, with_one_missing
 from shared_ops import tables
 from shared_ops.evaluation import DEPTH, PRIMARY, per_query
 from shared_ops.inputs import Asked
-from shared_ops.tables import SPLITS, Hits, hits_by_query, hits_table
+from shared_ops.tables import SPLITS, hits_table
 from shared_ops.training import Trained
 
 Log = Callable[[str], None]
@@ -52,9 +50,10 @@ def train(
     table of all splits, its train hits out of fold. The hits given back are the final order: of train out of fold too.
 
     `judged` is feedback, of the queries in `asked`: a network that was chosen learns its lists too, and nothing is
-    chosen by them. Behavior's hits in `asked` are those of a model that had learned no click of the sessions that judge
-    them (cross-fitting over sessions). They show what out-of-fold hits cannot, how far behavior can be trusted with a
-    query that people ask again: out of fold, no query ever is one that it knows.
+    chosen by them. Only where fewer than `enough` train queries are judged, all is learned from these lists and chosen
+    by them, out of fold. Behavior's hits in `asked` are those of a model that had learned no click of the sessions that
+    judge them (cross-fitting over sessions). They show what out-of-fold hits cannot, how far behavior can be trusted
+    with a query that people ask again: out of fold, no query ever is one that it knows.
 
     Raises:
         OptimismError: when a family's train hits are better than its dev hits can explain.
@@ -66,21 +65,24 @@ def train(
     for family, gap in gaps.items():
         log(f"{family}: {PRIMARY} of train hits minus that of dev hits {gap:+.3f}")
     space = FeatureSpace.build(documents, sorted(hits))
-    queried = {split: _queried(queries, hits, split) for split in SPLITS}
-    learned = {split: _lists(space, queried[split], qrels) for split in ("train", "dev")}
-    missing = _lists(space, _with_one_missing(queried["train"], parameters), qrels)
+    queried = {split: queries_of(split, queries, hits) for split in SPLITS}
+    train_lists, dev_lists = (judged_lists(space, queried[split], qrels) for split in ("train", "dev"))
     held_out = {query_key(text) for text in queries.filter(pl.col("split") != "train")["text"]}
     shown = tables.empty("judged") if judged is None else judged
     clicked = clicked_lists(shown, asked, space, held_out, parameters)
-    told = {"judged/lists": len(learned["train"].query_ids), **clicked.notes()}
+    told = {"judged/lists": len(train_lists.query_ids), **clicked.notes()}
     log(f"to learn from: {told}")
-    scaler = Scaler.fit(learned["train"].features, len(space.names))
     with _reproducible(parameters.threads):
-        texts = {one.query_id: one.text for one in queried["train"]}
-        data = _data(learned["train"], missing, clicked, learned["dev"], texts, scaler, parameters)
-        fit, notes = choose(data, parameters, log)
-        ranker = Ranker(space, fit.kind, fit.fusion, scaler, fit.weights)
-        out_of_fold = learned["train"].ordered(fit.train.numpy())
+        if train_lists.answered >= enough(parameters):
+            missing = judged_lists(space, with_one_missing(queried["train"], parameters), qrels)
+            texts = {one.query_id: one.text for one in queried["train"]}
+            teaching = Teaching.of_judgements(space, train_lists, missing, texts, clicked, dev_lists, parameters)
+        else:
+            lacking = clicked_lists(shown, with_one_missing(clicked.asked, parameters), space, set(), parameters)
+            teaching = Teaching.of_clicks(space, clicked, lacking, dev_lists, parameters)
+        fit, notes = choose(teaching.data, parameters, log)
+        ranker = Ranker(space, fit.kind, fit.fusion, teaching.scaler, fit.weights)
+        out_of_fold = teaching.judged.ordered(fit.train.numpy())
         ordered_hits = {}
         for split in SPLITS:
             ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in queried[split]]
@@ -124,6 +126,11 @@ def optimism(
     return gaps
 
 
+def enough(parameters: Parameters) -> int:
+    """How many answered queries there must be to learn from: two for each fold."""
+    return 2 * parameters.folds
+
+
 def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[Fit, dict[str, Any]]:
     """The simplest way to order that none of the less simple ones clearly beats, and what each reached.
 
@@ -132,9 +139,8 @@ def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[Fit, d
     or where `kind` says so, there is no choice.
     """
     fits = [equal_fusion(data)]
-    answered = int((data.train.grades.sum(-1) > 0).sum())
-    if answered < 2 * parameters.folds:
-        log(f"{answered} train queries have an answer among their hits, too few to learn from: equal-weight fusion")
+    if data.answered < enough(parameters):
+        log(f"{data.answered} queries have an answer among their hits, too few to learn from: equal-weight fusion")
         return fits[0], {"kind_chosen": fits[0].kind}
     linear, by_fold = linear_fusion(data, parameters)
     fits += [linear, network_fit(data, by_fold, parameters, log)]
@@ -153,76 +159,6 @@ def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[Fit, d
         chosen = learn_clicks(chosen, data, parameters, log)
     notes = {f"out_of_fold/{kind}": float(value.mean()) for kind, value in values.items()}
     return chosen, {**notes, **chosen.notes, "kind_chosen": chosen.kind}
-
-
-@dataclass(frozen=True)
-class Queried:
-    """A query with what each family found for it."""
-
-    query_id: str
-    text: str
-    hits: Mapping[str, Hits]
-
-
-def _queried(queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame], split: str) -> list[Queried]:
-    """The queries of a split, in the order of their ids."""
-    chosen = queries.filter(pl.col("split") == split).sort("query_id").select("query_id", "text")
-    found = {family: hits_by_query(table.join(chosen, on="query_id", how="semi")) for family, table in hits.items()}
-    return [
-        Queried(query_id, text, {family: by_query.get(query_id, []) for family, by_query in found.items()})
-        for query_id, text in chosen.iter_rows()
-    ]
-
-
-def _with_one_missing(queried: Sequence[Queried], parameters: Parameters) -> list[Queried]:
-    """A random share of the queries, each as if one of the families were down."""
-    random = np.random.default_rng(parameters.seed)
-    lacking = []
-    for one in queried:
-        family = sorted(one.hits)[random.integers(len(one.hits))]
-        if random.random() < parameters.missing:
-            lacking.append(replace(one, hits={**one.hits, family: []}))
-    return lacking
-
-
-def _lists(space: FeatureSpace, queried: Sequence[Queried], qrels: pl.DataFrame) -> Lists:
-    """The candidates of those queries that are judged and have any."""
-    judged: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for query_id, doc_id, grade in qrels.select("query_id", "doc_id", "grade").iter_rows():
-        judged[query_id][doc_id] = grade
-    lists = Lists(len(space.families), len(space.names))
-    for one in queried:
-        if one.query_id in judged and any(one.hits.values()):
-            lists.add(one.query_id, space.candidates(one.text, one.hits), judged[one.query_id])
-    return lists
-
-
-def _data(
-    train: Lists,
-    missing: Lists,
-    clicked: Clicked,
-    dev: Lists,
-    texts: Mapping[str, str],
-    scaler: Scaler,
-    parameters: Parameters,
-) -> Data:
-    """The lists as tensors. Equal queries are in one fold, whether they were judged or clicked."""
-    import torch
-
-    keys = dict.fromkeys(query_key(texts[query_id]) for query_id in train.query_ids)
-    drawn = np.random.default_rng(parameters.seed).permutation(len(keys)) % parameters.folds
-    fold = dict(zip(keys, drawn.tolist(), strict=True))
-    learn = train.followed_by(missing)
-    judged = [fold[query_key(texts[query_id])] for query_id in learn.query_ids]
-    # What no train query asks is in no fold: nothing is measured on it, so every member may learn from it.
-    shown = [fold.get(key, -1) for key in clicked.lists.query_ids]
-    weights = clicked.weights(len(train.query_ids), parameters)
-    return Data(
-        Lessons(learn.padded(scaler), torch.tensor(judged, dtype=torch.int64), torch.ones(len(judged))),
-        len(train.query_ids),
-        Lessons(clicked.lists.padded(scaler), torch.tensor(shown, dtype=torch.int64), torch.from_numpy(weights)),
-        dev.padded(scaler),
-    )
 
 
 @contextmanager

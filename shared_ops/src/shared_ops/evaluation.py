@@ -3,8 +3,9 @@
 Knows no Dagster. The measures are ir-measures', which are trec_eval's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
+import numpy as np
 import polars as pl
 
 from shared_ops.releases import Metrics
@@ -12,6 +13,8 @@ from shared_ops.snapshots import Snapshot
 
 MEASURES = ("nDCG@10", "R@100", "RR@10")
 PRIMARY = "nDCG@10"
+CUTOFF = 10
+"""The rank at which PRIMARY is measured."""
 DEPTH = 100
 """How many hits per query are kept and evaluated."""
 
@@ -28,7 +31,8 @@ def per_query(hits: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
     ranked = hits.select("query_id", "doc_id", -pl.col("rank").cast(pl.Float64))
     run = [ir_measures.ScoredDoc(*row) for row in ranked.iter_rows()]
     values = [(str(m.query_id), str(m.measure), float(m.value)) for m in ir_measures.iter_calc(measures, judged, run)]
-    long = pl.DataFrame(values, schema=["query_id", "measure", "value"], orient="row")
+    # Types are stated: a table without rows has none that could be inferred.
+    long = pl.DataFrame(values, schema={"query_id": pl.String, "measure": pl.String, "value": pl.Float64}, orient="row")
     wide = long.pivot(on="measure", index="query_id", values="value")
     # A run without any judged query's hits gives no values at all, not even the measures' names.
     missing = [pl.lit(0.0).alias(name) for name in MEASURES if name not in wide.columns]
@@ -40,6 +44,36 @@ def per_query(hits: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
         .select("query_id", *MEASURES)
         .sort("query_id")
     )
+
+
+def attainable(qrels: pl.DataFrame, documents: int, reach: Collection[str] | None = None) -> pl.DataFrame:
+    """What PRIMARY of each judged query can be: columns query_id, chance, best; in the order of query ids.
+
+    `chance` is the expected value of hits drawn at random from the documents that a model is able to find, `best` that
+    of their best order. Gains are the grades and discounts log2(rank + 1), as trec_eval has them (Järvelin and
+    Kekäläinen 2002).
+
+    Args:
+        qrels: the judgements.
+        documents: how many documents the corpus holds.
+        reach: the documents that the model is able to find; None: all.
+    """
+    size = documents if reach is None else len(reach)
+    found = pl.lit(True) if reach is None else pl.col("doc_id").is_in(list(reach))
+    rows = []
+    judged = qrels.with_columns(found=found).group_by("query_id").agg("grade", "found").sort("query_id")
+    for query_id, grades, among in judged.iter_rows():
+        ideal = _dcg(grades)
+        reached = [grade for grade, is_found in zip(grades, among, strict=True) if is_found]
+        mean = sum(reached) / size if size else 0.0
+        rows.append((query_id, _dcg([mean] * min(size, CUTOFF)) / ideal, _dcg(reached) / ideal))
+    return pl.DataFrame(rows, schema={"query_id": pl.String, "chance": pl.Float64, "best": pl.Float64}, orient="row")
+
+
+def _dcg(gains: Sequence[float]) -> float:
+    """The discounted cumulated gain of the best order of these gains, to CUTOFF."""
+    best = np.sort(np.asarray(gains, np.float64))[::-1][:CUTOFF]
+    return float(best @ (1 / np.log2(np.arange(2, len(best) + 2))))
 
 
 def slice_members(snapshot: Snapshot) -> pl.DataFrame:

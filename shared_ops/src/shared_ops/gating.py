@@ -15,7 +15,12 @@ from shared_ops.evaluation import PRIMARY
 class GatePolicy(BaseModel):
     """What a challenger must hold to. Differences are challenger minus champion, in nDCG@10."""
 
-    floor: float = Field(default=0.02, ge=0, le=1, description="mean nDCG@10 that a first release must reach")
+    floor: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="the share of the way from chance to the best possible nDCG@10 that a first release must reach",
+    )
     margin: float = Field(default=0.02, gt=0, lt=1, description="the loss that must be ruled out (non-inferiority)")
     alpha: float = Field(default=0.05, gt=0, lt=1, description="chance at which a loss of `margin` is let through")
     slice_bound: float = Field(default=0.05, gt=0, lt=1, description="the mean loss at which a slice rejects")
@@ -45,12 +50,17 @@ class SliceTest(BaseModel):
 
 
 class Verdict(BaseModel):
-    """What the gate found. `reasons` holds one sentence for each bound that was not held."""
+    """What the gate found. `reasons` holds one sentence for each bound that was not held.
+
+    `notes` says what could not be judged, and what would change that.
+    """
 
     accepted: bool
     reasons: list[str]
+    notes: list[str] = []
     queries: int
     challenger: float
+    floor: float | None = Field(default=None, description="mean nDCG@10 that a first release must not surely miss")
     champion: float | None = None
     champion_version: str | None = None
     difference: float | None = None
@@ -71,7 +81,9 @@ class Verdict(BaseModel):
     @property
     def sentence(self) -> str:
         """The verdict in one sentence."""
-        if self.champion is None:
+        if not self.queries:
+            compared = "nothing was judged"
+        elif self.champion is None:
             compared = f"nDCG@10 {self.challenger:.4f} on {self.queries} queries, the first release"
         else:
             compared = (
@@ -80,7 +92,48 @@ class Verdict(BaseModel):
                 f"{self.confidence_low:+.4f} to {self.confidence_high:+.4f}, p = {self.p_value:.4f}; "
                 f"{self.gained} gained, {self.lost} lost, {self.unchanged} unchanged)"
             )
-        return f"{'Accepted' if self.accepted else 'Rejected'}: {compared}. {' '.join(self.reasons)}".strip()
+        said = " ".join([*self.reasons, *self.notes])
+        return f"{'Accepted' if self.accepted else 'Rejected'}: {compared}. {said}".strip()
+
+
+NOTHING_TO_JUDGE_BY = (
+    "No test query has a judgement, and nobody has clicked yet: judgements of test queries in a source, or people's "
+    "clicks, change that."
+)
+ABSTAINS = (
+    "It abstains: there was nothing to learn from yet, so it finds no document and takes no part in the answers. "
+    "Judgements of train queries in a source, or people's clicks, change that."
+)
+ALL_ALIKE = (
+    "All documents hold the same words, so no order of them is better than another. Look at the source: is its text "
+    "read from the right column?"
+)
+
+
+def unjudged(
+    why: str, policy: GatePolicy, *, hits: pl.DataFrame | None = None, latency: Latency | None = None
+) -> Verdict:
+    """The verdict on what cannot be judged: it is not rejected for that, only for being unsound or too slow.
+
+    Args:
+        why: what it cannot be judged by, and what would change that, in a sentence or two.
+        policy: the bounds.
+        hits: hits of any queries; scores that are not numbers reject.
+        latency: what a query takes.
+    """
+    reasons = [_not_finite(hits)] if hits is not None else []
+    if latency is not None:
+        reasons.append(_too_slow(latency, policy))
+    objections = [reason for reason in reasons if reason]
+    return Verdict(
+        accepted=not objections,
+        reasons=objections,
+        notes=[why],
+        queries=0,
+        challenger=0,
+        latency=latency,
+        policy=policy,
+    )
 
 
 def judge_first(
@@ -88,28 +141,61 @@ def judge_first(
     policy: GatePolicy,
     *,
     members: pl.DataFrame | None = None,
+    attainable: pl.DataFrame | None = None,
     hits: pl.DataFrame | None = None,
     latency: Latency | None = None,
 ) -> Verdict:
-    """The verdict on a first release: its mean must reach the floor, and it must be sound and fast enough.
+    """The verdict on a first release: it must not surely miss the floor, and it must be sound and fast enough.
+
+    The floor lies `policy.floor` of the way from what hits drawn at random would reach to the best that is possible:
+    it suits a collection of three documents, and a family that can find only what it has learned of.
 
     Args:
         measured: columns query_id and PRIMARY, one row a query.
         policy: the bounds.
         members: which queries each slice holds (query_id, slice); those of `all` count. None: every query counts.
-        hits: its hits of the test queries; what `unsound` finds in them rejects.
+        attainable: of each query `chance` and `best` (`evaluation.attainable`); None: 0 and 1.
+        hits: its hits of the judged queries; what `unsound` finds in them rejects.
         latency: what a query takes.
     """
     counted = measured if members is None else measured.join(_overall(members), on="query_id", how="semi")
-    mean = float(_values(counted, PRIMARY).mean()) if len(counted) else 0.0
-    reasons = _objections(measured, hits, latency, policy)
     if not len(counted):
-        reasons.append("No judged test query: there is nothing to judge by; add qrels to a source.")
-    elif mean < policy.floor:
-        reasons.append(f"A first release must reach {policy.floor:.4f}.")
+        return unjudged(NOTHING_TO_JUDGE_BY, policy, hits=hits, latency=latency)
+    values, (chance, best) = _values(counted, PRIMARY), _attainable(counted, attainable)
+    floors = chance + policy.floor * (best - chance)
+    reasons = _objections(measured, hits, latency, policy)
+    if _surely_below(values, floors, policy):
+        reasons.append(
+            f"A first release must reach {floors.mean():.4f}: {policy.floor:.0%} of the way from chance "
+            f"({chance.mean():.4f}) to the best that it could reach ({best.mean():.4f})."
+        )
     return Verdict(
-        accepted=not reasons, reasons=reasons, queries=len(counted), challenger=mean, latency=latency, policy=policy
+        accepted=not reasons,
+        reasons=reasons,
+        queries=len(counted),
+        challenger=float(values.mean()),
+        floor=float(floors.mean()),
+        latency=latency,
+        policy=policy,
     )
+
+
+def _attainable(counted: pl.DataFrame, attainable: pl.DataFrame | None) -> tuple[np.ndarray, np.ndarray]:
+    """What chance reaches for each query, and the best order; (queries,) each."""
+    if attainable is None:
+        return np.zeros(len(counted)), np.ones(len(counted))
+    joined = counted.select("query_id").join(attainable, on="query_id", how="left", maintain_order="left")
+    return joined["chance"].to_numpy(), joined["best"].to_numpy()
+
+
+def _surely_below(values: np.ndarray, floors: np.ndarray, policy: GatePolicy) -> bool:
+    """Whether the mean of `values` is below that of `floors`, and not by chance: a handful of queries proves nothing.
+
+    One query more is counted that is as far above its floor as the best one, for the reason of `loss_p_value`.
+    """
+    below = floors - values
+    optimistic = np.append(below, min(0.0, below.min()))
+    return bool(below.mean() > 0 and randomisation(optimistic[:, None], policy)[0] <= policy.alpha)
 
 
 def judge(
@@ -140,7 +226,7 @@ def judge(
     paired = challenger.join(champion, on="query_id", suffix="_champion").sort("query_id")
     overall = paired.select(pl.col("query_id").is_in(_overall(members)["query_id"].implode())).to_series().to_numpy()
     if not overall.any():
-        return judge_first(paired, policy, members=members, hits=hits, latency=latency)
+        return unjudged(NOTHING_TO_JUDGE_BY, policy, hits=hits, latency=latency)
     ours, theirs = _values(paired, PRIMARY), _values(paired, f"{PRIMARY}_champion")
     differences = (ours - theirs)[overall]
     p_value = loss_p_value(differences, policy)
@@ -177,15 +263,21 @@ def unsound(hits: pl.DataFrame) -> str | None:
     """Why no release may answer with these hits (a `hits` table, not yet checked), or None where they are sound."""
     if not len(hits):
         return "There is no hit for any test query."
-    wrong = hits.filter(~pl.col("score").is_finite().fill_null(False))
-    if len(wrong):
-        return (
-            f"{len(wrong)} of {len(hits)} scores are not finite numbers, in the hits of "
-            f"{wrong['query_id'].n_unique()} queries."
-        )
+    if reason := _not_finite(hits):
+        return reason
     if hits["query_id"].n_unique() < len(hits) and hits["score"].n_unique() == 1:
         return "Every hit of every test query has the same score: this model tells nothing apart."
     return None
+
+
+def _not_finite(hits: pl.DataFrame) -> str | None:
+    wrong = hits.filter(~pl.col("score").is_finite().fill_null(False))
+    if not len(wrong):
+        return None
+    return (
+        f"{len(wrong)} of {len(hits)} scores are not finite numbers, in the hits of "
+        f"{wrong['query_id'].n_unique()} queries."
+    )
 
 
 def _objections(

@@ -7,8 +7,9 @@ learn from, and `result_of` whether one already did.
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +23,9 @@ from shared_ops.tables import Hits
 
 ASKED = "asked"
 """Where a release keeps its hits for the queries of feedback, as if it were a split."""
+
+REACH = "reach.json"
+"""Where a release keeps the ids of the documents that it is able to find, if these are not all."""
 
 
 class MissingInputError(RuntimeError):
@@ -88,7 +92,8 @@ class Inputs(BaseModel):
         return kept_hits(found, snapshot.queries(), snapshot.documents())
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True)
+class Asked:
     """A query of feedback, asked in a fold of the sessions, and each family's hits for it."""
 
     query_id: str
@@ -105,6 +110,12 @@ def asked_id(query_id: str, fold: int) -> str:
 def release_hits(url: str, split: str) -> pl.DataFrame:
     """The `hits` table that the release in the folder at `url` gave the queries of a split."""
     return tables.read(storage.join(url, "hits", f"{split}.parquet"))
+
+
+def reach(url: str) -> list[str] | None:
+    """The documents that the release in the folder at `url` is able to find (`training.Trained`); None: all of them."""
+    content = storage.read_bytes(storage.join(url, REACH))
+    return None if content is None else list(json.loads(content))
 
 
 def kept_hits(hits: pl.DataFrame, queries: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
@@ -138,7 +149,7 @@ def find(
     for each in search_families() if repository.role == "rank" else []:
         version = (releases or {}).get(each) or staging.accepted(each)
         if version is None:
-            raise MissingInputError(f"{each} has no accepted release in {staging.url}. Run make train REPO={each}.")
+            raise MissingInputError(_not_accepted(each, staging))
         upstream[each] = version
     return Inputs(
         family=family,
@@ -147,6 +158,15 @@ def find(
         releases=upstream,
         staging=staging.url,
     )
+
+
+def _not_accepted(family: str, staging: Staging) -> str:
+    """That a family has no accepted release, and what helps: another try helps only where there was none."""
+    said = f"{family} has no accepted release in {staging.url}."
+    if not (versions := staging.versions(family)):
+        return f"{said} Train one: make train REPO={family}."
+    why = " ".join(staging.manifest(family, versions[-1]).gate["reasons"])
+    return f"{said} {family}/{versions[-1]} was rejected: {why} Change that, then: make train REPO={family}."
 
 
 def of_manifest(manifest: ReleaseManifest, staging: str) -> Inputs:

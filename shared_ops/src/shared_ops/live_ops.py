@@ -14,17 +14,19 @@ from dagster import (
     AssetMaterialization,
     Config,
     MetadataValue,
+    OpDefinition,
     OpExecutionContext,
     op,
 )
 from pydantic import Field
 
 from shared_ops import gating, inputs
-from shared_ops.evaluation import per_query, slice_members
+from shared_ops.evaluation import per_query
+from shared_ops.judging import JudgedQueries
 from shared_ops.lineage import live_set_key
 from shared_ops.livesets import Decision, LiveSet
 from shared_ops.notifications import notify
-from shared_ops.ops import GateConfig, numbers, plotted
+from shared_ops.ops import GateConfig, Open, numbers, plotted
 from shared_ops.promotion import OvertakenError, PromotionError, past_set
 from shared_ops.promotion import promote as promote_set
 from shared_ops.promotion import rollback as rollback_set
@@ -33,7 +35,7 @@ from shared_ops.releases import ReleaseError, ReleaseManifest
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import families
-from shared_ops.snapshots import Snapshot, SnapshotRef, load
+from shared_ops.snapshots import SnapshotRef, load
 
 KEPT_RELEASES = 10
 KEPT_SETS = 20
@@ -53,46 +55,68 @@ def accepted_ranker(context: OpExecutionContext, deployment: DeploymentResource)
     return Staged(family=RANKER, version=version, accepted=True)
 
 
-@op
-def gate_set(
-    context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: Staged
-) -> Proposal:
-    """The end-to-end gate: the proposed set's final order of the test queries against that of the live set.
+def gate_set_op(open_ranker: Open) -> OpDefinition:
+    """The `gate_set` op; `open_ranker` makes saved rankers answer, with the hits of what they learned from."""
 
-    Both are orders that the rankers gave hits of models that had not learned from these queries; the queries are those
-    that both sets were asked.
-    """
-    manifest = deployment.staging.manifest(staged.family, staged.version)
-    releases = {**manifest.learned_from, staged.family: staged.version}
-    proposal = Proposal(ranker=staged.version, releases=releases, accepted=staged.accepted)
-    live = deployment.live_sets.live()
-    if not staged.accepted:
-        context.log.warning(f"{staged.family}/{staged.version} was rejected; the live set stays as it is.")
-        return proposal
-    if live is None or live.releases[staged.family] == staged.version:
-        context.log.info("There is no other live set to compare with.")
-        return proposal
-    snapshot = load(manifest.snapshot)
-    orders = [_final_order(deployment, version, snapshot) for version in (staged.version, live.releases[staged.family])]
-    common = orders[0].select("query_id").unique().join(orders[1], on="query_id", how="semi")
-    challenger, champion = (_measured(order, common, snapshot) for order in orders)
-    members = slice_members(snapshot)
-    verdict = gating.judge(challenger, champion, members, config.policy(), f"set {live.number}")
-    _log_verdict(context, deployment, verdict, manifest)
-    texts = dict(snapshot.queries().select("query_id", "text").iter_rows())
-    page = report(challenger, champion, members, texts, verdict)
-    context.add_output_metadata({"report": MetadataValue.md(page)})
-    return proposal.model_copy(update={"accepted": verdict.accepted})
+    @op(name="gate_set")
+    def gate_set(
+        context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: Staged
+    ) -> Proposal:
+        """The end-to-end gate: the proposed set's final order against that of the live set.
+
+        They are asked the test queries, those that both sets know, and what the newest sessions asked. Hits for either
+        are of models that had not learned from these queries; the live set's for the newest sessions are those served.
+        """
+        manifest = deployment.staging.manifest(staged.family, staged.version)
+        releases = {**manifest.learned_from, staged.family: staged.version}
+        proposal = Proposal(ranker=staged.version, releases=releases, accepted=staged.accepted)
+        live = deployment.live_sets.live()
+        if not staged.accepted:
+            context.log.warning(f"{staged.family}/{staged.version} was rejected; the live set stays as it is.")
+            return proposal
+        if live is None or live.releases[staged.family] == staged.version:
+            context.log.info("There is no other live set to compare with.")
+            return proposal
+        judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
+        ours, theirs = (
+            _final_order(deployment, open_ranker, version, judged)
+            for version in (staged.version, live.releases[staged.family])
+        )
+        common = pl.concat([_both(ours, theirs, judged.test), judged.asked_newest.select("query_id")])
+        challenger, champion = (_measured(order, common, judged) for order in (ours, theirs))
+        verdict = gating.judge(challenger, champion, judged.members, config.policy(), f"set {live.number}")
+        _log_verdict(context, deployment, verdict, manifest)
+        page = report(challenger, champion, judged.members, judged.texts, verdict)
+        context.add_output_metadata({"report": MetadataValue.md(page)})
+        return proposal.model_copy(update={"accepted": verdict.accepted})
+
+    return gate_set
 
 
-def _final_order(deployment: DeploymentResource, ranker: str, snapshot: Snapshot) -> pl.DataFrame:
-    hits = inputs.release_hits(deployment.staging.release_url(RANKER, ranker), "test")
-    return inputs.kept_hits(hits, snapshot.queries("test"), snapshot.documents())
+def _final_order(
+    deployment: DeploymentResource, open_ranker: Open, version: str, judged: JudgedQueries
+) -> pl.DataFrame:
+    """The order that a ranker's release gave the test queries, and gives those of the newest sessions."""
+    staging, snapshot = deployment.staging, judged.snapshot
+    hits = inputs.release_hits(staging.release_url(RANKER, version), "test")
+    tested = inputs.kept_hits(hits, judged.test, snapshot.documents())
+    if not len(judged.newest):
+        return tested
+    manifest = staging.manifest(RANKER, version).model_copy(update={"feedback": judged.feedback})
+    ranker = open_ranker(staging.fetch(RANKER, version), inputs.of_manifest(manifest, staging.url))
+    return pl.concat([tested, ranker.many(judged.asked_newest)])
 
 
-def _measured(order: pl.DataFrame, queries: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
-    judged = snapshot.qrels("test").join(queries, on="query_id", how="semi")
-    return per_query(order.join(queries, on="query_id", how="semi"), judged)
+def _both(ours: pl.DataFrame, theirs: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
+    """The queries (query_id) that both orders know."""
+    known = queries.select("query_id").join(ours, on="query_id", how="semi")
+    return known.join(theirs, on="query_id", how="semi")
+
+
+def _measured(order: pl.DataFrame, queries: pl.DataFrame, judged: JudgedQueries) -> pl.DataFrame:
+    return per_query(
+        order.join(queries, on="query_id", how="semi"), judged.qrels.join(queries, on="query_id", how="semi")
+    )
 
 
 def _log_verdict(

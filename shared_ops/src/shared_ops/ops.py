@@ -5,6 +5,7 @@
 They hand on references (`shared_ops.references`), never data.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from pathlib import Path
@@ -26,13 +27,14 @@ from dagster import (
 from pydantic import Field
 
 from shared_ops import checks, gating, inputs, storage, tables
-from shared_ops.evaluation import evaluate as measure
-from shared_ops.evaluation import per_query, slice_members, table
+from shared_ops.evaluation import means, per_query, table
+from shared_ops.feedback import FeedbackRef
 from shared_ops.inputs import Inputs
+from shared_ops.judging import JudgedQueries, all_alike
 from shared_ops.latency import medians
 from shared_ops.lineage import release_key
 from shared_ops.notifications import notify
-from shared_ops.references import Candidate, Evaluated, Judged, Staged
+from shared_ops.references import Candidate, Evaluated, Gated, Staged
 from shared_ops.releases import ReleaseManifest, code_version, environment_lock
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
@@ -42,8 +44,6 @@ from shared_ops.training import Answers, Searched, Searcher, Trained
 from shared_ops.types import ValidInputs
 
 ROOT_RUN, RETRY_NUMBER = "dagster/root_run_id", "dagster/retry_number"
-NEWEST = "newest clicks"
-"""The slice of the queries that the newest sessions asked, judged by what they clicked."""
 
 
 class LoadConfig(Config):
@@ -147,6 +147,8 @@ def write_trained(trained: Trained[Any], folder: Path) -> None:
     (folder / "hits").mkdir()
     for split, hits in trained.hits.items():
         hits.write_parquet(folder / "hits" / f"{split}.parquet")
+    if trained.reach is not None:
+        (folder / inputs.REACH).write_text(json.dumps(sorted(trained.reach), ensure_ascii=False), encoding="utf-8")
 
 
 def root_run_id(context: OpExecutionContext) -> str:
@@ -172,32 +174,30 @@ def evaluate_op(open_model: Open) -> OpDefinition:
 
     @op(name="evaluate")
     def evaluate(context: OpExecutionContext, deployment: DeploymentResource, candidate: Candidate) -> Evaluated:
-        """Measure the candidate on the test queries, and the accepted release on the same ones."""
-        snapshot, family = load(candidate.inputs.snapshot), candidate.family
-        hits = inputs.release_hits(candidate.url, "test")
-        measured, metrics = measure(hits, snapshot, "test")
-        champion = deployment.staging.accepted(family)
+        """Measure the candidate on the judged queries, and the accepted release on the same ones."""
+        snapshot = load(candidate.inputs.snapshot)
+        feedback = _judging_feedback(candidate, snapshot, deployment)
+        judged, champion = JudgedQueries.of(snapshot, feedback), _champion(candidate.family, deployment)
         with storage.local_folder(candidate.url) as folder:
             answers = {"challenger": open_model(folder, candidate.inputs)}
         if champion:
-            release = deployment.staging.fetch(family, champion)
+            release = deployment.staging.fetch(candidate.family, champion)
             answers["champion"] = open_model(release, candidate.inputs)
-        frames = {"challenger": [measured]}
+        answered = inputs.release_hits(candidate.url, "test").join(judged.test, on="query_id", how="semi")
+        hits = {"challenger": pl.concat([answered, answers["challenger"].many(judged.asked_newest)])}
         if champion:
-            asked = snapshot.queries("test").select("query_id", "text")
-            frames["champion"] = [per_query(answers["champion"].many(asked), snapshot.qrels("test"))]
-        newest = _newest(candidate)
-        if newest is not None:
-            for name, model in answers.items():
-                frames[name].append(_measured_newest(model, newest))
-            metrics[NEWEST] = _mean(frames["challenger"][-1])
-        for name, parts in frames.items():
-            tables.write(storage.join(candidate.url, "evaluation", f"{name}.parquet"), pl.concat(parts))
-        took = medians(answers, snapshot.queries("test"))
+            hits["champion"] = answers["champion"].many(judged.asked)
+        measured = {name: per_query(found, judged.qrels) for name, found in hits.items()}
+        for name, frame in measured.items():
+            tables.write(_evaluation_url(candidate, name), frame)
+        tables.write(_evaluation_url(candidate, "hits"), hits["challenger"])
+        metrics = means(measured["challenger"], judged.slices)
+        took = medians(answers, judged.asked if len(judged.asked) else _titles(snapshot))
         context.add_output_metadata({"metrics": MetadataValue.md(table(metrics)), **plotted(metrics)})
         return Evaluated(
             candidate=candidate,
             metrics=metrics,
+            feedback=feedback,
             champion=champion,
             challenger_ms=took["challenger"],
             champion_ms=took.get("champion"),
@@ -206,23 +206,24 @@ def evaluate_op(open_model: Open) -> OpDefinition:
     return evaluate
 
 
-def _newest(candidate: Candidate) -> pl.DataFrame | None:
-    """What the newest sessions clicked, for a family that learns from clicks; None without any."""
-    feedback = candidate.inputs.clicked()
-    if feedback is None:
+def _judging_feedback(candidate: Candidate, snapshot: Snapshot, deployment: DeploymentResource) -> FeedbackRef | None:
+    """The feedback whose newest sessions judge: what was learned from; where no test query is judged, the latest."""
+    if candidate.inputs.feedback or len(snapshot.qrels("test")):
+        return candidate.inputs.feedback
+    return deployment.input_feedback.latest()
+
+
+def _champion(family: str, deployment: DeploymentResource) -> str | None:
+    """The accepted release, None before the first that answers anything."""
+    accepted = deployment.staging.accepted(family)
+    if accepted is None or inputs.reach(deployment.staging.release_url(family, accepted)) == []:
         return None
-    newest = feedback.newest()
-    return newest if len(newest) else None
+    return accepted
 
 
-def _measured_newest(model: Answers, newest: pl.DataFrame) -> pl.DataFrame:
-    asked = newest.select("query_id", "text").unique("query_id")
-    return per_query(model.many(asked), newest.select("query_id", "doc_id", "grade"))
-
-
-def _mean(measured: pl.DataFrame) -> dict[str, float]:
-    means = measured.drop("query_id").mean().row(0, named=True)
-    return {"queries": float(len(measured)), **means}
+def _titles(snapshot: Snapshot) -> pl.DataFrame:
+    """What can be asked where no query is known: the documents' titles."""
+    return snapshot.documents().select(query_id="doc_id", text="title")
 
 
 class GateConfig(Config):
@@ -245,43 +246,45 @@ class GateConfig(Config):
 @op
 def gate(
     context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, evaluated: Evaluated
-) -> Judged:
+) -> Gated:
     """Judge the challenger against the accepted release on the same queries; the verdict is logged either way."""
-    candidate, policy = evaluated.candidate, config.policy()
-    challenger = _per_query(candidate, "challenger")
-    champion = _per_query(candidate, "champion") if evaluated.champion else None
-    snapshot = load(candidate.inputs.snapshot)
-    members = _members(snapshot, candidate)
-    bounds: dict[str, Any] = {
-        "hits": inputs.release_hits(candidate.url, "test"),
+    candidate = evaluated.candidate
+    judged = JudgedQueries.of(load(candidate.inputs.snapshot), evaluated.feedback)
+    challenger = tables.read(_evaluation_url(candidate, "challenger"))
+    champion = tables.read(_evaluation_url(candidate, "champion")) if evaluated.champion else None
+    verdict = _verdict(evaluated, judged, challenger, champion, config.policy())
+    log_verdict(context, deployment, candidate.family, verdict)
+    page = report(challenger, champion, judged.members, judged.texts, verdict)
+    context.add_output_metadata({"report": MetadataValue.md(page)})
+    return Gated(evaluated=evaluated, verdict=verdict)
+
+
+def _verdict(
+    evaluated: Evaluated,
+    judged: JudgedQueries,
+    challenger: pl.DataFrame,
+    champion: pl.DataFrame | None,
+    policy: gating.GatePolicy,
+) -> gating.Verdict:
+    candidate = evaluated.candidate
+    reach = inputs.reach(candidate.url)
+    found: dict[str, Any] = {
+        "hits": tables.read(_evaluation_url(candidate, "hits")),
         "latency": gating.Latency(challenger_ms=evaluated.challenger_ms, champion_ms=evaluated.champion_ms),
     }
+    if reach == [] and champion is None:
+        return gating.unjudged(gating.ABSTAINS, policy, **found)
+    if all_alike(judged.snapshot):
+        return gating.unjudged(gating.ALL_ALIKE, policy, **found)
     if champion is None or evaluated.champion is None:
-        verdict = gating.judge_first(challenger, policy, members=members, **bounds)
-    else:
-        verdict = gating.judge(challenger, champion, members, policy, evaluated.champion, **bounds)
-    log_verdict(context, deployment, candidate.family, verdict)
-    page = report(challenger, champion, members, _texts(snapshot, candidate), verdict)
-    context.add_output_metadata({"report": MetadataValue.md(page)})
-    return Judged(evaluated=evaluated, verdict=verdict)
+        attainable = judged.attainable(reach)
+        return gating.judge_first(challenger, policy, members=judged.members, attainable=attainable, **found)
+    return gating.judge(challenger, champion, judged.members, policy, evaluated.champion, **found)
 
 
-def _per_query(candidate: Candidate, name: str) -> pl.DataFrame:
-    return tables.read(storage.join(candidate.url, "evaluation", f"{name}.parquet"))
-
-
-def _members(snapshot: Snapshot, candidate: Candidate) -> pl.DataFrame:
-    """Which queries each slice holds. Those of the newest clicks count among all: nothing learned from them either."""
-    members, newest = slice_members(snapshot), _newest(candidate)
-    if newest is None:
-        return members
-    asked = newest.select("query_id").unique()
-    return pl.concat([members, *(asked.with_columns(pl.lit(name).alias("slice")) for name in ("all", NEWEST))])
-
-
-def _texts(snapshot: Snapshot, candidate: Candidate) -> dict[str, str]:
-    texts, newest = dict(snapshot.queries().select("query_id", "text").iter_rows()), _newest(candidate)
-    return texts if newest is None else texts | dict(newest.select("query_id", "text").iter_rows())
+def _evaluation_url(candidate: Candidate, name: str) -> str:
+    """Where a candidate's folder keeps what was measured: nDCG@10 of the challenger and of the champion, the hits."""
+    return storage.join(candidate.url, "evaluation", f"{name}.parquet")
 
 
 def log_verdict(
@@ -304,9 +307,9 @@ def log_verdict(
 
 
 @op
-def stage(context: OpExecutionContext, deployment: DeploymentResource, judged: Judged) -> Staged:
+def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Gated) -> Staged:
     """Publish the release with its manifest; point to it as accepted if the gate said so."""
-    evaluated, candidate = judged.evaluated, judged.evaluated.candidate
+    evaluated, candidate = gated.evaluated, gated.evaluated.candidate
     found = candidate.inputs
     # The first run's own time, not the clock's: a step that is repeated publishes the same release once.
     record = context.instance.get_run_record_by_id(root_run_id(context))
@@ -325,7 +328,7 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, judged: J
             parameters=candidate.parameters,
             hyperparameters=candidate.hyperparameters,
             metrics=evaluated.metrics,
-            gate=judged.verdict.model_dump(mode="json"),
+            gate=gated.verdict.model_dump(mode="json"),
             environment=environment_lock(candidate.family),
             code_version=code_version(candidate.family),
             deployment=deployment.deployment,
@@ -355,7 +358,7 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sta
         "parameters": MetadataValue.json(manifest.parameters),
         "learned from": MetadataValue.json(manifest.learned_from),
         "metrics": MetadataValue.md(table(manifest.metrics)),
-        "gate": " ".join(manifest.gate["reasons"]) or "accepted",
+        "gate": " ".join([*manifest.gate["reasons"], *manifest.gate.get("notes", [])]) or "accepted",
         "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
         "size in bytes": sum(entry.size for entry in manifest.files),
         "files": len(manifest.files),

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared_ops.feedback import FeedbackRef
 from shared_ops.gating import Verdict
 from shared_ops.inputs import Inputs
 from shared_ops.releases import Metrics
@@ -36,12 +37,13 @@ class Evaluated(BaseModel):
 
     candidate: Candidate
     metrics: Metrics = Field(description="per slice, on queries that nothing learned from")
-    champion: str | None = Field(description="the accepted release's version, None before the first")
+    feedback: FeedbackRef | None = Field(description="the feedback whose newest sessions judge beside the test queries")
+    champion: str | None = Field(description="the accepted release's version, None before the first that answers")
     challenger_ms: float = Field(description="median time of one query, in milliseconds")
     champion_ms: float | None
 
 
-class Judged(BaseModel):
+class Gated(BaseModel):
     """An evaluated candidate with the gate's verdict."""
 
     model_config = ConfigDict(frozen=True)

@@ -4,7 +4,7 @@ Knows no Dagster.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -64,11 +64,15 @@ class Trained(Generic[ModelT]):
     The hits of train were made by models that had not learned from the query: the ranker learns from them. A family
     that learns from clicks has hits of `asked` too, for the queries of feedback (`inputs.asked_id`), by models that had
     not learned from the sessions.
+
+    `reach` are the documents that the model is able to find at all, None where it can find every one: a family is not
+    held to what it cannot have learned of. With an empty one it abstains.
     """
 
     model: ModelT
     hyperparameters: dict[str, Any]
     hits: Mapping[str, pl.DataFrame]
+    reach: Collection[str] | None = None
 
 
 def answer(model: Searcher, queries: pl.DataFrame) -> pl.DataFrame:

@@ -130,7 +130,7 @@ def check_upstream(inputs: Inputs) -> TypeCheck:
     staging, queries = Staging(inputs.staging), len(load(inputs.snapshot).queries())
     for family, version in inputs.releases.items():
         hits = inputs.hits(family)
-        share = hits["query_id"].n_unique() / max(queries, 1)
+        share = hits["query_id"].n_unique() / queries if queries else 1.0
         metadata |= {family: version, f"{family}: share of queries answered": share}
         asked = staging.manifest(family, version).snapshot
         if asked != inputs.snapshot and share < MIN_COVERAGE:
