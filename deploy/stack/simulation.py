@@ -1,5 +1,7 @@
 """SIMULATED traffic: asks the real running search app real training queries, and clicks as a click model decides.
 
+Where no training query is judged, people ask for documents, by their titles, first sentences and a few of their words.
+
 Every search and click carries the application `simulation`, so that nothing takes them for people's. Judgements of dev
 and test queries are never read. Who asks what, and what they click, is decided in visits.py.
 """
@@ -13,7 +15,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from deploy.stack import visits
+from deploy.stack import held_back, visits
+from deploy.stack.held_back import HeldBack
 from deploy.stack.search_client import PAUSES, SearchApp, new_session
 from deploy.stack.searching import ANSWER_SECONDS, SearchError, follows
 from deploy.stack.visits import Visit, Wish
@@ -74,6 +77,7 @@ class Record(BaseModel):
     trends: list[TrendingQuery] = []
     sets: dict[str, int] = Field(description="the live sets that gave the positions `before`, `now` and `after`")
     counts: Counts = Counts()
+    held_back: HeldBack | None = Field(default=None, description="how much better others are answered, where watched")
 
 
 def simulate(
@@ -121,6 +125,8 @@ class _Simulation:
         usual, later = self._wishes()
         sessions, seed = self.wanted.sessions, self.wanted.seed
         change = round(sessions * visits.USUAL_SHARE)
+        others = held_back.wishes_after(sessions, seed, later) if self.wanted.watch else []
+        before = held_back.found(self.app, others)
         try:
             found = self._visit_all(visits.plan(range(change), seed, usual))
             trending = self._begin_trend(found) if self.wanted.trend else []
@@ -131,6 +137,8 @@ class _Simulation:
         self._write()
         if self.wanted.watch:
             self._watch()
+            self.record.held_back = held_back.compared(before, held_back.found(self.app, others))
+            self._line(f"held back: {self.record.held_back.sentence}")
             self._write()
         self._line(f"written to {self.path}")
         return self.path
@@ -154,9 +162,11 @@ class _Simulation:
         live, wanted = self._live(), self.wanted
         snapshot = snapshots.load(live.snapshot)
         usual = visits.training_wishes(snapshot.queries("train"), snapshot.qrels("train"))
+        asked = f"{len(usual)} training queries"
         if not usual:
-            raise ValueError(f"Snapshot {live.snapshot.id} has no judged training queries: there is nothing to ask.")
-        self._line(f"{wanted.sessions} sessions: {len(usual)} training queries of snapshot {live.snapshot.id}")
+            usual = visits.document_wishes(snapshot.documents(), wanted.seed)
+            asked = "no training query is judged, so titles, first sentences and a few words of the documents"
+        self._line(f"{wanted.sessions} sessions ask {asked} of snapshot {live.snapshot.id}")
         if not wanted.drift:
             return usual, usual
         name = None if wanted.drift == "1" else wanted.drift
@@ -226,7 +236,7 @@ class _Simulation:
     def _measure(self, when: Literal["before", "now", "after"]) -> None:
         """Note and say where the trending documents stand, and in which set."""
         for query in self.record.trends:
-            answer = self.app.whole_search(new_session(), query.text, visits.TREND_DEPTH)
+            answer = self.app.whole_search(query.text, visits.TREND_DEPTH)
             shown = [hit["doc_id"] for hit in answer["hits"]]
             setattr(query, when, shown.index(query.doc_id) + 1 if query.doc_id in shown else None)
             self.record.sets[when] = answer["live_set"]["number"]

@@ -43,6 +43,10 @@ TOPIC_WORDS = 4
 TOPIC_WORD_LENGTH = 5
 OPENING = 300
 """Characters of a text that its words are taken from."""
+FEW_WORDS = 2
+"""How many words somebody types who remembers little of a document: many others hold them too."""
+CUTOFF = 10
+"""How far down an order is measured."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Wish:
     """Empty where nobody ever asked this."""
     trending: str = ""
     """The document in the news that they came for, if they did."""
+    weight: float = 1.0
+    """How often it is asked, among others."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,37 @@ def training_wishes(queries: pl.DataFrame, qrels: pl.DataFrame) -> list[Wish]:
     ]
 
 
+def document_wishes(documents: pl.DataFrame, seed: int) -> list[Wish]:
+    """What is asked where no training query is judged: for documents, by title, first sentence, or a few words of them.
+
+    Queries for known items, as in Azzopardi, de Rijke and Balog 2007, "Building simulated queries for known-item topics".
+    Few documents are wanted often and most of them seldom: the k-th most wanted 1 / k as often as the first (Zipf's law,
+    as in Baeza-Yates et al. 2007, "The impact of caching on search engines"). Which ones, the seed decides.
+    """
+    random = np.random.default_rng(seed)
+    ordered = documents.sort("doc_id")
+    wanted = 1 / (1 + random.permutation(len(ordered)))
+    return [
+        Wish(text, {row["doc_id"]: 1.0}, weight=weight)
+        for row, weight in zip(ordered.iter_rows(named=True), wanted.tolist(), strict=True)
+        for text in _asked_for(row["title"], row["text"], random)
+    ]
+
+
+def _asked_for(title: str, text: str, random: np.random.Generator) -> list[str]:
+    """The ways in which a document is asked for, each once."""
+    opening = text[:OPENING]
+    sentence = re.split(r"(?<=[.!?])\s", opening, maxsplit=1)[0]
+    few = " ".join(_some_words(f"{title} {opening}", FEW_WORDS, random))
+    return list(dict.fromkeys(" ".join(each.split()) for each in (title, sentence, few) if each.strip()))
+
+
+def _some_words(text: str, number: int, random: np.random.Generator) -> list[str]:
+    """So many of the words of a text, or all, in their order."""
+    known = list(dict.fromkeys(words(text)))
+    return [known[at] for at in sorted(random.choice(len(known), min(number, len(known)), replace=False))]
+
+
 def clicked(wish: Wish, shown: Sequence[str], random: np.random.Generator) -> list[int]:
     """The positions that are clicked among the documents shown, 1 for the first."""
     examined = 1.0 / np.arange(1, len(shown) + 1) ** ETA
@@ -104,8 +141,26 @@ def plan(sessions: range, seed: int, usual: Sequence[Wish], trending: Sequence[W
         random = np.random.default_rng([seed, number])
         pool = trending if trending and random.random() < TREND_SHARE else usual
         count = min(int(random.integers(1, MOST_SEARCHES + 1)), len(pool))
-        visits.append(Visit([pool[at] for at in random.choice(len(pool), count, replace=False)], random))
+        chosen = random.choice(len(pool), count, replace=False, p=_shares(pool))
+        visits.append(Visit([pool[at] for at in chosen], random))
     return visits
+
+
+def _shares(pool: Sequence[Wish]) -> np.ndarray | None:
+    """How likely each wish is; None where all are alike."""
+    weights = np.array([wish.weight for wish in pool])
+    return weights / weights.sum() if len(pool) and np.ptp(weights) else None
+
+
+def worth(wish: Wish, shown: Sequence[str]) -> float:
+    """nDCG@10 of what was shown to somebody, by what would please them."""
+    ideal = sorted(wish.answers.values(), reverse=True)[:CUTOFF]
+    gained = [wish.answers.get(doc_id, 0.0) for doc_id in shown[:CUTOFF]]
+    return _discounted(gained) / _discounted(ideal)
+
+
+def _discounted(gains: Sequence[float]) -> float:
+    return float(sum(gain / np.log2(rank + 1) for rank, gain in enumerate(gains, start=1)))
 
 
 def choose_trends(found: Sequence[tuple[Wish, Sequence[str]]], number: int, seed: int) -> list[Wish]:
@@ -174,10 +229,8 @@ def topic_wishes(topic: Topic, seed: int) -> list[Wish]:
     random = np.random.default_rng(seed)
     wishes = []
     for row in topic.documents.sort("doc_id").iter_rows(named=True):
-        known = list(dict.fromkeys(words(f"{row['title']} {row['text'][:OPENING]}")))
-        drawn = sorted(random.choice(len(known), min(TOPIC_WORDS, len(known)), replace=False))
-        if drawn:
-            wishes.append(Wish(" ".join(known[at] for at in drawn), {row["doc_id"]: 1.0}))
+        if drawn := _some_words(f"{row['title']} {row['text'][:OPENING]}", TOPIC_WORDS, random):
+            wishes.append(Wish(" ".join(drawn), {row["doc_id"]: 1.0}))
     return wishes
 
 
