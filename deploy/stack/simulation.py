@@ -165,8 +165,8 @@ class _Simulation:
         asked = f"{len(usual)} training queries"
         if not usual:
             usual = visits.document_wishes(snapshot.documents(), wanted.seed)
-            asked = "no training query is judged, so titles, first sentences and a few words of the documents"
-        self._line(f"{wanted.sessions} sessions ask {asked} of snapshot {live.snapshot.id}")
+            asked = f"{len(usual)} titles, first sentences and pairs of words (no training query is judged)"
+        self._line(f"{wanted.sessions} sessions: {asked} of snapshot {live.snapshot.id}")
         if not wanted.drift:
             return usual, usual
         name = None if wanted.drift == "1" else wanted.drift

@@ -93,9 +93,9 @@ def training_wishes(queries: pl.DataFrame, qrels: pl.DataFrame) -> list[Wish]:
 def document_wishes(documents: pl.DataFrame, seed: int) -> list[Wish]:
     """What is asked where no training query is judged: for documents, by title, first sentence, or a few words of them.
 
-    Queries for known items, as in Azzopardi, de Rijke and Balog 2007, "Building simulated queries for known-item topics".
-    Few documents are wanted often and most of them seldom: the k-th most wanted 1 / k as often as the first (Zipf's law,
-    as in Baeza-Yates et al. 2007, "The impact of caching on search engines"). Which ones, the seed decides.
+    Queries for known items, as in Azzopardi, de Rijke and Balog 2007, "Building simulated queries for known-item
+    topics". Few documents are wanted often and most of them seldom: the k-th most wanted 1 / k as often as the first
+    (Zipf's law, as in Baeza-Yates et al. 2007, "The impact of caching on search engines"). Which, the seed decides.
     """
     random = np.random.default_rng(seed)
     ordered = documents.sort("doc_id")

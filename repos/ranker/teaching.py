@@ -64,8 +64,12 @@ class Teaching:
 
     data: Data
     scaler: Scaler
-    judged: Lists
-    """The lists of the train queries whose order out of fold is learned; none where clicks alone teach."""
+    judged: Lists | None
+    """The lists of the train queries; None where clicks alone teach."""
+
+    def out_of_fold(self, scores: Array) -> dict[str, Hits]:
+        """The train queries' order by these scores [train lists, documents], which no model gave that learned them."""
+        return self.judged.ordered(scores) if self.judged else {}
 
     @classmethod
     def of_judgements(
@@ -116,7 +120,7 @@ class Teaching:
             _lessons(nothing, [], np.ones(0), scaler),
             dev.padded(scaler),
         )
-        return cls(data, scaler, nothing)
+        return cls(data, scaler, None)
 
 
 def _lessons(lists: Lists, folds: Sequence[int], weights: Array, scaler: Scaler) -> Lessons:

@@ -82,7 +82,7 @@ def train(
             teaching = Teaching.of_clicks(space, clicked, lacking, dev_lists, parameters)
         fit, notes = choose(teaching.data, parameters, log)
         ranker = Ranker(space, fit.kind, fit.fusion, teaching.scaler, fit.weights)
-        out_of_fold = teaching.judged.ordered(fit.train.numpy())
+        out_of_fold = teaching.out_of_fold(fit.train.numpy())
         ordered_hits = {}
         for split in SPLITS:
             ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in queried[split]]
