@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from repos.ranker.clicks import Clicked, clicked_lists, query_key
+from repos.ranker.clicks import Clicked, clicked_lists
 from repos.ranker.features import FeatureSpace
 from repos.ranker.fit import Data, Fit, Lessons, equal_fusion, learn_clicks, linear_fusion, network_fit
 from repos.ranker.lists import Lists
@@ -24,6 +24,7 @@ from shared_ops import tables
 from shared_ops.evaluation import DEPTH, PRIMARY, per_query
 from shared_ops.inputs import Asked
 from shared_ops.tables import SPLITS, Hits, hits_by_query, hits_table
+from shared_ops.text import held_back, normalise
 from shared_ops.training import Trained
 
 Log = Callable[[str], None]
@@ -69,9 +70,8 @@ def train(
     queried = {split: _queried(queries, hits, split) for split in SPLITS}
     learned = {split: _lists(space, queried[split], qrels) for split in ("train", "dev")}
     missing = _lists(space, _with_one_missing(queried["train"], parameters), qrels)
-    held_out = {query_key(text) for text in queries.filter(pl.col("split") != "train")["text"]}
     shown = tables.empty("judged") if judged is None else judged
-    clicked = clicked_lists(shown, asked, space, held_out, parameters)
+    clicked = clicked_lists(shown, asked, space, held_back(queries), parameters)
     told = {"judged/lists": len(learned["train"].query_ids), **clicked.notes()}
     log(f"to learn from: {told}")
     scaler = Scaler.fit(learned["train"].features, len(space.names))
@@ -209,11 +209,11 @@ def _data(
     """The lists as tensors. Equal queries are in one fold, whether they were judged or clicked."""
     import torch
 
-    keys = dict.fromkeys(query_key(texts[query_id]) for query_id in train.query_ids)
+    keys = dict.fromkeys(normalise(texts[query_id]) for query_id in train.query_ids)
     drawn = np.random.default_rng(parameters.seed).permutation(len(keys)) % parameters.folds
     fold = dict(zip(keys, drawn.tolist(), strict=True))
     learn = train.followed_by(missing)
-    judged = [fold[query_key(texts[query_id])] for query_id in learn.query_ids]
+    judged = [fold[normalise(texts[query_id])] for query_id in learn.query_ids]
     # What no train query asks is in no fold: nothing is measured on it, so every member may learn from it.
     shown = [fold.get(key, -1) for key in clicked.lists.query_ids]
     weights = clicked.weights(len(train.query_ids), parameters)
