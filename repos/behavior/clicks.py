@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from repos.behavior.features import query_text
 from shared_ops import tables
+from shared_ops.text import held_back, normalise
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Learnable:
     """What may be learned from clicks, one row per past query's text and document, and what was left out."""
 
     clicks: pl.DataFrame
-    """Columns text (as `features.query_text` reads it), doc_id, and the sums of clicks and examinations; sorted."""
+    """Columns text (normalised), doc_id, and the sums of clicks and examinations; sorted."""
     learned: dict[str, dict[str, int]]
     """By where they come from: the clicks, impressions and queries that are in `clicks`, before any grew old."""
     held_out_rows: int
-    """Rows of dev or test queries, by query id or by equal text."""
+    """Rows of dev or test queries, whoever asked them and however they were spelt."""
     unknown_document_rows: int
     """Rows of documents that the corpus no longer holds."""
 
@@ -32,7 +32,7 @@ def learnable(
 ) -> Learnable:
     """The sums of all that a model may learn from `clicks`, `clicks` tables by where they come from.
 
-    A query is its text as `features.query_text` reads it: rows of queries that differ in less are counted together.
+    A query is its normalised text: rows of queries that differ in less are counted together.
     Where the `queries` table knows a row's query id, its text stands for the row's own.
 
     What was last shown `half_life` days before the newest row of its query counts half, after twice that time a third,
@@ -40,9 +40,7 @@ def learnable(
     forgotten. No clock is read: the same tables give the same sums.
     """
     rows = _with_known_texts(clicks, queries)
-    held_out_texts = [query_text(text) for text in queries.filter(pl.col("split") != "train")["text"]]
-    held_out = (pl.col("split").fill_null("train") != "train") | pl.col("text").is_in(held_out_texts)
-    free = rows.filter(~held_out)
+    free = rows.filter(~pl.col("text").is_in(held_back(queries)))
     kept = free.join(documents.select("doc_id"), on="doc_id", how="semi")
     days = (pl.col("last_seen").max().over("text") - pl.col("last_seen")).dt.total_seconds(fractional=True) / 86_400
     weight = 1 / (1 + days / half_life)
@@ -57,15 +55,15 @@ def learnable(
 
 
 def _with_known_texts(clicks: Mapping[str, pl.DataFrame], queries: pl.DataFrame) -> pl.DataFrame:
-    """All rows, with their `origin`, the text that stands for theirs, and the split of the queries that are known."""
+    """All rows, with their `origin`, the normalised text that stands for theirs."""
     rows = pl.concat(
         [
             tables.empty("clicks").with_columns(origin=pl.lit("")),
             *(table.with_columns(origin=pl.lit(origin)) for origin, table in clicks.items()),
         ]
     )
-    known = queries.select("query_id", "split", known_text="text")
-    text = pl.coalesce("known_text", "text").map_elements(query_text, return_dtype=pl.String)
+    known = queries.select("query_id", known_text="text")
+    text = pl.coalesce("known_text", "text").map_elements(normalise, return_dtype=pl.String)
     return rows.join(known, on="query_id", how="left").with_columns(text=text)
 
 

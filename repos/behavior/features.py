@@ -6,7 +6,6 @@ withholds some clicks compares queries just as the one that saw all of them does
 
 import json
 import re
-import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+
+from shared_ops.text import normalise
 
 QUERY_CHARACTERS = 2_000
 """What follows in a query is not read: no one types more, and a pasted file must not hold up the others."""
@@ -27,12 +28,6 @@ _WORD = re.compile(r"[^\W_]+")
 _STEMMING = Lock()
 
 
-def _normalised(text: str) -> str:
-    """A text as it is compared: NFKC, case folded, white space collapsed."""
-    whole = text.encode(errors="replace").decode()  # half a surrogate pair, legal in JSON, is no character
-    return " ".join(unicodedata.normalize("NFKC", whole).casefold().split())
-
-
 @cache
 def _stemmer() -> Any:
     import Stemmer
@@ -41,7 +36,7 @@ def _stemmer() -> Any:
 
 
 def stemmed_words(text: str) -> list[str]:
-    """The Snowball stems of a normalised text's words, in order; an underscore separates words."""
+    """The Snowball stems of a normalised text's words, in order."""
     words = _WORD.findall(text)
     with _STEMMING:  # PyStemmer's objects are not thread safe
         return list(_stemmer().stemWords(words))
@@ -71,11 +66,11 @@ class TextFeatures:
         return cls(words, characters), document_words
 
     def words(self, texts: Sequence[str]) -> Any:
-        """Normalised texts as a CSR matrix, texts x words."""
+        """The first `QUERY_CHARACTERS` of normalised texts as a CSR matrix, texts x words."""
         return _transformed(self._words, texts)
 
     def characters(self, texts: Sequence[str]) -> Any:
-        """Normalised texts as a CSR matrix, texts x character n-grams."""
+        """The first `QUERY_CHARACTERS` of normalised texts as a CSR matrix, texts x character n-grams."""
         return _transformed(self._characters, texts)
 
     def save(self, folder: Path) -> None:
@@ -100,19 +95,15 @@ class TextFeatures:
 def _document_texts(documents: pl.DataFrame) -> list[str]:
     """Each document's title and the beginning of its text, normalised."""
     rows = documents.select("title", "text").iter_rows()
-    return [_normalised(f"{title} {text[:DOCUMENT_CHARACTERS]}") for title, text in rows]
-
-
-def query_text(text: str) -> str:
-    """A query as it is compared: its first `QUERY_CHARACTERS`, normalised."""
-    return _normalised(text[:QUERY_CHARACTERS])
+    return [normalise(f"{title} {text[:DOCUMENT_CHARACTERS]}") for title, text in rows]
 
 
 def _transformed(vectorizer: Any, texts: Sequence[str]) -> Any:
     from scipy.sparse import csr_matrix
 
     # scikit-learn takes an empty list of texts for a mistake; here it is a model without clicks.
-    return vectorizer.transform(texts) if texts else csr_matrix((0, len(vectorizer.idf_)), dtype=np.float32)
+    read = [text[:QUERY_CHARACTERS] for text in texts]
+    return vectorizer.transform(read) if read else csr_matrix((0, len(vectorizer.idf_)), dtype=np.float32)
 
 
 def _vectorizer(name: str, terms: Sequence[str] | None = None, idf: np.ndarray | None = None) -> Any:

@@ -16,8 +16,9 @@ import polars as pl
 from pydantic import BaseModel, Field
 
 from repos.behavior.clicks import sureness
-from repos.behavior.features import TextFeatures, query_text
+from repos.behavior.features import TextFeatures
 from shared_ops.tables import Hits
+from shared_ops.text import normalise
 
 BATCH = 256
 """Queries that are compared with the past ones at a time: bounds the memory that a long list of them takes."""
@@ -170,7 +171,7 @@ class BehaviorModel:
         A past query that is asked again is alike in all three, whatever the texts are that were clicked for it: people
         may have come to like a document that holds none of its words.
         """
-        read = [query_text(text) for text in texts]
+        read = [normalise(text) for text in texts]
         read_words = self._features.words(read)
         words = read_words @ self._by_feature.words
         characters = self._features.characters(read) @ self._by_feature.characters

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from repos.behavior.clicks import learnable
-from repos.behavior.features import query_text
 from repos.behavior.model import BehaviorModel, Corpus, Parameters
 from shared_ops import evaluation, tables
 from shared_ops.inputs import ASKED, asked_id
+from shared_ops.text import normalise
 from shared_ops.training import Trained, answer, fold_of
 
 Log = Callable[[str], None]
@@ -164,5 +164,5 @@ def out_of_sessions(
 
 
 def _with_fold(frame: pl.DataFrame, folds: int) -> pl.DataFrame:
-    fold = [fold_of(query_text(text), folds) for text in frame["text"]]
+    fold = [fold_of(normalise(text), folds) for text in frame["text"]]
     return frame.with_columns(pl.Series("fold", fold, dtype=pl.Int64))

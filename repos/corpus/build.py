@@ -14,8 +14,8 @@ import polars as pl
 
 from repos.corpus.sources import beir, config, pydocs, sql, table
 from repos.corpus.sources.collected import Collected, SourceError, SourceReport
-from repos.corpus.sources.text import normalise
 from shared_ops import tables
+from shared_ops.text import normalise
 
 HELD_BACK = ("test", "dev", "train")
 """The splits, most held back first."""

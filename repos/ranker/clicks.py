@@ -3,8 +3,6 @@
 Knows the `judged` table of feedback; no network and no choice of weights.
 """
 
-import re
-import unicodedata
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -15,6 +13,7 @@ from repos.ranker.features import Array, FeatureSpace
 from repos.ranker.lists import Lists
 from repos.ranker.model import Parameters
 from shared_ops.inputs import Asked
+from shared_ops.text import normalise
 
 HELD_OUT, NO_HITS, UNCLEAR, TOO_LITTLE = REASONS = (
     "of dev or test",
@@ -22,13 +21,6 @@ HELD_OUT, NO_HITS, UNCLEAR, TOO_LITTLE = REASONS = (
     "of no clear click",
     "of too little evidence",
 )
-_NOT_WORD = re.compile(r"[\W_]+")
-
-
-def query_key(text: str) -> str:
-    """What equal queries share: their words, whatever their case, punctuation and spacing."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return _NOT_WORD.sub(" ", folded).strip() or " ".join(folded.split())
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class Clicked:
     """Lists from clicks, and what was left out."""
 
     lists: Lists
-    """Their query ids are the queries' `query_key`s; one may stand there once for each fold of the sessions."""
+    """Their query ids are the queries' normalised texts; one may stand there once for each fold of the sessions."""
     examinations: Array
     """[lists]: the evidence of each."""
     asked: list[Asked]
@@ -73,7 +65,7 @@ def clicked_lists(
     """The lists of a `judged` table that may be learned from: those of the most evidence, at most `click_lists`.
 
     A list is what the sessions of one fold were shown for a query. Its features are computed from the hits in `asked`;
-    queries whose `query_key` is in `held_out` are left out.
+    queries whose normalised text is in `held_out` are left out.
 
     A document's grade is how far its relevance is above the mean of all that were looked at, as a share of what is left
     to certainty, and 0 below `click_margin`: what is clicked no more than anything is no answer.
@@ -90,7 +82,7 @@ def clicked_lists(
     examinations: list[float] = []
     kept: list[Asked] = []
     for query_id, fold, text, doc_ids, grades, looks in pages.iter_rows():
-        graded, key = dict(zip(doc_ids, grades, strict=True)), query_key(text)
+        graded, key = dict(zip(doc_ids, grades, strict=True)), normalise(text)
         if key in held_out:
             left_out[HELD_OUT] += 1
         elif (query_id, fold) not in answered:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 import polars as pl
 
-from repos.ranker.clicks import Clicked, query_key
+from repos.ranker.clicks import Clicked
 from repos.ranker.features import Array, FeatureSpace
 from repos.ranker.fit import Data, Lessons
 from repos.ranker.lists import Lists
@@ -19,6 +19,7 @@ from repos.ranker.model import Parameters
 from repos.ranker.network import Scaler
 from shared_ops.inputs import Asked
 from shared_ops.tables import Hits, hits_by_query
+from shared_ops.text import normalise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +86,7 @@ class Teaching:
         """Judged train queries, some a second time without one family, and beside them lists from clicks."""
         scaler = Scaler.fit(judged.features, len(space.names))
         learned = judged.followed_by(missing)
-        keys = [query_key(texts[query_id]) for query_id in learned.query_ids]
+        keys = [normalise(texts[query_id]) for query_id in learned.query_ids]
         fold = _folds(keys[: len(judged.query_ids)], parameters)
         # What no train query asks is in no fold: nothing is measured on it, so every member may learn from it.
         shown = [fold.get(key, -1) for key in clicked.lists.query_ids]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from repos.ranker.clicks import clicked_lists, query_key
+from repos.ranker.clicks import clicked_lists
 from repos.ranker.features import FeatureSpace
 from repos.ranker.fit import Data, Fit, equal_fusion, learn_clicks, linear_fusion, network_fit
 from repos.ranker.model import Parameters, Ranker
@@ -22,6 +22,7 @@ from shared_ops import tables
 from shared_ops.evaluation import DEPTH, PRIMARY, per_query
 from shared_ops.inputs import Asked
 from shared_ops.tables import SPLITS, hits_table
+from shared_ops.text import held_back
 from shared_ops.training import Trained
 
 Log = Callable[[str], None]
@@ -67,9 +68,8 @@ def train(
     space = FeatureSpace.build(documents, sorted(hits))
     queried = {split: queries_of(split, queries, hits) for split in SPLITS}
     train_lists, dev_lists = (judged_lists(space, queried[split], qrels) for split in ("train", "dev"))
-    held_out = {query_key(text) for text in queries.filter(pl.col("split") != "train")["text"]}
     shown = tables.empty("judged") if judged is None else judged
-    clicked = clicked_lists(shown, asked, space, held_out, parameters)
+    clicked = clicked_lists(shown, asked, space, held_back(queries), parameters)
     told = {"judged/lists": len(train_lists.query_ids), **clicked.notes()}
     log(f"to learn from: {told}")
     with _reproducible(parameters.threads):

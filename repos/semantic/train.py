@@ -5,7 +5,6 @@ Knows no Dagster. Weights learn from train, choices are made on dev, and test is
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,8 @@ from repos.semantic.model import Parameters, SemanticModel
 from repos.semantic.task import Encoded, Log, Task
 from shared_ops.evaluation import DEPTH
 from shared_ops.tables import SPLITS
-from shared_ops.training import Trained
+from shared_ops.text import normalise
+from shared_ops.training import Trained, fold_of
 
 UNSEEN = ("train", "dev")
 """Whose queries decide whether what was learned replaces the frozen encoder: those of train through models that did not
@@ -162,9 +162,9 @@ def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarr
 
 def _cross_fit(task: Task, fit: Fit, frozen: pl.DataFrame) -> pl.DataFrame:
     """The hits of the train queries, each from a model that did not learn from its part of them; the frozen encoder's
-    where the other parts hold nothing to learn from.
+    where the other parts hold nothing to learn from. Equal queries are in one part.
     """
-    folds = np.array([_fold(query_id, fit.folds) for query_id in task.queries["query_id"]])
+    folds = np.array([fold_of(normalise(text), fit.folds) for text in task.queries["text"]])
     parts = []
     for fold in range(fit.folds):
         asked = task.rows("train")[folds[task.rows("train")] == fold]
@@ -175,10 +175,6 @@ def _cross_fit(task: Task, fit: Fit, frozen: pl.DataFrame) -> pl.DataFrame:
         else:
             parts.append(frozen.join(task.queries[asked].select("query_id"), on="query_id", how="semi"))
     return pl.concat(parts)
-
-
-def _fold(query_id: str, folds: int) -> int:
-    return int.from_bytes(blake2b(query_id.encode(), digest_size=8).digest(), "big") % folds
 
 
 def _mean(values: np.ndarray) -> float:

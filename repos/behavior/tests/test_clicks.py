@@ -28,12 +28,20 @@ def test_clicks_of_dev_and_test_queries_are_left_out_and_counted(documents, quer
     assert (usable.held_out_rows, usable.unknown_document_rows) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    "spelt", ["inverting a square matrix?", "Inverting a square-matrix", "inverting_a_square_matrix."]
+)
+def test_no_spelling_of_a_held_back_query_teaches(documents, queries, spelt):
+    usable = learned(documents, queries, feedback=[click("visitor", spelt, "d-inv"), click("v", "a figure", "d-plot")])
+    assert usable.clicks["text"].to_list() == ["a figure"] and usable.held_out_rows == 1
+
+
 def test_one_text_is_one_query_whoever_asked_it_and_wherever_the_clicks_come_from(documents, queries):
     usable = learned(
         documents,
         queries,
         bootstrap=[click("visitor-1", "Draw a figure", "d-plot", clicks=1, impressions=1)],
-        feedback=[click("visitor-2", "draw a  figure", "d-plot", clicks=2, impressions=3, looked_at=1.5)],
+        feedback=[click("visitor-2", "draw a  figure.", "d-plot", clicks=2, impressions=3, looked_at=1.5)],
     )
     assert usable.clicks.rows() == [("draw a figure", "d-plot", 3.0, 2.5)]
 

@@ -1,27 +1,16 @@
-"""What makes two texts the same text, and which split a query belongs to.
+"""The id of a text, and which split a query belongs to, by what `shared_ops.text` takes for the same text.
 
 Pure functions. Knows nothing of sources, tables or files.
 """
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from shared_ops.text import normalise
+
 Split: TypeAlias = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-
-_NOT_WORD = re.compile(r"[\W_]+")
-
-
-def normalise(text: str) -> str:
-    """`text` without what does not change its meaning: case, punctuation, spacing, Unicode's ways of writing a letter.
-
-    A text of nothing but punctuation is its own collapsed self, so that different ones stay different.
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return _NOT_WORD.sub(" ", folded).strip() or " ".join(folded.split())
 
 
 def text_id(text: str) -> str:

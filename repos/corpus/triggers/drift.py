@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from repos.corpus.sources.text import normalise
+from shared_ops.text import normalise
 
 TERMS = 200
 """Terms that have a bin of their own, the most frequent ones of both periods; all others share one."""
