@@ -21,10 +21,10 @@ from pydantic import Field
 
 from shared_ops import gating, inputs
 from shared_ops.evaluation import per_query, slice_members
-from shared_ops.lineage import live_set_key
+from shared_ops.lineage import live_set_key, proposed_set_key
 from shared_ops.livesets import Decision, LiveSet
 from shared_ops.notifications import notify
-from shared_ops.ops import GateConfig, numbers, plotted
+from shared_ops.ops import GateConfig, numbers, plotted, tell_verdict
 from shared_ops.promotion import OvertakenError, PromotionError, past_set
 from shared_ops.promotion import promote as promote_set
 from shared_ops.promotion import rollback as rollback_set
@@ -70,7 +70,9 @@ def gate_set(
         context.log.warning(f"{staged.family}/{staged.version} was rejected; the live set stays as it is.")
         return proposal
     if live is None or live.releases[staged.family] == staged.version:
-        context.log.info("There is no other live set to compare with.")
+        said = "There is no other live set to compare with."
+        context.log.info(said)
+        _log_proposed(context, deployment, manifest, said)
         return proposal
     snapshot = load(manifest.snapshot)
     orders = [_final_order(deployment, version, snapshot) for version in (staged.version, live.releases[staged.family])]
@@ -99,10 +101,11 @@ def _log_verdict(
     context: OpExecutionContext, deployment: DeploymentResource, verdict: gating.Verdict, manifest: ReleaseManifest
 ) -> None:
     sentence = f"{manifest.family}/{manifest.version} with its hits, end to end. {verdict.sentence}"
-    context.log.info(sentence)
+    tell_verdict(context, verdict, sentence)
+    _log_proposed(context, deployment, manifest, sentence)
     context.log_event(
         AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=live_set_key(deployment.deployment),
+            asset_key=proposed_set_key(deployment.deployment),
             check_name="end_to_end",
             passed=verdict.accepted,
             severity=AssetCheckSeverity.ERROR,
@@ -114,6 +117,18 @@ def _log_verdict(
         decision = Decision(accepted=False, reason=sentence, verdict=verdict.model_dump(mode="json"))
         deployment.live_sets.decide(manifest.version, decision)
         notify(f"A set was rejected in {deployment.deployment}", sentence, level="warning")
+
+
+def _log_proposed(
+    context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest, verdict: str
+) -> None:
+    metadata = {
+        "releases": MetadataValue.json({**manifest.learned_from, manifest.family: manifest.version}),
+        "snapshot": manifest.snapshot.id,
+        "verdict": verdict,
+        **plotted(manifest.metrics),
+    }
+    context.log_event(AssetMaterialization(asset_key=proposed_set_key(deployment.deployment), metadata=metadata))
 
 
 class PromoteConfig(Config):
