@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops.gating import Verdict
+from shared_ops.home_urls import HomeUrl
 from shared_ops.inputs import Inputs
 from shared_ops.releases import Metrics
 
@@ -19,7 +20,7 @@ class Candidate(BaseModel):
 
     inputs: Inputs
     key: str = Field(description="of the training (Inputs.key)")
-    url: str
+    url: HomeUrl
     parameters: dict[str, Any]
     hyperparameters: dict[str, Any]
 
