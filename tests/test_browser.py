@@ -25,8 +25,8 @@ QUERY = "split a data set into train and test"
 PATIENCE_MS = 20_000
 """How long the browser waits for what it expects: Dagit's pages fill in what they asked the server for."""
 
-KIND_LABELS = ["PyTorch", "Scikit Learn", "Scikit Learn", "TensorFlow"]
-"""How Dagit names the frameworks of the ranker and of the three search models."""
+KIND_LABELS = ["PyTorch", "PyTorch", "Scikit Learn", "Scikit Learn", "TensorFlow"]
+"""How Dagit names the frameworks of the ranker, challenger and release, and of the three search models."""
 
 
 @pytest.fixture
@@ -213,15 +213,15 @@ def test_dagit_shows_every_code_location_loaded(stack, page):
 
 
 def test_dagit_shows_what_the_ranker_came_from_in_other_locations(stack, page):
-    asset = f"{stack.settings.url('dagit')}/assets/prod/ranker/release"
+    asset = f"{stack.settings.url('dagit')}/assets/prod/ranker/challenger"
     page.goto(f"{asset}?view=lineage")
     graph = page.locator("svg foreignObject")
-    for name, count in {"snapshot": 1, "release": 1 + len(search_families()), "live_set": 1}.items():
+    for name, count in {"snapshot": 1, "challenger": 1, "release": 1 + len(search_families())}.items():
         expect(graph.get_by_text(name, exact=True)).to_have_count(count)
     for label in KIND_LABELS:
         expect(graph.get_by_text(label, exact=True)).to_have_count(KIND_LABELS.count(label))
     for family in families():
-        expect(graph.get_by_text(family, exact=True)).to_have_count(1)
+        expect(graph.get_by_text(family, exact=True)).to_have_count(2 if family == "ranker" else 1)
 
     page.goto(asset)
     for above in ("corpus/snapshot", *(f"{family}/release" for family in search_families())):

@@ -121,7 +121,7 @@ def test_every_trigger_says_why(stack, learned):
 
 
 def test_the_gates_verdicts_stand_in_dagit_with_their_numbers(stack, learned):
-    for path, name in ((["prod", "behavior", "release"], "gate"), (["prod", "live_set"], "end_to_end")):
+    for path, name in ((["prod", "behavior", "challenger"], "gate"), (["prod", "proposed_set"], "end_to_end")):
         (check,) = asked_graphql(
             stack,
             """query ($path: [String!]!, $name: String!) { assetCheckExecutions(assetKey: {path: $path},

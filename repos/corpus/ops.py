@@ -28,6 +28,7 @@ from repos.corpus.sources import config as sources_file
 from repos.corpus.sources import fingerprints
 from repos.corpus.sources.collected import SourceError, SourceReport
 from shared_ops import snapshots, storage, tables
+from shared_ops.home_urls import HomeUrl
 from shared_ops.lineage import snapshot_key, source_key
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import Settings
@@ -43,7 +44,7 @@ class Draft(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    url: str
+    url: HomeUrl
     reports: list[SourceReport]
     fingerprints: dict[str, str] = {}
     """A source's name to what it held before it was read."""

@@ -9,7 +9,9 @@ from dagster import DagsterInstance, build_op_context, graph
 from shared_ops import storage, tables
 from shared_ops.io_manager import json_io_manager
 from shared_ops.jobs import family_jobs
+from shared_ops.lineage import live_set_key, proposed_set_key
 from shared_ops.live_ops import ShowConfig, accepted_ranker, gate_set, promote, roll_back, set_of_the_past, show
+from shared_ops.ops import VERDICT
 from shared_ops.promotion import PromotionError
 from shared_ops.releases import ReleaseManifest
 from shared_ops.resources import DeploymentResource
@@ -111,15 +113,24 @@ def run(job, instance, ops=None):
     return job.execute_in_process(run_config={"ops": ops or {}}, instance=instance, resources=resources)
 
 
+def events(result, kind):
+    return [event for event in result.all_events if event.event_type_value == kind]
+
+
 def checks(result):
-    return [e.event_specific_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
+    return [event.event_specific_data for event in events(result, "ASSET_CHECK_EVALUATION")]
+
+
+def materialized(result):
+    return [e.event_specific_data.materialization.asset_key for e in events(result, "ASSET_MATERIALIZATION")]
 
 
 def test_a_set_that_is_better_end_to_end_goes_live(deployment, instance, ranker):
     ranker("r1", BAD)
-    run(PROMOTION, instance, ALL)
+    assert materialized(run(PROMOTION, instance, ALL)) == [proposed_set_key("prod"), live_set_key("prod")]
     ranker("r2", GOOD)
     (check,) = checks(run(PROMOTION, instance, ALL))
+    assert check.asset_key == proposed_set_key("prod")
     assert check.passed and check.check_name == "end_to_end" and "against 0.0000 of set 1" in check.description
     live = deployment.live_sets.live()
     assert live.number == 2 and live.releases["ranker"] == "r2"
@@ -131,8 +142,11 @@ def test_a_set_that_is_worse_end_to_end_never_goes_live_and_says_why(deployment,
     ranker("r1", GOOD)
     run(PROMOTION, instance, ALL)
     ranker("r2", BAD, keyword="v2")
-    (check,) = checks(run(PROMOTION, instance, ALL))
-    assert not check.passed
+    result = run(PROMOTION, instance, ALL)
+    (check,) = checks(result)
+    assert not check.passed and check.asset_key == proposed_set_key("prod")
+    assert materialized(result) == [proposed_set_key("prod")]  # red is what was proposed, not what is live
+    assert instance.get_run_by_id(result.run_id).tags[VERDICT] == "rejected"
     assert deployment.live_sets.live().releases["ranker"] == "r1"
     decision = deployment.live_sets.decision("r2")
     assert not decision.accepted and "Rejected: nDCG@10 0.0000" in decision.reason

@@ -9,9 +9,13 @@ import pytest
 from dagster import Config, DagsterInstance, DagsterTypeCheckDidNotPass, In, OpExecutionContext, Out, graph, op
 
 from shared_ops import storage, tables
+from shared_ops.checks import release_checks
 from shared_ops.inputs import Inputs
 from shared_ops.jobs import family_jobs
+from shared_ops.lineage import challenger_key, release_key
 from shared_ops.ops import (
+    REASON,
+    VERDICT,
     evaluate_op,
     gate,
     load_inputs_op,
@@ -121,10 +125,15 @@ def test_a_good_model_becomes_the_accepted_release(instance, latest, staging):
     assert load_overlap(staging.fetch("keyword", version)).search(["median"], 1) == [[("numpy.median", 1.0)]]
 
 
+def materialized(result):
+    made = [event.materialization for event in events(result, "ASSET_MATERIALIZATION")]
+    return {each.asset_key.to_user_string(): each for each in made}
+
+
 def test_dagit_hears_of_it_with_numbers_that_it_can_plot(instance, latest):
-    (event,) = events(run(PROD, instance), "ASSET_MATERIALIZATION")
-    made = event.materialization
-    assert made.asset_key.path == ["prod", "keyword", "release"]
+    told = materialized(run(PROD, instance))
+    assert set(told) == {"prod/keyword/challenger", "prod/keyword/release"}
+    made = told["prod/keyword/release"]
     assert isinstance(made.metadata["nDCG@10"].value, float) and isinstance(made.metadata["size in bytes"].value, int)
     assert made.metadata["snapshot"].value == latest.id
 
@@ -134,11 +143,14 @@ def integrity(result):
     return found
 
 
-def test_an_accepted_release_is_read_back_and_both_its_checks_pass(instance, latest, staging):
+def evaluated(result):
+    found = events(result, "ASSET_CHECK_EVALUATION")
+    return {f"{each.asset_key.to_user_string()} {each.check_name}": each.passed for each in found}
+
+
+def test_a_challenger_that_passes_its_gate_is_a_release_that_is_read_back(instance, latest, staging):
     result = run(PROD, instance)
-    evaluated = events(result, "ASSET_CHECK_EVALUATION")
-    assert {each.check_name: each.passed for each in evaluated} == {"gate": True, "integrity": True}
-    assert {each.asset_key.to_user_string() for each in evaluated} == {"prod/keyword/release"}
+    assert evaluated(result) == {"prod/keyword/challenger gate": True, "prod/keyword/release integrity": True}
     assert integrity(result).metadata["version"].value == staging.accepted("keyword")
 
 
@@ -159,16 +171,52 @@ def test_nothing_of_the_work_in_progress_is_left(instance, latest, staging):
     assert storage.names(storage.join(staging.url, "keyword", "candidates")) == []
 
 
-def test_a_worse_challenger_is_staged_rejected_and_materializes_nothing(instance, latest, staging):
+def test_a_worse_challenger_is_staged_rejected_and_is_no_release(instance, latest, staging):
     run(PROD, instance)
     champion = staging.accepted("keyword")
     result = run(PROD, instance, {"train": {"config": {"least": 7}}})
     assert staging.accepted("keyword") == champion
     (challenger,) = set(staging.versions("keyword")) - {champion}
     assert not staging.manifest("keyword", challenger).accepted
-    assert events(result, "ASSET_MATERIALIZATION") == []
+    told = materialized(result)
+    assert set(told) == {"prod/keyword/challenger"}
+    assert told["prod/keyword/challenger"].metadata["version"].value == challenger
     (verdict,) = events(result, "ASSET_CHECK_EVALUATION")
     assert not verdict.passed and "not ruled out" in verdict.description
+
+
+def statuses(instance, asset_key):
+    """The state of every check of an asset, as Dagit colours it."""
+    keys = [check.key for each in release_checks("keyword") for check in each.check_specs]
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        [key for key in keys if key.asset_key == asset_key]
+    )
+    return {key.name: record.status.value for key, record in records.items()}
+
+
+def test_a_rejected_challenger_is_red_and_the_release_stays_green(instance, latest):
+    run(PROD, instance)
+    run(PROD, instance, {"train": {"config": {"least": 7}}})
+    assert statuses(instance, release_key("prod", "keyword")) == {"integrity": "SUCCEEDED"}
+    assert statuses(instance, challenger_key("prod", "keyword")) == {"gate": "FAILED"}
+
+
+def test_a_runs_tags_say_what_its_gate_said(instance, latest):
+    for least, verdict in ((1, "accepted"), (7, "rejected")):
+        made = run(PROD, instance, {"train": {"config": {"least": least}}})
+        tags = instance.get_run_by_id(made.run_id).tags
+        assert tags[VERDICT] == verdict and tags[REASON].startswith(verdict.capitalize())
+
+
+def test_the_verdict_can_be_read_again_from_the_newest_challenger(instance, latest, staging):
+    (gate_check,) = [
+        each for each in release_checks("keyword") if each.check_key.to_user_string() == "prod/keyword/challenger:gate"
+    ]
+    assert not gate_check().passed
+    run(PROD, instance)
+    assert gate_check().passed
+    run(PROD, instance, {"train": {"config": {"least": 7}}})
+    assert not gate_check().passed and "not ruled out" in gate_check().description
 
 
 def test_dev_writes_nothing_of_prod(instance, latest, home):

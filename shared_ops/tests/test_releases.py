@@ -69,6 +69,31 @@ def test_a_missing_file_is_refused_by_name(staging, weights):
         staging.fetch("keyword", "v1")
 
 
+@pytest.mark.parametrize("stranger", ["index.faiss", "hits/train.parquet", ".hidden", "parts/manifest.json"])
+def test_a_file_that_the_manifest_does_not_name_is_refused_by_name(staging, weights, stranger):
+    staging.publish(weights, manifest())
+    path = storage.local_path(staging.release_url("keyword", "v1")) / stranger
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"not of this release")
+    with pytest.raises(ReleaseError, match=f"keyword/v1 holds files that its manifest does not name: {stranger}"):
+        staging.fetch("keyword", "v1")
+    path.unlink()
+    assert staging.fetch("keyword", "v1")
+
+
+def test_a_link_that_the_manifest_does_not_name_is_refused_too(staging, weights, tmp_path):
+    staging.publish(weights, manifest())
+    (storage.local_path(staging.release_url("keyword", "v1")) / "more").symlink_to(tmp_path)
+    with pytest.raises(ReleaseError, match="does not name: more"):
+        staging.fetch("keyword", "v1")
+
+
+def test_a_file_of_a_model_may_be_called_as_the_manifest_is(staging, weights):
+    (weights / "hits" / MANIFEST).write_text("{}")
+    staging.publish(weights, manifest())
+    assert (staging.fetch("keyword", "v1") / "hits" / MANIFEST).read_text() == "{}"
+
+
 def test_a_newer_manifest_is_refused(staging, weights):
     staging.publish(weights, manifest())
     path = storage.local_path(staging.release_url("keyword", "v1")) / MANIFEST

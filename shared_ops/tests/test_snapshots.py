@@ -60,6 +60,15 @@ def test_a_newer_schema_is_refused(snapshot):
         load(snapshot)
 
 
+def test_a_file_that_the_manifest_does_not_name_is_refused_by_name(snapshot):
+    stranger = storage.local_path(snapshot.url) / "passages.parquet"
+    stranger.write_bytes(b"of nobody")
+    with pytest.raises(PublishedError, match=f"snapshot {snapshot.id} holds files that .* not name: passages.parquet"):
+        load(snapshot)
+    stranger.unlink()
+    assert len(load(snapshot).documents())
+
+
 def test_latest_is_what_was_pointed_to(snapshots, snapshot):
     assert snapshots.latest() is None
     snapshots.point_to(snapshot)

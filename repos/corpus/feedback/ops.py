@@ -16,6 +16,7 @@ from repos.corpus.feedback.parts import Parts, flat
 from repos.corpus.ops import DATA_VERSION
 from shared_ops import storage
 from shared_ops.feedback import Feedback, FeedbackManifest, FeedbackRef, Feedbacks
+from shared_ops.home_urls import HomeUrl
 from shared_ops.lineage import DEPLOYMENTS, feedback_key
 from shared_ops.releases import Staging
 from shared_ops.resources import DeploymentResource
@@ -33,7 +34,7 @@ class Taken(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    url: str
+    url: HomeUrl
     watermark: int
     searches: int = Field(description="new ones")
     clicks: int = Field(description="new ones")

@@ -1,15 +1,18 @@
-"""Asset checks of an accepted release that can be run again at any time from the UI."""
+"""Asset checks of challengers, releases and sets that can be run again at any time from the UI."""
 
 from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asset_check
 
-from shared_ops.lineage import DEPLOYMENTS, live_set_key, release_key
+from shared_ops.lineage import DEPLOYMENTS, challenger_key, proposed_set_key, release_key
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseError, Staging
 from shared_ops.settings import Deployment, Settings
 
 
 def release_checks(family: str) -> list[AssetChecksDefinition]:
-    """The checks of a family's release in each deployment: its verdict, and whether its files are as published."""
+    """In each deployment: the verdict on a family's challenger, and whether its release's files are as published.
+
+    The verdict is the challenger's: what is accepted stays as good as it was, whatever is rejected after it.
+    """
     return [make(family, deployment) for deployment in DEPLOYMENTS for make in (_gate, _integrity)]
 
 
@@ -20,7 +23,7 @@ def live_set_checks() -> list[AssetChecksDefinition]:
 
 def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:
     @asset_check(
-        asset=live_set_key(deployment),
+        asset=proposed_set_key(deployment),
         name="end_to_end",
         description="The verdict on the final order of the newest proposed set. Run it to read it again.",
     )
@@ -41,17 +44,21 @@ def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:
 
 def _gate(family: str, deployment: Deployment) -> AssetChecksDefinition:
     @asset_check(
-        asset=release_key(deployment, family),
+        asset=challenger_key(deployment, family),
         name="gate",
-        description="The verdict on the newest challenger. Run it to read the accepted release's again.",
+        description="The verdict on the newest challenger. Run it to read it again.",
     )
     def gate() -> AssetCheckResult:
         staging = Staging(Settings().staging_url(deployment))
-        version = staging.accepted(family)
-        if version is None:
-            return AssetCheckResult(passed=False, description=f"No release of {family} was accepted in {deployment}.")
-        verdict = staging.manifest(family, version).gate
-        return AssetCheckResult(passed=bool(verdict["accepted"]), metadata={"verdict": MetadataValue.json(verdict)})
+        versions = staging.versions(family)
+        if not versions:
+            return AssetCheckResult(passed=False, description=f"No challenger of {family} was judged in {deployment}.")
+        manifest = staging.manifest(family, versions[-1])
+        return AssetCheckResult(
+            passed=manifest.accepted,
+            description=" ".join(manifest.gate["reasons"]) or None,
+            metadata={"version": manifest.version, "verdict": MetadataValue.json(manifest.gate)},
+        )
 
     return gate
 

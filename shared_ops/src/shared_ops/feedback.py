@@ -23,6 +23,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops import published, storage
+from shared_ops.home_urls import HomeUrl
 from shared_ops.published import MANIFEST, Manifest
 
 TABLES = ("clicks", "judged", "asked", "newest", "requests")
@@ -37,7 +38,7 @@ class FeedbackRef(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    url: str
+    url: HomeUrl
 
 
 class Counts(BaseModel):

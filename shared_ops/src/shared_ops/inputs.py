@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops import storage, tables
 from shared_ops.feedback import Feedback, FeedbackRef, Feedbacks
+from shared_ops.home_urls import HomeUrl
 from shared_ops.releases import ReleaseManifest, Staging, code_version, environment_lock
 from shared_ops.settings import repositories, search_families
 from shared_ops.snapshots import SnapshotRef, Snapshots, load
@@ -41,7 +42,7 @@ class Inputs(BaseModel):
     snapshot: SnapshotRef
     feedback: FeedbackRef | None = Field(default=None, description="None: of a family that learns from no clicks")
     releases: dict[str, str] = Field(default={}, description="family to the version whose hits a ranker learns from")
-    staging: str = Field(default="", description="the staging area that holds these releases")
+    staging: HomeUrl = Field(default="", description="the staging area that holds these releases")
 
     @property
     def data_key(self) -> str:

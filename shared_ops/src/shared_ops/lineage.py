@@ -4,6 +4,7 @@ The deployment is part of every key: what a dev run makes triggers nothing in pr
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from dagster import AssetKey, AssetSpec
 
@@ -27,9 +28,19 @@ def source_key(deployment: Deployment, source: str) -> AssetKey:
     return AssetKey([deployment, "source", source])
 
 
+def challenger_key(deployment: Deployment, family: str) -> AssetKey:
+    """The key of the newest model that a training of the family put before its gate, accepted or rejected."""
+    return AssetKey([deployment, family, "challenger"])
+
+
 def release_key(deployment: Deployment, family: str) -> AssetKey:
     """The key of a family's accepted release."""
     return AssetKey([deployment, family, "release"])
+
+
+def proposed_set_key(deployment: Deployment) -> AssetKey:
+    """The key of the newest set that was put before the end-to-end gate, accepted or rejected."""
+    return AssetKey([deployment, "proposed_set"])
 
 
 def live_set_key(deployment: Deployment) -> AssetKey:
@@ -38,25 +49,35 @@ def live_set_key(deployment: Deployment) -> AssetKey:
 
 
 def release_specs(family: str, kinds: Sequence[str], deps: Sequence[str] = ()) -> list[AssetSpec]:
-    """The release of a family in each deployment; it comes from the snapshot, clicks, and the releases of `deps`."""
+    """The challenger and the release of a family in each deployment.
+
+    The challenger comes from the snapshot, clicks, and the releases of `deps`; the release is a challenger that passed.
+    """
     clicked = repositories()[family].feedback
-    # Dagit's graph titles an asset by the end of its key, the same for all: the family's kind tells them apart.
-    shown = {family, *kinds}
-    return [
-        AssetSpec(
-            release_key(deployment, family),
-            deps=[
-                snapshot_key(deployment),
-                *([feedback_key(deployment)] if clicked else []),
-                *(release_key(deployment, each) for each in deps),
-            ],
-            owners=_owners(family),
-            kinds=shown,
-            group_name=deployment,
-            description=f"The newest release of {family} that passed its gate, in the {deployment} staging area.",
-        )
-        for deployment in DEPLOYMENTS
-    ]
+    specs = []
+    for deployment in DEPLOYMENTS:
+        # Dagit's graph titles an asset by the end of its key, the same for all: the family's kind tells them apart.
+        shared: dict[str, Any] = {"owners": _owners(family), "kinds": {family, *kinds}, "group_name": deployment}
+        learned_from = [
+            snapshot_key(deployment),
+            *([feedback_key(deployment)] if clicked else []),
+            *(release_key(deployment, each) for each in deps),
+        ]
+        specs += [
+            AssetSpec(
+                challenger_key(deployment, family),
+                deps=learned_from,
+                description=f"The newest model of {family} that was put before its gate, accepted or rejected.",
+                **shared,
+            ),
+            AssetSpec(
+                release_key(deployment, family),
+                deps=[challenger_key(deployment, family)],
+                description=f"The newest release of {family} that passed its gate, in the {deployment} staging area.",
+                **shared,
+            ),
+        ]
+    return specs
 
 
 def snapshot_specs(sources: Sequence[str]) -> list[AssetSpec]:
@@ -107,18 +128,26 @@ def feedback_specs() -> list[AssetSpec]:
 
 
 def live_set_specs() -> list[AssetSpec]:
-    """The live set in each deployment: one release of every family."""
+    """The proposed and the live set in each deployment: one release of every family."""
     families = [name for name, repository in repositories().items() if repository.role != "data"]
-    return [
-        AssetSpec(
-            live_set_key(deployment),
-            deps=[snapshot_key(deployment), *(release_key(deployment, family) for family in families)],
-            owners=_owners("ranker"),
-            group_name=deployment,
-            description="The releases and the snapshot that answer queries.",
-        )
-        for deployment in DEPLOYMENTS
-    ]
+    specs = []
+    for deployment in DEPLOYMENTS:
+        shared: dict[str, Any] = {"owners": _owners("ranker"), "group_name": deployment}
+        specs += [
+            AssetSpec(
+                proposed_set_key(deployment),
+                deps=[snapshot_key(deployment), *(release_key(deployment, family) for family in families)],
+                description="The newest set that was put before the end-to-end gate, accepted or rejected.",
+                **shared,
+            ),
+            AssetSpec(
+                live_set_key(deployment),
+                deps=[snapshot_key(deployment), proposed_set_key(deployment)],
+                description="The releases and the snapshot that answer queries.",
+                **shared,
+            ),
+        ]
+    return specs
 
 
 def _owners(family: str) -> list[str]:

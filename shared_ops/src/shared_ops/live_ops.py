@@ -23,10 +23,10 @@ from pydantic import Field
 from shared_ops import gating, inputs
 from shared_ops.evaluation import per_query
 from shared_ops.judging import JudgedQueries
-from shared_ops.lineage import live_set_key
+from shared_ops.lineage import live_set_key, proposed_set_key
 from shared_ops.livesets import Decision, LiveSet
 from shared_ops.notifications import notify
-from shared_ops.ops import GateConfig, Open, numbers, plotted
+from shared_ops.ops import GateConfig, Open, numbers, plotted, tell_verdict
 from shared_ops.promotion import OvertakenError, PromotionError, past_set
 from shared_ops.promotion import promote as promote_set
 from shared_ops.promotion import rollback as rollback_set
@@ -75,7 +75,9 @@ def gate_set_op(open_ranker: Open) -> OpDefinition:
             context.log.warning(f"{staged.family}/{staged.version} was rejected; the live set stays as it is.")
             return proposal
         if live is None or live.releases[staged.family] == staged.version:
-            context.log.info("There is no other live set to compare with.")
+            said = "There is no other live set to compare with."
+            context.log.info(said)
+            _log_proposed(context, deployment, manifest, said)
             return proposal
         judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
         ours, theirs = (
@@ -123,10 +125,11 @@ def _log_verdict(
     context: OpExecutionContext, deployment: DeploymentResource, verdict: gating.Verdict, manifest: ReleaseManifest
 ) -> None:
     sentence = f"{manifest.family}/{manifest.version} with its hits, end to end. {verdict.sentence}"
-    context.log.info(sentence)
+    tell_verdict(context, verdict, sentence)
+    _log_proposed(context, deployment, manifest, sentence)
     context.log_event(
         AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=live_set_key(deployment.deployment),
+            asset_key=proposed_set_key(deployment.deployment),
             check_name="end_to_end",
             passed=verdict.accepted,
             severity=AssetCheckSeverity.ERROR,
@@ -138,6 +141,18 @@ def _log_verdict(
         decision = Decision(accepted=False, reason=sentence, verdict=verdict.model_dump(mode="json"))
         deployment.live_sets.decide(manifest.version, decision)
         notify(f"A set was rejected in {deployment.deployment}", sentence, level="warning")
+
+
+def _log_proposed(
+    context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest, verdict: str
+) -> None:
+    metadata = {
+        "releases": MetadataValue.json({**manifest.learned_from, manifest.family: manifest.version}),
+        "snapshot": manifest.snapshot.id,
+        "verdict": verdict,
+        **plotted(manifest.metrics),
+    }
+    context.log_event(AssetMaterialization(asset_key=proposed_set_key(deployment.deployment), metadata=metadata))
 
 
 class PromoteConfig(Config):

@@ -32,7 +32,7 @@ from shared_ops.feedback import FeedbackRef
 from shared_ops.inputs import Inputs
 from shared_ops.judging import JudgedQueries, all_alike
 from shared_ops.latency import medians
-from shared_ops.lineage import release_key
+from shared_ops.lineage import challenger_key, release_key
 from shared_ops.notifications import notify
 from shared_ops.references import Candidate, Evaluated, Gated, Staged
 from shared_ops.releases import ReleaseManifest, code_version, environment_lock
@@ -44,6 +44,8 @@ from shared_ops.training import Answers, Searched, Searcher, Trained
 from shared_ops.types import ValidInputs
 
 ROOT_RUN, RETRY_NUMBER = "dagster/root_run_id", "dagster/retry_number"
+VERDICT, REASON = "searchloop/verdict", "searchloop/reason"
+"""The tags of a run whose gates have spoken: accepted or rejected, and why. Its status is that of the run alone."""
 
 
 class LoadConfig(Config):
@@ -290,11 +292,11 @@ def _evaluation_url(candidate: Candidate, name: str) -> str:
 def log_verdict(
     context: OpExecutionContext, deployment: DeploymentResource, family: str, verdict: gating.Verdict
 ) -> None:
-    """Tell Dagster the verdict, with its numbers; a rejection is notified too."""
-    context.log.info(verdict.sentence)
+    """Tell Dagster the verdict on a challenger, with its numbers; a rejection is notified too."""
+    tell_verdict(context, verdict, verdict.sentence)
     context.log_event(
         AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=release_key(deployment.deployment, family),
+            asset_key=challenger_key(deployment.deployment, family),
             check_name="gate",
             passed=verdict.accepted,
             severity=AssetCheckSeverity.ERROR,
@@ -304,6 +306,13 @@ def log_verdict(
     )
     if not verdict.accepted:
         notify(f"{family} was rejected in {deployment.deployment}", verdict.sentence, level="warning")
+
+
+def tell_verdict(context: OpExecutionContext, verdict: gating.Verdict, sentence: str) -> None:
+    """Say a verdict in the run's log and in its tags: a run that ends well may have made what was rejected."""
+    (context.log.info if verdict.accepted else context.log.warning)(sentence)
+    told = "accepted" if verdict.accepted else "rejected"
+    context.instance.add_run_tags(context.run_id, {VERDICT: told, REASON: sentence[:250]})
 
 
 @op
@@ -343,7 +352,7 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Ga
 
 @op
 def materialize(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> Staged:
-    """Tell Dagster of an accepted release: where it is, what it is, how good. A rejected one materializes nothing."""
+    """Tell Dagster of a challenger, where it is, what it is, how good; of an accepted one as the release too."""
     staging = deployment.staging
     manifest = staging.manifest(staged.family, staged.version)
     url = staging.release_url(staged.family, staged.version)
@@ -364,6 +373,8 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sta
         "files": len(manifest.files),
         **plotted(manifest.metrics),
     }
+    key = challenger_key(deployment.deployment, staged.family)
+    context.log_event(AssetMaterialization(asset_key=key, metadata=described))
     if staged.accepted:
         key = release_key(deployment.deployment, staged.family)
         context.log_event(AssetMaterialization(asset_key=key, metadata=described))

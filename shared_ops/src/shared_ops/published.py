@@ -78,7 +78,7 @@ def read_manifest(url: str, kind: type[ManifestT], what: str, how: str) -> Manif
     """The manifest of the folder at `url`; errors call it `what` and say `how` to make it.
 
     Raises:
-        PublishedError: when it is missing or was written by a newer schema.
+        PublishedError: when it is missing or was written by a newer schema, or files lie there that it does not name.
     """
     content = storage.read_bytes(storage.join(url, MANIFEST))
     if content is None:
@@ -88,6 +88,11 @@ def read_manifest(url: str, kind: type[ManifestT], what: str, how: str) -> Manif
         raise PublishedError(
             f"The {what} {manifest.id} has schema version {manifest.schema_version}, this code reads up to "
             f"{tables.SCHEMA_VERSION}. Update the code, or make it again with this version."
+        )
+    if strange := sorted({*storage.names(url)} - {MANIFEST, *(f"{name}.parquet" for name in manifest.tables)}):
+        raise PublishedError(
+            f"The {what} {manifest.id} holds files that its manifest does not name: {', '.join(strange)}. "
+            f"Remove them from {url}."
         )
     return manifest
 

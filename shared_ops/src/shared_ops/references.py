@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops.feedback import FeedbackRef
 from shared_ops.gating import Verdict
+from shared_ops.home_urls import HomeUrl
 from shared_ops.inputs import Inputs
 from shared_ops.releases import Metrics
 
@@ -20,7 +21,7 @@ class Candidate(BaseModel):
 
     inputs: Inputs
     key: str = Field(description="of the training (Inputs.key)")
-    url: str
+    url: HomeUrl
     parameters: dict[str, Any]
     hyperparameters: dict[str, Any]
 

@@ -88,7 +88,7 @@ class Staging:
         files = [
             FileEntry(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=storage.sha256(path))
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != MANIFEST
+            if path.is_file() and path != folder / MANIFEST
         ]
         manifest = manifest.model_copy(update={"files": files})
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
@@ -120,7 +120,7 @@ class Staging:
         A local staging area is read in place; another is copied once into the cache under SEARCHLOOP_HOME.
 
         Raises:
-            ReleaseError: when the release is missing or of a newer format, or a file is missing or changed.
+            ReleaseError: when the release is missing or of a newer format, or a file is missing, changed or strange.
         """
         manifest = self.manifest(family, version)
         url = self.release_url(family, version)
@@ -184,10 +184,10 @@ def read_manifest(name: str, content: bytes) -> ReleaseManifest:
 
 
 def verify(folder: Path, manifest: ReleaseManifest) -> None:
-    """Check every file of a release against its manifest.
+    """Check that a release holds exactly the files of its manifest: a model's loader may take whatever lies there.
 
     Raises:
-        ReleaseError: naming the file that is missing or changed.
+        ReleaseError: naming the file that is missing or changed, or those that do not belong to it.
     """
     name = f"Release {manifest.family}/{manifest.version}"
     for entry in manifest.files:
@@ -199,6 +199,12 @@ def verify(folder: Path, manifest: ReleaseManifest) -> None:
                 f"{name}: the file {entry.path} is not the one that was published (its SHA-256 differs from the "
                 "manifest's). It is not loaded. Roll back, or train the release again."
             )
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+    if strange := sorted(there - {MANIFEST, *(entry.path for entry in manifest.files)}):
+        raise ReleaseError(
+            f"{name} holds files that its manifest does not name: {', '.join(strange)}. It is not loaded. "
+            f"Remove them from {folder}, or roll back."
+        )
 
 
 @cache

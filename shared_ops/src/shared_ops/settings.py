@@ -46,7 +46,7 @@ def search_families() -> list[str]:
     return [name for name, repository in repositories().items() if repository.role == "search"]
 
 
-def _file_url(path: Path) -> str:
+def file_url(path: Path) -> str:
     """A local folder as fsspec reads it: unlike `Path.as_uri`, with nothing percent-encoded."""
     return f"file://{path}"
 
@@ -92,14 +92,14 @@ class Settings(BaseSettings):
 
     def staging_url(self, deployment: Deployment) -> str:
         """The root of a deployment's staging area, as an fsspec URL."""
-        root = self.staging or _file_url(self.home / "staging")
+        root = self.staging or file_url(self.home / "staging")
         return f"{root.rstrip('/')}/{deployment}"
 
     def feedback_url(self, deployment: Deployment) -> str:
         """The root of a deployment's published feedback, as an fsspec URL."""
-        return f"{_file_url(self.home / 'feedback')}/{deployment}"
+        return f"{file_url(self.home / 'feedback')}/{deployment}"
 
     def snapshots_url(self, deployment: Deployment) -> str:
         """The root of a deployment's snapshots, as an fsspec URL."""
-        root = self.snapshots or _file_url(self.home / "snapshots")
+        root = self.snapshots or file_url(self.home / "snapshots")
         return f"{root.rstrip('/')}/{deployment}"

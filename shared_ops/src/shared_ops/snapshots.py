@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from shared_ops import published, storage
+from shared_ops.home_urls import HomeUrl
 from shared_ops.published import Manifest
 
 TABLES = ("documents", "queries", "qrels", "slices")
@@ -22,7 +23,7 @@ class SnapshotRef(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    url: str
+    url: HomeUrl
 
 
 class SnapshotManifest(Manifest):
