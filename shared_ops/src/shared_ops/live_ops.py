@@ -146,7 +146,7 @@ def _log_verdict(
 def _log_proposed(
     context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest, verdict: str
 ) -> None:
-    metadata = {
+    metadata: dict[str, Any] = {
         "releases": MetadataValue.json({**manifest.learned_from, manifest.family: manifest.version}),
         "snapshot": manifest.snapshot.id,
         "verdict": verdict,
