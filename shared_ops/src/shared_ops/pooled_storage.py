@@ -45,9 +45,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         return {"postgres_url": StringSource}
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Any
-    ) -> "PooledPostgresStorage":
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "PooledPostgresStorage":
         """What Dagster makes of dagster.yaml."""
         return cls(inst_data=inst_data, **config_value)
 
