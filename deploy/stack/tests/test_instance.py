@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy
 from dagster import DagsterInstance
 
-from deploy.stack import instance
+from deploy.stack import instance, postgres
 from deploy.stack.processes import environment_variables
 from deploy.stack.tests.test_postgres import query, serving
 from shared_ops import pooled_storage
@@ -31,11 +32,15 @@ def prepare():
 
 
 def use():
-    """An instance asks each of its storages, as a sensor's tick does."""
+    """An instance of its own asks the storages, as a sensor's tick does."""
     with DagsterInstance.get() as made:
         made.get_runs(limit=1)
-        made.all_instigator_state()
-        return made.event_log_storage.get_pool_limits()
+        return made.all_instigator_state()
+
+
+def pool_limits():
+    with DagsterInstance.get() as made:
+        return {pool.name: pool.limit for pool in made.event_log_storage.get_pool_limits()}
 
 
 def connections(settings):
@@ -48,7 +53,7 @@ def test_it_is_made_ready_again_and_again_and_knows_every_pool(settings):
     with serving(settings):
         for _ in range(2):
             prepare()
-        limits = {pool.name: pool.limit for pool in use()}
+        limits = pool_limits()
     assert limits == dict.fromkeys(repositories(), 1)
 
 
@@ -63,7 +68,21 @@ def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_p
         server.kill()
         server.wait()
     with serving(settings):
-        assert use()
+        assert pool_limits()
+
+
+def test_which_tables_there_are_is_asked_once_in_a_process(settings):
+    with serving(settings):
+        prepare()
+        use()
+        statements: list[str] = []
+        sqlalchemy.event.listen(
+            pooled_storage._engine(postgres.url(settings)),
+            "before_cursor_execute",
+            lambda *arguments: statements.append(arguments[2]),
+        )
+        use()
+    assert statements and not [each for each in statements if "pg_catalog" in each or "secondary_indexes" in each]
 
 
 def test_a_forked_process_opens_connections_of_its_own(settings):

@@ -1,11 +1,13 @@
 """Dagster's storage in Postgres, with a pool of connections in every process.
 
 dagster-postgres opens a connection for every call of its run, event and schedule storage, and Postgres forks a backend
-for each: ticks alone cost half a core so. A process makes many instances (a code server one for every tick), so the
-pool belongs to the process. Knows no model and no stack.
+for each; and before most calls it lists the tables, to see which there are. Ticks alone cost half a core so. A process
+makes many instances (a code server one for every tick), so the pool, and what is known of the tables, belong to the
+process. Knows no model and no stack.
 """
 
 import os
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -38,6 +40,9 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         _prepared.add(postgres_url)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
             storage._engine = _engine(postgres_url)
+            for name in _SCHEMA_QUESTIONS & set(dir(storage)):
+                asked = (postgres_url, type(storage).__name__, name)
+                setattr(storage, name, _asked_until_yes(asked, getattr(storage, name)))
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -51,6 +56,36 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
 
 _prepared = set[str]()
+
+_SCHEMA_QUESTIONS = {
+    "has_table",
+    "has_built_index",
+    "has_secondary_index",
+    "has_secondary_index_table",
+    "has_instigators_table",
+    "_has_instigators_table",
+    "_has_asset_daemon_asset_evaluations_table",
+    "_has_asset_key_index_cols_on_connection",
+    "has_run_stats_index_cols",
+    "has_backfill_id_column",
+    "has_backfill_tags_table",
+    "has_bulk_actions_selector_cols",
+    "has_bulk_action_job_name_column",
+}
+"""The storages' methods that ask whether the database has a table, a column or an index already."""
+_yes = set[tuple[str, ...]]()
+
+
+def _asked_until_yes(question: tuple[str, ...], ask: Callable[..., bool]) -> Callable[..., bool]:
+    """`ask`, which is asked no more once it has said yes: no migration takes away what is there."""
+
+    def answered(*arguments: Any) -> bool:
+        asked = (*question, *(each for each in arguments if isinstance(each, str)))  # whichever the connection
+        if asked not in _yes and ask(*arguments):
+            _yes.add(asked)
+        return asked in _yes
+
+    return answered
 
 
 @cache
