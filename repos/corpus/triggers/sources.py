@@ -49,7 +49,7 @@ class Seen(BaseModel):
 
 @sensor(
     job=corpus_prod,
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=8,
     default_status=DefaultSensorStatus.RUNNING,
     description="Builds the corpus when a source, or what the sources file says of it, has changed.",
 )
