@@ -18,6 +18,7 @@ from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.lifecycle import StackError
 from deploy.stack.processes import processes
 from deploy.stack.searching import SearchError, ask, follows, wait_for_search
+from deploy.stack.shares import TRAINING
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops import promotion
 from shared_ops.livesets import LiveSets
@@ -184,7 +185,8 @@ def reproduce(settings: Settings, release: str) -> None:
     if family not in families():
         raise StackError(f"Expected <family>/<version> with a family of {', '.join(families())}, got {release!r}.")
     python = places.environment(families()[family].environment) / "python"
-    variables = os.environ | {"SEARCHLOOP_HOME": str(settings.home)}
+    # With as many threads as it was trained with: sums depend on them.
+    variables = os.environ | TRAINING.variables | {"SEARCHLOOP_HOME": str(settings.home)}
     sys.exit(subprocess.run([str(python), "-m", "deploy.reproduce", release], cwd=ROOT, env=variables).returncode)
 
 

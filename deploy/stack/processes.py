@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from deploy.stack import postgres
 from deploy.stack.places import WORKSPACE, dagster_home, environment
+from deploy.stack.shares import CONTROL, SERVING, TRAINING, Share
 from shared_ops.settings import ROOT, Settings, families, repositories
 
 STACK_MARK = "SEARCHLOOP_STACK"
@@ -31,6 +32,7 @@ class Process:
     code servers, which need Postgres, 2 is what needs the code servers."""
     port: int | None = None
     stop_signal: str = "TERM"
+    share: Share = SERVING
 
 
 def environment_variables(settings: Settings) -> dict[str, str]:
@@ -62,7 +64,7 @@ def processes(settings: Settings) -> list[Process]:
 def _postgres(settings: Settings) -> Process:
     command = [sys.executable, "-m", "deploy.stack.postgres"]
     # SIGINT is Postgres' fast shutdown: clean, without waiting for its clients to leave.
-    return Process("postgres", command, lambda: postgres.ready(settings), phase=0, stop_signal="INT")
+    return Process("postgres", command, lambda: postgres.ready(settings), phase=0, stop_signal="INT", share=CONTROL)
 
 
 def _code_server(settings: Settings, name: str) -> Process:
@@ -78,7 +80,7 @@ def _code_server(settings: Settings, name: str) -> Process:
         # How long the inner process outlives a proxy that was killed.
         *("--heartbeat-ttl", "15"),
     ]
-    return Process(f"code-{name}", command, _listens(settings.host, port), phase=1, port=port)
+    return Process(f"code-{name}", command, _listens(settings.host, port), phase=1, port=port, share=TRAINING)
 
 
 def _webserver(settings: Settings) -> Process:
@@ -87,16 +89,18 @@ def _webserver(settings: Settings) -> Process:
         *(str(environment("platform") / "dagster-webserver"), "-w", str(WORKSPACE)),
         *("-h", settings.host, "-p", str(port)),
     ]
-    return Process("dagit", command, _answers(f"{settings.url('dagit')}/server_info"), phase=2, port=port)
+    ready = _answers(f"{settings.url('dagit')}/server_info")
+    return Process("dagit", command, ready, phase=2, port=port, share=CONTROL)
 
 
 def _daemon() -> Process:
     command = [str(environment("platform") / "dagster-daemon"), "run", "-w", str(WORKSPACE)]
-    return Process("daemon", command, lambda: None, phase=2)
+    return Process("daemon", command, lambda: None, phase=2, share=CONTROL)
 
 
 def _watch() -> Process:
-    return Process("watch", [sys.executable, "-m", "deploy.stack.watch"], lambda: None, phase=2)
+    # No less than the services: a supervisor that it starts in place of one that was killed would hand that on.
+    return Process("watch", [sys.executable, "-m", "deploy.stack.watch"], lambda: None, phase=2, share=SERVING)
 
 
 def _prediction(settings: Settings, family: str) -> Process:

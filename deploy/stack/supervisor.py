@@ -158,11 +158,13 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
     def _program(self, process: Process) -> str:
         log = places.log_file(self.settings, process.name)
         keeping = [sys.executable, "-m", "deploy.stack.keeper", str(self._record(process.name)), str(log)]
+        given = ",".join(f'{name}="{value}"' for name, value in process.share.variables.items())
         # It is tried again for ever, after 1, 2, 3, ... seconds where it dies at once: what it needs may be away.
         # Its log is not the supervisor's to rotate (watch does it): the process writes there itself.
         return f"""
 [program:{process.name}]
-command = {_escaped(shlex.join([*keeping, *process.command]))}
+command = {_escaped(shlex.join(["nice", "-n", str(process.share.nice), *keeping, *process.command]))}
+environment = {given}
 autostart = false
 autorestart = true
 startsecs = 3

@@ -19,7 +19,7 @@ from deploy.stack import lifecycle, places, postgres
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
 
-SECONDS = 1.0
+SECONDS = 2.0
 LOG_BYTES = 10 * 2**20
 logger = logging.getLogger("deploy.stack.watch")
 
@@ -50,7 +50,7 @@ def shorten(log: Path) -> None:
 
 
 def main() -> None:
-    """Look every second, for as long as the supervisor that started this lives."""
+    """Look every two seconds, for as long as the supervisor that started this lives."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings, had_inner = Settings(), set[int]()
     supervisor = Supervisor(settings)
@@ -84,7 +84,7 @@ def _recovered(settings: Settings) -> bool:
 
 
 def _ended(pid: int) -> bool:
-    """Whether a process has ended, after waiting a second for it."""
+    """Whether a process has ended, after waiting so long for it."""
     with suppress(psutil.NoSuchProcess):
         try:
             psutil.Process(pid).wait(SECONDS)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason
+from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason, build_sensor_context, job
 from dagster._core.test_utils import create_run_for_test
 
 from shared_ops.feedback import FeedbackManifest
@@ -12,7 +12,7 @@ from shared_ops.livesets import Decision
 from shared_ops.releases import ReleaseManifest
 from shared_ops.resources import PROD
 from shared_ops.settings import families, search_families
-from shared_ops.triggers import DATA, due, undone
+from shared_ops.triggers import DATA, due, promotion_sensor, retrain_sensor, undone
 
 
 @pytest.fixture
@@ -152,6 +152,20 @@ def test_an_accepted_ranker_whose_promotion_was_killed_is_promoted(instance, sna
     assert isinstance(undone(instance), RunRequest)
     PROD.live_sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
     assert "worse end to end" in why(undone(instance))
+
+
+def test_a_tick_with_nothing_new_asks_no_database(snapshot, tmp_path):
+    """The context has no instance: asking for it would raise."""
+
+    @job
+    def nothing():
+        pass
+
+    for family in families():
+        learn(tmp_path, family, "v1")
+        assert "already learned" in why(retrain_sensor(family, nothing)(build_sensor_context()))
+    PROD.live_sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
+    assert "worse end to end" in why(promotion_sensor(nothing)(build_sensor_context()))
 
 
 def test_a_ranker_that_is_live_is_left_alone(instance, snapshot, tmp_path):

@@ -4,26 +4,96 @@ import os
 import subprocess
 import sys
 
+import pytest
+import sqlalchemy
 from dagster import DagsterInstance
 
-from deploy.stack import instance
+from deploy.stack import instance, postgres
 from deploy.stack.processes import environment_variables
-from deploy.stack.tests.test_postgres import serving
+from deploy.stack.tests.test_postgres import query, serving
+from shared_ops import pooled_storage
 from shared_ops.settings import ROOT, Settings, repositories
 
 
-def test_it_is_made_ready_again_and_again_and_knows_every_pool(tmp_path, monkeypatch):
-    """As by the second `make up`, and by one in whose life a repository was added."""
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """A home with dagster.yaml in it, and the stack's variables."""
     settings = Settings(home=tmp_path, postgres_url=None)
-    variables = environment_variables(settings)
     instance.place(settings)
+    for name, value in environment_variables(settings).items():
+        monkeypatch.setenv(name, value)
+    return settings
+
+
+def prepare():
+    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.instance"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def use():
+    """An instance of its own asks the storages, as a sensor's tick does."""
+    with DagsterInstance.get() as made:
+        made.get_runs(limit=1)
+        return made.all_instigator_state()
+
+
+def pool_limits():
+    with DagsterInstance.get() as made:
+        return {pool.name: pool.limit for pool in made.event_log_storage.get_pool_limits()}
+
+
+def connections(settings):
+    (opened,) = query(settings, "SELECT sessions FROM pg_stat_database WHERE datname = current_database()")[0]
+    return opened
+
+
+def test_it_is_made_ready_again_and_again_and_knows_every_pool(settings):
+    """As by the second `make up`, and by one in whose life a repository was added."""
     with serving(settings):
         for _ in range(2):
-            command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.instance"]
-            done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr[-2000:]
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        with DagsterInstance.get() as made:
-            limits = {pool.name: pool.limit for pool in made.event_log_storage.get_pool_limits()}
+            prepare()
+        limits = pool_limits()
     assert limits == dict.fromkeys(repositories(), 1)
+
+
+def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_postgres(settings):
+    with serving(settings) as server:
+        prepare()
+        use()
+        before = connections(settings)
+        for _ in range(20):
+            use()
+        assert connections(settings) - before < pooled_storage.KEPT, "besides the two that asked for these numbers"
+        server.kill()
+        server.wait()
+    with serving(settings):
+        assert pool_limits()
+
+
+def test_which_tables_there_are_is_asked_once_in_a_process(settings):
+    with serving(settings):
+        prepare()
+        use()
+        statements: list[str] = []
+        sqlalchemy.event.listen(
+            pooled_storage._engine(postgres.url(settings)),
+            "before_cursor_execute",
+            lambda *arguments: statements.append(arguments[2]),
+        )
+        use()
+    assert statements and not [each for each in statements if "pg_catalog" in each or "secondary_indexes" in each]
+
+
+def test_a_forked_process_opens_connections_of_its_own(settings):
+    with serving(settings), DagsterInstance.get() as made:
+        with made.run_storage.connect() as connection:
+            backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        child = os.fork()
+        if child == 0:
+            with made.run_storage.connect() as connection:
+                own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            os._exit(0 if own != backend else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with made.run_storage.connect() as connection:
+            assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() == backend

@@ -6,14 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
 
-from deploy.stack import keeper, places, supervisor
-from deploy.stack.processes import STACK_MARK, Process
+from deploy.stack import keeper, places, shares, supervisor
+from deploy.stack.processes import STACK_MARK, Process, processes
 from deploy.stack.supervisor import NotRunningError, Supervisor
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, families, repositories
 
 SLEEPS = "import time; print('here', flush=True); time.sleep(600)"
 
@@ -158,3 +159,34 @@ def test_odd_paths_and_commands_reach_the_process_as_they_are(tmp_path):
     log = settings.home / "logs" / "odd.log"
     until(lambda: log.exists() and '50% "off"' in log.read_text())
     made.shut_down()
+
+
+def test_services_come_first_then_the_control_plane_then_trainings(tmp_path):
+    """The priorities of all processes, and the threads of their numeric libraries, as the kernel and they see them."""
+    settings = Settings(home=tmp_path, postgres_url=None)
+    kinds = {"search": shares.SERVING, "daemon": shares.CONTROL, "code-keyword": shares.TRAINING}
+    made = Supervisor(settings)
+    made.start([replace(sleeper(name), share=share) for name, share in kinds.items()], {STACK_MARK: str(tmp_path)})
+    try:
+        for name in kinds:
+            made.start_process(name)
+        until(lambda: all(state.pid for state in made.states().values()))
+        running = {name: psutil.Process(made.states()[name].pid) for name in kinds}
+        until(lambda: all("time.sleep" in " ".join(each.cmdline()) for each in running.values()))
+        own = psutil.Process().nice()
+        assert {name: each.nice() - own for name, each in running.items()} == {
+            name: min(share.nice, 19 - own) for name, share in kinds.items()
+        }
+        threads = {name: each.environ()["OPENBLAS_NUM_THREADS"] for name, each in running.items()}
+        assert threads == {name: str(share.threads) for name, share in kinds.items()}
+    finally:
+        made.shut_down()
+        supervisor.end(supervisor.leftovers(settings))
+
+
+def test_every_process_of_a_stack_has_its_share():
+    listed = {process.name: process.share for process in processes(Settings(postgres_url=None))}
+    assert all(listed[name] == shares.SERVING for name in (*families(), "search"))
+    assert all(listed[name].nice > 0 for name in ("postgres", "dagit", "daemon"))
+    lowest = max(share.nice for share in listed.values())
+    assert all(listed[f"code-{name}"].nice == lowest for name in repositories())

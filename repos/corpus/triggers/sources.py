@@ -49,7 +49,7 @@ class Seen(BaseModel):
 
 @sensor(
     job=corpus_prod,
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=8,
     default_status=DefaultSensorStatus.RUNNING,
     description="Builds the corpus when a source, or what the sources file says of it, has changed.",
 )
@@ -63,7 +63,7 @@ def sources_changed(context: SensorEvaluationContext) -> SensorResult:
     if found.missing:
         return _unreadable(" ".join(found.missing))
     seen.files = found.files
-    decision = _decide(context.instance, seen, found)
+    decision = _decide(context, seen, found)
     cursor = seen.model_dump_json()
     if isinstance(decision, SkipReason):
         return SensorResult(skip_reason=decision, cursor=cursor)
@@ -95,8 +95,9 @@ def _unreadable(what: str) -> SensorResult:
     return SensorResult(skip_reason=f"Nothing is built while a source cannot be read: {what}")
 
 
-def _decide(instance: DagsterInstance, seen: Seen, found: Fingerprints) -> RunRequest | SkipReason:
+def _decide(context: SensorEvaluationContext, seen: Seen, found: Fingerprints) -> RunRequest | SkipReason:
     """What to do about the sources as they are now; `seen` is brought up to date."""
+    # Where nothing changed the context's instance is not made: most ticks ask no database.
     latest = PROD.snapshots.latest()
     if latest is None:
         return SkipReason("There is no snapshot yet; `make up` or `make train REPO=corpus` builds the first.")
@@ -108,9 +109,10 @@ def _decide(instance: DagsterInstance, seen: Seen, found: Fingerprints) -> RunRe
         seen.decided = found.sources
         return SkipReason(f"Nobody wrote down what snapshot {latest.id} was read from; changes from now on count.")
     if found.sources == seen.decided:
-        return SkipReason(f"Nothing changed since the last decision: {_described(found)}. {_result(instance, seen)}")
+        result = _result(context.instance, seen)
+        return SkipReason(f"Nothing changed since the last decision: {_described(found)}. {result}")
     changed = "; ".join(differences(seen.decided or built or {}, found.sources))
-    if run := _in_flight(instance):
+    if run := _in_flight(context.instance):
         return SkipReason(f"{changed}. Waits for the end of run {run[:8]}.")
     if url := _still_written(found):
         return SkipReason(f"{changed}. Waits until {url} has not been written for {QUIET_SECONDS:g} s.")

@@ -47,7 +47,7 @@ class DriftSettings(Settings):
 
 @sensor(
     job_name="feedback_prod",
-    minimum_interval_seconds=15,
+    minimum_interval_seconds=27,
     default_status=DefaultSensorStatus.RUNNING,
     description="Compares each period of searches with the one before: terms, embeddings, click-through by position.",
 )

@@ -50,9 +50,18 @@ def retrain_sensor(family: str, job: JobDefinition) -> SensorDefinition:
         description=f"Trains {family} when its snapshot, feedback or upstream releases are new.",
     )
     def new_data(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        return due(context.instance, family)
+        return nothing_new(family) or due(context.instance, family)
 
     return new_data
+
+
+def nothing_new(family: str) -> SkipReason | None:
+    """Why nothing is due, where files alone tell it: most ticks end here, and ask no database."""
+    try:
+        learned = _learned(inputs.find(family, PROD.input_snapshots, PROD.input_feedback, PROD.input_staging))
+    except MissingInputError as error:
+        return SkipReason(str(error))
+    return SkipReason(learned) if learned else None
 
 
 def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
@@ -78,13 +87,21 @@ def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
     return RunRequest(run_key=found.data_key, tags={DATA: found.data_key, BECAUSE: f"new: {what}"[:250]})
 
 
+def _learned(found: Inputs) -> str | None:
+    """The release that learned from these inputs already, None where there is none."""
+    result = inputs.result_of(found, PROD.staging)
+    if result is None:
+        return None
+    verdict = "accepted" if result.accepted else "rejected"
+    return f"{result.family}/{result.version} ({verdict}) already learned from snapshot {found.snapshot.id}" + (
+        f" and feedback {found.feedback.id}." if found.feedback else "."
+    )
+
+
 def _settled(instance: DagsterInstance, found: Inputs) -> str | None:
     """What these inputs have led to already, None when they are still to be learned from."""
-    if result := inputs.result_of(found, PROD.staging):
-        verdict = "accepted" if result.accepted else "rejected"
-        return f"{result.family}/{result.version} ({verdict}) already learned from snapshot {found.snapshot.id}" + (
-            f" and feedback {found.feedback.id}." if found.feedback else "."
-        )
+    if learned := _learned(found):
+        return learned
     # Ended ones alone: a run may have been created since somebody looked for those in flight.
     filters = RunsFilter(job_name=f"{found.family}_prod", tags={DATA: found.data_key}, statuses=ENDED)
     if tried := instance.get_runs(filters, limit=1):
@@ -126,18 +143,18 @@ def promotion_sensor(job: JobDefinition) -> SensorDefinition:
     @sensor(
         name="promotion_left_undone",
         job=job,
-        minimum_interval_seconds=10,
+        minimum_interval_seconds=27,  # the exception, and a run that ends well promotes by itself
         default_status=DefaultSensorStatus.RUNNING,
         description="Promotes the accepted ranker where nothing has decided upon it.",
     )
     def left_undone(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        return undone(context.instance)
+        return decided() or undone(context.instance)
 
     return left_undone
 
 
-def undone(instance: DagsterInstance) -> RunRequest | SkipReason:
-    """The promotion that was left undone in prod, or why there is none."""
+def decided() -> SkipReason | None:
+    """Why no promotion is left undone, where files alone tell it."""
     version, live = PROD.staging.accepted("ranker"), PROD.live_sets.live()
     if version is None:
         return SkipReason("No ranker is accepted yet.")
@@ -145,6 +162,14 @@ def undone(instance: DagsterInstance) -> RunRequest | SkipReason:
         return SkipReason(f"Set {live.number} holds the accepted ranker {version}.")
     if decision := PROD.live_sets.decision(version):
         return SkipReason(f"ranker/{version} was decided upon: {decision.reason}")
+    return None
+
+
+def undone(instance: DagsterInstance) -> RunRequest | SkipReason:
+    """The promotion that was left undone in prod, or why there is none."""
+    if reason := decided():
+        return reason
+    version, live = PROD.staging.accepted("ranker"), PROD.live_sets.live()
     for job in ("ranker", "promotion", "rollback"):
         if run := _in_flight(instance, job):
             return SkipReason(f"Run {run[:8]} of {job} is in flight.")

@@ -1,0 +1,160 @@
+# environment: platform
+"""What the running stack takes under a steady load of searches, beside what its control plane takes of the machine.
+
+    envs/platform/.venv/bin/python -m bench.search_load [--rates 5 20 40] [--seconds 30] [--rounds 2] [--train FAMILY]
+
+Needs a running stack (`make up`). An open loop: searches are asked when they are due, however long the earlier ones
+take, and their time counts from when they were due. Recorded as any search is, and marked as made-up. In turns the
+daemon runs and is stopped: the difference is what the control plane costs. Prints, for each rate, percentiles, answers
+that lack a model or failed, and the milliseconds of processor that a search costs each process (with its children);
+before that the busy cores of the idle stack. `--train semantic` then asks 20 a second for as long as it trains.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+import psutil
+
+from deploy.stack import training
+from deploy.stack.dagit import Dagit
+from deploy.stack.supervisor import Supervisor
+from shared_ops import snapshots
+from shared_ops.livesets import LiveSets
+from shared_ops.settings import Settings, families
+from shared_ops.ubi import SIMULATION
+from tests.drills.people import People
+
+SETTLE_SECONDS = 20
+"""For what a daemon does first when it was started."""
+RATE_IN_TRAINING = 20
+
+
+class Processors:
+    """The processor time that a stack's processes take."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    @contextmanager
+    def measured(self) -> Iterator[dict[str, float]]:
+        """The seconds that each process takes during the block, by its name: there when the block has ended."""
+        taken: dict[str, float] = {}
+        before = self._seconds()
+        yield taken
+        taken |= {name: seconds - before.get(name, 0.0) for name, seconds in self._seconds().items()}
+
+    def _seconds(self) -> dict[str, float]:
+        pids = {state.name: state.pid for state in self._supervisor.states().values() if state.pid}
+        supervisor = psutil.Process(int((self._supervisor.folder / "supervisord.pid").read_text()))
+        own = supervisor.cpu_times()
+        return {name: _with_children(pid) for name, pid in pids.items()} | {"supervisor": own.user + own.system}
+
+
+def _with_children(pid: int) -> float:
+    """Seconds of processor that a process and its children took, those that have ended too."""
+    total, process = 0.0, psutil.Process(pid)
+    for each in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            total += sum(each.cpu_times()[:4])  # its own, and those of its ended children
+    return total
+
+
+def main() -> None:
+    """Measure and print."""
+    wanted, settings = _arguments(), Settings()
+    texts = _texts(settings)
+    supervisor, dagit = Supervisor(settings), Dagit(settings.url("dagit"))
+    processors = Processors(supervisor)
+    dagit.settle(600)
+    with _people(settings, texts, rate=5).searching():
+        time.sleep(5)  # a warm-up
+    try:
+        for on in (True, False) * wanted.rounds:
+            _turn_daemon(supervisor, on)
+            print(f"\ndaemon {'running' if on else 'stopped'}, load {os.getloadavg()[0]:.1f}")
+            _idle(processors, wanted.seconds)
+            for rate in wanted.rates:
+                _loaded(processors, _people(settings, texts, rate), wanted.seconds)
+    finally:
+        _turn_daemon(supervisor, on=True)
+    if wanted.train:
+        _while_training(dagit, processors, _people(settings, texts, RATE_IN_TRAINING), wanted.train)
+
+
+def _arguments() -> argparse.Namespace:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--rates", type=float, nargs="+", default=[5, 20, 40, 60], help="searches a second")
+    arguments.add_argument("--seconds", type=float, default=30, help="at each rate")
+    arguments.add_argument("--rounds", type=int, default=2)
+    arguments.add_argument("--train", choices=list(families()))
+    return arguments.parse_args()
+
+
+def _texts(settings: Settings) -> list[str]:
+    live = LiveSets(settings.staging_url("prod")).live()
+    if live is None:
+        sys.exit("No set is live: start a stack with `make up`, then measure.")
+    texts = snapshots.load(live.snapshot).queries("test")["text"].to_list()
+    if not texts:
+        sys.exit(f"Snapshot {live.snapshot.id} has no test queries to ask.")
+    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; set {live.number}, SIMULATED searches")
+    return texts
+
+
+def _people(settings: Settings, texts: Sequence[str], rate: float) -> People:
+    return People(settings.url("search"), texts, rate, application=SIMULATION)
+
+
+def _turn_daemon(supervisor: Supervisor, on: bool) -> None:
+    if on:
+        supervisor.start_process("daemon")
+    else:
+        supervisor.stop_processes(["daemon"])
+    time.sleep(SETTLE_SECONDS)
+
+
+def _idle(processors: Processors, seconds: float) -> None:
+    with processors.measured() as taken:
+        time.sleep(seconds)
+    print(f"  idle: {sum(taken.values()) / seconds:.3f} cores busy; in thousandths {_shown(taken, 1000 / seconds)}")
+
+
+def _loaded(processors: Processors, people: People, seconds: float) -> None:
+    with processors.measured() as taken, people.searching():
+        time.sleep(seconds)
+    print(f"  {people.rate:g}/s {_met(people)}")
+    print(f"      processor ms a search: {_shown(taken, 1000 / len(people.searches))}")
+    time.sleep(SETTLE_SECONDS / 4)
+
+
+def _while_training(dagit: Dagit, processors: Processors, people: People, family: str) -> None:
+    began = time.monotonic()
+    with processors.measured() as taken, people.searching(), ThreadPoolExecutor(1) as thread:
+        thread.submit(training.train, dagit, [family], lambda line: None, force=True).result()
+    took = time.monotonic() - began
+    print(f"\n{family} trains for {took:.0f} s, load {os.getloadavg()[0]:.1f}")
+    print(f"  {people.rate:g}/s {_met(people)}\n      hundredths of a core: {_shown(taken, 100 / took)}")
+
+
+def _met(people: People) -> str:
+    percentiles = "  ".join(f"p{share} {people.quantile(share / 100):6.1f} ms" for share in (50, 95, 99, 100))
+    lacking = sum(bool(each.answer.get("degraded")) for each in people.searches)
+    return f"{percentiles}  {lacking} of {len(people.searches)} lack a model, {people.failed.total()} failed"
+
+
+def _shown(taken: dict[str, float], factor: float) -> str:
+    """What each process took, the busiest first."""
+    ordered = sorted(taken.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {seconds * factor:.1f}" for name, seconds in ordered if seconds * factor >= 0.05)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Dagster's storage in Postgres, with a pool of connections in every process.
+
+dagster-postgres opens a connection for every call of its run, event and schedule storage, and Postgres forks a backend
+for each; and before most calls it lists the tables, to see which there are. Ticks alone cost half a core so. A process
+makes many instances (a code server one for every tick), so the pool, and what is known of the tables, belong to the
+process. Knows no model and no stack.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import sqlalchemy
+from dagster import StringSource
+from dagster._config.config_schema import UserConfigSchema
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+
+KEPT = 2
+"""Connections that a process keeps open. More are opened while more threads ask at once, and closed after."""
+RECYCLE_SECONDS = 600
+"""The age at which a connection is replaced: what stands between may forget one that is older."""
+
+
+class PooledPostgresStorage(DagsterPostgresStorage):
+    """Dagster's storage in Postgres over the process's pool. In dagster.yaml:
+
+    storage:
+      custom:
+        module: shared_ops.pooled_storage
+        class: PooledPostgresStorage
+        config:
+          postgres_url: { env: ... }
+    """
+
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        # Whether there are tables is asked once in a process: Dagster's own asks three times for every instance.
+        super().__init__(postgres_url, should_autocreate_tables=postgres_url not in _prepared, inst_data=inst_data)
+        _prepared.add(postgres_url)
+        for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
+            storage._engine = _engine(postgres_url)
+            for name in _SCHEMA_QUESTIONS & set(dir(storage)):
+                asked = (postgres_url, type(storage).__name__, name)
+                setattr(storage, name, _asked_until_yes(asked, getattr(storage, name)))
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """The database's SQLAlchemy URL, or the variable that holds it."""
+        return {"postgres_url": StringSource}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "PooledPostgresStorage":
+        """What Dagster makes of dagster.yaml."""
+        return cls(inst_data=inst_data, **config_value)
+
+
+_prepared = set[str]()
+
+_SCHEMA_QUESTIONS = {
+    "has_table",
+    "has_built_index",
+    "has_secondary_index",
+    "has_secondary_index_table",
+    "has_instigators_table",
+    "_has_instigators_table",
+    "_has_asset_daemon_asset_evaluations_table",
+    "_has_asset_key_index_cols_on_connection",
+    "has_run_stats_index_cols",
+    "has_backfill_id_column",
+    "has_backfill_tags_table",
+    "has_bulk_actions_selector_cols",
+    "has_bulk_action_job_name_column",
+}
+"""The storages' methods that ask whether the database has a table, a column or an index already."""
+_yes = set[tuple[str, ...]]()
+
+
+def _asked_until_yes(question: tuple[str, ...], ask: Callable[..., bool]) -> Callable[..., bool]:
+    """`ask`, which is asked no more once it has said yes: no migration takes away what is there."""
+
+    def answered(*arguments: Any) -> bool:
+        asked = (*question, *(each for each in arguments if isinstance(each, str)))  # whichever the connection
+        if asked not in _yes and ask(*arguments):
+            _yes.add(asked)
+        return asked in _yes
+
+    return answered
+
+
+@cache
+def _engine(url: str) -> sqlalchemy.Engine:
+    engine = sqlalchemy.create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",  # as dagster-postgres wants it
+        pool_size=KEPT,
+        max_overflow=-1,  # nobody waits for a connection: without a pool nobody did
+        pool_use_lifo=True,
+        pool_pre_ping=True,  # a Postgres that was started anew has forgotten its connections
+        pool_recycle=RECYCLE_SECONDS,
+    )
+    # A connection serves one process: one that was forked opens its own, and leaves its parent's alone.
+    os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
+    return engine
