@@ -1,7 +1,7 @@
 """What a connection may take of a server's time and memory: uvicorn's HTTP protocol, with bounds.
 
-uvicorn bounds the idle time between requests alone, httptools nothing. A server behind a proxy gets these bounds from it;
-these answer without one. Shared by the services and by Dagit's launcher.
+uvicorn bounds the idle time between requests alone, httptools nothing. A server behind a proxy gets these bounds from
+it; these answer without one. Shared by the services and by Dagit's launcher.
 """
 
 import asyncio

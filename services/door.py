@@ -18,23 +18,23 @@ OWN_SITES = ("same-origin", "none")
 def wrong_name(headers: Headers, host: str) -> str | None:
     """Why a request does not mean the server that listens on `host`, in words; None where it does.
 
-    A page whose name is made to lead to this machine (DNS rebinding) is of the same origin as what it then asks here: only
-    the Host tells. A client that sends none is no browser.
+    A page whose name is made to lead to this machine (DNS rebinding) is of the same origin as what it then asks here:
+    only the Host tells. A client that sends none is no browser.
     """
     called = headers.get("host")
     if called is None or host in EVERY_ADDRESS or _name(called) in {host, *LOOPBACK}:
         return None
     return (
-        f"Host: expected {host} or {LOOPBACK[1]}, got {called[:100]!r}. Ask this server by its address; a proxy in front "
-        f"of it has to send Host: {host}."
+        f"Host: expected {host} or {LOOPBACK[1]}, got {called[:100]!r}. Ask this server by its address; a proxy in "
+        f"front of it has to send Host: {host}."
     )
 
 
 def from_another_site(headers: Headers) -> bool:
     """Whether a browser sends a request for a page of another origin, by the best that it says of it.
 
-    Sec-Fetch-Site, which is sent to https and to loopback; else Origin, which is sent with every POST and WebSocket; else
-    Referer. Clients that are no browsers say nothing.
+    Sec-Fetch-Site, which is sent to https and to loopback; else Origin, which is sent with every POST and WebSocket;
+    else Referer. Clients that are no browsers say nothing.
     """
     if site := headers.get("sec-fetch-site"):
         return site not in OWN_SITES

@@ -1,8 +1,8 @@
 """Dagit behind a door: Dagster's webserver, which refuses what other sites' pages ask of it.
 
 Dagster's own command answers a GraphQL mutation of any origin: as a form's POST, with the query in the URL, or by a
-name that leads to this machine. Whoever opened a page while a stack runs would launch runs for it. Run by the supervisor
-in place of `dagster-webserver` (`python -m deploy.stack.webserver`), with the stack's variables in its environment.
+name that leads to this machine. Any page that is opened while a stack runs could launch runs. Run by the supervisor in
+place of `dagster-webserver` (`python -m deploy.stack.webserver`), with the stack's variables in its environment.
 """
 
 from starlette.datastructures import Headers, QueryParams
