@@ -17,7 +17,7 @@ from shared_ops.settings import Settings
 GRAPHQL = "/graphql"
 
 
-class Door:
+class _Door:
     """Answers 403 in words to what `refusal` names; hands everything else to `app`."""
 
     def __init__(self, app: ASGIApp, host: str) -> None:
@@ -66,7 +66,7 @@ def main() -> None:
         workspace = WorkspaceFileTarget([str(WORKSPACE)])
         with WorkspaceProcessContext(instance, workspace, version=__version__) as context:
             app = create_app_from_workspace_process_context(context)
-            app.add_middleware(Door, host=settings.host)
+            app.add_middleware(_Door, host=settings.host)
             uvicorn.run(
                 app,
                 host=settings.host,
