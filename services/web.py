@@ -38,11 +38,9 @@ from services.holder import Holder
 log = logging.getLogger(__name__)
 
 Parsed = TypeVar("Parsed")
+Route = TypeVar("Route", bound=Callable[..., Any])
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0)
-
-READING = ["GET", "HEAD"]
-"""The methods of a route that only reads. uvicorn leaves the body out of the answer to a HEAD."""
 
 MAX_SET = 2**63 - 1
 """Of a set's number: what JSON's readers can hold."""
@@ -103,12 +101,12 @@ def equip(
     app.add_middleware(_Guarded, host=host, max_body=max_body, error_response=error_response)
     app.add_middleware(_Measured, name=name, registry=registry, error_response=error_response)
 
-    @app.api_route("/sets/{number}", methods=READING)
+    @reading(app, "/sets/{number}")
     async def set_state(number: Annotated[int, Path(ge=0, le=MAX_SET)]) -> Response:
         state = holder.state(number)
         return json_response({"number": number, "state": state.state, holds: state.key, "reason": state.reason})
 
-    @app.api_route("/health", methods=READING)
+    @reading(app, "/health")
     async def health() -> Response:
         live = holder.live
         body = {
@@ -122,7 +120,7 @@ def equip(
         }
         return json_response(body, 200 if live else 503)
 
-    @app.api_route("/metrics", methods=READING)
+    @reading(app, "/metrics")
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -135,6 +133,17 @@ def equip(
         return error_response(request, 422, "; ".join(_problem(each) for each in error.errors()[:3]))
 
     return registry
+
+
+def reading(app: FastAPI, path: str) -> Callable[[Route], Route]:
+    """A decorator: the function answers GET, and HEAD, of whose answer uvicorn leaves the body out."""
+
+    def register(function: Route) -> Route:
+        app.head(path, include_in_schema=False)(function)
+        app.get(path)(function)
+        return function
+
+    return register
 
 
 def not_ready(holder: Holder[Any]) -> str:

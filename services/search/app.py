@@ -155,11 +155,11 @@ def create_app(settings: ServiceSettings) -> FastAPI:
             await recorder.search(made, who)
         return made
 
-    @app.api_route("/search", methods=web.READING)
+    @web.reading(app, "/search")
     async def search(request: Request, q: Text = "", k: Count = 10) -> Response:
         return web.json_response(_as_json(await answer_to(request, q, k, visitor(request))))
 
-    @app.api_route("/", methods=web.READING)
+    @web.reading(app, "/")
     async def start(request: Request, q: Text = "", k: Count = 10) -> Response:
         if not q.strip() and URL_TOO_LONG not in request.scope:
             live = holder.live
