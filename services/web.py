@@ -6,11 +6,11 @@ Knows neither models nor the page.
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -25,23 +25,28 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from services.connections import IDLE_SECONDS, BoundedProtocol
+from services.door import wrong_name
 from services.holder import Holder
 
 log = logging.getLogger(__name__)
 
 Parsed = TypeVar("Parsed")
+Route = TypeVar("Route", bound=Callable[..., Any])
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0)
 
-MAX_URL = 65_000
-"""httptools cannot parse a URL past 65,535 bytes. 5,000 characters take 60,000 at most, percent-encoded."""
+MAX_SET = 2**63 - 1
+"""Of a set's number: what JSON's readers can hold."""
 
-URL_TOO_LONG = "searchloop.url_too_long"
+CLIENT_LEFT = 499
+"""nginx's status for a client that left before it was answered; nobody gets it, metrics count it."""
 
 ErrorResponse = Callable[[Request, int, str], Response]
 
@@ -75,28 +80,33 @@ def equip(
     holder: Holder[Any],
     *,
     holds: str,
+    host: str,
+    max_body: int,
     error_response: ErrorResponse = json_error,
     more_health: Callable[[], Mapping[str, Any]] = dict,
 ) -> CollectorRegistry:
-    """Give `app` the routes and the errors that every service has. Returns the registry of its metrics.
+    """Give `app` the routes, the bounds and the errors that every service has. Returns the registry of its metrics.
 
     Args:
         app: the service.
         name: what it calls itself in metrics and in /health.
         holder: what it holds for the live set.
         holds: the word for what that is, in answers: release or snapshot.
+        host: the address that it listens on.
+        max_body: the bytes of the largest request's body that it takes, on any route.
         error_response: makes the response for a status and a message.
         more_health: what /health says besides.
     """
     registry = _registry(name, holder, holds)
+    app.add_middleware(_Guarded, host=host, max_body=max_body, error_response=error_response)
     app.add_middleware(_Measured, name=name, registry=registry, error_response=error_response)
 
-    @app.get("/sets/{number}")
-    async def set_state(number: int) -> Response:
+    @reading(app, "/sets/{number}")
+    async def set_state(number: Annotated[int, Path(ge=0, le=MAX_SET)]) -> Response:
         state = holder.state(number)
         return json_response({"number": number, "state": state.state, holds: state.key, "reason": state.reason})
 
-    @app.get("/health")
+    @reading(app, "/health")
     async def health() -> Response:
         live = holder.live
         body = {
@@ -110,7 +120,7 @@ def equip(
         }
         return json_response(body, 200 if live else 503)
 
-    @app.get("/metrics")
+    @reading(app, "/metrics")
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -123,6 +133,17 @@ def equip(
         return error_response(request, 422, "; ".join(_problem(each) for each in error.errors()[:3]))
 
     return registry
+
+
+def reading(app: FastAPI, path: str) -> Callable[[Route], Route]:
+    """A decorator: the function answers GET, and HEAD, of whose answer uvicorn leaves the body out."""
+
+    def register(function: Route) -> Route:
+        app.head(path, include_in_schema=False)(function)
+        app.get(path)(function)
+        return function
+
+    return register
 
 
 def not_ready(holder: Holder[Any]) -> str:
@@ -143,27 +164,53 @@ def serve(app: FastAPI, host: str, port: int) -> None:
     uvicorn.run(app, host=host, port=port, **SERVER)
 
 
-class _Protocol(HttpToolsProtocol):
-    """Hands a URL that httptools cannot parse to the app without its query, so that the app can refuse it in words."""
-
-    def on_headers_complete(self) -> None:
-        if len(self.url) > MAX_URL:
-            self.url = self.url.partition(b"?")[0][:MAX_URL]
-            self.scope[URL_TOO_LONG] = True  # type: ignore[literal-required]
-        super().on_headers_complete()
-
-
 SERVER: dict[str, Any] = {
-    "http": _Protocol,
+    "http": BoundedProtocol,
+    "ws": "none",
     "loop": "uvloop",
     "log_config": None,
     "access_log": False,
     "server_header": False,
-    # Longer than the clients keep a connection: a client never reuses one that is being closed.
-    "timeout_keep_alive": 75,
+    "timeout_keep_alive": IDLE_SECONDS,
     "timeout_graceful_shutdown": 5,
 }
 """uvicorn's settings, for every service."""
+
+
+class _Guarded:
+    """Refuses who means another server, and a body larger than any that the service takes, before it is all read."""
+
+    def __init__(self, app: ASGIApp, host: str, max_body: int, error_response: ErrorResponse) -> None:
+        self._app, self._host, self._max_body, self._error_response = app, host, max_body, error_response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        length = int(headers.get("content-length", "0"))
+        if reason := wrong_name(headers, self._host):
+            await self._error_response(Request(scope), 403, reason)(scope, receive, send)
+        elif length > self._max_body:
+            await self._error_response(Request(scope), 413, self._too_large())(scope, receive, send)
+        else:
+            await self._app(scope, self._bounded(receive), send)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def take() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._max_body:
+                raise HTTPException(413, self._too_large())
+            return message
+
+        return take
+
+    def _too_large(self) -> str:
+        return f"The body: expected {self._max_body:,} bytes at most, got more. Send it in smaller parts."
 
 
 class _Measured:
@@ -194,6 +241,8 @@ class _Measured:
         started = time.perf_counter()
         try:
             await self._app(scope, receive, remember_status)
+        except ClientDisconnect:
+            status = status or CLIENT_LEFT
         except Exception as error:
             if status:
                 raise

@@ -84,13 +84,9 @@ def _code_server(settings: Settings, name: str) -> Process:
 
 
 def _webserver(settings: Settings) -> Process:
-    port = settings.ports["dagit"]
-    command = [
-        *(str(environment("platform") / "dagster-webserver"), "-w", str(WORKSPACE)),
-        *("-h", settings.host, "-p", str(port)),
-    ]
+    command = [sys.executable, "-m", "deploy.stack.webserver"]
     ready = _answers(f"{settings.url('dagit')}/server_info")
-    return Process("dagit", command, ready, phase=2, port=port, share=CONTROL)
+    return Process("dagit", command, ready, phase=2, port=settings.ports["dagit"], share=CONTROL)
 
 
 def _daemon() -> Process:

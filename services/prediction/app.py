@@ -9,16 +9,16 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from fastapi import FastAPI, Request
-from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services import web
 from services.holder import Holder
-from services.prediction.loading import EmbedModel, ExplainModel, check_hits, load_model, load_release
+from services.prediction.loading import MAX_SCORE, EmbedModel, ExplainModel, check_hits, load_model, load_release
 from services.settings import ServiceSettings
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import Staging
@@ -31,24 +31,39 @@ EMBED_AT_ONCE = 16
 """Texts that the model embeds in one call: a search that comes meanwhile waits for no more than these."""
 
 
+MAX_HITS = 1_000
+"""Of one search model for one query. The search app asks for 100."""
+
+MAX_TEXTS = 256
+"""Whose vectors are asked for at once."""
+
+MAX_BODY = {"search": 6_000_000, "rank": 2_000_000}
+"""Bytes of a request by the service's role: so many texts of 5,000 characters; or a query, and 100 hits of each of
+three models whose ids have 1,500 characters, four bytes each."""
+
+Score = Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE, allow_inf_nan=False)]
+
+
 class SearchRequest(BaseModel):
     """Ask a search model."""
 
     release: str
     query: str
-    k: int = Field(default=100, ge=1, le=1000)
+    k: int = Field(default=100, ge=1, le=MAX_HITS)
 
 
 class HitList(BaseModel):
     """One family's hits, best first."""
 
-    doc_ids: list[str]
-    scores: list[FiniteFloat]
+    doc_ids: list[str] = Field(max_length=MAX_HITS)
+    scores: list[Score] = Field(max_length=MAX_HITS)
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
         if len(self.doc_ids) != len(self.scores):
             raise ValueError(f"expected a score for every document, got {len(self.doc_ids)} and {len(self.scores)}")
+        if len(set(self.doc_ids)) < len(self.doc_ids):
+            raise ValueError("expected every document once, got one twice")
         return self
 
 
@@ -66,7 +81,7 @@ class EmbedRequest(BaseModel):
     """Ask a search model for the vectors of queries."""
 
     release: str
-    texts: list[str] = Field(max_length=256)
+    texts: list[str] = Field(max_length=MAX_TEXTS)
 
 
 _SEARCH, _RANK, _EMBED = TypeAdapter(SearchRequest), TypeAdapter(RankRequest), TypeAdapter(EmbedRequest)
@@ -120,7 +135,7 @@ def create_app(family: str, settings: ServiceSettings, load: Callable[[str, Path
             yield
 
     app = FastAPI(title=f"Searchloop: {family}", lifespan=lifespan, docs_url=None, redoc_url=None)
-    web.equip(app, family, holder, holds="release")
+    web.equip(app, family, holder, holds="release", host=settings.host, max_body=MAX_BODY[role])
 
     def model_of(release: str, *queries: str) -> Any:
         longest = max(map(len, queries), default=0)
@@ -159,6 +174,10 @@ def create_app(family: str, settings: ServiceSettings, load: Callable[[str, Path
     async def rank(request: Request) -> Response:
         body = web.parse(_RANK, await request.body())
         model = model_of(body.release, body.query)
+        if unknown := sorted(set(body.hits) - set(model.families)):
+            raise HTTPException(
+                422, f"hits: expected those of {', '.join(model.families)}, got some of {', '.join(unknown)[:200]!r}."
+            )
         hits = {name: list(zip(found.doc_ids, found.scores, strict=True)) for name, found in body.hits.items()}
         if body.explain and isinstance(model, ExplainModel):
             order, features = await worker.call(model.explain, body.query, hits, body.explain)

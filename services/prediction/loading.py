@@ -18,6 +18,9 @@ from shared_ops.settings import families
 from shared_ops.snapshots import Snapshot
 from shared_ops.tables import Hits
 
+MAX_SCORE = 1e15
+"""Of a hit, whichever sign: what a ranker can still square in float32. Nothing that models score by comes near it."""
+
 WARM_UP_QUERIES = 8
 WARM_UP_HITS = 100
 WARM_UP_EXPLAINED = 10
@@ -40,6 +43,10 @@ class EmbedModel(Protocol):
 
 class RankModel(Protocol):
     """What a family with the role `rank` loads."""
+
+    @property
+    def families(self) -> Sequence[str]:
+        """The search models whose hits it orders."""
 
     def rank(self, text: str, hits: Mapping[str, Hits]) -> Hits:
         """All documents of the families' hits, best first."""
@@ -91,13 +98,12 @@ def check_hits(hits: Hits) -> Hits:
     """Return `hits` if they can be right.
 
     Raises:
-        CheckError: when a score is not finite, the order is not best first, or a document stands twice.
+        CheckError: when a score is not finite or far too large, the order is not best first, or a document stands
+            twice.
     """
     scores = [score for _, score in hits]
-    if not all(map(math.isfinite, scores)):
-        raise CheckError(
-            f"The model gave a score that is not finite: {next(s for s in scores if not math.isfinite(s))}."
-        )
+    if wrong := [score for score in scores if not abs(score) <= MAX_SCORE]:
+        raise CheckError(f"The model gave a score that is no number from {-MAX_SCORE:g} to {MAX_SCORE:g}: {wrong[0]}.")
     if any(later > earlier for earlier, later in pairwise(scores)):
         raise CheckError("The model's hits are not in the order of their scores.")
     if len({doc_id for doc_id, _ in hits}) < len(hits):

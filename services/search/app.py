@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services import web
+from services.connections import URL_TOO_LONG
 from services.holder import Holder
 from services.search import documents, events, snippets
 from services.search.answering import Answer, NothingAnswersError, answer
@@ -65,7 +66,7 @@ class Measures:
 class Page:
     """The page, rendered on the server; everything in it is escaped."""
 
-    def __init__(self, longest: int, tells_clicks: bool) -> None:
+    def __init__(self, longest: int) -> None:
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE),
             autoescape=True,
@@ -74,7 +75,6 @@ class Page:
             undefined=jinja2.StrictUndefined,
         )
         environment.globals["longest"] = longest
-        environment.globals["tells_clicks"] = tells_clicks
         environment.globals["mark"] = snippets.mark
         self._template = environment.get_template("page.html")
 
@@ -85,11 +85,14 @@ class Page:
         made: Answer | None = None,
         error: str | None = None,
         live_set: LiveSet | None = None,
+        recorded: bool = False,
         status: int = 200,
     ) -> Response:
-        """The start page, an answer, or an error in words."""
+        """The start page, an answer, or an error in words. The page of a `recorded` answer tells what is clicked."""
         wanted = snippets.terms(query)
-        content = self._template.render(query=query, made=made, error=error, live_set=live_set, wanted=wanted)
+        content = self._template.render(
+            query=query, made=made, error=error, live_set=live_set, recorded=recorded, wanted=wanted
+        )
         return Response(content, status, headers=PAGE_HEADERS, media_type="text/html")
 
 
@@ -97,7 +100,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     """The search app, following the prod deployment's live set."""
     models = Models(settings)
     recorder = Recorder(settings)
-    page = Page(settings.query_max_characters, tells_clicks=recorder.on)
+    page = Page(settings.query_max_characters)
     holder: Holder[Documents] = Holder(
         LiveSets(settings.staging_url("prod")),
         settings,
@@ -111,7 +114,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
             yield
 
     def error_response(request: Request, status: int, message: str) -> Response:
-        if request.url.path == "/":
+        if request.scope["path"] == "/":
             live = holder.live
             return page.render(error=message, status=status, live_set=live and live.live_set)
         return web.json_error(request, status, message)
@@ -119,16 +122,23 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app = FastAPI(title="Searchloop", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     registry = web.equip(
-        app, "search", holder, holds="snapshot", error_response=error_response, more_health=recorder.health
+        app,
+        "search",
+        holder,
+        holds="snapshot",
+        host=settings.host,
+        max_body=events.MAX_BYTES,
+        error_response=error_response,
+        more_health=recorder.health,
     )
     registry.register(recorder)
     measures = Measures(registry)
 
     def records(who: Visitor) -> bool:
-        return recorder.on and not who.private
+        return recorder.on and who.recorded
 
     async def answer_to(request: Request, q: str, k: int, who: Visitor) -> Answer:
-        if web.URL_TOO_LONG in request.scope:
+        if URL_TOO_LONG in request.scope:
             raise HTTPException(
                 414, f"The query: expected {settings.query_max_characters:,} characters at most, got far more."
             )
@@ -145,18 +155,18 @@ def create_app(settings: ServiceSettings) -> FastAPI:
             await recorder.search(made, who)
         return made
 
-    @app.get("/search")
+    @web.reading(app, "/search")
     async def search(request: Request, q: Text = "", k: Count = 10) -> Response:
         return web.json_response(_as_json(await answer_to(request, q, k, visitor(request))))
 
-    @app.get("/")
+    @web.reading(app, "/")
     async def start(request: Request, q: Text = "", k: Count = 10) -> Response:
-        if not q.strip() and web.URL_TOO_LONG not in request.scope:
+        if not q.strip() and URL_TOO_LONG not in request.scope:
             live = holder.live
             return page.render(live_set=live and live.live_set)
         who = visitor(request)
         made = await answer_to(request, q, k, who)
-        response = page.render(query=made.query, made=made, live_set=made.live_set)
+        response = page.render(query=made.query, made=made, live_set=made.live_set, recorded=records(who))
         if records(who):
             remember(request, response, who)
         return response

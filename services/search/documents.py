@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, TypeAlias
 
+from services.search.snippets import shortened
 from shared_ops import snapshots
 from shared_ops.snapshots import SnapshotRef
 
@@ -15,6 +16,9 @@ class Document(NamedTuple):
     url: str | None
 
 
+LONGEST_URL = 8_000
+"""What every browser and server takes (RFC 9110, 4.1)."""
+
 Documents: TypeAlias = dict[str, Document]
 """Documents by doc_id."""
 
@@ -27,11 +31,12 @@ def load(ref: SnapshotRef) -> Documents:
     """
     columns = snapshots.load(ref).documents().select("doc_id", "source", "title", "text", "url")
     return {
-        doc_id: Document(source, title or doc_id, text, _safe(url))
+        doc_id: Document(source, shortened(title or doc_id), text, _safe(url))
         for doc_id, source, title, text, url in columns.iter_rows()
     }
 
 
 def _safe(url: str | None) -> str | None:
     """Only what a browser opens as a page: a link never runs a script, whatever the source says."""
-    return url if url and url.lower().startswith(("http://", "https://")) else None
+    opens = url and len(url) <= LONGEST_URL and url.lower().startswith(("http://", "https://"))
+    return url if opens else None

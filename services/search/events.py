@@ -5,18 +5,20 @@ Takes of UBI's event what is named here and nothing else: no free text, no addre
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from fastapi import Request
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, field_validator
 from starlette.exceptions import HTTPException
 
+from services.door import from_another_site
 from services.search.visitors import APPLICATION_PATTERN, ID_PATTERN, Visitor
 from services.web import parse
 from shared_ops.ubi import ClickedObject, EventAttributes, UbiEvent
 
 MAX_BYTES = 64_000
+"""Of the events of one request."""
+
 MAX_EVENTS = 100
 CLOCK_TOLERANCE = timedelta(days=1)
 
@@ -73,30 +75,12 @@ async def read(request: Request, who: Visitor) -> list[UbiEvent]:
     """The events in a request: one, or a list of them. All are good, or none is taken.
 
     Raises:
-        HTTPException: 403 when a browser sends it from another site's page, 413 when it is too long.
+        HTTPException: 403 when a browser sends it from another site's page: nobody else's page counts clicks in its
+            visitors' names.
         RequestValidationError: when it is not JSON, or an event is not as expected.
     """
-    _check_site(request)
-    body = await _body(request)
+    if from_another_site(request.headers):
+        raise HTTPException(403, "Events are taken from this app's own page, and from clients that are no browsers.")
+    body = await request.body()
     events = parse(_MANY, body) if body.lstrip()[:1] == b"[" else [parse(_ONE, body)]
     return [event.event(who) for event in events]
-
-
-def _check_site(request: Request) -> None:
-    """Nobody else's page counts clicks in its visitors' names.
-
-    Browsers say where a request comes from, over plain HTTP by Origin alone; other clients say neither.
-    """
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    own_origin = origin is None or urlsplit(origin).netloc == request.headers.get("host")
-    if not (site in ("same-origin", "none") if site else own_origin):
-        raise HTTPException(403, "Events are taken from this app's own page, and from clients that are no browsers.")
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise HTTPException(413, f"Expected {MAX_BYTES:,} bytes of events at most. Send them in smaller parts.")
-    return bytes(body)

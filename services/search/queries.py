@@ -12,13 +12,16 @@ def clean(query: str, longest: int) -> str:
     """The query in Unicode's composed form (NFC), without control characters, its white space made single spaces.
 
     Raises:
-        HTTPException: 422 when it has more than `longest` characters, or nothing is left of it.
+        HTTPException: 422 when more than `longest` characters are left of it, or nothing.
     """
-    if len(query) > longest:
-        raise HTTPException(
-            422, f"The query: expected {longest:,} characters at most, got {len(query):,}. Ask for less at once."
-        )
     cleaned = " ".join("".join(_visible(character) for character in unicodedata.normalize("NFC", query)).split())
+    # The composed form may be three times as long: what the models are asked is what counts.
+    if len(cleaned) > longest:
+        raise HTTPException(
+            422,
+            f"The query: expected {longest:,} characters at most, got {len(cleaned):,} in Unicode's composed form "
+            "(NFC). Ask for less at once.",
+        )
     if not cleaned:
         raise HTTPException(422, "The query: expected words to search for, got none.")
     return cleaned

@@ -13,6 +13,9 @@ from typing import NamedTuple, TypeAlias
 LENGTH = 240
 """Characters of a snippet, about."""
 
+TITLE_LENGTH = 300
+"""Characters of a title that are shown. The longest of the collections developed on have fewer."""
+
 _MAX_TERMS = 16
 _MAX_PLACES = 20
 _MAX_TEXT = 20_000
@@ -76,6 +79,14 @@ def snippet(text: str, wanted: Sequence[str]) -> str:
         end = max(text.rfind(" ", start, end), text.rfind("\n", start, end), start + LENGTH // 2)
     words = " ".join(_INLINE.sub("", text[start:end]).split())
     return ("… " if text[:start].strip() else "") + words + (" …" if text[end:].strip() else "")
+
+
+def shortened(title: str) -> str:
+    """A title as it is shown: whole, or its beginning up to the end of a word."""
+    if len(title) <= TITLE_LENGTH:
+        return title
+    end = max(title.rfind(" ", 0, TITLE_LENGTH), TITLE_LENGTH // 2)
+    return f"{title[:end].rstrip()} …"
 
 
 def mark(text: str, wanted: Sequence[str]) -> Parts:

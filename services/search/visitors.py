@@ -8,6 +8,8 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from services.door import from_another_site
+
 COOKIE = "session"
 APPLICATION = "searchloop"
 
@@ -21,8 +23,12 @@ class Visitor(NamedTuple):
 
     session: str
     application: str
-    private: bool
-    """Nothing is recorded of who sends Global Privacy Control (Sec-GPC: 1), people's browsers and our own tools."""
+    recorded: bool
+    """Whether what is asked is recorded as what a person wanted.
+
+    Not of who sends Global Privacy Control (Sec-GPC: 1), people's browsers and our own tools; not what another site's
+    page has a browser ask; and not a HEAD, whose answer nobody sees.
+    """
 
 
 def visitor(request: Request) -> Visitor:
@@ -33,13 +39,17 @@ def visitor(request: Request) -> Visitor:
     """
     application = _header(request, "x-application", APPLICATION_PATTERN) or APPLICATION
     session = _header(request, "x-session-id", ID_PATTERN) or _from_cookie(request) or uuid4().hex
-    return Visitor(session, application, request.headers.get("sec-gpc") == "1")
+    private = request.headers.get("sec-gpc") == "1"
+    recorded = not (private or request.method == "HEAD" or from_another_site(request.headers))
+    return Visitor(session, application, recorded)
 
 
 def remember(request: Request, response: Response, who: Visitor) -> None:
     """Give the browser its session, until it is closed. A cookie that it has already is left as it is."""
     if _from_cookie(request) != who.session:
-        response.set_cookie(COOKIE, who.session, httponly=True, samesite="lax", secure=request.url.scheme == "https")
+        response.set_cookie(
+            COOKIE, who.session, httponly=True, samesite="lax", secure=request.scope["scheme"] == "https"
+        )
 
 
 def _header(request: Request, name: str, pattern: str) -> str | None:

@@ -65,6 +65,8 @@ def _words(text):
 class TinyRanker:
     """The union in the reverse order of ids: an order that no fusion would make."""
 
+    families = SEARCHING
+
     def __init__(self, content):
         self.content = content
 

@@ -38,7 +38,7 @@ class Checked:
         if not text:
             self.collected.note("documents: no text, its title stands for it")
         url = _text(row.get("url")) or None
-        if url is not None and not url.startswith(("http://", "https://")):
+        if url is not None and not url.lower().startswith(("http://", "https://")):
             self.collected.reject("documents", "url that is no http address, left out", where)
             url = None
         document = {

@@ -115,10 +115,11 @@ def test_addresses_are_kept_where_a_browser_may_follow_them(beir):
     documents = [
         {"_id": "d0", "text": "one", "metadata": {"url": "https://example.org/a"}},
         {"_id": "d1", "text": "two", "metadata": {"url": "javascript:alert(1)", "nan": float("nan")}},
+        {"_id": "d2", "text": "three", "metadata": {"url": "HTTPS://EXAMPLE.ORG/a"}},
     ]
     write_lines(beir / "corpus.jsonl", documents)
     found = read(beir)
-    assert [row["url"] for row in found.documents] == ["https://example.org/a", None]
+    assert [row["url"] for row in found.documents] == ["https://example.org/a", None, "HTTPS://EXAMPLE.ORG/a"]
     assert found.report.bad["documents: url that is no http address, left out"].count == 1
     assert '"nan": null' in found.documents[1]["metadata"]
 

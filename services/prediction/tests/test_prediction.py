@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from services.tests.stack import DOCUMENTS, TinyEncoder, TinyExplainer, load_tiny, stack, until
+from services.tests.stack import DOCUMENTS, SEARCHING, TinyEncoder, TinyExplainer, load_tiny, stack, until
 
 QUERY = "fourier transform"
 
@@ -173,6 +173,89 @@ class TestAnswers:
         assert 'searchloop_requests_total{route="/search",status="404"} 1.0' in text
         assert 'searchloop_held{live="true",release="v1",service="keyword"} 1.0' in text
         assert 'searchloop_load_failures_total{service="keyword"} 0.0' in text
+
+
+@pytest.fixture(scope="module")
+def ranking(tmp_path_factory):
+    """A stack whose ranker's service answers with the release r1."""
+    with stack(tmp_path_factory.mktemp("ranking")) as made:
+        ask_rank(made, explains=True)
+        yield made
+
+
+def rank(local, hits, **more):
+    return local.post("ranker", "/rank", **{"release": "r1", "query": QUERY, "hits": hits, **more})
+
+
+class TestBadRankings:
+    """Nothing that no search would send reaches the model, or holds the service."""
+
+    @pytest.mark.parametrize(
+        ("hits", "words"),
+        [
+            ({"astrology": {"doc_ids": ["fft"], "scores": [1]}}, "expected those of keyword, semantic, behavior"),
+            ({"keyword": {"doc_ids": ["fft"], "scores": [1e308]}}, "less than or equal to 1000000000000000"),
+            ({"keyword": {"doc_ids": ["fft"], "scores": [-1e308]}}, "greater than or equal to -1000000000000000"),
+            ({"keyword": {"doc_ids": ["fft"], "scores": [None]}}, "valid number"),
+            ({"keyword": {"doc_ids": ["fft", "fft"], "scores": [2, 1]}}, "every document once"),
+            ({"keyword": {"doc_ids": ["fft"], "scores": []}}, "a score for every document"),
+            ({"keyword": {"doc_ids": [str(n) for n in range(1001)], "scores": [0] * 1001}}, "at most 1000 items"),
+        ],
+    )
+    def test_each_is_a_422_in_words(self, ranking, hits, words):
+        answer = rank(ranking, hits)
+        assert answer.status_code == 422
+        assert words in answer.json()["error"]
+
+    def test_the_largest_scores_that_it_takes_are_ranked(self, ranking):
+        hits = {name: {"doc_ids": ["fft", "mean"], "scores": [1e15, -1e15]} for name in SEARCHING}
+        assert rank(ranking, hits).status_code == 200
+
+    def test_as_much_as_a_search_can_send_is_taken(self, ranking):
+        hits = {
+            name: {"doc_ids": [f"{n}{'變' * 1000}" for n in range(100)], "scores": [1 / (n + 7) for n in range(100)]}
+            for name in SEARCHING
+        }
+        assert rank(ranking, hits, query="變" * 5000).status_code == 200
+
+    @pytest.mark.parametrize("headers", [{"content-length": "50000000"}, {}], ids=["with its length", "without"])
+    def test_50_mb_are_refused_before_they_are_read(self, ranking, headers):
+        resident = float(metric(ranking, "ranker", "process_resident_memory_bytes"))
+        url, parts = ranking.settings.url("ranker") + "/rank", (b"x" * 1_000_000 for _ in range(50))
+        answer = ranking.client.post(url, content=parts, headers=headers)
+        assert answer.status_code == 413
+        assert "expected 2,000,000 bytes at most" in answer.json()["error"]
+        assert float(metric(ranking, "ranker", "process_resident_memory_bytes")) - resident < 40_000_000
+
+
+def metric(local, name, metric):
+    return next(
+        line.split()[1] for line in local.get(name, "/metrics").text.splitlines() if line.startswith(f"{metric} ")
+    )
+
+
+class TestBadRequests:
+    @pytest.mark.parametrize(
+        "number", [2**63, 2**64, "9" * 5000, -1, "1.5", "%00", "x"], ids=lambda number: str(number)[:9]
+    )
+    def test_what_is_no_sets_number(self, ranking, number):
+        answer = ranking.get("ranker", f"/sets/{number}")
+        assert answer.status_code == 422
+        assert answer.json()["error"].startswith("number: ")
+
+    def test_one_that_no_set_has_yet(self, ranking):
+        assert ranking.get("ranker", f"/sets/{2**63 - 1}").json()["state"] == "unknown"
+
+    @pytest.mark.parametrize("host", ["rebound.example", "[::1", "", "127.0.0.1.rebound.example"])
+    def test_one_that_means_another_server(self, ranking, host):
+        answer = ranking.client.get(ranking.settings.url("ranker") + "/health", headers={"host": host})
+        assert answer.status_code == 403
+        assert "expected 127.0.0.1 or localhost" in answer.json()["error"]
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "LOCALHOST:7700", "[::1]:7700"])
+    def test_this_machines_names(self, ranking, host):
+        answer = ranking.client.get(ranking.settings.url("ranker") + "/health", headers={"host": host})
+        assert answer.status_code == 200
 
 
 class TestBadBodies:
@@ -344,7 +427,7 @@ class TestProposalsThatFail:
     @pytest.mark.parametrize(
         ("content", "word"),
         [
-            ({"hits": [["fft", "nan"]]}, "not finite"),
+            ({"hits": [["fft", "nan"]]}, "no number from"),
             ({"hits": [["fft", 1], ["mean", 2]]}, "order"),
             ({"hits": [["fft", 1], ["fft", 1]]}, "twice"),
             ({"hits": [["no-such-document", 1]]}, "in no snapshot"),

@@ -14,8 +14,18 @@ EVIL = {
     "linked": ("A linked signal", "This one has a link and a signal."),
     "script": ("A scripted signal", "This one has a link that would run a signal."),
     "name": ("package.<b>_module.signal", "This one has a long name and a signal."),
+    "shouted": ("A shouted signal", "This one has a link in capitals and a signal."),
+    "endless": (
+        "A signal without end" + " and on" * 20_000,
+        "This one has a title and a link without end, and a signal.",
+    ),
 }
-URLS = {"linked": 'https://example.org/?a=1&b="2"', "script": "javascript:alert(1)"}
+URLS = {
+    "linked": 'https://example.org/?a=1&b="2"',
+    "script": "javascript:alert(1)",
+    "shouted": "HTTPS://EXAMPLE.ORG/A",
+    "endless": "https://example.org/" + "x" * 100_000,
+}
 
 
 class Reader(HTMLParser):
@@ -100,7 +110,28 @@ def test_only_addresses_of_the_web_are_links(local):
     targets = [
         each["href"] for each in read.all("a") if each["href"] not in ("/",) and not each["href"].startswith("/?")
     ]
-    assert targets == [URLS["linked"]]
+    assert sorted(targets) == sorted([URLS["linked"], URLS["shouted"]])
+
+
+def test_a_title_without_end_is_cut_where_it_is_shown(local):
+    answer, read = page(local, q="signal")
+    assert len(answer.content) < 20_000
+    assert re.search(r"A signal without end( and| on)+ …", re.sub(r"\s+", " ", read.text))
+    title = next(
+        hit["title"] for hit in local.get("search", "/search", q="signal").json()["hits"] if hit["doc_id"] == "endless"
+    )
+    assert 200 < len(title) <= 302
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/?q=signal", "/search?q=signal", "/health", "/metrics", "/sets/1", "/static/style.css"]
+)
+def test_a_head_is_answered_as_a_get_is_without_the_body(local, path):
+    url = local.settings.url("search") + path
+    head, get = local.client.head(url), local.client.get(url)
+    assert head.status_code == get.status_code == 200
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.content == b""
 
 
 def test_a_result_says_to_the_script_what_it_is_and_where_it_stands(local):
@@ -192,7 +223,7 @@ def test_a_bad_question_gets_a_page_that_says_what_is_wrong(local, parameters, w
 
 def test_an_address_of_100_kb_gets_a_page_too(local):
     with socket.create_connection(("127.0.0.1", local.settings.ports["search"])) as client:
-        client.sendall(b"GET /?q=" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.sendall(b"GET /?q=" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert answer.split()[1] == b"414"
     assert b"<form" in answer

@@ -286,6 +286,8 @@ class TestBadEvents:
             {"sec-fetch-site": "same-site"},
             {"origin": "http://elsewhere.example"},
             {"origin": "null"},
+            {"origin": "http://[::1"},
+            {"referer": "http://elsewhere.example/page"},
         ],
     )
     def test_another_sites_page_cannot_send_any(self, app, headers):
@@ -299,13 +301,57 @@ class TestBadEvents:
                 assert send(app, click("q"), headers=headers).status_code == 202
 
 
+@pytest.fixture(scope="module")
+def answering(tmp_path_factory):
+    """A stack that answers; what it records waits on disk."""
+    with stack(tmp_path_factory.mktemp("sites")) as made:
+        start_all(made, made.snapshot())
+        yield made
+
+
+class TestAnotherSitesSearches:
+    """A page may have every visitor's browser ask for what it likes; none of them wanted it."""
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+            {"origin": "http://elsewhere.example"},
+            {"origin": "http://[::1"},
+            {"referer": "http://elsewhere.example/page"},
+        ],
+        ids=str,
+    )
+    def test_are_answered_and_not_recorded(self, answering, headers):
+        before = feedback(answering)["waiting"]
+        assert search(answering, headers=headers)["hits"]
+        page = answering.client.get(answering.settings.url("search"), params={"q": QUERY}, headers=headers)
+        assert page.status_code == 200
+        assert "<script" not in page.text
+        assert "set-cookie" not in page.headers
+        assert feedback(answering)["waiting"] == before
+
+    def test_and_a_head_is_nobodys_search(self, answering):
+        before = feedback(answering)["waiting"]
+        url = answering.settings.url("search") + "/search"
+        assert answering.client.head(url, params={"q": QUERY}).status_code == 200
+        assert feedback(answering)["waiting"] == before
+
+    @pytest.mark.parametrize("headers", [{"sec-fetch-site": "none"}, {"sec-fetch-site": "same-origin"}, {}], ids=str)
+    def test_those_of_the_own_page_of_the_address_bar_and_of_programs_are(self, answering, headers):
+        before = feedback(answering)["waiting"]
+        search(answering, headers=headers)
+        assert feedback(answering)["waiting"] == before + 1
+
+
 class TestPrivacy:
     def test_neither_address_nor_browser_nor_other_headers_are_stored(self, local, tables):
         headers = {
             "user-agent": AGENT,
             "x-forwarded-for": "203.0.113.9",
             "accept-language": "tlh",
-            "referer": "http://secret.example/",
+            "referer": local.settings.url("search") + "/secret",
             "cookie": "other=tracked",
         }
         query_id = search(local, headers=headers)["query_id"]

@@ -163,6 +163,8 @@ class TestDegraded:
 
     def test_a_ranker_that_loses_documents_is_not_followed(self, local):
         class Careless:
+            families = SEARCHING
+
             def rank(self, text, hits):
                 # Sound on the queries that it is checked with.
                 union = sorted({doc_id for found in hits.values() for doc_id, _ in found})
@@ -265,11 +267,20 @@ class TestBadInput:
         assert "expected 5,000 characters at most, got 5,001" in answer.json()["error"]
         assert search(local, q="fourier " * 600).status_code == 200
 
+    def test_one_that_is_too_long_in_its_composed_form_alone(self, local):
+        answer = search(local, q="\U0001d160" * 5000)
+        assert answer.status_code == 422
+        assert "got 15,000 in Unicode's composed form (NFC)" in answer.json()["error"]
+        shrinks = unicodedata.normalize("NFD", "\u00e9")
+        assert search(local, q=shrinks * 5000).json()["query"] == "\u00e9" * 5000
+
     @pytest.mark.parametrize("size", [64_900, 65_600, 100_000, 1_000_000])
     def test_an_address_longer_than_the_servers_parser_takes(self, local, size):
         # httpx itself refuses to send these.
         with socket.create_connection(("127.0.0.1", local.settings.ports["search"])) as client:
-            client.sendall(b"GET /search?q=" + b"x" * size + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            client.sendall(
+                b"GET /search?q=" + b"x" * size + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
             answer = b"".join(iter(lambda: client.recv(65536), b""))
         head, body = answer.split(b"\r\n\r\n", 1)
         assert head.split()[1] in (b"414", b"422")

@@ -1,0 +1,140 @@
+"""Dagit answers its own page and programs; what another site's page asks of it changes nothing. A real webserver."""
+
+import os
+import random
+import socket
+import subprocess
+import time
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from deploy.stack.processes import environment_variables, processes
+from shared_ops.settings import ROOT, Settings
+
+MUTATION = "mutation { setNuxSeen }"
+"""Changes something, and needs no code location."""
+START_SECONDS = 180
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Of a webserver that runs, as the stack runs it, on an instance in SQLite; its code locations are away."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), port_base=random.randrange(33_000, 60_000, 50))
+    (settings.home / "dagster").mkdir()
+    (dagit,) = (process for process in processes(settings) if process.name == "dagit")
+    log = (settings.home / "log").open("wb")
+    running = subprocess.Popen(
+        dagit.command, cwd=ROOT, env=os.environ | environment_variables(settings), stdout=log, stderr=log
+    )
+    try:
+        until = time.monotonic() + START_SECONDS
+        while reason := dagit.ready():
+            assert running.poll() is None and time.monotonic() < until, (settings.home / "log").read_text() or reason
+            time.sleep(0.1)
+        yield settings
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+@pytest.fixture
+def ask(settings):
+    """Sends a request to the webserver, with a browser's headers or none."""
+    with httpx.Client(base_url=settings.url("dagit"), trust_env=False, timeout=30) as client:
+
+        def send(method="POST", path="/graphql", **more):
+            return client.request(method, path, **more)
+
+        yield send
+        assert not changed(settings), "A refused request has changed something."
+
+
+def changed(settings):
+    asked = httpx.post(f"{own(settings)}/graphql", json={"query": "{ shouldShowNux }"}, trust_env=False, timeout=30)
+    return not asked.json()["data"]["shouldShowNux"]
+
+
+def own(settings):
+    return settings.url("dagit")
+
+
+JSON = {"json": {"query": MUTATION}}
+FORM = {"params": {"query": MUTATION}, "data": {"a": "b"}}
+TEXT = {"params": {"query": MUTATION}, "content": "x", "headers": {"content-type": "text/plain"}}
+
+
+@pytest.mark.parametrize("question", [JSON, FORM, TEXT, {"params": {"query": MUTATION}}])
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"origin": "http://elsewhere.example"},
+        {"origin": "null"},
+        {"origin": "http://[::1"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"referer": "http://elsewhere.example/page"},
+    ],
+    ids=str,
+)
+def test_another_sites_page_changes_nothing(ask, question, page):
+    refused = ask(**{**question, "headers": question.get("headers", {}) | page})
+    assert refused.status_code == 403
+    assert "its own page" in refused.text
+
+
+def test_nor_does_one_on_another_port_of_this_machine(ask, settings):
+    assert ask(**JSON, headers={"origin": settings.url("search")}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/report_asset_materialization/a", "/report_asset_check/a"])
+def test_nor_by_dagsters_other_ways_to_change_something(ask, path):
+    assert ask(path=path, headers={"origin": "http://elsewhere.example"}).status_code == 403
+
+
+def test_nor_one_whose_name_was_made_to_lead_here(ask):
+    name = "rebound.example:80"
+    for question in (JSON, {"method": "GET", "path": "/"}):
+        refused = ask(**question, headers={"host": name, "origin": f"http://{name}", "sec-fetch-site": "same-origin"})
+        assert refused.status_code == 403
+        assert "expected 127.0.0.1 or localhost, got 'rebound.example:80'" in refused.text
+
+
+def test_nor_by_an_address_alone_whoever_asks(ask):
+    """A browser gets an image's address without a word about the page, where that page wants it so."""
+    for method in ("GET", "POST", "HEAD"):
+        assert ask(method, params={"query": MUTATION}).status_code == 403
+
+
+@pytest.mark.parametrize("called", ["127.0.0.1", "rebound.example"])
+def test_nor_does_it_follow_what_happens_by_a_websocket(settings, called):
+    port = settings.ports["dagit"]
+    page = "http://elsewhere.example" if called == "127.0.0.1" else f"http://{called}:{port}"
+    with socket.create_connection(("127.0.0.1", port)) as line, pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://{called}:{port}/graphql", subprotocols=["graphql-ws"], origin=page, sock=line)
+    assert refused.value.response.status_code == 403
+
+
+def test_a_link_from_elsewhere_opens_the_page(ask):
+    opened = ask("GET", "/runs", headers={"sec-fetch-site": "cross-site", "referer": "http://elsewhere.example/"})
+    assert opened.status_code == 200
+    assert opened.headers["content-type"].startswith("text/html")
+
+
+def test_its_own_page_follows_what_happens(settings):
+    address = f"ws://127.0.0.1:{settings.ports['dagit']}/graphql"
+    with connect(address, subprotocols=["graphql-ws"], origin=own(settings), proxy=None) as page:
+        page.send('{"type": "connection_init"}')
+        assert page.recv(timeout=10) == '{"type":"connection_ack"}'
+
+
+@pytest.mark.parametrize("named", ["127.0.0.1", "localhost"])
+def test_its_own_page_and_programs_change_what_they_want(settings, named):
+    address = own(settings).replace("127.0.0.1", named)
+    pages = [{"origin": address, "sec-fetch-site": "same-origin"}, {"origin": address}, {}]
+    for page in pages:
+        done = httpx.post(f"{own(settings)}/graphql", **JSON, headers=page | {"host": address[7:]}, trust_env=False)
+        assert done.status_code == 200 and "errors" not in done.json()
+    assert changed(settings)

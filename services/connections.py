@@ -1,0 +1,128 @@
+"""What a connection may take of a server's time and memory: uvicorn's HTTP protocol, with bounds.
+
+uvicorn bounds the idle time between requests alone, httptools nothing. A server behind a proxy gets these bounds from
+it; these answer without one. Shared by the services and by Dagit's launcher.
+"""
+
+import asyncio
+import http
+import socket
+from asyncio import TimerHandle
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+REQUEST_SECONDS = 10.0
+"""A request has to arrive whole within this time from the opening of its connection, or from its first byte; and its
+answer has to be taken from this machine at least in part within this time."""
+
+IDLE_SECONDS = 75
+"""Between two requests. Longer than the clients keep a connection: a client never reuses one that is being closed."""
+
+MAX_HEAD = 2_000_000
+"""Bytes of a request that are not its body."""
+
+MAX_URL = 65_000
+"""httptools cannot parse a URL past 65,535 bytes. 5,000 characters take 60,000 at most, percent-encoded."""
+
+URL_TOO_LONG = "searchloop.url_too_long"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes a connection whose request does not arrive in time, or is all headers.
+
+    Hands a URL that httptools cannot parse to the app without its query, so that the app can refuse it in words.
+    """
+
+    request_seconds = REQUEST_SECONDS
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._deadline: TimerHandle | None = None
+        self._begun = False
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Give the first request its time, and the taking of answers."""
+        super().connection_made(transport)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            connection = transport.get_extra_info("socket")
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * self.request_seconds))
+        self._start_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; refuse what goes on and on before its body."""
+        self._start_deadline()
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > MAX_HEAD:
+            self._refuse(431, f"Expected {MAX_HEAD:,} bytes of headers at most.")
+
+    def on_message_begin(self) -> None:
+        """A request's first line."""
+        self._begun = True
+        self._start_deadline()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Cut a URL that cannot be parsed."""
+        if len(self.url) > MAX_URL:
+            self.url = self.url.partition(b"?")[0][:MAX_URL]
+            self.scope[URL_TOO_LONG] = True  # type: ignore[literal-required]
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A body is bounded by the app, which knows what it takes."""
+        self._head_bytes -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is here."""
+        self._stop_deadline()
+        self._begun = False
+        self._head_bytes = 0
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """From here on it is another protocol's connection, with bounds of its own: pings."""
+        self._stop_deadline()
+        super().handle_websocket_upgrade()
+
+    def _start_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.request_seconds, self._too_late)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+        if self.flow.read_paused or answering:
+            # What is missing waits for this server, which reads on once it has answered.
+            self._start_deadline()
+        elif self._begun:
+            self._refuse(408, f"The request did not arrive within {self.request_seconds:g} s. Send it again.")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer, unless an answer is on its way already, and close."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            content = message.encode()
+            head = (
+                f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+                f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + content)
+        self.transport.close()
