@@ -95,7 +95,7 @@ def test_everything_bad_is_counted_by_kind_with_its_place(beir):
         "qrels: duplicate": 1,
         "qrels: unknown document": 1,
         "qrels: unknown query": 1,
-        "qrels: grade that is no whole number": 1,
+        "qrels: grade that is no number": 1,
         "qrels: broken line": 1,
     }
     assert found.report.bad["documents: empty text"].of == 18
@@ -131,14 +131,11 @@ def test_a_missing_file_is_named(beir, missing):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(SourceError, match=r"nowhere has no corpus.jsonl, queries.jsonl, qrels/test.tsv"):
+    with pytest.raises(
+        SourceError,
+        match=r"nowhere is not there. A folder in BEIR's layout holds corpus.jsonl, queries.jsonl, qrels/test.tsv",
+    ):
         read(tmp_path / "nowhere")
-
-
-def test_judgements_need_their_header_line(beir):
-    write_lines(beir / "qrels" / "test.tsv", ["q6\td6\t1"])
-    with pytest.raises(SourceError, match=r"header line of .*test.tsv has no column 'query-id'"):
-        read(beir)
 
 
 @pytest.mark.parametrize(("name", "documents", "train", "test"), [("cranfield", 1398, 131, 94), ("cisi", 1460, 46, 30)])
