@@ -95,7 +95,7 @@ def opened(url: str, source: str) -> Iterator[IO[bytes]]:
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         before = filesystem.ukey(path)
-        with _decompressed(url) as file:
+        with _decompressed(url, path) as file:
             yield file
         filesystem.invalidate_cache()
         after = filesystem.ukey(path) if filesystem.exists(path) else None
@@ -121,8 +121,8 @@ def unreadable(url: str, source: str, error: Exception) -> SourceError:
 
 
 @contextmanager
-def _decompressed(url: str) -> Iterator[IO[bytes]]:
-    if fsspec.utils.infer_compression(url) != "zip":
+def _decompressed(url: str, path: str) -> Iterator[IO[bytes]]:
+    if fsspec.utils.infer_compression(path) != "zip":
         with fsspec.open(url, "rb", compression="infer") as file:
             yield file
         return
@@ -130,8 +130,8 @@ def _decompressed(url: str) -> Iterator[IO[bytes]]:
         names = [each for each in archive.namelist() if not each.endswith("/") and not each.startswith("__MACOSX/")]
         if len(names) != 1:
             raise ValueError(
-                f"a .zip is read that holds one file, and this one holds {len(names)} ({', '.join(names[:5])}); write "
-                f"zip://NAME::{url} to read one of them"
+                f"a .zip is read that holds one file, and this one holds {len(names)} ({', '.join(names[:5])}); "
+                "unpack it and name one of them"
             )
         with archive.open(names[0]) as file:
             yield file

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import IO, Any, Literal, TypeAlias
 
 import polars as pl
@@ -105,7 +106,7 @@ def _head(file: IO[bytes], url: str, source: str, form: str) -> bytes:
 
 
 def _format_of(url: str, source: str) -> Format:
-    endings = url.rpartition("/")[2].lower().split(".")[1:]
+    endings = url.partition("::")[0].rpartition("/")[2].lower().split(".")[1:]
     for ending in reversed(endings):  # outer endings name a compression
         if ending in _ENDINGS:
             return _ENDINGS[ending]
@@ -166,29 +167,32 @@ def _comma_separated(
         header_lines.append(line)
         if "".join(header_lines).count('"') % 2 == 0 or len(header_lines) == _HEADER_LINES:
             break
-    delimiter, header = _header(header_lines, wanted)
-    if header_lines and not header:
-        raise SourceError(
-            f"Source {source!r}: {url} should begin with a line that names its columns, and a quotation mark in that "
-            f"line is not in its place: {header_lines[0].strip()!r:.200}. Put each name into a pair of quotation marks "
-            "or into none."
-        )
+    delimiter, header = _header(header_lines, url, source, wanted)
     wanted.check(header, f"the header line of {url}", source)
     yield from as_rows(header, _csv_rows(lines, delimiter, len(header_lines), url, source), url, collected, table)
 
 
-def _header(lines: list[str], wanted: Wanted) -> tuple[str, list[str]]:
-    """What separates the names of a header, and the names: as many of those that are wanted as can be had."""
-    readings = {}
+def _header(lines: list[str], url: str, source: str, wanted: Wanted) -> tuple[str, list[str]]:
+    """What separates the names of a header, and the names: those that are wanted if they can be had, or the most.
+
+    Raises:
+        SourceError: where a quotation mark is not in its place.
+    """
+    readings: dict[str, list[str]] = {}
     for delimiter in _DELIMITERS:
-        try:
+        with suppress(csv.Error):
             names = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
-        except csv.Error:
-            continue
-        readings[delimiter] = [name.strip() for name in names]
-    if not readings:
-        return ",", []
-    return max(readings.items(), key=lambda each: (set(wanted.required) <= set(each[1]), len(each[1])))
+            readings[delimiter] = [name.strip() for name in names]
+    for delimiter, names in readings.items():
+        if set(wanted.required) <= set(names):
+            return delimiter, names
+    if len(readings) < len(_DELIMITERS):
+        raise SourceError(
+            f"Source {source!r}: {url} should begin with a line that names its columns, and a quotation mark in that "
+            f"line is not in its place: {lines[0].strip()!r:.200}. Put each name into a pair of quotation marks "
+            "or into none."
+        )
+    return max(readings.items(), key=lambda each: len(each[1]))
 
 
 def _csv_rows(

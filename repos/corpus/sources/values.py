@@ -14,7 +14,7 @@ from repos.corpus.sources.text import is_utf8
 MAX_GRADE = 1000
 """A gain of 2^grade stays a number, and trec_eval, which counts every level up to the highest, stays fast and right."""
 MAX_FACTOR = 100
-_NEAR = 0.01
+_NEAR = 0.02
 _MAX_DEPTH = 100
 _EXACT = 2**53
 """From here on two whole numbers are one float."""
@@ -103,6 +103,8 @@ def plain(value: Any, depth: int = 1) -> Any:
         return [plain(each, depth + 1) for each in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return text_of(value)
+    if isinstance(value, str) and not is_utf8(value):
+        raise FlawError("wrong encoding")
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
