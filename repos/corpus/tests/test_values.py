@@ -107,8 +107,8 @@ def test_what_is_no_grade_is_a_bad_row(value, flaw):
         ([0.5, 1], 2),
         ([0.5, 0.75], 4),
         ([0.33, 0.67, 1.0], 3),
-        ([0.123, 0.5], 100),  # none makes them all whole: rounded to hundredths
-        ([0.001], 100),
+        ([0.123, 0.5], 8),  # nearly whole
+        ([0.001], 100),  # none makes it whole
         ([0.5, 300.25], 3),  # not 4: no grade goes past 1000
     ],
 )
