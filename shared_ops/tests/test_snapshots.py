@@ -47,6 +47,12 @@ def test_a_table_that_breaks_its_schema_is_not_published(snapshots, content, tmp
     assert storage.names(snapshots.url) == []
 
 
+@pytest.mark.parametrize("value", [{"grade": 10**19}, {"grade": 1e30}, {"doc_id": "\ud800"}, {"doc_id": b"d"}])
+def test_a_value_that_its_column_cannot_hold_breaks_the_schema_too(value):
+    with pytest.raises(tables.TableError, match="'qrels' does not hold to its schema: a value: "):
+        tables.make("qrels", [{"query_id": "q", "doc_id": "d", "grade": 1} | value])
+
+
 def test_a_missing_snapshot_says_how_to_build_one(tmp_path):
     with pytest.raises(PublishedError, match="make train REPO=corpus"):
         load(SnapshotRef(id="none", url=(tmp_path / "none").as_uri()))

@@ -2,7 +2,7 @@
 
     {"_id": "d1", "title": "...", "text": "..."}      corpus.jsonl
     {"_id": "q1", "text": "..."}                      queries.jsonl
-    query-id<TAB>corpus-id<TAB>score                  qrels/<split>.tsv, with this header line
+    query-id<TAB>corpus-id<TAB>score                  qrels/<split>.tsv, with this header line; see qrels.py
 
 The layout is that of Thakur et al. 2021, "BEIR: A Heterogeneous Benchmark" (github.com/beir-cellar/beir).
 """
@@ -10,9 +10,15 @@ The layout is that of Thakur et al. 2021, "BEIR: A Heterogeneous Benchmark" (git
 from repos.corpus.sources.checked import Checked
 from repos.corpus.sources.collected import Collected, SourceError
 from repos.corpus.sources.config import BeirSource
-from repos.corpus.sources.files import exists, rows
+from repos.corpus.sources.files import exists, listing
+from repos.corpus.sources.formats import rows
+from repos.corpus.sources.qrels import judgements
 from repos.corpus.sources.text import Split
+from repos.corpus.sources.wanted import Wanted
 
+_LINES = Wanted(
+    ["_id"], ["title", "text"], "In BEIR's layout each line names its `_id`; other tables are `kind: table`."
+)
 SPLITS: tuple[Split, ...] = ("test", "dev", "train")
 """Most held back first: a query judged in two of them belongs to the first; its judgements elsewhere are left out."""
 REQUIRED = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
@@ -31,16 +37,22 @@ def read(source: BeirSource) -> Collected:
         SourceError: where a file is missing, cannot be read, or changes while it is read.
     """
     if missing := [name for name in REQUIRED if not exists(f"{source.path}/{name}", source.name)]:
+        held = listing(source.path, source.name)
+        there = (
+            "is not there"
+            if held is None
+            else f"has no {', '.join(missing)}; it has {', '.join(held[:20]) or 'nothing'}"
+        )
         raise SourceError(
-            f"Source {source.name!r}: {source.path} has no {', '.join(missing)}. A folder in BEIR's layout holds "
+            f"Source {source.name!r}: {source.path} {there}. A folder in BEIR's layout holds "
             f"{', '.join(REQUIRED)}, and may hold qrels/train.tsv and qrels/dev.tsv. Check `path` in the sources file."
         )
     checked = Checked(source.name, source.kind)
-    for where, row in rows(f"{source.path}/corpus.jsonl", None, checked.collected, "documents"):
+    for where, row in rows(f"{source.path}/corpus.jsonl", None, checked.collected, "documents", _LINES):
         metadata = row["metadata"] if isinstance(row.get("metadata"), dict) else {}
         renamed = {"doc_id": row.get("_id"), "title": row.get("title"), "text": row.get("text")}
         checked.document(where, renamed | {"url": metadata.get("url"), "metadata": metadata})
-    for where, row in rows(f"{source.path}/queries.jsonl", None, checked.collected, "queries"):
+    for where, row in rows(f"{source.path}/queries.jsonl", None, checked.collected, "queries", _LINES):
         checked.query(where, {"query_id": row.get("_id"), "text": row.get("text")})
     splits: dict[str, str] = {}
     for split in SPLITS:
@@ -54,8 +66,8 @@ def read(source: BeirSource) -> Collected:
 
 
 def _read_judgements(checked: Checked, url: str, split: Split, splits: dict[str, str]) -> None:
-    for where, row in rows(url, None, checked.collected, "qrels", ("query-id", "corpus-id", "score")):
-        if splits.setdefault(row["query-id"].strip(), split) != split:
+    for where, row in judgements(url, checked.collected):
+        if splits.setdefault(row["query-id"], split) != split:
             checked.collected.note(f"qrels: in {split}, of a query that a more held-back split has")
             continue
         checked.judgement(where, {"query_id": row["query-id"], "doc_id": row["corpus-id"], "grade": row["score"]})

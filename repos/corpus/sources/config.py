@@ -10,6 +10,7 @@ Paths are fsspec URLs; relative ones are relative to the file's folder. Knows no
 """
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -207,7 +208,10 @@ def located(path: str, info: ValidationInfo) -> str:
     if "://" in path or "::" in path:
         return path.rstrip("/")
     folder: Path = (info.context or {}).get("folder", Path.cwd())
-    return str((folder / Path(path).expanduser()).resolve())
+    try:
+        return os.path.realpath(folder / Path(path).expanduser())  # a loop of links is told where it is read
+    except RuntimeError as error:  # nobody has that home
+        raise ValueError(f"{path!r}: {error}") from error
 
 
 def load(path: Path) -> Sources:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, create_engine, text
@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from repos.corpus.sources.checked import Checked
 from repos.corpus.sources.collected import Collected, Row, SourceError
 from repos.corpus.sources.config import DocumentQuery, QrelQuery, QueryQuery, SqlSource
-from repos.corpus.sources.files import need
 from repos.corpus.sources.table import read_mapped
+from repos.corpus.sources.wanted import Wanted
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -28,11 +28,11 @@ def read(source: SqlSource) -> Collected:
     checked = Checked(source.name, source.kind)
 
     def rows(
-        table: str, statement: DocumentQuery | QueryQuery | QrelQuery, columns: Sequence[str]
+        table: str, statement: DocumentQuery | QueryQuery | QrelQuery, wanted: Wanted
     ) -> Iterator[tuple[str, Row]]:
         streamed = connection.execution_options(stream_results=True, yield_per=source.batch_rows)
         with streamed.execute(text(statement.query)) as result:
-            need(columns, list(result.keys()), f"the statement for {table}", source.name)
+            wanted.check(list(result.keys()), f"the statement for {table}", source.name)
             for number, row in enumerate(result.mappings(), start=1):
                 checked.collected.rows_read[table] += 1
                 yield f"{table} statement, row {number}", dict(row)
@@ -51,7 +51,8 @@ def fingerprint(source: SqlSource) -> str | None:
     if source.changed_query is None:
         return None
     with _connected(source) as connection:
-        found = [list(row) for row in connection.execute(text(source.changed_query))]
+        rows = connection.execute(text(source.changed_query))
+        found = [[bytes(each) if isinstance(each, memoryview) else each for each in row] for row in rows]
     return hashlib.sha256(repr(found).encode()).hexdigest()
 
 

@@ -3,16 +3,17 @@
 The column mapping itself is shared with the sql source.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from repos.corpus.sources.checked import Checked
 from repos.corpus.sources.collected import Collected, Row
-from repos.corpus.sources.config import SqlSource, TableSource
-from repos.corpus.sources.files import rows
+from repos.corpus.sources.config import QrelColumns, QueryColumns, SqlSource, TableSource
+from repos.corpus.sources.formats import rows
+from repos.corpus.sources.wanted import Wanted
 
-Reader: TypeAlias = Callable[[str, Any, Sequence[str]], Iterable[tuple[str, Row]]]
-"""From a table's name, where it is, and the columns it must have, to its rows, each with the place where it stands."""
+Reader: TypeAlias = Callable[[str, Any, Wanted], Iterable[tuple[str, Row]]]
+"""From a table's name, where it is, and the columns wanted, to its rows, each with the place where it stands."""
 
 
 def files(source: TableSource) -> dict[str, bool]:
@@ -28,24 +29,30 @@ def read(source: TableSource) -> Collected:
     """
     checked = Checked(source.name, source.kind)
     return read_mapped(
-        source, checked, lambda table, file, columns: rows(file.path, file.format, checked.collected, table, columns)
+        source, checked, lambda table, file, wanted: rows(file.path, file.format, checked.collected, table, wanted)
     )
 
 
 def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reader) -> Collected:
     """The rows of a source's documents, queries and judgements, which `reader` gives, under our columns' names."""
     columns = source.documents.columns
-    for where, row in reader("documents", source.documents, [*columns.required(), *columns.metadata]):
+    ours = columns.model_dump(exclude={"metadata"})
+    wanted = Wanted([*columns.required(), *columns.metadata], list(ours.values()))
+    for where, row in reader("documents", source.documents, wanted):
         metadata = {name: row.get(name) for name in columns.metadata}
-        checked.document(where, _renamed(row, columns.model_dump(exclude={"metadata"})) | {"metadata": metadata})
+        checked.document(where, _renamed(row, ours) | {"metadata": metadata})
     if source.queries is not None:
-        for where, row in reader("queries", source.queries, source.queries.columns.required()):
+        for where, row in reader("queries", source.queries, _wanted(source.queries.columns)):
             checked.query(where, _renamed(row, source.queries.columns.model_dump()))
     checked.split_by_hash(source.split)
     if source.qrels is not None:
-        for where, row in reader("qrels", source.qrels, source.qrels.columns.required()):
+        for where, row in reader("qrels", source.qrels, _wanted(source.qrels.columns)):
             checked.judgement(where, {"grade": 1} | _renamed(row, source.qrels.columns.model_dump()))
     return checked.done()
+
+
+def _wanted(columns: QueryColumns | QrelColumns) -> Wanted:
+    return Wanted(columns.required(), list(columns.model_dump().values()))
 
 
 def _renamed(row: Row, columns: dict[str, str]) -> Row:

@@ -95,7 +95,7 @@ def test_everything_bad_is_counted_by_kind_with_its_place(beir):
         "qrels: duplicate": 1,
         "qrels: unknown document": 1,
         "qrels: unknown query": 1,
-        "qrels: grade that is no whole number": 1,
+        "qrels: grade that is no number": 1,
         "qrels: broken line": 1,
     }
     assert found.report.bad["documents: empty text"].of == 18
@@ -132,14 +132,89 @@ def test_a_missing_file_is_named(beir, missing):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(SourceError, match=r"nowhere has no corpus.jsonl, queries.jsonl, qrels/test.tsv"):
+    with pytest.raises(
+        SourceError,
+        match=r"nowhere is not there. A folder in BEIR's layout holds corpus.jsonl, queries.jsonl, qrels/test.tsv",
+    ):
         read(tmp_path / "nowhere")
 
 
-def test_judgements_need_their_header_line(beir):
-    write_lines(beir / "qrels" / "test.tsv", ["q6\td6\t1"])
-    with pytest.raises(SourceError, match=r"header line of .*test.tsv has no column 'query-id'"):
+def test_a_file_in_a_folders_place_and_a_folder_of_other_files_are_told(beir):
+    with pytest.raises(SourceError, match=r"'it': .*corpus.jsonl cannot be read: NotADirectoryError"):
+        read(beir / "corpus.jsonl")
+    with pytest.raises(SourceError, match=r"qrels has no corpus.jsonl, .*; it has test.tsv, train.tsv. A folder in"):
+        read(beir / "qrels")
+
+
+def test_lines_without_an_id_of_beir_are_told(beir):
+    write_lines(beir / "corpus.jsonl", [{"id": "d1", "text": "words"}])
+    with pytest.raises(SourceError, match=r"has no column '_id'; it has 'id', 'text'. In BEIR's layout each"):
         read(beir)
+
+
+TESTS = {("q6", "d6"): 2, ("q7", "d7"): 2, ("q8", "d8"): 2, ("q9", "d9"): 2}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["corpus-id\tscore\tquery-id\tnote", *(f"{d}\t{g}\t{q}\tx" for (q, d), g in TESTS.items())],
+        [f"{q}\t{d}\t{g}" for (q, d), g in TESTS.items()],
+        [f"{q} 0 {d} {g}" for (q, d), g in TESTS.items()],
+        [f"{q}\t0\t{d}\t{g}\r" for (q, d), g in TESTS.items()],
+        ["", *(f"{q}  Q0  {d}  {g}.0" for (q, d), g in TESTS.items()), ""],
+    ],
+)
+def test_judgements_are_read_in_the_columns_of_beir_and_of_trec(beir, lines):
+    write_lines(beir / "qrels" / "test.tsv", lines)
+    found = read(beir)
+    judged = {(row["query_id"], row["doc_id"]): row["grade"] for row in found.qrels if row["query_id"] >= "q6"}
+    assert judged == TESTS and not found.report.bad
+    assert {query for query, split in splits(found).items() if split == "test"} == {"q6", "q7", "q8", "q9"}
+
+
+def test_a_bad_line_among_trecs_is_counted_with_its_place(beir):
+    write_lines(beir / "qrels" / "test.tsv", ["q6 0 d6 1", "q7 0 d7", "q8 0 d8 high"])
+    bad = read(beir).report.bad
+    assert bad["qrels: broken line"].examples[0].endswith("test.tsv, line 2")
+    assert bad["qrels: grade that is no number"].examples[0].endswith("test.tsv, line 3")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"query_id,doc_id,grade\nq6,d6,1\n", "first line is 'query_id,doc_id,grade'. Write the file in one"),
+        ("query-id\tcorpus-id\tscore\nq6\td6\t1\n".encode("utf-16"), "it is text in UTF-16. Save it as UTF-8"),
+        (b"", "neither|holds no judgements in BEIR's columns"),
+    ],
+)
+def test_judgements_in_another_form_are_named_with_the_way_out(beir, content, told):
+    (beir / "qrels" / "test.tsv").write_bytes(content)
+    with pytest.raises(SourceError, match=f"'it': .*test.tsv .*{told}") as error:
+        read(beir)
+    assert "`columns`" not in str(error.value)
+
+
+def test_grades_that_are_fractions_become_whole_ones_in_the_same_proportion(beir):
+    write_qrels(
+        beir / "qrels" / "test.tsv", [("q6", "d6", 0.5), ("q6", "d7", "0.75"), ("q7", "d7", 0), ("q8", "d8", 1)]
+    )
+    found = read(beir)
+    assert [row["grade"] for row in found.qrels if row["query_id"] >= "q6"] == [2, 3, 4]
+    assert {row["grade"] for row in found.qrels if row["query_id"] < "q6"} == {4}
+    assert found.report.notes["qrels: grades are fractions, each was multiplied by"] == 4
+    assert not found.report.bad
+
+
+def test_a_text_that_is_a_list_is_joined(beir):
+    documents = [
+        {"_id": "d0", "title": ["A", "title"], "text": ["first line", "second line"]},
+        {"_id": "d1", "title": "Title", "text": {"body": "words"}},
+    ]
+    write_lines(beir / "corpus.jsonl", documents)
+    found = read(beir)
+    assert [(row["title"], row["text"]) for row in found.documents] == [("A\ntitle", "first line\nsecond line")]
+    assert found.report.bad["documents: text that is neither words nor a list of them"].count == 1
 
 
 @pytest.mark.parametrize(("name", "documents", "train", "test"), [("cranfield", 1398, 131, 94), ("cisi", 1460, 46, 30)])

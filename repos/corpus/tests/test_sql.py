@@ -104,6 +104,38 @@ def test_bad_rows_are_counted(postgres, shop):
     }
 
 
+BYTES = {
+    "query": "SELECT sku AS doc_id, about AS text, page AS url FROM raw",
+    "columns": {"url": "url"},
+}
+
+
+def test_columns_of_bytes_are_text_in_utf8_or_bad_rows(postgres, tmp_path):
+    """bytea of PostgreSQL comes as memoryview, BLOB of SQLite as bytes."""
+    rows = [(b"1", "caf\u00e9".encode(), b"https://x.example/"), (b"\xff", b"x", None), (b"3", b"caf\xe9", None)]
+    for url, kind in ((postgres, "bytea"), (f"sqlite:///{tmp_path}/raw.db", "BLOB")):
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("DROP TABLE IF EXISTS raw"))
+            connection.execute(text(f"CREATE TABLE raw (sku {kind}, about {kind}, page {kind})"))
+            for sku, about, page in rows:
+                connection.execute(text("INSERT INTO raw VALUES (:a, :b, :c)"), {"a": sku, "b": about, "c": page})
+        found = read(url, BYTES)
+        assert [(row["doc_id"], row["text"], row["url"]) for row in found.documents] == [
+            ("1", "café", "https://x.example/")
+        ]
+        assert {kind: bad.count for kind, bad in found.report.bad.items()} == {"documents: wrong encoding": 2}
+        entry = {"kind": "sql", "name": "raw", "url": url, "documents": BYTES, "changed_query": "SELECT sku FROM raw"}
+        source = Sources.model_validate({"sources": [entry]}).sources[0]
+        assert sql.fingerprint(source) == sql.fingerprint(source)
+        engine.dispose()
+
+
+def test_a_column_that_a_statement_gives_twice_is_told(postgres, shop):
+    with pytest.raises(SourceError, match="statement for documents has more than one column 'text'"):
+        read(postgres, {"query": "SELECT sku AS doc_id, name AS text, about AS text, page, page FROM product"})
+
+
 def test_a_password_comes_from_the_environment_and_shows_nowhere(postgres, monkeypatch):
     monkeypatch.setenv("SHOP_PASSWORD", "p@ss/word")
     url = sql.address("postgresql+psycopg2://reader:${SHOP_PASSWORD}@127.0.0.1:1/shop", "shop")

@@ -9,7 +9,8 @@ import pytest
 from repos.corpus.sources import table
 from repos.corpus.sources.collected import Collected, SourceError, SourceReport
 from repos.corpus.sources.config import Sources
-from repos.corpus.sources.files import rows
+from repos.corpus.sources.formats import rows
+from repos.corpus.sources.wanted import Wanted
 
 
 def read(documents, **settings):
@@ -158,7 +159,7 @@ def test_an_address_of_no_known_kind_is_told():
 
 def lines_of(path):
     collected = Collected(SourceReport(name="faq", kind="table"))
-    return rows(str(path), None, collected, "documents")
+    return rows(str(path), None, collected, "documents", Wanted([]))
 
 
 @pytest.fixture

@@ -173,7 +173,14 @@ def make(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     Raises:
         TableError: when a row does not hold to the schema.
     """
-    return check(table, pl.DataFrame(list(rows), schema=empty(table).schema)) if rows else empty(table)
+    if not rows:
+        return empty(table)
+    try:
+        frame = pl.DataFrame(list(rows), schema=empty(table).schema)
+    except (pl.exceptions.PolarsError, UnicodeEncodeError) as error:  # a value that its column's type cannot hold
+        failure = {"column": "a value", "check": str(error).splitlines()[0], "failure_case": None, "index": None}
+        raise TableError(table, pl.DataFrame([failure], schema=dict.fromkeys(failure, pl.String))) from error
+    return check(table, frame)
 
 
 def hits_table(query_ids: Sequence[str], results: Sequence[Hits]) -> pl.DataFrame:

@@ -1,0 +1,226 @@
+"""Rows of JSONL, CSV, TSV and Parquet files, read once, each bad line told with its number.
+
+Knows file formats, not what the columns mean.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import IO, Any, Literal, TypeAlias
+
+import polars as pl
+
+from repos.corpus.sources import foreign
+from repos.corpus.sources.collected import Collected, Row, SourceError
+from repos.corpus.sources.files import opened, unreadable
+from repos.corpus.sources.text import is_utf8
+from repos.corpus.sources.wanted import Wanted
+
+Format = Literal["jsonl", "csv", "tsv", "parquet"]
+_ENDINGS: dict[str, Format] = {
+    "jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv", "tsv": "tsv", "parquet": "parquet",
+}  # fmt: skip
+_DELIMITERS = ",;\t|"
+_HEAD = 65536
+"""How many bytes tell what a file is, and how its lines end."""
+_HEADER_LINES = 20
+"""Over how many lines a header may go on, with line ends in its quotation marks."""
+
+Numbered: TypeAlias = Iterable[tuple[int, list[str] | None]]
+"""Each row's first line and its fields, None where they cannot be told apart."""
+
+
+def rows(url: str, form: Format | None, collected: Collected, table: str, wanted: Wanted) -> Iterator[tuple[str, Row]]:
+    """Every readable row of a file, with the place where it stands.
+
+    `form` None: the name's ending tells. A CSV file may have commas, semicolons, tabs or bars between its fields, and
+    any line ends: its header tells. A JSONL file has no header: there some row must have each required column, and each
+    row answers for itself. Bad lines are rejected into `collected` under `table`: "broken line" (not JSON, or a wrong
+    number of fields) and "wrong encoding" (not UTF-8). Every row counts in `collected.rows_read`.
+
+    Raises:
+        SourceError: where the file is missing, cannot be read, is of another kind, changes while it is read, lacks a
+            column, or has one twice.
+    """
+    source = collected.report.name
+    form = form or _format_of(url, source)
+    with opened(url, source) as file:
+        match form:
+            case "jsonl":
+                yield from _json_lines(text_lines(file, url, source, form), url, collected, table, wanted)
+            case "parquet":
+                yield from _parquet(file, url, collected, table, wanted)
+            case "tsv":
+                yield from _tab_separated(text_lines(file, url, source, form), url, collected, table, wanted)
+            case "csv":
+                yield from _comma_separated(text_lines(file, url, source, form), url, collected, table, wanted)
+
+
+def text_lines(file: IO[bytes], url: str, source: str, form: str) -> io.TextIOWrapper:
+    """The lines of a file of text. A byte that is no UTF-8 becomes a lone surrogate, which no UTF-8 text holds.
+
+    Raises:
+        SourceError: where its beginning says that it is something else than `form`.
+    """
+    head = _head(file, url, source, form)
+    # A line feed ends a line wherever one does; a carriage return alone only in a file that has no other line ends, or
+    # a stray one would cut a row in two. JSON has neither within a string.
+    outside = head if form != "csv" else re.sub(rb'"[^"]*("|$)', b"", head)
+    first = re.search(rb"\r\n|\n|\r", outside)
+    newline = "" if form == "jsonl" or (first and first[0] == b"\r") else "\n"
+    return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+
+
+def tab_fields(line: str) -> list[str] | None:
+    """The fields of a line, in which a quotation mark is a quotation mark; None where a line end stands within it."""
+    content = line.rstrip("\r\n")
+    return None if "\r" in content else content.split("\t")
+
+
+def as_rows(
+    header: Sequence[str], numbered: Numbered, url: str, collected: Collected, table: str
+) -> Iterator[tuple[str, Row]]:
+    """Rows by the header's names, with their places; bad ones are rejected, and rows of nothing passed over."""
+    for number, fields in numbered:
+        if fields is not None and not any(fields):
+            continue
+        where = f"{url}, line {number}"
+        collected.rows_read[table] += 1
+        if fields is None or len(fields) != len(header):
+            collected.reject(table, "broken line", where)
+        elif not is_utf8("".join(fields)):
+            collected.reject(table, "wrong encoding", where)
+        else:
+            yield where, dict(zip(header, fields, strict=True))
+
+
+def _head(file: IO[bytes], url: str, source: str, form: str) -> bytes:
+    head = file.read(_HEAD)
+    file.seek(0)
+    if other := foreign.told(head, form):
+        raise SourceError(f"Source {source!r}: {url} cannot be read as {form}: {other}")
+    return head
+
+
+def _format_of(url: str, source: str) -> Format:
+    endings = url.partition("::")[0].rpartition("/")[2].lower().split(".")[1:]
+    for ending in reversed(endings):  # outer endings name a compression
+        if ending in _ENDINGS:
+            return _ENDINGS[ending]
+    raise SourceError(
+        f"Source {source!r}: the name of {url} does not tell its format. Write `format:` and one of jsonl, csv, tsv, "
+        "parquet beside its path in the sources file."
+    )
+
+
+def _json_lines(
+    lines: Iterable[str], url: str, collected: Collected, table: str, wanted: Wanted
+) -> Iterator[tuple[str, Row]]:
+    names: dict[str, None] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{url}, line {number}"
+        collected.rows_read[table] += 1
+        if not is_utf8(line):
+            collected.reject(table, "wrong encoding", where)
+            continue
+        try:
+            row = json.loads(line.removeprefix("\ufeff"), object_pairs_hook=_object)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            names |= dict.fromkeys(row)
+            yield where, row
+        else:
+            collected.reject(table, "broken line", where)
+    if names:
+        wanted.check(list(names), url, collected.report.name)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _tab_separated(
+    lines: Iterable[str], url: str, collected: Collected, table: str, wanted: Wanted
+) -> Iterator[tuple[str, Row]]:
+    numbered = ((number, tab_fields(line)) for number, line in enumerate(lines, start=1))
+    header = [name.strip() for name in next(numbered, (0, []))[1] or []]
+    wanted.check(header, f"the header line of {url}", collected.report.name)
+    yield from as_rows(header, numbered, url, collected, table)
+
+
+def _comma_separated(
+    lines: Iterator[str], url: str, collected: Collected, table: str, wanted: Wanted
+) -> Iterator[tuple[str, Row]]:
+    source = collected.report.name
+    csv.field_size_limit(2**31 - 1)
+    header_lines: list[str] = []
+    for line in lines:
+        header_lines.append(line)
+        if "".join(header_lines).count('"') % 2 == 0 or len(header_lines) == _HEADER_LINES:
+            break
+    delimiter, header = _header(header_lines, url, source, wanted)
+    wanted.check(header, f"the header line of {url}", source)
+    yield from as_rows(header, _csv_rows(lines, delimiter, len(header_lines), url, source), url, collected, table)
+
+
+def _header(lines: list[str], url: str, source: str, wanted: Wanted) -> tuple[str, list[str]]:
+    """What separates the names of a header, and the names: those that are wanted if they can be had, or the most.
+
+    Raises:
+        SourceError: where a quotation mark is not in its place.
+    """
+    readings: dict[str, list[str]] = {}
+    for delimiter in _DELIMITERS:
+        with suppress(csv.Error):
+            names = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
+            readings[delimiter] = [name.strip() for name in names]
+    for delimiter, names in readings.items():
+        if set(wanted.required) <= set(names):
+            return delimiter, names
+    if len(readings) < len(_DELIMITERS):
+        raise SourceError(
+            f"Source {source!r}: {url} should begin with a line that names its columns, and a quotation mark in that "
+            f"line is not in its place: {lines[0].strip()!r:.200}. Put each name into a pair of quotation marks "
+            "or into none."
+        )
+    return max(readings.items(), key=lambda each: len(each[1]))
+
+
+def _csv_rows(
+    lines: Iterator[str], delimiter: str, before: int, url: str, source: str
+) -> Iterator[tuple[int, list[str] | None]]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        start = before + reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "end of data" in str(error):  # what follows the open quotation mark may be any number of rows
+                raise unreadable(url, source, ValueError(f"the row of line {start} never ends")) from error
+            yield start, None
+        else:
+            yield start, fields
+
+
+def _parquet(file: IO[bytes], url: str, collected: Collected, table: str, wanted: Wanted) -> Iterator[tuple[str, Row]]:
+    source = collected.report.name
+    _head(file, url, source, "parquet")
+    try:
+        frame = pl.read_parquet(file)
+    except pl.exceptions.PolarsError as error:
+        raise unreadable(url, source, error) from error
+    wanted.check(frame.columns, url, source)
+    collected.rows_read[table] += frame.height
+    for number, row in enumerate(frame.iter_rows(named=True), start=1):
+        yield f"{url}, row {number}", row

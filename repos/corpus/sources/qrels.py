@@ -1,0 +1,63 @@
+"""Files of judgements in the columns that collections come in, BEIR's three or TREC's four.
+
+query-id<TAB>corpus-id<TAB>score    BEIR: this header line, which may be missing or name its columns in another order
+q1 0 d1 2                           TREC: query, iteration (not read), document, grade, between white space
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from repos.corpus.sources.collected import Collected, Row, SourceError
+from repos.corpus.sources.files import opened
+from repos.corpus.sources.formats import as_rows, tab_fields, text_lines
+from repos.corpus.sources.values import FlawError, grade_of
+from repos.corpus.sources.wanted import Wanted
+
+BEIR = ["query-id", "corpus-id", "score"]
+TREC = ["query-id", "iteration", "corpus-id", "score"]
+
+
+def judgements(url: str, collected: Collected) -> Iterator[tuple[str, Row]]:
+    """Every readable row under BEIR's names, with the place where it stands; bad lines are rejected under qrels.
+
+    Raises:
+        SourceError: where the file is missing, cannot be read, changes while it is read, or its first line is neither
+            BEIR's nor TREC's.
+    """
+    source = collected.report.name
+    with opened(url, source) as file:
+        lines = enumerate(text_lines(file, url, source, "tsv"), start=1)
+        first = next((each for each in lines if each[1].strip()), (1, ""))
+        header, fields = _layout(first[1], url, source)
+        data = lines if fields(first[1]) == header else chain([first], lines)
+        yield from as_rows(header, ((number, fields(line)) for number, line in data), url, collected, "qrels")
+
+
+def _layout(first: str, url: str, source: str) -> tuple[list[str], Callable[[str], list[str] | None]]:
+    """What a file's first line says of its columns: their names, and how a line becomes its fields."""
+    by_tabs, by_space = _stripped_fields(first) or [], first.split()
+    if set(BEIR) <= set(by_tabs):
+        Wanted(BEIR).check(by_tabs, f"the header line of {url}", source)
+        return by_tabs, _stripped_fields
+    if len(by_tabs) == len(BEIR) and _is_grade(by_tabs[-1]):
+        return BEIR, _stripped_fields
+    if len(by_space) == len(TREC) and _is_grade(by_space[-1]):
+        return TREC, str.split
+    raise SourceError(
+        f"Source {source!r}: {url} holds no judgements in BEIR's columns (query-id, corpus-id, score; tabs between) "
+        "nor in TREC's (query, iteration, document, grade). Its first line is "
+        f"{first.strip()!r:.200}. Write the file in one of the two, BEIR's with {'<TAB>'.join(BEIR)} on top."
+    )
+
+
+def _stripped_fields(line: str) -> list[str] | None:
+    fields = tab_fields(line)
+    return fields and [field.strip() for field in fields]
+
+
+def _is_grade(field: str) -> bool:
+    try:
+        grade_of(field)
+    except FlawError as flaw:
+        return "no number" not in str(flaw)
+    return True

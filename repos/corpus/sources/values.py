@@ -1,0 +1,147 @@
+"""A field, as whatever type its file or database gives it, becomes the text, id, grade or metadata that it stands for.
+
+Pure functions. What cannot become one raises a FlawError, which names the kind of bad row.
+"""
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from decimal import Decimal
+from typing import Any
+
+from repos.corpus.sources.text import is_utf8
+
+MAX_GRADE = 1000
+"""A gain of 2^grade stays a number, and trec_eval, which counts every level up to the highest, stays fast and right."""
+MAX_FACTOR = 100
+_NEAR = 0.02
+_MAX_DEPTH = 100
+_EXACT = 2**53
+"""From here on two whole numbers are one float."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class FlawError(ValueError):
+    """A value that is not what it should be; the message says what is wrong, as a kind of bad row."""
+
+
+def text_of(value: Any) -> str:
+    """A field as text without white space around it, "" where it holds none. Bytes are UTF-8; a list becomes lines.
+
+    Raises:
+        FlawError: where it is no text, or one that cannot be written.
+    """
+    text = _joined(value) if isinstance(value, list | tuple) else _written(value)
+    if not is_utf8(text):
+        raise FlawError("wrong encoding")
+    if "\0" in text:
+        raise FlawError("NUL character")
+    return text.strip()
+
+
+def id_of(value: Any) -> str:
+    """A field as an id: text, or a whole number that its type holds exactly.
+
+    Raises:
+        FlawError: where there is none, or it is no id.
+    """
+    if isinstance(value, bool | list | tuple | Mapping) or not _is_exact(value):
+        raise FlawError("id that is neither text nor a whole number (as a float: one below 2^53)")
+    found = _written(value).strip()
+    if not found:
+        raise FlawError("no id")
+    if not is_utf8(found):
+        raise FlawError("wrong encoding")
+    if _CONTROL.search(found):
+        raise FlawError("id with a control character")
+    return found
+
+
+def grade_of(value: Any) -> float:
+    """A field as a grade, which may be a fraction or below 0.
+
+    Raises:
+        FlawError: where it is no number, or one above MAX_GRADE.
+    """
+    try:
+        grade = float(value)
+    except (TypeError, ValueError):
+        raise FlawError("grade that is no number") from None
+    except OverflowError:
+        grade = math.inf
+    if math.isnan(grade):
+        raise FlawError("grade that is no number")
+    if grade > MAX_GRADE:
+        raise FlawError(f"grade above {MAX_GRADE}")
+    return grade
+
+
+def whole_factor(grades: Collection[float]) -> int:
+    """What grades above 0 are multiplied by to be whole numbers: the least that makes each of them one, nearly.
+
+    It is at most MAX_FACTOR and takes no grade past MAX_GRADE; where none fits, it is the greatest. nDCG, whose gains
+    are the grades, stays as it is.
+    """
+    greatest = max(1, min(MAX_FACTOR, int(MAX_GRADE // max(grades, default=1))))
+    for factor in range(1, greatest):
+        if all(abs(grade * factor - max(1, round(grade * factor))) <= _NEAR for grade in grades):
+            return factor
+    return greatest
+
+
+def plain(value: Any, depth: int = 1) -> Any:
+    """`value` as JSON can hold it: without numbers that JSON does not know, bytes as text.
+
+    Raises:
+        FlawError: where it is nested too deep, or bytes are no text.
+    """
+    if depth > _MAX_DEPTH:
+        raise FlawError(f"nested more than {_MAX_DEPTH} deep")
+    if isinstance(value, Mapping):
+        return {str(key): plain(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each, depth + 1) for each in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return text_of(value)
+    if isinstance(value, str) and not is_utf8(value):
+        raise FlawError("wrong encoding")
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether a value, if it is a number at all, is a whole one that no rounding made."""
+    match value:
+        case float():
+            return math.isnan(value) or (value.is_integer() and abs(value) < _EXACT)
+        case Decimal():
+            return value.is_nan() or (value.is_finite() and value == value.to_integral_value())
+        case _:
+            return True
+
+
+def _joined(values: list[Any] | tuple[Any, ...]) -> str:
+    return "\n".join(filter(None, map(_written, values)))
+
+
+def _written(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case bytes() | bytearray() | memoryview():
+            try:
+                return bytes(value).decode()
+            except UnicodeDecodeError:
+                raise FlawError("wrong encoding") from None
+        case float() | Decimal() if value != value:  # NaN
+            return ""
+        case float():
+            return str(int(value)) if value.is_integer() else str(value)
+        case Decimal() if value.is_finite():  # as digits: int() refuses long ones
+            digits = format(value, "f")
+            return digits.rstrip("0").rstrip(".") if "." in digits else digits
+        case bool() | list() | tuple() | Mapping():
+            raise FlawError("text that is neither words nor a list of them")
+        case _:
+            return str(value)

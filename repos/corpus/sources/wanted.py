@@ -1,0 +1,34 @@
+"""The columns that are looked for in a table, and what is said where they are not there, or twice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.text import is_utf8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Columns that are read from a table: those that must be there, and those that may be."""
+
+    required: Sequence[str]
+    optional: Sequence[str] = ()
+    advice: str = "Name its columns under `columns` in the sources file."
+
+    def check(self, there: Sequence[str], what: str, source: str) -> None:
+        """Check that a table has every required column, and no wanted one twice.
+
+        Raises:
+            SourceError: naming what it has, and what to do.
+        """
+        if not is_utf8("".join(there)):
+            raise SourceError(f"Source {source!r}: {what} is not in UTF-8. Save the file as UTF-8.")
+        shown = ", ".join(f"{name!r:.60}" for name in there[:20]) or "none"
+        if missing := [column for column in self.required if column not in there]:
+            absent = ", ".join(map(repr, missing))
+            raise SourceError(f"Source {source!r}: {what} has no column {absent}; it has {shown}. {self.advice}")
+        if twice := [name for name in dict.fromkeys([*self.required, *self.optional]) if there.count(name) > 1]:
+            raise SourceError(
+                f"Source {source!r}: {what} has more than one column {twice[0]!r}, and which of them is meant cannot "
+                f"be told; it has {shown}. Give each a name of its own."
+            )

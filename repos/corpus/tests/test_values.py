@@ -1,0 +1,130 @@
+"""What a field stands for, whatever type its file or database gives it; else the kind of bad row that it is."""
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from repos.corpus.sources.values import FlawError, grade_of, id_of, plain, text_of, whole_factor
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (" word ", "word"),
+        (None, ""),
+        (float("nan"), ""),
+        (b"caf\xc3\xa9", "café"),
+        (memoryview(b"words"), "words"),
+        (["one", b"two", None, "three"], "one\ntwo\nthree"),
+        (7.0, "7"),
+        (7.5, "7.5"),
+        (Decimal("2.50"), "2.5"),
+        (Decimal("1e5"), "100000"),
+        (date(2026, 1, 2), "2026-01-02"),
+    ],
+)
+def test_a_text_is_what_the_value_says(value, text):
+    assert text_of(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "flaw"),
+    [
+        (b"caf\xe9", "wrong encoding"),
+        (memoryview(b"\x89PNG"), "wrong encoding"),
+        ("\ud800", "wrong encoding"),
+        (b"\x00\x01", "NUL character"),
+        ({"a": 1}, "neither words nor a list"),
+        (["a", ["b"]], "neither words nor a list"),
+        (True, "neither words nor a list"),
+    ],
+)
+def test_what_is_no_text_is_a_bad_row(value, flaw):
+    with pytest.raises(FlawError, match=flaw):
+        text_of(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("d1", "d1"),
+        (b"d1", "d1"),
+        (2**63, "9223372036854775808"),
+        (2.0**53 - 1, "9007199254740991"),
+        (Decimal("123456789012345678901234567890.00"), "123456789012345678901234567890"),
+    ],
+)
+def test_an_id_is_text_or_a_whole_number(value, found):
+    assert id_of(value) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "flaw"),
+    [
+        (2.0**53, "neither text nor a whole number"),  # 2^53 + 1 is the same float
+        (1.5, "neither text nor a whole number"),
+        (Decimal("1.5"), "neither text nor a whole number"),
+        (float("inf"), "neither text nor a whole number"),
+        (["d1"], "neither text nor a whole number"),
+        (True, "neither text nor a whole number"),
+        (None, "no id"),
+        (float("nan"), "no id"),
+        (" ", "no id"),
+        (b"\xff", "wrong encoding"),
+        ("d\ud800", "wrong encoding"),
+        ("d\x001", "control character"),
+        ("d\x1b[31m", "control character"),
+    ],
+)
+def test_what_is_no_id_is_a_bad_row(value, flaw):
+    with pytest.raises(FlawError, match=flaw):
+        id_of(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "grade"), [("2", 2), ("1.0", 1), (0.75, 0.75), (Decimal("0.5"), 0.5), (-1e30, -1e30)]
+)
+def test_a_grade_may_be_a_fraction(value, grade):
+    assert grade_of(value) == grade
+
+
+@pytest.mark.parametrize(
+    ("value", "flaw"),
+    [(1e19, "above 1000"), ("1e30", "above 1000"), (10**400, "above 1000"), ("inf", "above 1000"),
+     ("high", "no number"), (None, "no number"), (float("nan"), "no number")],
+)  # fmt: skip
+def test_what_is_no_grade_is_a_bad_row(value, flaw):
+    with pytest.raises(FlawError, match=flaw):
+        grade_of(value)
+
+
+@pytest.mark.parametrize(
+    ("grades", "factor"),
+    [
+        ([1, 2, 3], 1),
+        ([], 1),
+        ([0.5, 1], 2),
+        ([0.5, 0.75], 4),
+        ([0.33, 0.67, 1.0], 3),
+        ([0.123, 0.5], 8),  # nearly whole
+        ([0.001], 100),  # none makes it whole
+        ([0.5, 300.25], 3),  # not 4: no grade goes past 1000
+    ],
+)
+def test_fractions_become_whole_by_the_least_factor(grades, factor):
+    assert whole_factor(grades) == factor
+
+
+def test_metadata_is_kept_as_deep_as_json_is_read_everywhere():
+    deep = value = {"x": b"caf\xc3\xa9", "y": float("inf")}
+    for _ in range(90):
+        deep = [deep]
+    found = plain(deep)
+    while isinstance(found, list):
+        found = found[0]
+    assert found == {"x": "café", "y": None} and value["y"] == float("inf")
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(FlawError, match="nested more than 100 deep"):
+        plain(deep)
