@@ -1,15 +1,17 @@
 """Measures are the field's, every judged query counts, ties do not reorder hits."""
 
+import numpy as np
+import polars as pl
 import pytest
 
 from shared_ops import tables
-from shared_ops.evaluation import evaluate, per_query
+from shared_ops.evaluation import attainable, evaluate, per_query
 from shared_ops.snapshots import load
 
 
 def test_measures_of_a_known_order(content):
     hits = tables.hits_table(["q5"], [[("numpy.unique", 3.0), ("numpy.sort", 2.0), ("numpy.argsort", 1.0)]])
-    row = per_query(hits, content["qrels"]).row(by_predicate=__import__("polars").col("query_id") == "q5", named=True)
+    row = per_query(hits, content["qrels"]).row(by_predicate=pl.col("query_id") == "q5", named=True)
     # Gains 1 and 2 at ranks 2 and 3, against 2 and 1 at ranks 1 and 2 (Järvelin and Kekäläinen 2002, linear gain).
     assert row["nDCG@10"] == pytest.approx((1 / 1.5849625 + 2 / 2) / (2 / 1 + 1 / 1.5849625), abs=1e-6)
     assert row["RR@10"] == pytest.approx(0.5) and row["R@100"] == 1.0
@@ -31,3 +33,45 @@ def test_slices_hold_their_own_means(snapshot):
     assert metrics["all"]["queries"] == 3 and metrics["all"]["RR@10"] == pytest.approx(1 / 3)
     assert metrics["verbatim"] == {"queries": 1.0, "nDCG@10": 1.0, "R@100": 1.0, "RR@10": 1.0}
     assert set(metrics) == {"all", "verbatim", "source:numpy"}
+
+
+def test_without_a_judgement_there_is_a_table_without_rows():
+    measured = per_query(tables.empty("hits"), tables.empty("qrels"))
+    assert measured.columns == ["query_id", "nDCG@10", "R@100", "RR@10"] and measured.is_empty()
+    assert measured.schema["query_id"] == pl.String
+
+
+def judged(*query_ids, **grades):
+    rows = [
+        {"query_id": query_id, "doc_id": doc_id, "grade": grade}
+        for query_id in query_ids or ("q",)
+        for doc_id, grade in grades.items()
+    ]
+    return tables.make("qrels", rows)
+
+
+def test_chance_is_what_random_orders_reach():
+    random, ids = np.random.default_rng(0), [f"q{number}" for number in range(2000)]
+    orders = [random.permutation(25)[:10] for _ in ids]
+    hits = tables.hits_table(
+        ids, [[(f"d{place}", -float(rank)) for rank, place in enumerate(order)] for order in orders]
+    )
+    found = per_query(hits, judged(*ids, d0=1, d1=3))["nDCG@10"]
+    (chance,) = attainable(judged(d0=1, d1=3), 25)["chance"]
+    assert chance == pytest.approx(found.mean(), abs=3 * found.std() / len(ids) ** 0.5)
+
+
+def hits_of(order):
+    return tables.hits_table(["q"], [[(doc_id, -float(rank)) for rank, doc_id in enumerate(order)]])
+
+
+def test_the_best_is_the_best_order_of_what_can_be_found():
+    qrels = judged(d0=1, d1=3)
+    assert attainable(qrels, 25)["best"].to_list() == [1.0]
+    reached = per_query(hits_of(["d0"]), qrels)["nDCG@10"].item()
+    assert attainable(qrels, 25, ["d0", "d9"])["best"].to_list() == [pytest.approx(reached)]
+    assert attainable(qrels, 25, [])[["chance", "best"]].row(0) == (0.0, 0.0)
+
+
+def test_of_one_document_chance_is_perfect():
+    assert attainable(judged(d0=2), 1)[["chance", "best"]].row(0) == (1.0, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shared_ops.gating import GatePolicy, Latency, judge, judge_first, unsound
+from shared_ops.gating import GatePolicy, Latency, judge, judge_first, unjudged, unsound
 
 POLICY = GatePolicy(resamples=2_000)
 
@@ -23,14 +23,63 @@ def champion() -> np.ndarray:
 
 
 def test_a_first_release_must_reach_the_floor():
-    assert judge_first(measured([0.3, 0.5]), GatePolicy(floor=0.4)).accepted
-    verdict = judge_first(measured([0.1, 0.2]), GatePolicy(floor=0.4))
-    assert not verdict.accepted and "must reach 0.4000" in verdict.sentence
+    assert judge_first(measured([0.3, 0.5] * 10), GatePolicy(floor=0.4)).accepted
+    verdict = judge_first(measured([0.1, 0.2] * 10), GatePolicy(floor=0.4))
+    assert not verdict.accepted and "must reach 0.4000" in verdict.sentence and verdict.floor == pytest.approx(0.4)
 
 
-def test_without_judged_queries_nothing_passes():
-    verdict = judge_first(measured([]), POLICY)
-    assert not verdict.accepted and "No judged test query" in verdict.sentence
+@pytest.mark.parametrize("queries", [1, 2, 4])
+def test_a_handful_of_queries_does_not_reject_a_first_release(queries):
+    assert judge_first(measured([0.0] * queries), POLICY).accepted
+
+
+@pytest.mark.parametrize("queries", [6, 30, 1000])
+def test_who_answers_none_of_more_queries_is_rejected(queries):
+    assert not judge_first(measured([0.0] * queries), POLICY).accepted
+
+
+def attainable(chance, best) -> pl.DataFrame:
+    return measured(best).select("query_id", pl.Series("chance", chance), pl.Series("best", best))
+
+
+def test_the_floor_lies_between_chance_and_the_best_that_could_be_reached():
+    values = [0.5] * 30
+    tiny = judge_first(measured(values), POLICY, attainable=attainable([0.6] * 30, [1.0] * 30))
+    assert not tiny.accepted and tiny.floor == pytest.approx(0.608)
+    assert "must reach 0.6080: 2% of the way from chance (0.6000) to the best" in tiny.sentence
+    limited = judge_first(measured([0.02] * 30), POLICY, attainable=attainable([0.001] * 30, [0.1] * 30))
+    assert limited.accepted and limited.floor == pytest.approx(0.00298)
+
+
+def test_what_it_could_not_have_answered_counts_against_nobody():
+    """Each question has an answer of its own, and nobody clicked those of the test queries."""
+    assert judge_first(measured([0.0] * 187), POLICY, attainable=attainable([0.0] * 187, [0.0] * 187)).accepted
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.05])
+def test_who_reaches_the_floor_is_rejected_no_more_often_than_stated(rate):
+    random = np.random.default_rng(7)
+    answered = [(random.random(187) < rate).astype(float) for _ in range(200)]
+    policy = GatePolicy(floor=rate, resamples=500)
+    assert np.mean([not judge_first(measured(values), policy).accepted for values in answered]) <= 0.05
+
+
+def test_what_cannot_be_judged_is_not_rejected_for_it_and_says_what_would_change_that(champion):
+    for verdict in (
+        judge_first(measured([]), POLICY),
+        judge(measured([]), measured([]), members(champion), POLICY, "v1"),
+    ):
+        assert verdict.accepted and verdict.queries == 0
+        assert verdict.sentence.startswith("Accepted: nothing was judged. No test query has a judgement")
+        assert "judgements of test queries in a source, or people's clicks, change that" in verdict.sentence
+
+
+def test_what_cannot_be_judged_must_still_be_sound_and_fast():
+    wrong = pl.DataFrame({"query_id": ["q"], "doc_id": ["d"], "score": [float("nan")]})
+    slow = Latency(challenger_ms=900, champion_ms=None)
+    verdict = unjudged("It abstains.", POLICY, hits=wrong, latency=slow)
+    assert not verdict.accepted and len(verdict.reasons) == 2 and verdict.notes == ["It abstains."]
+    assert unjudged("It abstains.", POLICY, hits=wrong.clear()).accepted
 
 
 def test_the_same_order_passes(champion):

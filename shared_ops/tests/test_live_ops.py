@@ -1,5 +1,7 @@
 """What moves the live set: a new snapshot at once, a new ranker once its whole holds end to end, and the way back."""
 
+import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
@@ -7,10 +9,11 @@ import pytest
 from dagster import DagsterInstance, build_op_context, graph
 
 from shared_ops import storage, tables
+from shared_ops.feedback import TABLES, FeedbackManifest, Feedbacks
 from shared_ops.io_manager import json_io_manager
 from shared_ops.jobs import family_jobs
 from shared_ops.lineage import live_set_key, proposed_set_key
-from shared_ops.live_ops import ShowConfig, accepted_ranker, gate_set, promote, roll_back, set_of_the_past, show
+from shared_ops.live_ops import ShowConfig, accepted_ranker, gate_set_op, promote, roll_back, set_of_the_past, show
 from shared_ops.ops import VERDICT
 from shared_ops.promotion import PromotionError
 from shared_ops.releases import ReleaseManifest
@@ -63,6 +66,24 @@ def test_before_the_first_set_there_is_nothing_to_change(deployment, snapshot):
     assert shown(deployment, snapshot) is None
 
 
+@dataclass(frozen=True)
+class Lookup:
+    """A ranker that orders what it was told to, by query id."""
+
+    order: dict[str, list[str]]
+
+    def many(self, queries):
+        ids = queries["query_id"].to_list()
+        return tables.hits_table(ids, [[(doc, 1.0) for doc in self.order.get(query_id, [])] for query_id in ids])
+
+
+def load_lookup(folder, inputs) -> Lookup:
+    return Lookup(json.loads((folder / "newest.json").read_text()))
+
+
+gate_set = gate_set_op(load_lookup)
+
+
 @graph
 def promotion():
     promote(gate_set(accepted_ranker()))
@@ -90,8 +111,12 @@ def instance(tmp_path):
 def ranker(deployment, snapshot, tmp_path):
     """Publishes an accepted ranker that orders the test queries so."""
 
-    def make(version: str, order: list[tuple[str, str]], **learned_from: str) -> ReleaseManifest:
+    def make(
+        version: str, order: list[tuple[str, str]], newest=(), feedback=None, snapshot=snapshot, **learned_from: str
+    ) -> ReleaseManifest:
         folder = tmp_path / f"ranker-{version}"
+        folder.mkdir()
+        (folder / "newest.json").write_text(json.dumps({query: [doc] for query, doc in newest}))
         for split in ("train", "dev", "test"):
             rows = [(query, doc, 1.0, 1) for query, doc in order] if split == "test" else []
             hits = pl.DataFrame(rows, schema=tables.empty("hits").schema, orient="row")
@@ -100,7 +125,7 @@ def ranker(deployment, snapshot, tmp_path):
         manifest = ReleaseManifest(
             family="ranker", version=version, created_at=datetime.now(UTC), snapshot=snapshot, learned_from=upstream,
             parameters={}, hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []}, environment="e",
-            code_version="c", deployment="prod", run_id="r",
+            code_version="c", deployment="prod", run_id="r", feedback=feedback,
         )  # fmt: skip
         deployment.staging.accept(deployment.staging.publish(folder, manifest))
         return manifest
@@ -158,6 +183,49 @@ def test_only_queries_that_both_sets_were_asked_are_compared(deployment, instanc
     ranker("r2", GOOD[1:])
     (check,) = checks(run(PROMOTION, instance, ALL))
     assert check.metadata["queries"].value == 1
+
+
+CLICKED = [("asked:0", "numpy.mean"), ("asked:1", "numpy.sort"), ("asked:2", "numpy.std"), ("asked:3", "numpy.unique")]
+OTHERS = [(query_id, "numpy.cumsum") for query_id, _ in CLICKED]
+
+
+@pytest.fixture
+def feedback(tmp_path):
+    """The newest sessions asked four queries, and clicked a document for each."""
+    content = {name: tables.empty(name) for name in TABLES}
+    content["newest"] = tables.make(
+        "newest",
+        [
+            {"query_id": query_id, "text": f"text of {query_id}", "doc_id": doc_id, "grade": 1}
+            for query_id, doc_id in CLICKED
+        ],
+    )
+    manifest = FeedbackManifest(
+        applications={}, left_out={}, propensities=[], held_back_sessions=2, oldest=None, newest=None, watermark=1
+    )
+    return Feedbacks((tmp_path / "feedback").as_uri()).publish(content, manifest)
+
+
+def test_the_newest_sessions_judge_sets_where_no_test_query_is_judged(
+    deployment, instance, ranker, snapshots, content, feedback
+):
+    unjudged = snapshots.publish(content | {"qrels": content["qrels"].clear()})
+    ranker("r1", [], OTHERS, snapshot=unjudged)
+    run(PROMOTION, instance, ALL)
+    ranker("r2", [], CLICKED, feedback, snapshot=unjudged)
+    (check,) = checks(run(PROMOTION, instance, ALL))
+    assert check.passed and "nDCG@10 1.0000 against 0.0000 of set 1 on 4 queries" in check.description
+    ranker("r3", [], OTHERS, feedback, snapshot=unjudged)
+    (check,) = checks(run(PROMOTION, instance, ALL))
+    assert not check.passed and deployment.live_sets.live().releases["ranker"] == "r2"
+
+
+def test_the_newest_sessions_judge_beside_the_test_queries(deployment, instance, ranker, feedback):
+    ranker("r1", GOOD, OTHERS)
+    run(PROMOTION, instance, ALL)
+    ranker("r2", GOOD, CLICKED, feedback)
+    (check,) = checks(run(PROMOTION, instance, ALL))
+    assert check.metadata["queries"].value == 7 and check.metadata["gained"].value == 4
 
 
 def test_the_job_rolls_back_and_what_it_took_back_stays_back(deployment, instance, ranker):

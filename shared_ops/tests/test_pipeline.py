@@ -5,11 +5,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pytest
 from dagster import Config, DagsterInstance, DagsterTypeCheckDidNotPass, In, OpExecutionContext, Out, graph, op
 
 from shared_ops import storage, tables
 from shared_ops.checks import release_checks
+from shared_ops.feedback import TABLES, FeedbackManifest, Feedbacks
 from shared_ops.inputs import Inputs
 from shared_ops.jobs import family_jobs
 from shared_ops.lineage import challenger_key, release_key
@@ -61,6 +63,7 @@ def load_overlap(folder: Path) -> Overlap:
 
 class TrainConfig(Config):
     least: int = 1
+    reach: list[str] | None = None
 
 
 @op(out=Out(ValidCandidate), ins={"inputs": In(ValidInputs)})
@@ -68,9 +71,10 @@ def train(
     context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, inputs: Inputs
 ) -> Candidate:
     content = load(inputs.snapshot)
-    model = Overlap(dict(content.documents().select("doc_id", "text").iter_rows()), config.least)
+    found = content.documents().select("doc_id", "text").iter_rows()
+    model = Overlap({doc: text for doc, text in found if config.reach is None or doc in config.reach}, config.least)
     hits = {split: answer(model, content.queries(split)) for split in ("train", "dev", "test")}
-    trained = Trained(model, {"least": config.least}, hits)
+    trained = Trained(model, {"least": config.least}, hits, reach=config.reach)
     return save_candidate(context, deployment, inputs, trained, config.model_dump())
 
 
@@ -324,3 +328,95 @@ def test_a_run_that_is_tried_again_makes_the_release_that_the_first_would_have_m
         tags={"dagster/root_run_id": first.run_id, "dagster/retry_number": "1"},
     )
     assert staging.versions("keyword") == [version]
+
+
+# What cannot be judged.
+
+
+def point_to(content) -> SnapshotRef:
+    """Make these tables the latest snapshot."""
+    snapshots = Snapshots(Settings().snapshots_url("prod"))
+    ref = snapshots.publish(content)
+    snapshots.point_to(ref)
+    return ref
+
+
+def verdict_of(staging) -> dict:
+    return staging.manifest("keyword", staging.versions("keyword")[-1]).gate
+
+
+def documents_alone(content):
+    return content | {name: content[name].clear() for name in ("queries", "qrels", "slices")}
+
+
+def test_documents_alone_make_a_release(instance, content, staging):
+    point_to(documents_alone(content))
+    result = run(PROD, instance)
+    assert staging.accepted("keyword") and "prod/keyword/release" in materialized(result)
+    (note,) = verdict_of(staging)["notes"]
+    assert "No test query has a judgement, and nobody has clicked yet" in note and "change that" in note
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_queries_of_one_split_alone_make_a_release(instance, content, staging, split):
+    kept = content["queries"].filter(pl.col("split") == split)
+    point_to(
+        content | {"queries": kept} | {n: content[n].join(kept, on="query_id", how="semi") for n in ("qrels", "slices")}
+    )
+    run(PROD, instance)
+    assert staging.accepted("keyword") and verdict_of(staging)["queries"] == (3 if split == "test" else 0)
+
+
+def test_a_sample_of_documents_alone_makes_a_dev_release(instance, content):
+    point_to(documents_alone(content))
+    run(DEV, instance)
+    assert Staging(Settings().staging_url("dev")).accepted("keyword")
+
+
+def test_the_newest_sessions_judge_where_no_test_query_is_judged(instance, content, staging):
+    point_to(documents_alone(content))
+    run(PROD, instance)
+    feedbacks = Feedbacks(Settings().feedback_url("prod"))
+    manifest = FeedbackManifest(
+        applications={}, left_out={}, propensities=[], held_back_sessions=8, oldest=None, newest=None, watermark=1
+    )
+    newest = [
+        {"query_id": f"asked:{doc_id}", "text": text, "doc_id": doc_id, "grade": 1}
+        for doc_id, text in content["documents"].select("doc_id", "text").iter_rows()
+    ]
+    clicked = {name: tables.empty(name) for name in TABLES} | {"newest": tables.make("newest", newest)}
+    feedbacks.point_to(feedbacks.publish(clicked, manifest), 1)
+    run(PROD, instance, {"train": {"config": {"least": 30}}})
+    verdict = verdict_of(staging)
+    assert not verdict["accepted"] and verdict["queries"] == 8 and verdict["champion"] > 0.9 > verdict["challenger"]
+
+
+def test_who_has_learned_of_nothing_abstains_and_joins_once_it_has(instance, latest, staging):
+    run(PROD, instance, {"train": {"config": {"reach": []}}})
+    abstaining = staging.accepted("keyword")
+    (note,) = verdict_of(staging)["notes"]
+    assert abstaining and note.startswith("It abstains: there was nothing to learn from yet")
+    run(PROD, instance)
+    assert staging.accepted("keyword") != abstaining and verdict_of(staging)["champion"] is None
+
+
+def test_who_answered_may_not_fall_silent(instance, latest, staging):
+    run(PROD, instance)
+    accepted = staging.accepted("keyword")
+    run(PROD, instance, {"train": {"config": {"reach": []}}})
+    assert staging.accepted("keyword") == accepted and not verdict_of(staging)["accepted"]
+
+
+def test_a_family_is_held_to_what_it_could_have_learned_of(instance, latest, staging):
+    """It answers none of the test queries, whose documents it does not know."""
+    run(PROD, instance, {"train": {"config": {"reach": ["numpy.cumsum"]}}})
+    verdict = verdict_of(staging)
+    assert verdict["accepted"] and verdict["queries"] == 3 and verdict["floor"] == 0
+
+
+def test_documents_that_are_all_alike_are_told_and_shown(instance, content, staging):
+    alike = content["documents"].with_columns(title=pl.lit("same"), text=pl.lit("the same words"))
+    point_to(content | {"documents": alike})
+    run(PROD, instance)
+    (note,) = verdict_of(staging)["notes"]
+    assert staging.accepted("keyword") and note.startswith("All documents hold the same words")

@@ -402,6 +402,69 @@ def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_word
     assert not orders[0].equals(orders[1])
 
 
+# Without judgements.
+
+
+def fit_clicks_alone(collection, hits, feedback, parameters=FAST):
+    return train(
+        collection.documents, collection.queries, collection.qrels.clear(), hits, parameters, quiet,
+        judged=feedback.judged, asked=feedback.asked,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unjudged(collection, hits, feedback):
+    return fit_clicks_alone(collection, hits, feedback)
+
+
+def test_without_judgements_and_clicks_it_is_the_fusion(collection, hits):
+    trained = fit_clicks_alone(collection, hits, Feedback(tables.empty("judged"), []))
+    assert trained.model.kind == "fusion"
+    ids = collection.ids("test")
+    found = tables.hits_table(ids, [min_max_fusion(union)[:100] for union in unions(hits, ids)])
+    order = trained.hits["test"].sort("query_id", "rank").select("query_id", "doc_id")
+    assert order.equals(found.sort("query_id", "rank").select("query_id", "doc_id"))
+
+
+def test_without_a_query_it_is_the_fusion_too(collection, hits):
+    nothing = {family: table.clear() for family, table in hits.items()}
+    trained = train(collection.documents, collection.queries.clear(), collection.qrels.clear(), nothing, FAST, quiet)
+    assert trained.model.kind == "fusion" and all(table.is_empty() for table in trained.hits.values())
+
+
+def test_clicks_alone_teach_and_choose(collection, unjudged):
+    told = unjudged.hyperparameters
+    assert unjudged.model.kind != "fusion" and told["judged/lists"] == 0
+    assert told[f"out_of_fold/{unjudged.model.kind}"] > told["out_of_fold/fusion"] + 0.1
+    new = [asked_again(collection, number) for number in range(100, 130)]
+    first = [unjudged.model.rank(text, union)[0][0] == trend for text, trend, union in new]
+    assert sum(first) > 25
+
+
+def test_clicks_that_teach_nothing_leave_the_fusion(collection, hits):
+    random = np.random.default_rng(5)
+    pages = []
+    for number in range(60):
+        text, _, union = asked_again(collection, number)
+        page = [doc_id for doc_id, _ in min_max_fusion(union)[:9]]
+        pages.append((text, page[random.integers(len(page))], union))
+    trained = fit_clicks_alone(collection, hits, feedback_of(*pages))
+    gain = trained.hyperparameters["out_of_fold/network"] - trained.hyperparameters["out_of_fold/fusion"]
+    assert trained.model.kind == "fusion" or gain > 0
+
+
+def test_the_same_clicks_alone_give_the_same_bytes(collection, hits, feedback, unjudged):
+    shuffled = Feedback(feedback.judged.sample(fraction=1, shuffle=True, seed=3), feedback.asked[::-1])
+    assert weights(fit_clicks_alone(collection, hits, shuffled)) == weights(unjudged)
+
+
+def test_clicks_alone_teach_nothing_of_dev_and_test_queries(collection, hits):
+    held_out = [collection.text(query_id).upper() + "?" for query_id in collection.ids("dev") + collection.ids("test")]
+    pages = ((text, *asked_again(collection, number)[1:]) for number, text in enumerate(held_out))
+    again = fit_clicks_alone(collection, hits, feedback_of(*pages))
+    assert again.model.kind == "fusion" and again.hyperparameters["clicked/lists"] == 0
+
+
 def _renamed(table: pl.DataFrame, query_id: str, new: str, **columns: pl.Expr) -> pl.DataFrame:
     """The rows of a query under another query's id."""
     return table.filter(pl.col("query_id") == query_id).with_columns(query_id=pl.lit(new), **columns)
