@@ -4,7 +4,7 @@ import logging
 
 from dagster import Definitions
 
-from repos.corpus.checks import snapshot_checks
+from repos.corpus.checks import feedback_checks, snapshot_checks
 from repos.corpus.feedback import graph as feedback
 from repos.corpus.feedback import triggers
 from repos.corpus.graph import jobs
@@ -29,7 +29,7 @@ def source_names() -> list[str]:
 defs = Definitions(
     jobs=[*jobs, *feedback.jobs],
     assets=[*snapshot_specs(source_names()), *feedback_specs()],
-    asset_checks=snapshot_checks(),
+    asset_checks=[*snapshot_checks(), *feedback_checks()],
     sensors=[*triggers.sensors, sources_changed, drift, failure_sensor()],  # of failed runs, whatever location
     schedules=[*triggers.schedules, daily],
 )

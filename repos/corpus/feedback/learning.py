@@ -15,11 +15,13 @@ from repos.corpus.feedback.parts import Events
 from repos.corpus.feedback.positions import PositionParameters, propensities
 from repos.corpus.feedback.sessions import Bounds, Split, counted, newest_sessions
 from shared_ops import tables
-from shared_ops.feedback import FOLDS, HELD_BACK, Counts, FeedbackManifest
+from shared_ops.feedback import FOLDS, HELD_BACK, Burst, Counts, FeedbackManifest
 from shared_ops.training import fold_of
 
 _HAS_FEATURES = pl.col("features").list.len() == pl.col("doc_ids").list.len()
 """Whether it is known what the ranker saw of each document shown."""
+BURSTS = 20
+"""The manifest names so many; all are counted in `left_out`."""
 
 
 class Parameters(Bounds, Split, PositionParameters):
@@ -44,7 +46,7 @@ class Learned(NamedTuple):
 def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
     """What the events taught."""
     left_out: Counter[str] = Counter()
-    searches, clicks = counted(events, parameters, left_out)
+    searches, clicks, bursts = counted(events, parameters, left_out)
     newest = newest_sessions(searches, clicks, parameters)
     searches = searches.join(_folds(searches["session"].unique(), newest), on="session")
     impressions = _impressions(searches.filter(pl.col("fold") != HELD_BACK), clicks)
@@ -63,6 +65,7 @@ def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
     manifest = FeedbackManifest(
         applications=_counts(searches, clicks),
         left_out=dict(sorted(left_out.items())),
+        bursts=[Burst(**row) for row in bursts.select(*Burst.model_fields).head(BURSTS).iter_rows(named=True)],
         propensities=looked_at.tolist(),
         held_back_sessions=len(newest),
         oldest=_moment(searches["timestamp"].min()),

@@ -8,11 +8,23 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dagster import AssetMaterialization, Config, In, MetadataValue, OpExecutionContext, Out, Output, op
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetMaterialization,
+    Config,
+    In,
+    MetadataValue,
+    OpExecutionContext,
+    Out,
+    Output,
+    op,
+)
 from pydantic import BaseModel, ConfigDict, Field
 
 from repos.corpus.feedback.learning import Parameters, learn
 from repos.corpus.feedback.parts import Parts, flat
+from repos.corpus.feedback.sessions import BURST
 from repos.corpus.ops import DATA_VERSION
 from shared_ops import storage
 from shared_ops.feedback import Feedback, FeedbackManifest, FeedbackRef, Feedbacks
@@ -27,6 +39,8 @@ from shared_ops.ubi import SIMULATED, SIMULATION, Store
 POOL = "feedback"
 """One run at a time reads, learns or forgets: a part must not go away while it is read."""
 SETTLED = timedelta(days=1)
+BURSTS = "bursts"
+"""The check that tells of them."""
 
 
 class Taken(BaseModel):
@@ -104,6 +118,15 @@ def learn_clicks(
     events = Parts(taken.url).read(since=oldest_kept())
     learned = learn(events, taken.watermark, config)
     ref = deployment.feedback.publish(learned.tables, learned.manifest)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
+            asset_key=feedback_key(deployment.deployment),
+            check_name=BURSTS,
+            severity=AssetCheckSeverity.WARN,
+            # Of this run: where all that is new was left out, the tables are those of before, and published already.
+            **burst_check(learned.manifest),
+        )
+    )
     held_back = learned.manifest.held_back_sessions
     context.log.info(
         f"The {held_back} newest sessions are held back to measure by."
@@ -136,6 +159,22 @@ def materialize_feedback(
     return feedback
 
 
+def burst_check(manifest: FeedbackManifest) -> dict[str, Any]:
+    """Whether no session was left out for the number of those that came for one query alone: passed, and why not."""
+    if not manifest.bursts:
+        return {"passed": True, "description": "No query had more sessions of it alone than people would make."}
+    first = manifest.bursts[0]
+    return {
+        "passed": False,
+        "description": (
+            f"{manifest.left_out[BURST]} searches and clicks teach nothing: more sessions came for one "
+            f"query alone than people would make. The most in an hour: {first.sessions} for {_cell(first.text)} at "
+            f"{first.hour:%Y-%m-%d %H:%M}. Somebody may be clicking a document up: docs/feedback.md, Invented clicks."
+        ),
+        "metadata": {"left out": MetadataValue.md(_bursts(manifest))},
+    }
+
+
 def described(manifest: FeedbackManifest) -> dict[str, Any]:
     """A manifest as metadata: numbers that Dagit plots over time, tables to read, and all of it as JSON."""
     totals = {
@@ -156,6 +195,8 @@ def described(manifest: FeedbackManifest) -> dict[str, Any]:
         "propensities": MetadataValue.md(_propensities(manifest.propensities)),
         "events left out": sum(manifest.left_out.values()),
         "left out": MetadataValue.md(_table(("why", "events"), manifest.left_out.items())),
+        "events left out for their number": manifest.left_out.get(BURST, 0),
+        "left out for their number": MetadataValue.md(_bursts(manifest)),
         "sessions held back": manifest.held_back_sessions,
         **{f"rows of {table}": entry.rows for table, entry in manifest.tables.items()},
         "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
@@ -168,6 +209,18 @@ def _applications(manifest: FeedbackManifest) -> str:
         for name, counts in manifest.applications.items()
     ]
     return _table(("application", "who", "sessions", "searches", "clicks"), rows)
+
+
+def _bursts(manifest: FeedbackManifest) -> str:
+    rows = [
+        (_cell(burst.text), f"{burst.hour:%Y-%m-%d %H:%M}", burst.sessions, burst.clicks) for burst in manifest.bursts
+    ]
+    return _table(("query", "hour", "sessions of it alone", "clicks"), rows)
+
+
+def _cell(text: str) -> str:
+    """What somebody typed, as one cell of a table."""
+    return f"`{text[:80].replace('`', ' ').replace('|', ' ')}`"
 
 
 def _propensities(chances: list[float]) -> str:

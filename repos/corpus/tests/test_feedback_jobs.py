@@ -297,6 +297,14 @@ def test_too_few_clicks_wait(store, instance, tick):
     assert tick().skip_message == f"1 of 3 new clicks since feedback {PROD.feedback.latest().id}; waiting"
 
 
+def test_clicks_that_can_teach_nothing_are_not_waited_for(store, instance, tick):
+    """On searches that nobody asked, or on what they did not show."""
+    asked, never = search("sort", PAGE, "s1"), search("sort", PAGE, "s2")
+    elsewhere = click(search("sort", ["elsewhere"], "s1", search_id=asked.query_id), "elsewhere")
+    store.add([asked], [click(asked, "a"), elsewhere, *(click(never, "a") for _ in range(10))])
+    assert tick().skip_message.startswith("1 of 3 new clicks")
+
+
 def test_enough_clicks_ask_for_a_run_that_says_why(store, instance, tick):
     clicked(store, 4)
     asked = tick()

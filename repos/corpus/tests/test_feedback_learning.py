@@ -27,7 +27,14 @@ from shared_ops.tables import served_hits
 from shared_ops.training import fold_of
 
 PAGE = ["a", "b", "c", "d"]
-ALL = Parameters(newest_share=0.0)
+
+
+def rules(**changed):
+    """The rules, but that any number may come for one query alone: most of these tests' people do, within minutes."""
+    return Parameters(**{"alone": 100_000, **changed})
+
+
+ALL = rules(newest_share=0.0)
 """Nothing held back."""
 
 
@@ -92,7 +99,7 @@ def test_a_session_clicks_once_on_a_document_of_a_query():
 
 def test_a_session_sees_a_query_a_few_times_at_most():
     asked = [search("sort", PAGE, "s1", at=100 * i) for i in range(5)]
-    found = learned(asked, [click(asked[4], "a")], Parameters(impressions_of_a_query=2))
+    found = learned(asked, [click(asked[4], "a")], rules(impressions_of_a_query=2))
     assert clicks_of(found, "a")["impressions"] == 2 and clicks_of(found, "a")["clicks"] == 0
     assert found.manifest.left_out == {REPEATED_QUERY: 4}
 
@@ -106,7 +113,7 @@ def test_sessions_that_do_more_than_a_person_does_are_left_out_whole(apart, clic
     bot = [search(f"query {i}", PAGE, "bot", at=apart * i) for i in range(searches)]
     person = search("query 1", PAGE, "person")
     events = [click(each, doc_id) for each in bot for doc_id in PAGE[:clicked]]
-    bounds = Parameters(searches_a_minute=5, searches_in_all=11, clicked_share=0.6, newest_share=0.0)
+    bounds = rules(searches_a_minute=5, searches_in_all=11, clicked_share=0.6, newest_share=0.0)
     found = learned([*bot, person], events, bounds)
     assert found.manifest.left_out == ({why: len(bot) + len(events)} if why else {})
     assert found.manifest.applications["searchloop"].sessions == (1 if why else 2)
@@ -129,7 +136,7 @@ def test_the_newest_sessions_are_held_back_and_in_no_other_table():
     asked = [search("sort", PAGE, f"s{i}", at=i, features=[[1.0]] * 4) for i in range(50)]
     late = search("sort", PAGE, "s0", at=1000)  # an old session goes on: it stays where its first search is
     found = learned(
-        [*asked, late], [click(each, "a" if i < 40 else "b") for i, each in enumerate([*asked, late])], Parameters()
+        [*asked, late], [click(each, "a" if i < 40 else "b") for i, each in enumerate([*asked, late])], rules()
     )
     assert found.manifest.held_back_sessions == 10
     assert clicks_of(found, "a")["impressions"] == 41 and clicks_of(found, "a")["clicks"] == 40
@@ -142,7 +149,7 @@ def test_the_newest_sessions_are_held_back_and_in_no_other_table():
 
 def test_however_many_come_what_people_want_now_is_learned_but_for_the_newest_few():
     asked = [search("sort", PAGE, f"s{i}", at=i) for i in range(500)]
-    found = learned(asked, [click(each, "a" if i < 400 else "b") for i, each in enumerate(asked)], Parameters())
+    found = learned(asked, [click(each, "a" if i < 400 else "b") for i, each in enumerate(asked)], rules())
     assert found.manifest.held_back_sessions == Parameters().most_newest < 100
     assert clicks_of(found, "b")["clicks"] == 100 - Parameters().most_newest
 
@@ -151,13 +158,13 @@ def test_what_searches_and_never_clicks_holds_back_nobody_who_does():
     """A program that asks all day: its newest sessions would else be all that is held back, or all that is learned."""
     people = [search("sort", PAGE, f"s{i}", at=i) for i in range(50)]
     program = [search("sort", PAGE, f"p{i}", at=100 + i) for i in range(1000)]
-    found = learned([*people, *program], [click(each, "a") for each in people], Parameters())
+    found = learned([*people, *program], [click(each, "a") for each in people], rules())
     assert found.manifest.held_back_sessions == 10 and clicks_of(found, "a")["clicks"] == 40
 
 
 def test_with_few_sessions_nothing_is_held_back():
     asked = [search("sort", PAGE, f"s{i}", at=i) for i in range(19)]
-    found = learned(asked, [click(each, "a") for each in asked], Parameters(fewest_sessions=20))
+    found = learned(asked, [click(each, "a") for each in asked], rules(fewest_sessions=20))
     assert found.manifest.held_back_sessions == 0 and not len(found.tables["newest"])
 
 
@@ -165,7 +172,7 @@ def test_a_low_propensity_is_raised_to_the_floor():
     page = [f"d{i}" for i in range(1, 21)]
     asked = [search("sort", page, f"s{i}", at=i) for i in range(100)]
     two = [click(asked[-2], "d20"), click(asked[-1], "d20")]
-    found = learned(asked, two, Parameters(propensity_floor=0.25, newest_share=0.5, fewest_sessions=2))
+    found = learned(asked, two, rules(propensity_floor=0.25, newest_share=0.5, fewest_sessions=2))
     assert found.manifest.propensities[19] == pytest.approx(1 / 20)
     assert clicks_of(found, "d20")["examinations"] == pytest.approx(0.25 * 99)
     assert clicks_of(found, "d2")["examinations"] == pytest.approx(0.5 * 99)
@@ -215,7 +222,7 @@ def test_of_each_query_the_newest_search_of_a_fold_whose_hits_are_known_is_kept(
     without = search("sort", ["a", "b", "d"], "s1", at=200)
     held_back = [search("sort", ["d"], f"n{i}", at=300 + i, hits=True) for i in range(2)]
     events = [click(new, "b"), *(click(each, "d") for each in held_back)]
-    asked = learned([old, new, without, *held_back], events, Parameters(newest_share=0.67, fewest_sessions=2)).tables[
+    asked = learned([old, new, without, *held_back], events, rules(newest_share=0.67, fewest_sessions=2)).tables[
         "asked"
     ]
     shown = {fold: served_hits(hits)["keyword"] for fold, hits in asked.select("fold", "hits").iter_rows()}
@@ -227,7 +234,7 @@ def test_requests_are_the_newest_searches_that_can_be_computed_again():
     asked = [
         search("sort", PAGE, f"s{i}", at=i, features=[[1.0]] * 4, hits=i % 2 == 0, search_id=f"q{i}") for i in range(10)
     ]
-    requests = learned(asked, [], Parameters(requests=3)).tables["requests"]
+    requests = learned(asked, [], rules(requests=3)).tables["requests"]
     assert sorted(requests["query_id"]) == ["q4", "q6", "q8"]
     assert requests["hits"][0] == '{"keyword": {"doc_ids": ["a", "b", "c", "d"], "scores": [1.0, 1.0, 1.0, 1.0]}}'
 
@@ -307,7 +314,7 @@ def test_corrected_relevance_orders_documents_rightly_where_raw_click_through_do
 
 def test_propensities_and_relevance_come_near_the_truth_of_a_simulation():
     events, attractive = simulated(20_000, queries=40)
-    found = learn(events, 1, Parameters())
+    found = learn(events, 1, rules())
     assert found.manifest.propensities == pytest.approx(1 / np.arange(1, 11) ** 0.7, abs=0.06)
     judged = found.tables["judged"].filter(pl.col("examinations") > 50)
     truth = [attractive[int(row["text"][6:]), int(row["doc_id"][3:])] for row in judged.iter_rows(named=True)]

@@ -49,11 +49,21 @@ class Counts(BaseModel):
     clicks: int = 0
 
 
+class Burst(BaseModel):
+    """An hour in which so many sessions came for one query alone that nothing is learned from them."""
+
+    text: str
+    hour: datetime
+    sessions: int
+    clicks: int
+
+
 class FeedbackManifest(Manifest):
     """What feedback holds and where it came from."""
 
     applications: dict[str, Counts] = Field(description="by application; `simulation` marks made-up events")
     left_out: dict[str, int] = Field(description="why to how many events: bots, repeated clicks, unknown searches")
+    bursts: list[Burst] = Field(default=[], description="left out for their number, the largest first")
     propensities: list[float] = Field(description="the chance that position 1, 2, ... is looked at, 1 for the first")
     held_back_sessions: int = Field(description="the newest sessions, in `newest` alone")
     oldest: datetime | None = Field(description="of the searches")

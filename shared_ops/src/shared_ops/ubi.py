@@ -230,11 +230,12 @@ class Store:
             return Window(after, int(cursor.fetchone()[0]))
 
     def clicks(self, window: Window) -> int:
-        """How many clicks a window holds."""
+        """How many clicks a window holds that can teach: on what a search that was asked did show."""
         with self._transaction() as cursor:
             cursor.execute(
-                "SELECT count(*) FROM ubi_events WHERE action_name = %s AND stored_in >= %s::text::xid8 "
-                "AND stored_in < %s::text::xid8",
+                "SELECT count(*) FROM ubi_events e JOIN ubi_queries q USING (query_id) WHERE action_name = %s AND "
+                "event_attributes->'object'->>'object_id' = ANY (query_response_hit_ids) AND "
+                "e.stored_in >= %s::text::xid8 AND e.stored_in < %s::text::xid8",
                 (CLICK, *window),
             )
             return int(cursor.fetchone()[0])

@@ -1,0 +1,129 @@
+"""What sessions of a single query can move, against a real PostgreSQL: invented ones, and people in a trend."""
+
+import numpy as np
+import polars as pl
+import psycopg2
+import pytest
+from dagster import DagsterInstance
+
+from repos.corpus.checks import feedback_checks
+from repos.corpus.feedback.graph import feedback_prod
+from repos.corpus.feedback.sessions import BURST, Bounds
+from repos.corpus.tests import feedback_events
+from repos.corpus.tests.feedback_events import START, click, in_all
+from shared_ops.feedback import Feedback
+from shared_ops.lineage import feedback_key
+from shared_ops.resources import PROD
+from shared_ops.ubi import Store
+
+PAGE = [f"d{i}" for i in range(1, 11)]
+PUSHED = "d9"
+QUERY = "sort an array"
+HOUR = 3600.0
+
+
+def search(text, page, session, at):
+    """A search so many seconds after the beginning of an hour."""
+    return feedback_events.search(text, page, session, at=at + HOUR - START.timestamp() % HOUR)
+
+
+@pytest.fixture
+def learned(postgres, home, monkeypatch):
+    """learned(searches, clicks): what the feedback job makes of these rows, and what it told Dagit."""
+    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", postgres)
+    with psycopg2.connect(postgres.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS ubi_queries, ubi_events")
+    connection.close()
+    store = Store(postgres)
+    store.prepare()
+
+    def learn(searches, clicks):
+        store.add(searches, clicks)
+        with DagsterInstance.ephemeral() as instance:
+            result = feedback_prod.execute_in_process(instance=instance)
+            (check,) = result.get_asset_check_evaluations()
+            told = instance.get_latest_materialization_event(feedback_key("prod")).asset_materialization
+        return Feedback(PROD.feedback.latest()), check, told.metadata
+
+    return learn
+
+
+def people(number, asking=QUERY, best="d1"):
+    """Over an hour, sessions that ask this and mostly something else too, and click the best document."""
+    searches = [search(asking, PAGE, f"person{i}", at=60 * i) for i in range(number)]
+    others = [search(f"other {i}", PAGE, f"person{i}", at=60 * i + 20) for i in range(number) if i % 3]
+    return [*searches, *others], [click(each, best) for each in searches]
+
+
+def invented(number, queries=(QUERY,), seconds=240.0, start=0.0):
+    """As many sessions as somebody likes: each asks one query, once, and clicks the same document."""
+    searches = [
+        search(queries[i % len(queries)], PAGE, f"invented{start}.{i}", at=start + seconds * i / number)
+        for i in range(number)
+    ]
+    return searches, [click(each, PUSHED) for each in searches]
+
+
+def best_document(feedback):
+    """What was clicked for the query most often of the looks at it."""
+    relevance = feedback.judged().filter(text=QUERY).group_by("doc_id").agg(pl.mean("relevance"))
+    return relevance.sort("relevance", descending=True)["doc_id"][0]
+
+
+def test_hundreds_of_invented_sessions_make_no_document_the_best(learned):
+    searches, clicks = people(12)
+    pushing, pushed = invented(220)
+    feedback, check, metadata = learned([*searches, *pushing], [*clicks, *pushed])
+    assert best_document(feedback) == "d1"
+    assert in_all(feedback.clicks().filter(text=QUERY)).filter(doc_id=PUSHED)["clicks"].sum() == 0
+    manifest = feedback.manifest()
+    # with the few people among them who asked nothing else: who clicked rightly is not told by what was clicked
+    assert manifest.left_out == {BURST: 2 * (220 + 4)}
+    assert [(burst.sessions, burst.clicks) for burst in manifest.bursts] == [(224, 224)]
+    assert not check.passed and "448 searches and clicks teach nothing" in check.description
+    assert f"`{QUERY}`" in check.description and metadata["events left out for their number"].value == 448
+    assert f"| `{QUERY}` |" in metadata["left out for their number"].value
+
+
+def test_whatever_is_invented_an_hour_moves_no_more_than_a_few_people_would(learned):
+    """Below what is noticed: as many as count for a query in an hour, whoever else comes."""
+    few = Bounds().alone
+    searches, clicks = invented(few, seconds=60.0)
+    feedback, check, _ = learned(searches, clicks)
+    assert check.passed and in_all(feedback.clicks()).filter(doc_id=PUSHED)["clicks"].sum() == few
+    more, clicked = invented(few + 1, seconds=60.0, start=2 * HOUR)
+    feedback, check, _ = learned(more, clicked)
+    assert not check.passed and in_all(feedback.clicks()).filter(doc_id=PUSHED)["clicks"].sum() <= few
+
+
+def test_a_trend_is_learned_as_before(learned):
+    """What `make simulate TREND=3` does: within minutes, sessions of 1 to 4 of 9 queries, a fourth of them of one."""
+    random, searches, clicks = np.random.default_rng(0), [], []
+    for session in range(1_000):
+        for query in random.choice(9, random.integers(1, 5), replace=False):
+            searches.append(search(f"news {query}", PAGE, f"s{session}", at=session / 5))
+            clicks.append(click(searches[-1], PUSHED))
+    feedback, check, _ = learned(searches, clicks)
+    assert check.passed and feedback.manifest().left_out == {}
+    counts = feedback.manifest().applications["searchloop"]
+    assert (counts.searches, counts.clicks) == (len(searches), len(clicks))
+
+
+def test_people_who_ask_a_single_thing_teach_in_normal_amounts(learned):
+    """77.6% ask one thing, as at AltaVista, and many of them the same: 500 an hour, every fourth of them the first."""
+    random, searches, clicks = np.random.default_rng(1), [], []
+    share = 1 / np.arange(1, 51)
+    for session, query in enumerate(random.choice(50, 500, p=share / share.sum())):
+        searches.append(search(f"query {query}", PAGE, f"s{session}", at=7 * session))
+        clicks.append(click(searches[-1], "d1"))
+        if random.random() > 0.776:
+            searches.append(search(f"query {query} again", PAGE, f"s{session}", at=7 * session + 3))
+    feedback, _, _ = learned(searches, clicks)
+    assert feedback.manifest().applications["searchloop"].clicks >= 0.98 * len(clicks)
+
+
+def test_the_latest_feedbacks_bursts_can_be_read_again_from_the_ui(learned):
+    bursts = next(check for check in feedback_checks() if "prod" in next(iter(check.check_keys)).asset_key.path)
+    assert bursts().passed
+    learned(*invented(220))
+    assert not bursts().passed
