@@ -1,10 +1,13 @@
 """Measures are the field's, every judged query counts, ties do not reorder hits."""
 
+import polars as pl
 import pytest
 
 from shared_ops import tables
 from shared_ops.evaluation import evaluate, per_query
+from shared_ops.inputs import kept_hits
 from shared_ops.snapshots import load
+from shared_ops.types import check_snapshot
 
 
 def test_measures_of_a_known_order(content):
@@ -31,3 +34,17 @@ def test_slices_hold_their_own_means(snapshot):
     assert metrics["all"]["queries"] == 3 and metrics["all"]["RR@10"] == pytest.approx(1 / 3)
     assert metrics["verbatim"] == {"queries": 1.0, "nDCG@10": 1.0, "R@100": 1.0, "RR@10": 1.0}
     assert set(metrics) == {"all", "verbatim", "source:numpy"}
+
+
+def test_a_query_s_own_document_is_no_hit_for_it_in_any_measure_or_training(snapshots, content):
+    itself = pl.when(query_id="q4").then(pl.lit("numpy.std")).otherwise(None)
+    ref = snapshots.publish({**content, "queries": content["queries"].with_columns(own_doc_id=itself)})
+    assert ref.id != snapshots.publish(content).id
+    assert check_snapshot(ref).success
+    found = [("numpy.std", 3.0), ("numpy.median", 2.0)]
+    hits = tables.hits_table(["q4", "q5"], [found, found])
+    measured, _ = evaluate(hits, load(ref), "test")
+    assert measured.filter(query_id="q4")["RR@10"].item() == 1.0
+    kept = kept_hits(hits, load(ref).queries(), load(ref).documents())
+    assert tables.hits_by_query(kept) == {"q4": found[1:], "q5": found}
+    assert kept["rank"].to_list() == [1, 1, 2]
