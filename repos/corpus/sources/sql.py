@@ -60,6 +60,16 @@ def fingerprint(source: SqlSource) -> str | None:
     return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
+def look(source: SqlSource) -> None:
+    """See whether the database answers.
+
+    Raises:
+        SourceError: where it does not.
+    """
+    with _connected(source):
+        pass
+
+
 @contextmanager
 def _connected(source: SqlSource) -> Iterator[Connection]:
     """A connection for the block, whose errors tell of the source."""
