@@ -16,8 +16,8 @@ from shared_ops.tables import Hits
 def write_run(path: Path, tag: str, query_ids: Sequence[str], results: Sequence[Hits]) -> None:
     """Write a run: `query Q0 document rank score tag`.
 
-    The scores are the models' own, in single precision, which trec_eval keeps. It orders by score and breaks ties by id:
-    a score that does not fall is written as the next smaller number, so that every reader sees the order of the hits.
+    The scores are the models' own, in single precision, which trec_eval keeps. It orders by score and breaks ties by
+    id: a score that does not fall is written as the next smaller number, so that every reader sees the hits' order.
     """
     with path.open("w") as file:
         for query_id, hits in zip(query_ids, results, strict=True):

@@ -29,7 +29,10 @@ def _look(source: config.Source) -> list[str]:
             case "beir" | "table":
                 needed = [url for url, required in fingerprints.expected(source).items() if required]
                 missing = [hidden(url) for url in needed if not exists(url, source.name)]
-                return [f"Source {source.name!r}: {url} is not there. Check its path in the sources file." for url in missing]
+                return [
+                    f"Source {source.name!r}: {url} is not there. Check its path in the sources file."
+                    for url in missing
+                ]
     except SourceError as error:
         return [str(error)]
     return []

@@ -15,12 +15,15 @@ def test_the_query_holds_to_the_schema(name):
 @pytest.mark.parametrize(
     ("chain", "said"),
     [
-        (["dagster._core.errors.DagsterExecutionStepExecutionError: x", "ValueError: 2 columns\n"], "ValueError: 2 columns"),
-        (["dagster.Wrapped: x", "SourceError: a.csv is not there", "OSError: [Errno 2]"], "SourceError: a.csv is not there\nOSError: [Errno 2]"),
-        (["dagster.Wrapped: x", "SourceError: a.csv: no space left", "OSError: no space left"], "SourceError: a.csv: no space left"),
+        (["dagster.Wrapped: x", "ValueError: 2 columns\n"], "ValueError: 2 columns"),
+        (
+            ["dagster.Wrapped: x", "SourceError: no a.csv", "OSError: [Errno 2]"],
+            "SourceError: no a.csv\nOSError: [Errno 2]",
+        ),
+        (["dagster.Wrapped: x", "SourceError: a.csv: no space", "OSError: no space"], "SourceError: a.csv: no space"),
         (["dagster.DagsterTypeCheckDidNotPass: 3 bad rows"], "dagster.DagsterTypeCheckDidNotPass: 3 bad rows"),
     ],
-)  # fmt: skip
+)
 def test_an_error_is_told_by_the_words_of_our_own_code_and_what_they_leave_out_of_the_cause(chain, said):
     first, *causes = chain
     assert dagit._told({"message": first, "errorChain": [{"error": {"message": each}} for each in causes]}) == said

@@ -2,7 +2,6 @@
 
 import io
 
-import ir_measures
 import polars as pl
 import pytest
 from rich.console import Console
@@ -66,6 +65,8 @@ def printed(table):
 
 
 def test_ir_measures_on_the_files_gives_the_printed_table(snapshot, asked, tmp_path):
+    import ir_measures
+
     measured = evaluation.measure(asked, snapshot)
     measured.write(tmp_path / "runs")
     rows = printed(measured.table())

@@ -1,4 +1,4 @@
-"""Sources are looked at before anything starts, in the corpus' own environment; a setting that comes too late is told."""
+"""Sources are looked at before anything starts, in the corpus' own environment; what comes too late is told."""
 
 import sys
 
@@ -66,7 +66,9 @@ def test_sources_that_a_running_stack_does_not_know_of_are_told(settings, monkey
         sources.check(Settings(), pytest.fail)
         other = tmp_path / "other.yaml"
         monkeypatch.setenv("SEARCHLOOP_SOURCES", str(other))
-        with pytest.raises(StackError, match=rf"SEARCHLOOP_SOURCES={settings.sources}, and now it is {other}.*make down"):
+        with pytest.raises(
+            StackError, match=rf"SEARCHLOOP_SOURCES={settings.sources}, and now it is {other}.*make down"
+        ):
             sources.check(Settings(), pytest.fail)
         monkeypatch.delenv("SEARCHLOOP_SOURCES")
         assert sources._running_with(Settings()) is None, "who names none asks for none"

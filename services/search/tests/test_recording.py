@@ -189,12 +189,12 @@ class TestWhatIsRecordedOfAClick:
         assert event.session_id == event.client_id == "s-7"
         assert abs(datetime.now(UTC) - event.timestamp) < timedelta(minutes=1)
 
-    @pytest.mark.parametrize("doc_id", ["a document with  spaces", "long " * 60 + "id", "é\"<&%20" * 146])
+    @pytest.mark.parametrize("doc_id", ["a document with  spaces", "long " * 60 + "id", 'é"<&%20' * 146])
     def test_whatever_the_id_of_the_document_that_the_page_shows(self, tmp_path, tables, doc_id):
         with stack(tmp_path, postgres_url=tables.url) as made:
             title, text = "Fast Fourier transform", "Compute the Fourier transform of a signal."
             snapshot = made.snapshot({doc_id: (title, text)}, urls={doc_id: "https://example.org/fft"})
-            start_all(made, snapshot, **dict.fromkeys(SEARCHING, {"texts": {doc_id: text}}))
+            start_all(made, snapshot, **{family: {"texts": {doc_id: text}} for family in SEARCHING})
             answer = search(made)
             assert [hit["doc_id"] for hit in answer["hits"]] == [doc_id]
             assert str(escape(doc_id)) in made.get("search", "/", q=QUERY).text

@@ -10,8 +10,8 @@ def told(messages: Sequence[str]) -> str:
     """The message of the error that our own code raised, which says what to do, and of its first cause.
 
     `messages` are those of an error and of what it came of, outermost first, each with the name of its class. Dagster
-    wraps the error of an op in one or two of its own, which say nothing more; a cause whose words the error itself holds
-    is not told twice.
+    wraps the error of an op in one or two of its own, which say nothing more. A cause whose words the error itself
+    holds is not told twice.
     """
     own = [message.strip() for message in messages if not message.startswith("dagster.")]
     if not own:

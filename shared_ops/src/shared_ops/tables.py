@@ -58,7 +58,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "text": _named(),
             "split": pa.Column(pl.String, pa.Check.isin(SPLITS)),
             "source": _named(),
-            # The document that is the query itself, which is no hit for it; the column is there where some query has one.
+            # The document that is the query itself, and no hit for it; the column is there where some query has one.
             "own_doc_id": pa.Column(pl.String, nullable=True, required=False),
         },
         unique=["query_id"],
