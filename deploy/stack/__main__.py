@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from deploy.stack import evaluation, history, lifecycle, places, simulation, training
+from deploy.stack import evaluation, history, lifecycle, places, simulation, sources, training
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.lifecycle import StackError
 from deploy.stack.processes import processes
@@ -46,6 +46,7 @@ def commands(context: click.Context) -> None:
 def up(settings: Settings) -> None:
     """Start everything, train where nothing is live yet, and wait until a search answers."""
     began = time.monotonic()
+    sources.check(settings, say)
     say(f"servers (home {settings.home})")
     lifecycle.start(settings, lambda line: say(f"  {line}"))
     dagit = Dagit(settings.url("dagit"))

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from shared_ops.causes import told
+
 REPOSITORY = "__repository__"
 """What Dagster calls the one repository of a code location that holds a Definitions."""
 
@@ -253,16 +255,14 @@ def _event(event: Mapping[str, Any]) -> Event:
         message=event.get("message", ""),
         level=event.get("level", ""),
         step=event.get("stepKey"),
-        error=_root_message(error) if error else None,
+        error=_told(error) if error else None,
     )
 
 
 def _load_error(entry: Mapping[str, Any]) -> str | None:
     found = entry["locationOrLoadError"] or {}
-    return _root_message(found) if "message" in found else None
+    return _told(found) if "message" in found else None
 
 
-def _root_message(error: Mapping[str, Any]) -> str:
-    """The message of an error's first cause: what went wrong, and not the frames that it went through."""
-    chain = [link["error"]["message"] for link in error.get("errorChain", [])]
-    return str(chain[-1] if chain else error["message"]).strip()
+def _told(error: Mapping[str, Any]) -> str:
+    return told([error["message"], *(link["error"]["message"] for link in error.get("errorChain", []))])

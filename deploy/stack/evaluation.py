@@ -4,28 +4,39 @@ The baselines that the ranker has to beat (reciprocal rank fusion, equal-weight 
 services' own hits.
 """
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import polars as pl
 from rich.table import Table
 
+from deploy.stack import trec
 from deploy.stack.searching import SearchError, ask
 from shared_ops import evaluation as measures
 from shared_ops import fusion, snapshots, tables
 from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.releases import Metrics
 from shared_ops.settings import Settings, repositories
 from shared_ops.tables import Hits
 
 DEPTH = measures.DEPTH
 CLIENTS = 2
 ATTEMPTS = 5
+FINAL = "final"
+BASELINES: dict[str, Callable[[Mapping[str, Hits]], Hits]] = {
+    "RRF": fusion.reciprocal_rank_fusion,
+    "min-max": fusion.min_max_fusion,
+}
+NOT_IN_FILE_NAMES = r"[^\w.-]"
 
 
 def evaluate(settings: Settings, out: Path, say: Callable[[str], None]) -> Table:
-    """Write keyword.run, semantic.run, behavior.run and final.run to `out`; returns the table of metrics.
+    """Write a run of each model and fusion to `out`, with the judgements; returns the table of their metrics.
 
     Raises:
         SearchError: when nothing is live, there are no test queries, or a service does not answer.
@@ -38,32 +49,64 @@ def evaluate(settings: Settings, out: Path, say: Callable[[str], None]) -> Table
     if queries.is_empty():
         raise SearchError(f"Snapshot {live.snapshot.id} has no test queries: there is nothing to evaluate on.")
     say(f"{len(queries)} test queries of snapshot {live.snapshot.id}, set {live.number}")
-    runs = _services_runs(settings, live, queries["text"].to_list(), say)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, hits in runs.items():
-        write_run(out / f"{name}.run", name, queries["query_id"].to_list(), hits)
-    searches = [name for name in runs if name != "final"]
-    together = [dict(zip(searches, each, strict=True)) for each in zip(*(runs[name] for name in searches), strict=True)]
-    runs["RRF"] = [fusion.reciprocal_rank_fusion(hits) for hits in together]
-    runs["min-max"] = [fusion.min_max_fusion(hits) for hits in together]
-    say(f"runs written to {out}")
-    order = [*searches, "RRF", "min-max", "final"]
-    return _table({name: runs[name] for name in order}, queries["query_id"].to_list(), snapshot)
+    asked = _services_runs(settings, live, queries["text"].to_list(), say)
+    measured = measure(asked, snapshot)
+    measured.write(out)
+    say(f"runs and judgements written to {out}")
+    return measured.table()
 
 
-def write_run(path: Path, tag: str, query_ids: Sequence[str], results: Sequence[Hits]) -> None:
-    """Write a TREC run: `query Q0 document rank score tag`, scores strictly falling, so that no reader re-orders ties.
+@dataclass(frozen=True)
+class Measured:
+    """Runs of the test queries, the judgements of each slice, and the measures: model to slice to measure."""
 
-    The format parts its fields by spaces: those in an id are written as %20, every other id stands as it is.
-    """
-    with path.open("w") as file:
-        for query_id, hits in zip(query_ids, results, strict=True):
-            for rank, (doc_id, _) in enumerate(hits[:DEPTH], start=1):
-                file.write(f"{_field(query_id)} Q0 {_field(doc_id)} {rank} {DEPTH + 1 - rank} {tag}\n")
+    runs: dict[str, pl.DataFrame]
+    qrels: dict[str, pl.DataFrame]
+    metrics: dict[str, Metrics]
+
+    def write(self, folder: Path) -> None:
+        """Write <model>.run and <slice>.qrels: ir_measures on one of each gives a row of the table."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, hits in self.runs.items():
+            found = tables.hits_by_query(hits)
+            trec.write_run(folder / f"{name}.run", name, list(found), list(found.values()))
+        for name, judged in self.qrels.items():
+            path = folder / f"{re.sub(NOT_IN_FILE_NAMES, '-', name)}.qrels"
+            trec.write_qrels(path, judged.select("query_id", "doc_id", "grade").iter_rows())
+
+    def table(self) -> Table:
+        """Measures as rows per model, a block for each slice; the best of a column is bold."""
+        table = Table("slice", "queries", "model", *measures.MEASURES)
+        for slice_name, of_all in self.metrics["final"].items():
+            values = {name: metrics[slice_name] for name, metrics in self.metrics.items()}
+            best = {m: max(each[m] for each in values.values()) for m in measures.MEASURES}
+            for name, each in values.items():
+                cells = [f"[bold]{each[m]:.3f}[/]" if each[m] == best[m] else f"{each[m]:.3f}" for m in best]
+                table.add_row(slice_name, str(int(of_all["queries"])), name, *cells)
+            table.add_section()
+        return table
 
 
-def _field(name: str) -> str:
-    return "".join(f"%{ord(c):02X}" if c.isspace() else c for c in name)
+def measure(asked: Mapping[str, Sequence[Hits]], snapshot: snapshots.Snapshot) -> Measured:
+    """Measure what the services found for the test queries, in the order of their ids, and what fusions make of it."""
+    queries, qrels = snapshot.queries("test").sort("query_id"), snapshot.qrels("test").sort("query_id", "doc_id")
+    query_ids = queries["query_id"].to_list()
+    own = {name: tables.without_own(tables.hits_table(query_ids, hits), queries) for name, hits in asked.items()}
+    searches = {name: tables.hits_by_query(hits) for name, hits in own.items() if name != FINAL}
+    together = [{name: found.get(query_id, []) for name, found in searches.items()} for query_id in query_ids]
+    fused = {name: [fuse(hits)[:DEPTH] for hits in together] for name, fuse in BASELINES.items()}
+    runs = {
+        **{name: own[name] for name in searches},
+        **{name: tables.hits_table(query_ids, hits) for name, hits in fused.items()},
+        FINAL: own[FINAL],
+    }
+    members = measures.slice_members(snapshot)
+    judged = members.join(qrels, on="query_id").partition_by("slice", as_dict=True, maintain_order=True)
+    return Measured(
+        runs,
+        {str(name): frame for (name,), frame in judged.items()},
+        {name: measures.means(measures.per_query(hits, qrels), members) for name, hits in runs.items()},
+    )
 
 
 def _services_runs(
@@ -76,8 +119,8 @@ def _services_runs(
             url, release = settings.url(family), live.releases[family]
             runs[family] = list(pool.map(lambda text: _predicted(client, url, release, text), texts))  # noqa: B023
             say(f"{family:<9} asked")
-        runs["final"] = list(pool.map(lambda text: _final(settings, text), texts))
-        say(f"{'final':<9} asked")
+        runs[FINAL] = list(pool.map(lambda text: _final(settings, text), texts))
+        say(f"{FINAL:<9} asked")
     return runs
 
 
@@ -99,26 +142,3 @@ def _final(settings: Settings, text: str) -> Hits:
             return [(hit["doc_id"], hit["score"]) for hit in answer["hits"]]
         time.sleep(1)
     raise SearchError(f"The search app answers with a part missing: {answer['degraded']}. make status")
-
-
-def _table(runs: dict[str, list[Hits]], query_ids: Sequence[str], snapshot: snapshots.Snapshot) -> Table:
-    """Measures as rows per model, a block for each slice; the best of a column is bold."""
-    members = measures.slice_members(snapshot)
-    qrels = snapshot.qrels("test")
-    metrics = {
-        name: measures.means(measures.per_query(tables.hits_table(query_ids, _cut(hits)), qrels), members)
-        for name, hits in runs.items()
-    }
-    table = Table("slice", "queries", "model", *measures.MEASURES)
-    for slice_name, of_all in metrics["final"].items():
-        for name in runs:
-            values = metrics[name][slice_name]
-            best = {m: max(metrics[other][slice_name][m] for other in runs) for m in measures.MEASURES}
-            cells = [f"[bold]{values[m]:.3f}[/]" if values[m] == best[m] else f"{values[m]:.3f}" for m in best]
-            table.add_row(slice_name, str(int(of_all["queries"])), name, *cells)
-        table.add_section()
-    return table
-
-
-def _cut(results: Sequence[Hits]) -> list[Hits]:
-    return [hits[:DEPTH] for hits in results]

@@ -91,6 +91,17 @@ class Supervisor:
         """
         return {info["name"]: self._state(info) for info in self._call("getAllProcessInfo")}
 
+    def variables(self) -> dict[str, str]:
+        """The environment that the supervisor, and so every process of the stack, was started with.
+
+        Raises:
+            NotRunningError: when the supervisor does not answer.
+        """
+        try:
+            return psutil.Process(self._call("getPID")).environ()
+        except psutil.NoSuchProcess as error:  # it has just ended
+            raise NotRunningError(f"The stack in {self.settings.home} is not running: make up") from error
+
     def forget(self, name: str) -> None:
         """Have a process started anew by the next supervisor, even if it lives still."""
         self._record(name).unlink(missing_ok=True)

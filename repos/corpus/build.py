@@ -119,7 +119,7 @@ def summary(reports: Sequence[SourceReport]) -> str:
 def _prefix(collected: Collected, prefix: str) -> None:
     for kind in KINDS:
         for row in getattr(collected, kind):
-            row.update({key: prefix + row[key] for key in ("doc_id", "query_id") if key in row})
+            row.update({key: prefix + row[key] for key in ("doc_id", "query_id", "own_doc_id") if row.get(key)})
 
 
 def _keep_held_back(collections: Sequence[Collected]) -> None:

@@ -6,7 +6,10 @@ import pytest
 
 from shared_ops import tables
 from shared_ops.evaluation import attainable, evaluate, per_query
+from shared_ops.inputs import kept_hits
+from shared_ops.judging import JudgedQueries
 from shared_ops.snapshots import load
+from shared_ops.types import check_snapshot
 
 
 def test_measures_of_a_known_order(content):
@@ -75,3 +78,18 @@ def test_the_best_is_the_best_order_of_what_can_be_found():
 
 def test_of_one_document_chance_is_perfect():
     assert attainable(judged(d0=2), 1)[["chance", "best"]].row(0) == (1.0, 1.0)
+
+
+def test_a_query_s_own_document_is_no_hit_for_it_in_any_measure_or_training(snapshots, content):
+    itself = pl.when(query_id="q4").then(pl.lit("numpy.std")).otherwise(None)
+    ref = snapshots.publish({**content, "queries": content["queries"].with_columns(own_doc_id=itself)})
+    assert ref.id != snapshots.publish(content).id
+    assert check_snapshot(ref).success
+    found = [("numpy.std", 3.0), ("numpy.median", 2.0)]
+    hits = tables.hits_table(["q4", "q5"], [found, found])
+    measured, _ = evaluate(hits, load(ref), "test")
+    for each in (measured, JudgedQueries.of(load(ref), None).measure(hits)):
+        assert each.filter(query_id="q4")["RR@10"].item() == 1.0
+    kept = kept_hits(hits, load(ref).queries(), load(ref).documents())
+    assert tables.hits_by_query(kept) == {"q4": found[1:], "q5": found}
+    assert kept["rank"].to_list() == [1, 1, 2]

@@ -104,7 +104,7 @@ def test_an_address_of_an_unknown_kind_is_an_error_in_the_log(received, monkeypa
     assert "Address 1 of SEARCHLOOP_NOTIFY" in caplog.text and "secret" not in caplog.text
 
 
-def test_a_failed_run_is_told_with_its_job_step_first_cause_and_address(received, monkeypatch):
+def test_a_failed_run_is_told_with_its_job_step_error_first_cause_and_address(received, monkeypatch):
     url, got = received
     monkeypatch.setenv("SEARCHLOOP_NOTIFY", url)
     monkeypatch.setenv("SEARCHLOOP_PORT_BASE", "7700")
@@ -132,7 +132,8 @@ def test_a_failed_run_is_told_with_its_job_step_first_cause_and_address(received
     (message,) = got
     assert message["title"] == "keyword_prod failed"
     assert message["message"].splitlines() == [
-        "train: OSError: no space left on device",
+        "train: RuntimeError: the weights were not written",
+        "OSError: no space left on device",
         f"http://127.0.0.1:7701/runs/{run.run_id}",
     ]
 

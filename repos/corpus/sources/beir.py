@@ -47,7 +47,7 @@ def read(source: BeirSource) -> Collected:
             f"Source {source.name!r}: {source.path} {there}. A folder in BEIR's layout holds "
             f"{', '.join(REQUIRED)}, and may hold qrels/train.tsv and qrels/dev.tsv. Check `path` in the sources file."
         )
-    checked = Checked(source.name, source.kind)
+    checked = Checked(source.name, source.kind, source.exclude_self)
     for where, row in rows(f"{source.path}/corpus.jsonl", None, checked.collected, "documents", _LINES):
         metadata = row["metadata"] if isinstance(row.get("metadata"), dict) else {}
         renamed = {"doc_id": row.get("_id"), "title": row.get("title"), "text": row.get("text")}

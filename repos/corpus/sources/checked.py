@@ -10,6 +10,7 @@ from typing import Any
 from repos.corpus.sources.collected import Collected, Row, SourceReport
 from repos.corpus.sources.text import SPLITS, Split, split_of
 from repos.corpus.sources.values import FlawError, grade_of, id_of, plain, text_of, whole_factor
+from shared_ops.tables import MAX_ID_CHARACTERS
 
 
 class Checked:
@@ -19,8 +20,9 @@ class Checked:
     order they came in, which a database does not promise.
     """
 
-    def __init__(self, name: str, kind: str) -> None:
+    def __init__(self, name: str, kind: str, exclude_self: bool = False) -> None:
         self.collected = Collected(SourceReport(name=name, kind=kind))
+        self._exclude_self = exclude_self
         self._documents: dict[str, Row] = {}
         self._queries: dict[str, Row] = {}
         self._grades: dict[tuple[str, str], float] = {}
@@ -70,6 +72,8 @@ class Checked:
             return
         if grade <= 0:
             self.collected.note("qrels: judged not relevant")
+        elif self._exclude_self and query_id == doc_id:
+            self.collected.note("qrels: of the query's own document, which is no answer to it (exclude_self)")
         elif query_id in self._rejected["queries"] or doc_id in self._rejected["documents"]:
             self.collected.note("qrels: of a query or document that was left out")
         elif query_id not in self._queries:
@@ -104,6 +108,9 @@ class Checked:
         Grades become whole numbers: where some are fractions, all are multiplied by the `whole_factor`.
         """
         judged = {query_id for query_id, _ in self._grades}
+        if self._exclude_self:
+            for query_id, query in self._queries.items():
+                query["own_doc_id"] = query_id if query_id in self._documents else None
         self.collected.note("queries: nothing is judged relevant", len(self._queries.keys() - judged))
         factor = whole_factor(set(self._grades.values()))
         if factor > 1:
@@ -119,11 +126,10 @@ class Checked:
     def _id(self, table: str, where: str, value: Any) -> str | None:
         try:
             found = id_of(value)
+            if len(f"{self.collected.report.name}:{found}") > MAX_ID_CHARACTERS:
+                raise FlawError(f"id of more than {MAX_ID_CHARACTERS} characters, its source's name counted")
         except FlawError as flaw:
             self.collected.reject(table, str(flaw), where)
-            return None
-        if len(found.split()) > 1:  # TREC's run files separate their columns by white space
-            self.collected.reject(table, "id with white space", f"{where}: {found[:80]}")
             return None
         return found
 

@@ -3,6 +3,7 @@
 Knows no kind of source and no Dagster.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -15,8 +16,22 @@ EXAMPLES = 5
 """How many examples of each kind of bad row a report holds."""
 
 
+_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):\S*@")
+
+
+def hidden(text: str) -> str:
+    """`text` without the passwords of the URLs in it."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
+
 class SourceError(RuntimeError):
-    """A source cannot be read, or too much of it is bad. The message says which source, what, and what to do."""
+    """A source cannot be read, or too much of it is bad. The message says which source, what, and what to do.
+
+    It goes to logs, to Dagit and to people's chats, so no URL in it shows its password.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(hidden(message))
 
 
 class Bad(BaseModel):
@@ -59,7 +74,7 @@ class Collected:
         bad = self.report.bad.setdefault(f"{table}: {wrong}", Bad())
         bad.count += 1
         if len(bad.examples) < EXAMPLES:
-            bad.examples.append(where)
+            bad.examples.append(hidden(where))
 
     def summarise(self) -> str:
         """Bring the report's counts up to date with the rows, and say them in a line."""

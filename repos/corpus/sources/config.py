@@ -25,12 +25,16 @@ SHARES: dict[Split, Share] = {"train": 0.6, "dev": 0.1, "test": 0.3}
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is wrong with an entry is told without the entry, in which a password may stand.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class _Source(_Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="what people call it; documents name it")
     max_bad_share: Share | None = Field(default=None, description="of its own; without it the file's")
+    exclude_self: bool = Field(
+        default=False, description="a document under a query's own id is the query itself, and no hit for it"
+    )
 
 
 class _Splitting(_Source):
@@ -222,14 +226,18 @@ def load(path: Path) -> Sources:
     """
     try:
         content: Any = yaml.safe_load(path.read_bytes())
-    except FileNotFoundError as error:
-        raise SourceError(f"There is no sources file at {path}. SEARCHLOOP_SOURCES names it.") from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read as YAML: {error}") from error
+    except FileNotFoundError:
+        raise SourceError(f"There is no sources file at {path}. SEARCHLOOP_SOURCES names it.") from None
+    except yaml.MarkedYAMLError as error:  # in its own words it quotes the line, in which a password may stand
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise SourceError(f"{path}{where} cannot be read as YAML: {error.problem or error.context}") from None
+    except (OSError, yaml.YAMLError) as error:
+        raise SourceError(f"{path} cannot be read as YAML: {error}") from None
     try:
         return Sources.model_validate(content, context={"folder": path.resolve().parent})
     except ValidationError as error:
         mistakes = "; ".join(
             f"{'.'.join(map(str, mistake['loc'])) or 'the file'}: {mistake['msg']}" for mistake in error.errors()
         )
-        raise SourceError(f"{path} is not a sources file: {mistakes}. See repos/corpus/README.md.") from error
+        raise SourceError(f"{path} is not a sources file: {mistakes}. See repos/corpus/README.md.") from None

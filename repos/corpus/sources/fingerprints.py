@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from repos.corpus.sources import beir, config, pydocs, sql, table
+from repos.corpus.sources.collected import hidden
 from repos.corpus.sources.files import FileState, state
 from shared_ops import storage
 
@@ -47,8 +48,8 @@ def take(path: Path, known: Mapping[str, FileState]) -> Fingerprints:
                 found = _files(source, known)
                 files |= found
                 missing += [
-                    f"Source {source.name!r}: {url} is not there."
-                    for url, required in _expected(source).items()
+                    hidden(f"Source {source.name!r}: {url} is not there.")
+                    for url, required in expected(source).items()
                     if required and url not in found
                 ]
                 content = json.dumps({url: each.content for url, each in found.items()}, sort_keys=True)
@@ -86,9 +87,10 @@ def _place(snapshots_url: str, snapshot_id: str) -> str:
 
 
 def _files(source: config.BeirSource | config.TableSource, known: Mapping[str, FileState]) -> dict[str, FileState]:
-    urls = _expected(source)
+    urls = expected(source)
     return {url: seen for url in urls if (seen := state(url, source.name, known.get(url))) is not None}
 
 
-def _expected(source: config.BeirSource | config.TableSource) -> dict[str, bool]:
+def expected(source: config.BeirSource | config.TableSource) -> dict[str, bool]:
+    """The URLs of a source's files, and whether each must be there."""
     return beir.files(source) if source.kind == "beir" else table.files(source)

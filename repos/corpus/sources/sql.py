@@ -5,6 +5,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
+from typing import TypeVar
 
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL, make_url
@@ -16,7 +18,9 @@ from repos.corpus.sources.config import DocumentQuery, QrelQuery, QueryQuery, Sq
 from repos.corpus.sources.table import read_mapped
 from repos.corpus.sources.wanted import Wanted
 
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+_SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
+"""What the name of a parameter of a URL's query has in it, where its value is nobody's business."""
 
 
 def read(source: SqlSource) -> Collected:
@@ -25,7 +29,7 @@ def read(source: SqlSource) -> Collected:
     Raises:
         SourceError: where the database cannot be reached or read, the connection is lost, or a column is missing.
     """
-    checked = Checked(source.name, source.kind)
+    checked = Checked(source.name, source.kind, source.exclude_self)
 
     def rows(
         table: str, statement: DocumentQuery | QueryQuery | QrelQuery, wanted: Wanted
@@ -56,6 +60,16 @@ def fingerprint(source: SqlSource) -> str | None:
     return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
+def look(source: SqlSource) -> None:
+    """See whether the database answers.
+
+    Raises:
+        SourceError: where it does not.
+    """
+    with _connected(source):
+        pass
+
+
 @contextmanager
 def _connected(source: SqlSource) -> Iterator[Connection]:
     """A connection for the block, whose errors tell of the source."""
@@ -70,11 +84,12 @@ def _connected(source: SqlSource) -> Iterator[Connection]:
         finally:
             engine.dispose()
     except (SQLAlchemyError, ImportError) as error:
+        # From None: Dagster would write down what the driver said, in whose words the password may stand.
         raise SourceError(
-            f"Source {source.name!r}: {url.render_as_string(hide_password=True)} cannot be read: "
-            f"{str(error).splitlines()[0]}. Nothing was published. Check the address (for PostgreSQL write "
-            "postgresql+psycopg2://), the statements and the connection; then build again."
-        ) from error
+            f"Source {source.name!r}: {url.set(query={}).render_as_string(hide_password=True)} cannot be read: "
+            f"{_without_secrets(str(error).splitlines()[0], url)}. Nothing was published. Check the address (for "
+            "PostgreSQL write postgresql+psycopg2://), the statements and the connection; then build again."
+        ) from None
 
 
 def address(template: str, source: str) -> URL:
@@ -86,26 +101,47 @@ def address(template: str, source: str) -> URL:
     if missing := [name for name in _VARIABLE.findall(template) if name not in os.environ]:
         raise SourceError(
             f"Source {source!r}: its url names the environment variable {missing[0]}, which is not set. Set it where "
-            "the corpus's code server starts."
+            "the stack is started."
         )
     try:
         if whole := _VARIABLE.fullmatch(template):
             return make_url(os.environ[whole[1]])
-        url = make_url(template)
+        # A port has to be a number before the rest can be told apart; in the rest, any character may stand.
+        url = make_url(_VARIABLE.sub(lambda match: _value(match) if _value(match).isdecimal() else match[0], template))
         return url.set(
             username=_filled(url.username),
             password=_filled(url.password),
             host=_filled(url.host),
             database=_filled(url.database),
+            query={
+                name: _filled(value) if isinstance(value, str) else [_filled(each) for each in value]
+                for name, value in url.query.items()
+            },
         )
-    except SQLAlchemyError as error:  # its message may hold the password
+    except (SQLAlchemyError, ValueError):  # whose words may hold the password; a ValueError is of the port
         raise SourceError(
-            f"Source {source!r}: its url is not one of SQLAlchemy's, like dialect://user@host/name."
-        ) from error
+            f"Source {source!r}: its url is not one of SQLAlchemy's, like dialect://user@host:5432/name, with "
+            "a number for the port."
+        ) from None
 
 
-def _filled(part: str | None) -> str | None:
-    return None if part is None else _VARIABLE.sub(lambda match: os.environ[match[1]], part)
+def _value(match: re.Match[str]) -> str:
+    return os.environ[match[1]]
+
+
+Part = TypeVar("Part", str, str | None)
+
+
+def _filled(part: Part) -> Part:
+    return part and _VARIABLE.sub(_value, part)
+
+
+def _without_secrets(text: str, url: URL) -> str:
+    """What a driver said, without the password and what else of its URL is secret."""
+    named = [value for name, value in url.normalized_query.items() if _SECRET.search(name)]
+    for secret in filter(None, [url.password, *chain.from_iterable(named)]):
+        text = text.replace(str(secret), "***")
+    return text
 
 
 def _at_one_moment(connection: Connection) -> None:

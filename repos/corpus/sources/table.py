@@ -27,7 +27,7 @@ def read(source: TableSource) -> Collected:
     Raises:
         SourceError: where a file or a column is missing, or a file cannot be read or changes while it is read.
     """
-    checked = Checked(source.name, source.kind)
+    checked = Checked(source.name, source.kind, source.exclude_self)
     return read_mapped(
         source, checked, lambda table, file, wanted: rows(file.path, file.format, checked.collected, table, wanted)
     )

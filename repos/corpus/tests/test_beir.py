@@ -69,7 +69,7 @@ def test_everything_bad_is_counted_by_kind_with_its_place(beir):
         file.write(
             b'{"_id": "cut", "te\n[1, 2]\n{"_id": "latin", "text": "caf\xe9"}\n{"_id": "s", "text": "\\ud800"}\n'
         )
-        file.write(b'{"_id": "a b", "text": "x"}\n')
+        file.write(b'{"_id": "a\\tb", "text": "x"}\n')
     write_qrels(
         beir / "qrels" / "test.tsv",
         [
@@ -91,7 +91,7 @@ def test_everything_bad_is_counted_by_kind_with_its_place(beir):
         "documents: no id": 1,
         "documents: broken line": 2,
         "documents: wrong encoding": 2,
-        "documents: id with white space": 1,
+        "documents: id with a control character": 1,
         "qrels: duplicate": 1,
         "qrels: unknown document": 1,
         "qrels: unknown query": 1,

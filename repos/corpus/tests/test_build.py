@@ -52,6 +52,40 @@ def test_a_text_is_in_one_split_across_sources_the_most_held_back(beir, other):
     assert built.reports[0].notes["queries: text stands in a more held-back split too"] == 1
 
 
+def test_any_id_of_up_to_1024_characters_stays_as_it_is(beir):
+    ids = ["with spaces in it", "\u2003x\u2003y", "é" * 300, "a%20b", "n" * (1024 - len("collection:"))]
+    write_lines(beir / "corpus.jsonl", [{"_id": each, "text": each} for each in [*ids, "n" * 1024]])
+    write_lines(beir / "queries.jsonl", [{"_id": each, "text": each} for each in ids])
+    write_qrels(beir / "qrels" / "test.tsv", [(each, each, 1) for each in ids])
+    write_qrels(beir / "qrels" / "train.tsv", [])
+    (report,) = build_from(beir).reports
+    assert {kind: bad.count for kind, bad in report.bad.items()} == {
+        "documents: id of more than 1024 characters, its source's name counted": 1
+    }
+    kept = sorted(each.strip() for each in ids)
+    tables = build_from(beir).tables
+    assert tables["documents"]["doc_id"].to_list() == tables["queries"]["query_id"].to_list() == kept
+
+
+def test_a_query_that_is_a_document_too_is_not_its_own_answer_where_its_source_says_so(beir, other):
+    write_lines(beir / "queries.jsonl", [{"_id": each, "text": f"against {each}"} for each in ("d1", "d2", "q3")])
+    write_qrels(beir / "qrels" / "test.tsv", [("d1", "d2", 1), ("d1", "d1", 1), ("d2", "d2", 1), ("q3", "d3", 1)])
+    write_qrels(beir / "qrels" / "train.tsv", [])
+    entries = [
+        {"kind": "beir", "name": "arguments", "path": str(beir), "exclude_self": True},
+        {"kind": "beir", "name": "other", "path": str(other)},
+    ]
+    built = build.build(Sources.model_validate({"sources": entries}))
+    own = dict(built.tables["queries"].select("query_id", "own_doc_id").iter_rows())
+    assert own["arguments:d1"] == "arguments:d1" and own["arguments:q3"] is None and own["other:q1"] is None
+    assert "arguments:d2" not in own, "nothing but itself was judged relevant for it"
+    assert built.reports[0].notes == {
+        "qrels: of the query's own document, which is no answer to it (exclude_self)": 2,
+        "queries: nothing is judged relevant": 1,
+    }
+    assert "own_doc_id" not in build_from(beir).tables["queries"].columns
+
+
 def test_the_same_sources_give_the_same_snapshot_in_any_order_of_lines(beir, tmp_path):
     first = Snapshots(f"file://{tmp_path}/a").publish(build_from(beir).tables)
     for path in (beir / "corpus.jsonl", beir / "queries.jsonl"):

@@ -69,6 +69,14 @@ def test_documents_shown_are_counted_with_their_clicks():
     assert found.manifest.watermark == 7 and found.manifest.left_out == {}
 
 
+@pytest.mark.parametrize("doc_id", ["a document with  spaces", "long " * 60 + "id"])
+def test_whatever_the_id_of_a_document_its_clicks_are_learned(doc_id):
+    asked = search("sort an array", ["a", doc_id], "s1", hits=True)
+    found = learned([asked], [click(asked, doc_id)])
+    assert clicks_of(found, doc_id)["clicks"] == 1
+    assert found.tables["judged"].filter(doc_id=doc_id)["relevance"].item() > 0
+
+
 def test_the_text_is_the_one_asked_most_often():
     asked = [search(text, PAGE, f"s{i}") for i, text in enumerate(["ndarray.T", "NDARRAY T", "ndarray.T"])]
     assert learned(asked, []).tables["clicks"]["text"].unique().to_list() == ["ndarray.T"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dagster import DefaultSensorStatus, RunFailureSensorContext, SensorDefinition, run_failure_sensor
 from dagster._utils.error import SerializableErrorInfo
 
+from shared_ops.causes import told
 from shared_ops.notifications import notify
 from shared_ops.settings import Settings
 
@@ -39,11 +40,10 @@ def describe(context: RunFailureSensorContext) -> tuple[str, str]:
 def _causes(context: RunFailureSensorContext) -> Iterator[str]:
     for event in context.get_step_failure_events():
         if error := event.step_failure_data.error:
-            yield f"{event.step_key}: {_first_cause(error).message.strip()}"
+            yield f"{event.step_key}: {told([each.message for each in _chain(error)])}"
 
 
-def _first_cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
-    """The error that the others came of: Dagster wraps an op's own in one or two of its own."""
-    while error.cause:
+def _chain(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:
+    while error:
+        yield error
         error = error.cause
-    return error

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 import polars as pl
 
+from shared_ops import tables
 from shared_ops.releases import Metrics
 from shared_ops.snapshots import Snapshot
 
@@ -100,8 +101,8 @@ def means(measured: pl.DataFrame, members: pl.DataFrame) -> Metrics:
 
 
 def evaluate(hits: pl.DataFrame, snapshot: Snapshot, split: str) -> tuple[pl.DataFrame, Metrics]:
-    """The measures per query of a split, and their means per slice."""
-    measured = per_query(hits, snapshot.qrels(split))
+    """The measures per query of a split, and their means per slice. A query's own document is no hit for it."""
+    measured = per_query(tables.without_own(hits, snapshot.queries(split)), snapshot.qrels(split))
     return measured, means(measured, slice_members(snapshot))
 
 

@@ -120,13 +120,9 @@ def reach(url: str) -> list[str] | None:
 
 
 def kept_hits(hits: pl.DataFrame, queries: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
-    """The hits for these queries among these documents; ranks are counted anew where a document is gone."""
-    return (
-        hits.join(queries, on="query_id", how="semi")
-        .join(documents, on="doc_id", how="semi")
-        .sort("query_id", "rank")
-        .with_columns(pl.int_range(1, pl.len() + 1).over("query_id").alias("rank"))
-    )
+    """The hits for these queries among these documents, none of a query's own document; ranks are counted anew."""
+    kept = hits.join(queries, on="query_id", how="semi").join(documents, on="doc_id", how="semi")
+    return tables.without_own(tables.reranked(kept), queries)
 
 
 def find(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from shared_ops import tables
-from shared_ops.evaluation import attainable, slice_members
+from shared_ops.evaluation import attainable, per_query, slice_members
 from shared_ops.feedback import Feedback, FeedbackRef
 from shared_ops.snapshots import Snapshot
 
@@ -52,6 +52,10 @@ class JudgedQueries:
         """All judgements: query_id, doc_id, grade."""
         columns = ("query_id", "doc_id", "grade")
         return pl.concat([self.snapshot.qrels("test").select(columns), self.newest.select(columns)])
+
+    def measure(self, hits: pl.DataFrame) -> pl.DataFrame:
+        """Each query's measures (`evaluation.per_query`); the document that is the query itself is no hit for it."""
+        return per_query(tables.without_own(hits, self.snapshot.queries("test")), self.qrels)
 
     @property
     def slices(self) -> pl.DataFrame:

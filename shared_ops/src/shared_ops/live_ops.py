@@ -21,7 +21,6 @@ from dagster import (
 from pydantic import Field
 
 from shared_ops import gating, inputs
-from shared_ops.evaluation import per_query
 from shared_ops.judging import JudgedQueries
 from shared_ops.lineage import live_set_key, proposed_set_key
 from shared_ops.livesets import Decision, LiveSet
@@ -116,9 +115,7 @@ def _both(ours: pl.DataFrame, theirs: pl.DataFrame, queries: pl.DataFrame) -> pl
 
 
 def _measured(order: pl.DataFrame, queries: pl.DataFrame, judged: JudgedQueries) -> pl.DataFrame:
-    return per_query(
-        order.join(queries, on="query_id", how="semi"), judged.qrels.join(queries, on="query_id", how="semi")
-    )
+    return judged.measure(order).join(queries, on="query_id", how="semi").sort("query_id")
 
 
 def _log_verdict(

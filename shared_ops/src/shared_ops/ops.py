@@ -27,7 +27,7 @@ from dagster import (
 from pydantic import Field
 
 from shared_ops import checks, gating, inputs, storage, tables
-from shared_ops.evaluation import means, per_query, table
+from shared_ops.evaluation import means, table
 from shared_ops.feedback import FeedbackRef
 from shared_ops.inputs import Inputs
 from shared_ops.judging import JudgedQueries, all_alike
@@ -189,7 +189,7 @@ def evaluate_op(open_model: Open) -> OpDefinition:
         hits = {"challenger": pl.concat([answered, answers["challenger"].many(judged.asked_newest)])}
         if champion:
             hits["champion"] = answers["champion"].many(judged.asked)
-        measured = {name: per_query(found, judged.qrels) for name, found in hits.items()}
+        measured = {name: judged.measure(found) for name, found in hits.items()}
         for name, frame in measured.items():
             tables.write(_evaluation_url(candidate, name), frame)
         tables.write(_evaluation_url(candidate, "hits"), hits["challenger"])

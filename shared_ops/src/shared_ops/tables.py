@@ -6,7 +6,7 @@ every failing row and not only the first.
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pandera.polars as pa
@@ -17,6 +17,8 @@ from shared_ops import storage
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "dev", "test")
+MAX_ID_CHARACTERS = 1024
+"""How long the id of a document or a query may be."""
 NO_SESSION = -1
 """The fold of clicks that were made up for want of people's."""
 
@@ -56,6 +58,8 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "text": _named(),
             "split": pa.Column(pl.String, pa.Check.isin(SPLITS)),
             "source": _named(),
+            # The document that is the query itself, and no hit for it; the column is there where some query has one.
+            "own_doc_id": pa.Column(pl.String, nullable=True, required=False),
         },
         unique=["query_id"],
     ),
@@ -162,9 +166,10 @@ def check(table: str, frame: pl.DataFrame) -> pl.DataFrame:
         raise TableError(table, failures) from error
 
 
-def empty(table: str) -> pl.DataFrame:
-    """A table of this schema with no rows."""
-    return pl.DataFrame(schema={name: column.dtype.type for name, column in SCHEMAS[table].columns.items()})
+def empty(table: str, optional: Collection[str] = ()) -> pl.DataFrame:
+    """A table of this schema with no rows; of the columns that need not be there, it has those in `optional`."""
+    columns = SCHEMAS[table].columns.items()
+    return pl.DataFrame(schema={name: c.dtype.type for name, c in columns if c.required or name in optional})
 
 
 def make(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -175,8 +180,9 @@ def make(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """
     if not rows:
         return empty(table)
+    given = {name for row in rows for name, value in row.items() if value is not None}
     try:
-        frame = pl.DataFrame(list(rows), schema=empty(table).schema)
+        frame = pl.DataFrame(list(rows), schema=empty(table, given).schema)
     except (pl.exceptions.PolarsError, UnicodeEncodeError) as error:  # a value that its column's type cannot hold
         failure = {"column": "a value", "check": str(error).splitlines()[0], "failure_case": None, "index": None}
         raise TableError(table, pl.DataFrame([failure], schema=dict.fromkeys(failure, pl.String))) from error
@@ -195,6 +201,19 @@ def hits_table(query_ids: Sequence[str], results: Sequence[Hits]) -> pl.DataFram
         for rank, (doc_id, score) in enumerate(hits, start=1)
     ]
     return check("hits", pl.DataFrame(rows, schema=empty("hits").schema, orient="row"))
+
+
+def without_own(hits: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
+    """The `hits` table without the documents that are the queries themselves; the ranks are counted anew."""
+    if "own_doc_id" not in queries.columns:
+        return hits
+    own = queries.select("query_id", pl.col("own_doc_id").alias("doc_id")).drop_nulls()
+    return reranked(hits.join(own, on=["query_id", "doc_id"], how="anti"))
+
+
+def reranked(hits: pl.DataFrame) -> pl.DataFrame:
+    """The `hits` table of which some rows were taken, in the order that it had, with its ranks counted anew."""
+    return hits.sort("query_id", "rank").with_columns(pl.int_range(1, pl.len() + 1).over("query_id").alias("rank"))
 
 
 def hits_by_query(frame: pl.DataFrame) -> dict[str, Hits]:

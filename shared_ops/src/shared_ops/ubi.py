@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared_ops.tables import MAX_ID_CHARACTERS
+
 SIMULATION = "simulation"
 """The application that marks made-up searches and clicks."""
 SIMULATED = "SIMULATED: nobody searched or clicked any of this"
@@ -104,7 +106,7 @@ class ClickedObject(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    object_id: str = Field(min_length=1, max_length=256)
+    object_id: str = Field(min_length=1, max_length=MAX_ID_CHARACTERS)
     object_id_field: str = "doc_id"
 
 

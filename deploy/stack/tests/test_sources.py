@@ -1,0 +1,77 @@
+"""Sources are looked at before anything starts, in the corpus' own environment; what comes too late is told."""
+
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from deploy.stack import places, sources, supervisor
+from deploy.stack.__main__ import commands
+from deploy.stack.lifecycle import StackError
+from deploy.stack.processes import Process, environment_variables
+from deploy.stack.supervisor import Supervisor
+from shared_ops.livesets import LiveSets
+from shared_ops.settings import Settings
+from shared_ops.snapshots import SnapshotRef
+
+SEVERAL = """
+sources:
+  - {kind: table, name: faq, documents: {path: nowhere.csv}}
+  - {kind: beir, name: folder, path: nowhere}
+  - {kind: sql, name: shop, url: "postgresql+psycopg2://reader:s3cret@127.0.0.1:1/shop", documents: {query: SELECT 1}}
+"""
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """Settings of a home of the test's own, its sources file not written yet."""
+    monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SEARCHLOOP_SOURCES", str(tmp_path / "sources.yaml"))
+    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(tmp_path))
+    return Settings()
+
+
+def test_up_starts_nothing_on_sources_that_cannot_be_read_and_says_all_that_is_wrong(settings):
+    missing = CliRunner().invoke(commands, ["up"])
+    assert "There is no sources file at" in str(missing.exception) and "SEARCHLOOP_SOURCES" in str(missing.exception)
+    settings.sources.write_text(SEVERAL)
+    broken = CliRunner().invoke(commands, ["up"])
+    assert isinstance(broken.exception, StackError)
+    said = str(broken.exception).splitlines()[1:]
+    assert [line.partition(":")[0] for line in said] == [
+        "- Source 'faq'",
+        *["- Source 'folder'"] * sum("'folder'" in line for line in said),
+        "- Source 'shop'",
+    ]
+    assert "nowhere.csv is not there" in said[0] and "cannot be read" in said[-1] and "s3cret" not in said[-1]
+    assert not (settings.home / "supervisor").exists() and not (settings.home / "logs").exists()
+
+
+def test_where_a_set_is_live_it_is_said_and_search_goes_on(settings):
+    sets = LiveSets(settings.staging_url("prod"))
+    sets.go_live(sets.propose({"ranker": "v1"}, SnapshotRef(id="s", url="file:///s"), note="a test's"))
+    told = []
+    sources.check(settings, told.append)
+    (line,) = told
+    assert "There is no sources file" in line and line.endswith("What is live stays as it is.")
+
+
+def test_sources_that_a_running_stack_does_not_know_of_are_told(settings, monkeypatch, tmp_path):
+    (tmp_path / "data.csv").write_text("doc_id,text\n1,one\n")
+    settings.sources.write_text("sources: [{kind: table, name: faq, documents: {path: data.csv}}]")
+    running = Supervisor(settings)
+    sleeper = Process("one", [sys.executable, "-c", "import time; time.sleep(600)"], ready=lambda: None, phase=0)
+    running.start([sleeper], environment_variables(settings))
+    try:
+        sources.check(Settings(), pytest.fail)
+        other = tmp_path / "other.yaml"
+        monkeypatch.setenv("SEARCHLOOP_SOURCES", str(other))
+        with pytest.raises(
+            StackError, match=rf"SEARCHLOOP_SOURCES={settings.sources}, and now it is {other}.*make down"
+        ):
+            sources.check(Settings(), pytest.fail)
+        monkeypatch.delenv("SEARCHLOOP_SOURCES")
+        assert sources._running_with(Settings()) is None, "who names none asks for none"
+    finally:
+        running.shut_down()
+        supervisor.end(supervisor.leftovers(settings))

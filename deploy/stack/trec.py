@@ -1,0 +1,37 @@
+"""Runs and judgements as the files that TREC's tools read (trec_eval, ir_measures).
+
+The format parts its fields by white space. So white space in an id, and the % of what is written for it, are
+percent-encoded (%20); every other id stands as it is.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from shared_ops.tables import Hits
+
+
+def write_run(path: Path, tag: str, query_ids: Sequence[str], results: Sequence[Hits]) -> None:
+    """Write a run: `query Q0 document rank score tag`.
+
+    The scores are the models' own, in single precision, which trec_eval keeps. It orders by score and breaks ties by
+    id: a score that does not fall is written as the next smaller number, so that every reader sees the hits' order.
+    """
+    with path.open("w") as file:
+        for query_id, hits in zip(query_ids, results, strict=True):
+            before = np.float32(np.inf)
+            for rank, (doc_id, score) in enumerate(hits, start=1):
+                before = min(np.float32(score), np.nextafter(before, np.float32(-np.inf)))
+                file.write(f"{_field(query_id)} Q0 {_field(doc_id)} {rank} {before} {tag}\n")
+
+
+def write_qrels(path: Path, judgements: Iterable[tuple[str, str, int]]) -> None:
+    """Write judgements (query, document, grade): `query 0 document grade`."""
+    with path.open("w") as file:
+        file.writelines(f"{_field(query)} 0 {_field(document)} {grade}\n" for query, document, grade in judgements)
+
+
+def _field(name: str) -> str:
+    return "".join(quote(each, safe="") if each.isspace() or each == "%" else each for each in name)

@@ -1,0 +1,70 @@
+"""A source's password shows nowhere: no log, no event, no check, no message, whatever is wrong beside it."""
+
+import logging
+
+import pytest
+from dagster import DagsterEventType, DagsterInstance, build_run_status_sensor_context, build_sensor_context
+
+from repos.corpus import definitions
+from repos.corpus.graph import jobs
+from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.config import load
+from repos.corpus.triggers.sources import sources_changed
+from shared_ops.alerts import failure_sensor
+
+PASSWORD = "hunter2+s3cret"
+AWAY = f"postgresql+psycopg2://reader:{PASSWORD}@127.0.0.1:1/shop"
+DOCUMENTS = "documents: {query: SELECT 1 AS doc_id}"
+
+BROKEN = {
+    "database away": f"url: '{AWAY}', {DOCUMENTS}",
+    "in the query": f"url: 'postgresql+psycopg2://127.0.0.1:1/shop?user=reader&password={PASSWORD}', {DOCUMENTS}",
+    "an option that the driver does not know": f"url: '{AWAY}?pasword={PASSWORD}', {DOCUMENTS}",
+    "misspelt key": f"url: '{AWAY}', docments: {{query: SELECT 1 AS doc_id}}",
+    "misspelt url": f"ulr: '{AWAY}', {DOCUMENTS}",
+    "misspelt kind": f"kind: slq, url: '{AWAY}', {DOCUMENTS}",
+    "no such dialect": f"url: 'nodialect://reader:{PASSWORD}@127.0.0.1/shop', {DOCUMENTS}",
+    "no dialect": f"url: 'reader:{PASSWORD}@127.0.0.1/shop', {DOCUMENTS}",
+    "a port that is no number": f"url: 'postgresql+psycopg2://reader:{PASSWORD}@127.0.0.1:http/shop', {DOCUMENTS}",
+    "no YAML": f"url: '{AWAY}' 'twice', {DOCUMENTS}",
+    "no YAML after a colon": f"url: {AWAY}: x: y, {DOCUMENTS}",
+    "a file": f"kind: table, documents: {{path: 'ftp://reader:{PASSWORD}@127.0.0.1:1/shop.csv'}}",
+}
+
+
+@pytest.fixture(params=BROKEN)
+def sources(request, home, tmp_path, monkeypatch):
+    path = tmp_path / "sources.yaml"
+    entry = BROKEN[request.param]
+    path.write_text(f"sources: [{{name: shop, {'' if entry.startswith('kind') else 'kind: sql, '}{entry}}}]")
+    monkeypatch.setenv("SEARCHLOOP_SOURCES", str(path))
+    return path
+
+
+def test_a_password_shows_nowhere_and_the_message_is_the_sources_own(sources, capfd, caplog):
+    _, corpus_prod = jobs
+    with caplog.at_level(logging.DEBUG), DagsterInstance.ephemeral() as instance:
+        definitions.source_names()
+        tick = sources_changed(build_sensor_context(instance))
+        run = corpus_prod.execute_in_process(instance=instance, raise_on_error=False)
+        assert not run.success
+        events = [record.to_json() for record in instance.all_logs(run.run_id)]
+        (failure,) = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)
+        sensor = failure_sensor()
+        sensor(
+            build_run_status_sensor_context(
+                sensor.name, failure.dagster_event, instance, instance.get_run_by_id(run.run_id)
+            ).for_run_failure()
+        )
+    told = [record.getMessage() for record in caplog.records if record.name == "shared_ops.notifications"]
+    everything = "\n".join([*events, caplog.text, *capfd.readouterr(), repr(tick)])
+    assert any("SourceError" in line and ("shop" in line or str(sources) in line) for line in told)
+    for part in (PASSWORD, "hunter2", "s3cret"):
+        assert part not in everything
+
+
+def test_a_mistake_in_yaml_is_told_with_its_place_and_without_its_line(tmp_path):
+    path = tmp_path / "sources.yaml"
+    path.write_text(f"sources:\n  - kind: sql\n    url: {AWAY}: again\n")
+    with pytest.raises(SourceError, match=r"sources.yaml, line 3, column \d+ cannot be read as YAML: mapping values"):
+        load(path)
