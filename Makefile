@@ -10,6 +10,9 @@ STACK := $(PLATFORM) -W ignore -m deploy.stack
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
+# What is given as `make search Q='price $5'` is taken as it was typed: make itself would expand the $5.
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),\
+	$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 # What the recipes read from the environment, so that no shell ever parses a query.
 export Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 from rich.table import Table
+from rich.text import Text
 
 from deploy.stack.searching import SearchError, ask
 from shared_ops import evaluation as measures
@@ -71,7 +72,7 @@ def _services_runs(
 ) -> dict[str, list[Hits]]:
     """The hits of every search service and of the search app, in the order of `texts`."""
     runs: dict[str, list[Hits]] = {}
-    with ThreadPoolExecutor(CLIENTS) as pool, httpx.Client(timeout=60) as client:
+    with ThreadPoolExecutor(CLIENTS) as pool, httpx.Client(timeout=60, trust_env=False) as client:
         for family in (name for name, repository in repositories().items() if repository.role == "search"):
             url, release = settings.url(family), live.releases[family]
             runs[family] = list(pool.map(lambda text: _predicted(client, url, release, text), texts))  # noqa: B023
@@ -114,7 +115,7 @@ def _table(runs: dict[str, list[Hits]], query_ids: Sequence[str], snapshot: snap
         for name in runs:
             values = metrics[name][slice_name]
             best = {m: max(metrics[other][slice_name][m] for other in runs) for m in measures.MEASURES}
-            cells = [f"[bold]{values[m]:.3f}[/]" if values[m] == best[m] else f"{values[m]:.3f}" for m in best]
+            cells = [Text(f"{values[m]:.3f}", "bold" if values[m] == best[m] else "") for m in best]
             table.add_row(slice_name, str(int(of_all["queries"])), name, *cells)
         table.add_section()
     return table

@@ -83,6 +83,21 @@ class Supervisor:
             return False
         return True
 
+    def variables(self) -> dict[str, str]:
+        """The environment that the supervisor, and so every process of the stack, was started with.
+
+        Raises:
+            NotRunningError: when the supervisor does not answer.
+        """
+        try:
+            return psutil.Process(self._call("getPID")).environ()
+        except psutil.NoSuchProcess as error:  # it has just ended
+            raise NotRunningError(f"The stack in {self.settings.home} is not running: make up") from error
+
+    def left_behind(self) -> bool:
+        """Whether a supervisor was started here that did not end by itself."""
+        return (self.folder / "supervisord.pid").exists()
+
     def states(self) -> dict[str, State]:
         """Each process's state by its name.
 
