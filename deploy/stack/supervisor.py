@@ -175,7 +175,8 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
         keeping = [sys.executable, "-m", "deploy.stack.keeper", str(self._record(process.name)), str(log)]
         given = ",".join(f'{name}="{value}"' for name, value in process.share.variables.items())
         # It is tried again for ever, after 1, 2, 3, ... seconds where it dies at once: what it needs may be away.
-        # Its log is not the supervisor's to rotate (watch does it): the process writes there itself.
+        # Its log is not the supervisor's to rotate (watch does it): the process writes there itself. The supervisor
+        # expands its name twice.
         return f"""
 [program:{process.name}]
 command = {_escaped(shlex.join(["nice", "-n", str(process.share.nice), *keeping, *process.command]))}
@@ -189,7 +190,7 @@ stopwaitsecs = {STOP_SECONDS}
 stopasgroup = true
 killasgroup = true
 redirect_stderr = true
-stdout_logfile = {_escaped(log)}
+stdout_logfile = {_escaped(_escaped(log))}
 stdout_logfile_maxbytes = 0
 """
 
