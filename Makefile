@@ -6,10 +6,13 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate test check bench clean
+.PHONY: help up down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate test check bench clean made
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
+# What is given as `make search Q='price $5'` is taken as it was typed: make itself would expand the $5.
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),\
+	$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 # What the recipes read from the environment, so that no shell ever parses a query.
 export Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE
 
@@ -21,48 +24,48 @@ help: ## Show this help
 up: envs ## Start everything; train where nothing is live yet; end when a search answers
 	@$(STACK) up
 
-down: $(PLATFORM) ## End everything that belongs to the stack, and nothing else
+down: made ## End everything that belongs to the stack, and nothing else
 	@$(STACK) down
 
-status: $(PLATFORM) ## Show processes, runs, the live set with its metrics, and what was rejected last and why
+status: made ## Show processes, runs, the live set with its metrics, and what was rejected last and why
 	@$(STACK) status
 
-logs: $(PLATFORM) ## Follow the logs [PROCESS=<name>]
+logs: made ## Follow the logs [PROCESS=<name>]
 	@$(STACK) logs $${PROCESS:+"$$PROCESS"}
 
-addresses: $(PLATFORM) ## Print one `name url` line each: search, dagit and the prediction services
+addresses: made ## Print one `name url` line each: search, dagit and the prediction services
 	@$(STACK) addresses
 
-clean: $(PLATFORM) ## Remove the stack's state (it has to be down)
+clean: made ## Remove the stack's state (it has to be down)
 	@$(STACK) clean
 
 ##> Models
 
-train: $(PLATFORM) ## Train all models, or one [REPO=<name>] [FORCE=1: although nothing changed]
+train: made ## Train all models, or one [REPO=<name>] [FORCE=1: although nothing changed]
 	@$(STACK) train $${FORCE:+--force} $${REPO:+"$$REPO"}
 
-code-servers: $(PLATFORM) ## Start the code servers that do not run, reload the code of those that do
+code-servers: made ## Start the code servers that do not run, reload the code of those that do
 	@$(STACK) code-servers
 
-code-server: $(PLATFORM) ## The same for one: REPO=<name>
+code-server: made ## The same for one: REPO=<name>
 	@$(STACK) code-server "$${REPO:?say which: make code-server REPO=keyword}"
 
-rollback: $(PLATFORM) ## Make the set before the present live again, or another one [SET=<n>]
+rollback: made ## Make the set before the present live again, or another one [SET=<n>]
 	@$(STACK) rollback $${SET:+"$$SET"}
 
-lineage: $(PLATFORM) ## Print the chain from the sources to the weights of the live set
+lineage: made ## Print the chain from the sources to the weights of the live set
 	@$(STACK) lineage
 
-reproduce: $(PLATFORM) ## Train a release again and compare the weights: RELEASE=<family>/<version>
+reproduce: made ## Train a release again and compare the weights: RELEASE=<family>/<version>
 	@$(STACK) reproduce "$${RELEASE:?say which: make reproduce RELEASE=keyword/<version>, see make lineage}"
 
-search: $(PLATFORM) ## Ask the running search app: Q="<words>"
+search: made ## Ask the running search app: Q="<words>"
 	@$(STACK) search -- "$${Q:?say what: make search Q=\"sort an array\"}"
 
-evaluate: $(PLATFORM) ## Measure the services on the live snapshot's test queries: OUT=<folder for TREC runs>
+evaluate: made ## Measure the services on the live snapshot's test queries: OUT=<folder for TREC runs>
 	@$(STACK) evaluate -- "$${OUT:?say where: make evaluate OUT=runs}"
 
-simulate: $(PLATFORM) ## SIMULATED people search and click
+simulate: made ## SIMULATED people search and click
 ##|                     [SESSIONS=200 SEED=0 RATE=<per second> TREND=<n> DRIFT=<topic> WATCH=1]
 	@$(STACK) simulate $${SESSIONS:+--sessions="$$SESSIONS"} $${SEED:+--seed="$$SEED"} $${RATE:+--rate="$$RATE"} \
 		$${TREND:+--trend="$$TREND"} $${DRIFT:+--drift="$$DRIFT"} $${WATCH:+--watch}
@@ -75,17 +78,17 @@ envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: tor
 lock: ## Make the locks anew from envs/*/requirements.in [UPGRADE=1: newest versions]
 	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade)
 
-check: $(PLATFORM) ## Style, types, borders between repositories, fresh locks
+check: made ## Style, types, borders between repositories, fresh locks
 	@$(PLATFORM) -m deploy.checks
 
 test: envs ## All checks and all tests, each in its own environment [SUITE=<folder>: one]
 	@$(PLATFORM) -m deploy.suites $${SUITE:+"$$SUITE"}
 
-bench: $(PLATFORM) ## Run the benchmarks in bench/
+bench: made ## Run the benchmarks in bench/
 	@$(PLATFORM) -m deploy.benchmarks
 
-$(PLATFORM):
-	@echo "There are no environments yet: make envs" >&2; exit 1
+made:
+	@$(PYTHON) envs/build.py place platform
 
 ##> Settings, as environment variables
 ##| SEARCHLOOP_HOME=var           where everything lies that running makes

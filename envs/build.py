@@ -88,7 +88,7 @@ def environments() -> list[str]:
 
 def lock_of(environment: str) -> Lock:
     """The lock that an environment is made from; SEARCHLOOP_TORCH=gpu chooses torch's CUDA build."""
-    torch = os.environ.get("SEARCHLOOP_TORCH", "cpu")
+    torch = os.environ.get("SEARCHLOOP_TORCH") or "cpu"
     if torch not in ("cpu", "gpu"):
         raise BuildError(f"SEARCHLOOP_TORCH is {torch!r}; expected cpu or gpu.")
     gpu = ENVS / environment / "requirements-gpu.in"
@@ -168,7 +168,8 @@ def _make(uv: str, name: str) -> str | None:
     python = str(folder / "bin" / "python")
     _say(f"{name:<9} ...")
     try:
-        if not _is_python(python, lock.python):
+        # One that was copied or moved here holds the old place in its scripts, and in what finds shared_ops.
+        if not (_is_of(name, folder) and _is_python(python, lock.python)):
             _run([uv, "venv", "--quiet", "--clear", "--python", lock.python, str(folder)])
         target = ["--quiet", "--python", python]
         _run([uv, "pip", "sync", *target, "--require-hashes", *_torch_backend(lock), str(lock.target)], lock)
@@ -189,19 +190,33 @@ def _is_python(python: str, version: str) -> bool:
     return found == version or found.startswith(f"{version}.")
 
 
+def check_place(name: str) -> None:
+    """Fail where an environment is not there, or points to where its checkout was copied or moved from."""
+    if not _stamp(name).exists():
+        raise BuildError("There are no environments yet: make envs")
+    if not _is_of(name, ENVS / name / ".venv"):
+        raise BuildError(f"The environments in {ENVS} were made in another place, and point to it still: make envs")
+
+
+def _is_of(name: str, folder: Path) -> bool:
+    """Whether an environment was made in this folder."""
+    return _stamp(name).exists() and _stamp(name).read_text().endswith(f"\n{folder}\n")
+
+
 def _is_made(name: str) -> bool:
     return _stamp(name).exists() and _stamp(name).read_text() == _stamped(name)
 
 
 def _stamp(name: str) -> Path:
-    """The file in an environment that says what it was made from."""
+    """The file in an environment that says what it was made from, and where."""
     return ENVS / name / ".venv" / "made-from.txt"
 
 
 def _stamped(name: str) -> str:
     lock = lock_of(name)
     made_from = [lock.target.read_bytes(), lock.python.encode(), (ROOT / "shared_ops" / "pyproject.toml").read_bytes()]
-    return hashlib.sha256(b"\0".join(made_from)).hexdigest()
+    made_of = hashlib.sha256(b"\0".join(made_from)).hexdigest()
+    return f"{made_of}\n{ENVS / name / '.venv'}\n"
 
 
 def _compile(uv: str, lock: Lock, target: Path, options: Sequence[str]) -> None:
@@ -300,6 +315,8 @@ def main() -> None:
     syncing.add_argument("--next", action="store_true", help="say what comes next where any was made")
     locking = commands.add_parser("lock", help="make all locks anew")
     locking.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
+    placed = commands.add_parser("place", help="fail where an environment was not made in this checkout")
+    placed.add_argument("names", nargs="+", metavar="environment")
     commands.add_parser("check", help="fail where a lock is not fresh")
     chosen = parser.parse_args()
     try:
@@ -308,6 +325,9 @@ def main() -> None:
                 raise BuildError(f"No environment {', '.join(sorted(unknown))}: expected {', '.join(environments())}.")
             if sync(chosen.names or environments()) and chosen.next:
                 _say("make up starts the stack")
+        elif chosen.command == "place":
+            for name in chosen.names:
+                check_place(name)
         elif chosen.command == "lock":
             compile_locks(chosen.upgrade)
         else:

@@ -1,5 +1,6 @@
 """Everything that names the repositories agrees with repos/repos.toml."""
 
+import re
 import tomllib
 
 import pytest
@@ -88,3 +89,19 @@ def test_each_repository_has_its_environment_and_states_its_python():
     for repository in repositories().values():
         for file in ("requirements.in", "requirements.txt", ".python-version"):
             assert (ROOT / "envs" / repository.environment / file).exists()
+
+
+def test_every_client_of_one_s_own_addresses_passes_proxies_by():
+    """httpx reads http_proxy and fails on a proxy that it does not know, even where it would not use it."""
+    asks = re.compile(r"httpx\.(get|post|put|head|request|stream|Client|AsyncClient)\((?:[^()]|\([^()]*\))*\)")
+    files = [
+        path for place in ("deploy", "repos", "services", "shared_ops/src") for path in (ROOT / place).rglob("*.py")
+    ]
+    calls = {
+        f"{path.relative_to(ROOT)}: {call[0]}"
+        for path in files
+        if "tests" not in path.parts
+        for call in asks.finditer(path.read_text())
+    }
+    assert len(calls) > 5
+    assert {call for call in calls if "trust_env=False" not in call} == set()

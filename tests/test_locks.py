@@ -94,8 +94,36 @@ def test_torch_is_the_cpu_build_unless_asked_otherwise(build, monkeypatch):
         build.lock_of("ranker")
 
 
+def made_in(folder, text):
+    """An environment that says what it was made from, and where."""
+    folder.mkdir(parents=True)
+    (folder / "made-from.txt").write_text(text)
+
+
+def test_an_environment_that_was_copied_from_another_checkout_is_not_made(build):
+    here = build.ENVS / "search" / ".venv"
+    made_in(here, build._stamped("search"))
+    assert build._is_made("search")
+    build.check_place("search")
+    elsewhere = build._stamped("search").replace(str(build.ROOT), "/another/checkout")
+    (here / "made-from.txt").write_text(elsewhere)
+    assert not build._is_made("search") and not build._is_of("search", here)
+    with pytest.raises(build.BuildError, match=r"made in another place, and point to it still: make envs"):
+        build.check_place("search")
+
+
+def test_a_checkout_without_environments_says_what_makes_them(build):
+    with pytest.raises(build.BuildError, match="There are no environments yet: make envs"):
+        build.check_place("platform")
+
+
+def test_an_empty_choice_of_torch_is_none(build, monkeypatch):
+    monkeypatch.setenv("SEARCHLOOP_TORCH", "")
+    assert build.lock_of("ranker").name == "envs/ranker/requirements.txt"
+
+
 @pytest.mark.slow
-def test_an_environment_is_made_once(build):
+def test_an_environment_is_made_once_in_each_place(build, tmp_path):
     command = [sys.executable, str(build.ENVS / "build.py"), "sync", "--next", "search"]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
@@ -108,3 +136,18 @@ def test_an_environment_is_made_once(build):
     assert str(build.ROOT) in where.stdout
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert again.stdout == ""
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("envs", "shared_ops"):
+        (build.ROOT / name).rename(moved / name)
+    there = [sys.executable, str(moved / "envs" / "build.py"), "sync", "search"]
+    assert "search    made" in subprocess.run(there, capture_output=True, text=True, check=True).stdout
+    scripts = moved / "envs" / "search" / ".venv" / "bin"
+    where = subprocess.run(
+        [scripts / "python", "-c", "import shared_ops; print(shared_ops.__file__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(moved) in where.stdout
+    assert (scripts / "uvicorn").read_text().startswith(f"#!{moved}")

@@ -1,7 +1,6 @@
 """The stack's commands: `envs/platform/.venv/bin/python -m deploy.stack <command>`; the Makefile calls them."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -10,28 +9,24 @@ from typing import Any
 
 import click
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from deploy.stack import evaluation, history, lifecycle, places, simulation, sources, training
+from deploy.stack import status as status_of
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.lifecycle import StackError
+from deploy.stack.places import HomeError
 from deploy.stack.processes import processes
 from deploy.stack.searching import SearchError, ask, follows, wait_for_search
 from deploy.stack.shares import TRAINING
 from deploy.stack.supervisor import NotRunningError, Supervisor
+from deploy.stack.terminal import console, say, visible
 from shared_ops import promotion
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseError
 from shared_ops.settings import ROOT, Settings, families, repositories
 
-# A pipe has no width: then tables take what they need.
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-
-
-def say(line: str) -> None:
-    """Print a line as it is, at once."""
-    console.print(line, markup=False)
+SECRET = ("postgres_url", "notify")
+"""Settings that may hold a password: their values are not shown."""
 
 
 @click.group()
@@ -39,6 +34,7 @@ def say(line: str) -> None:
 def commands(context: click.Context) -> None:
     """Start, end, look at and use the stack whose home is SEARCHLOOP_HOME."""
     context.obj = Settings()
+    lifecycle.refuse_other_addresses(context.obj)
 
 
 @commands.command()
@@ -69,27 +65,9 @@ def down(settings: Settings) -> None:
 @commands.command()
 @click.pass_obj
 def status(settings: Settings) -> None:
-    """Show the processes, the code locations, what runs, the live set with its metrics, and what was rejected."""
-    states = Supervisor(settings).states()
-    table = Table("process", "state", "pid", "up for", "port", "answers")
-    for process in processes(settings):
-        state = states[process.name]
-        reason = process.ready() if state.pid else "no"
-        up_for = f"{state.seconds} s" if state.pid else ""
-        port = str(process.port or "")
-        table.add_row(process.name, state.state, str(state.pid or ""), up_for, port, reason or "yes")
-    console.print(table)
-    try:
-        dagit = Dagit(settings.url("dagit"))
-        for location, error in dagit.load_errors().items():
-            say(f"code location {location}: {error or 'loaded'}")
-        if unhealthy := dagit.unhealthy_daemons():
-            say(f"daemons not heard of lately: {', '.join(unhealthy)}")
-        for run in dagit.in_flight():
-            say(f"{run.status.lower()}: {run.job} (run {run.run_id[:8]})")
-    except DagitError as error:
-        say(str(error))
-    for line in (*history.live_lines(settings), *history.rejected_lines(settings)):
+    """Show the processes, the code locations, what runs and what failed, the live set, and what was rejected."""
+    console.print(status_of.table(settings))
+    for line in status_of.lines(settings):
         say(line)
 
 
@@ -153,6 +131,7 @@ def _reload(settings: Settings, names: list[str]) -> None:
 @click.pass_obj
 def train(settings: Settings, repository: str | None, force: bool) -> None:
     """Launch the prod jobs, all in order or one, and show their progress until they end."""
+    lifecycle.need_running(settings)
     training.train(Dagit(settings.url("dagit")), [repository] if repository else None, say, force)
 
 
@@ -197,6 +176,7 @@ def reproduce(settings: Settings, release: str) -> None:
 @click.pass_obj
 def search(settings: Settings, query: str, k: int) -> None:
     """Ask the running search app."""
+    lifecycle.need_running(settings)
     answer = ask(settings, query, k)
     for rank, hit in enumerate(answer["hits"], start=1):
         found_by = ", ".join(f"{family} {where}" for family, where in hit.get("found_by", {}).items())
@@ -212,6 +192,7 @@ def search(settings: Settings, query: str, k: int) -> None:
 @click.pass_obj
 def evaluate(settings: Settings, out: Path) -> None:
     """Write TREC runs of the live snapshot's test queries to OUT, and print the table of metrics."""
+    lifecycle.need_running(settings)
     console.print(evaluation.evaluate(settings, out, say))
 
 
@@ -233,6 +214,7 @@ def evaluate(settings: Settings, out: Path) -> None:
 @click.pass_obj
 def simulate(settings: Settings, **options: Any) -> None:
     """Let SIMULATED people search and click; all they do is marked as simulated."""
+    lifecycle.need_running(settings)
     simulation.simulate(settings, simulation.Wanted(**options), say, Dagit(settings.url("dagit")).settle)
 
 
@@ -242,11 +224,10 @@ def clean(settings: Settings) -> None:
     """Remove the stack's state: snapshots, models, database, logs."""
     if Supervisor(settings).running():
         raise StackError(f"The stack in {settings.home} is running: make down first.")
-    if settings.home.exists():
-        if not (settings.home / "stack.lock").exists():
-            raise StackError(f"{settings.home} does not look like a stack's home (no stack.lock): not removed.")
-        shutil.rmtree(settings.home)
-    say(f"removed {settings.home}")
+    if others := places.clean(settings):
+        say(f"removed what the stack had made in {settings.home}; no stack made what is left: {', '.join(others)}")
+    else:
+        say(f"removed {settings.home}")
 
 
 def main() -> None:
@@ -254,12 +235,18 @@ def main() -> None:
     try:
         commands(prog_name="python -m deploy.stack")
     except ValidationError as error:
-        problems = (f"SEARCHLOOP_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
-        sys.exit("\n".join(problems))
-    except (StackError, DagitError, NotRunningError, SearchError, ValueError) as error:
-        sys.exit(str(error))
+        sys.exit("\n".join(visible(_problem(each)) for each in error.errors()))
+    except (StackError, HomeError, DagitError, NotRunningError, SearchError, ValueError) as error:
+        sys.exit(visible(str(error)))
     except (training.TrainingError, simulation.SimulationError, promotion.PromotionError, ReleaseError) as error:
-        sys.exit(str(error))
+        sys.exit(visible(str(error)))
+
+
+def _problem(error: Any) -> str:
+    """What is wrong with a setting: which, what came, what was expected."""
+    field = str(error["loc"][0])
+    came = "" if field in SECRET else f"={error['input']}"
+    return f"SEARCHLOOP_{field.upper()}{came}: {error['msg'].removeprefix('Value error, ')}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import httpx
@@ -88,6 +89,15 @@ query ($since: Float!) {
   }
 }"""
 
+NEWEST_ENDED = """
+query {
+  runsOrError(filter: {statuses: [SUCCESS, FAILURE, CANCELED]}, limit: 200) {
+    __typename
+    ... on Runs { results { runId jobName status endTime } }
+    ... on Error { message }
+  }
+}"""
+
 CANCEL = """
 mutation ($ids: [String!]!) {
   terminateRuns(runIds: $ids, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) {
@@ -118,6 +128,13 @@ class Event:
     step: str | None
     error: str | None
 
+    @property
+    def failure(self) -> str | None:
+        """What went wrong, by its first cause, where it tells of a failure."""
+        if self.kind not in ("ExecutionStepFailureEvent", "RunFailureEvent"):
+            return None
+        return f"{self.step}: {self.error or self.message}" if self.step else self.error or self.message
+
 
 @dataclass(frozen=True)
 class RunPage:
@@ -146,12 +163,21 @@ class EndedRun(NamedTuple):
     seconds: float
 
 
+class FailedRun(NamedTuple):
+    """The newest run of a job, which has failed."""
+
+    run_id: str
+    job: str
+    ended: datetime
+    cause: str
+
+
 class Dagit:
     """The webserver at `url`."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client = httpx.Client(base_url=url, timeout=130)
+        self._client = httpx.Client(base_url=url, timeout=130, trust_env=False)
 
     def launch(self, location: str, job: str, run_config: Mapping[str, Any] | None = None) -> str:
         """Launch a job and return its run's id.
@@ -221,6 +247,28 @@ class Dagit:
         found = self._ask(ENDED_RUNS, "runsOrError", since=since)["results"]
         started = [run for run in found if run["startTime"] and run["endTime"]]
         return [EndedRun(r["runId"], r["jobName"], r["status"], r["endTime"] - r["startTime"]) for r in started]
+
+    def failed(self) -> list[FailedRun]:
+        """The jobs whose newest ended run has failed, with the first cause, the newest first."""
+        newest: dict[str, dict[str, Any]] = {}
+        for run in self._ask(NEWEST_ENDED, "runsOrError")["results"]:
+            newest.setdefault(run["jobName"], run)
+        return [
+            FailedRun(
+                run["runId"], job, datetime.fromtimestamp(run["endTime"] or 0, UTC), self._first_cause(run["runId"])
+            )
+            for job, run in newest.items()
+            if run["status"] == "FAILURE"
+        ]
+
+    def _first_cause(self, run_id: str) -> str:
+        page = self.run(run_id)
+        while page.events:
+            for event in page.events:
+                if event.failure:
+                    return event.failure
+            page = self.run(run_id, page.cursor)
+        return "no reason was given"
 
     def cancel(self, run_ids: list[str]) -> None:
         """Cancel runs, and mark them as cancelled at once."""

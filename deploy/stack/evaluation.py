@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import polars as pl
 from rich.table import Table
+from rich.text import Text
 
 from deploy.stack import trec
 from deploy.stack.searching import SearchError, ask
@@ -81,7 +82,7 @@ class Measured:
             values = {name: metrics[slice_name] for name, metrics in self.metrics.items()}
             best = {m: max(each[m] for each in values.values()) for m in measures.MEASURES}
             for name, each in values.items():
-                cells = [f"[bold]{each[m]:.3f}[/]" if each[m] == best[m] else f"{each[m]:.3f}" for m in best]
+                cells = [Text(f"{each[m]:.3f}", "bold" if each[m] == best[m] else "") for m in best]
                 table.add_row(slice_name, str(int(of_all["queries"])), name, *cells)
             table.add_section()
         return table
@@ -114,7 +115,7 @@ def _services_runs(
 ) -> dict[str, list[Hits]]:
     """The hits of every search service and of the search app, in the order of `texts`."""
     runs: dict[str, list[Hits]] = {}
-    with ThreadPoolExecutor(CLIENTS) as pool, httpx.Client(timeout=60) as client:
+    with ThreadPoolExecutor(CLIENTS) as pool, httpx.Client(timeout=60, trust_env=False) as client:
         for family in (name for name, repository in repositories().items() if repository.role == "search"):
             url, release = settings.url(family), live.releases[family]
             runs[family] = list(pool.map(lambda text: _predicted(client, url, release, text), texts))  # noqa: B023

@@ -14,6 +14,7 @@ from shared_ops.snapshots import SnapshotRef
 from shared_ops.ubi import SIMULATION
 
 PRIMARY = "nDCG@10"
+NO_PART = "takes no part in this set: no release of it was promoted"
 
 
 def live_lines(settings: Settings) -> Iterator[str]:
@@ -25,8 +26,10 @@ def live_lines(settings: Settings) -> Iterator[str]:
         return
     made = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
     yield f"live set {live.number} of {made} ({live.note}), snapshot {live.snapshot.id}"
-    for family, version in live.releases.items():
-        yield f"  {family:<9} {version}  {_measured(Staging(url), family, version)}"
+    for family in dict.fromkeys([*live.releases, *families()]):
+        version = live.releases.get(family)
+        told = f"{version}  {_measured(Staging(url), family, version)}" if version else NO_PART
+        yield f"  {family:<9} {told}"
 
 
 def _measured(staging: Staging, family: str, version: str) -> str:
@@ -66,7 +69,10 @@ def lineage(settings: Settings) -> Tree | None:
         return None
     tree = Tree(f"set {live.number} of {live.created_at:%Y-%m-%d %H:%M} UTC ({live.note})")
     for family in reversed(list(families())):
-        _add_release(tree, Staging(url), family, live)
+        if family in live.releases:
+            _add_release(tree, Staging(url), family, live)
+        else:
+            tree.add(f"{family} {NO_PART}")
     _add_snapshot(tree.add(f"shows snapshot {live.snapshot.id}"), live.snapshot)
     return tree
 

@@ -18,14 +18,17 @@ def place(settings: Settings) -> None:
 
 
 def prepare() -> None:
-    """Bring the instance's tables up to date.
+    """Bring the instance's tables up to date, and fail the runs that were to start when the stack ended.
 
     Servers that start together on an empty database would each make its tables, and break them.
     """
-    from dagster import DagsterInstance
+    from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
     with DagsterInstance.get() as instance:
         instance.upgrade()
+        begun_by_none = RunsFilter(statuses=[DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING])
+        for run in instance.get_runs(begun_by_none):
+            instance.report_run_failed(run, "Its process ended with the stack, before the run had begun.")
         storage = instance.event_log_storage
         # A pool that no run has used yet is unknown, and the first two runs in it would start together. Of one that is
         # known already Dagster cannot be told on Postgres: it goes on in a transaction that has failed (1.13.27).

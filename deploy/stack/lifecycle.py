@@ -12,19 +12,55 @@ from itertools import groupby
 
 from deploy.stack import instance, places, postgres, preflight, supervisor
 from deploy.stack.dagit import Dagit, DagitError
+from deploy.stack.patience import STALLED_SECONDS, Patience
 from deploy.stack.processes import Process, environment_variables, processes
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import ROOT, Settings
 
 Say = Callable[[str], None]
-START_SECONDS = 180
-"""How long a process may take to answer, on a machine where all start at once from a cold disk."""
 CRASHING_SECONDS = 20
 """How long one is waited for that ends again and again."""
+RECOVERY_SECONDS = 10
+"""Within which another supervisor takes the place of one that was killed."""
+PLACE = ("SEARCHLOOP_HOME", "SEARCHLOOP_HOST", "SEARCHLOOP_PORT_BASE")
+"""The settings that say which stack is meant."""
 
 
 class StackError(RuntimeError):
     """What keeps the stack from starting or ending, and what to do."""
+
+
+def refuse_other_addresses(settings: Settings) -> None:
+    """Where a stack runs in this home, see that these settings lead to it, and not to whoever has their ports.
+
+    Raises:
+        StackError: naming the settings with which it runs.
+    """
+    try:
+        running = Supervisor(settings).variables()
+    except NotRunningError:
+        return
+    given = environment_variables(settings)
+    if other := [name for name in PLACE if running.get(name) != given[name]]:
+        runs_with = " ".join(f"{name}={running.get(name)}" for name in PLACE)
+        raise StackError(
+            f"The stack that runs in {settings.home} was started with {runs_with}, and this command was given "
+            f"{' '.join(f'{name}={given[name]}' for name in other)}, where another stack may be: nothing was done. "
+            f"Give it those settings, or move the stack: {runs_with} make down, then make up."
+        )
+
+
+def need_running(settings: Settings) -> None:
+    """See that the stack of this home runs, before its ports are asked: else another stack may have them.
+
+    Raises:
+        NotRunningError: when it does not, nor is its supervisor just being replaced.
+    """
+    deadline = time.monotonic() + RECOVERY_SECONDS
+    while not (running := Supervisor(settings)).running():
+        if not running.left_behind() or time.monotonic() > deadline:
+            raise NotRunningError(f"The stack in {settings.home} is not running: make up")
+        time.sleep(0.2)
 
 
 def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> None:
@@ -35,6 +71,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
     """
     listed = processes(settings)
     chosen = [process for process in listed if names is None or process.name in {"postgres", *names}]
+    places.refuse_checkout(settings)
     with _one_at_a_time(settings):
         running = Supervisor(settings)
         if not running.running():
@@ -90,31 +127,42 @@ def _start_supervisor(settings: Settings, running: Supervisor, listed: list[Proc
 
 def _prepare_instance(settings: Settings, say: Say) -> None:
     began = time.monotonic()
-    subprocess.run(
+    made = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "deploy.stack.instance"],
         env=os.environ | environment_variables(settings),
         cwd=ROOT,
-        check=True,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
+    if made.returncode != 0:
+        reason = (made.stdout.strip() or f"exit status {made.returncode}").splitlines()[-1]
+        log = settings.home / "logs" / "instance.log"
+        log.write_text(made.stdout)
+        raise StackError(f"Dagster's tables could not be made in the database: {reason} (all of it is in {log})")
     say(f"{'tables':<14} up to date ({time.monotonic() - began:.1f} s)")
 
 
 def _start_phase(settings: Settings, running: Supervisor, group: list[Process], say: Say) -> None:
     began = time.monotonic()
     waiting = {process.name: process for process in group}
+    patience = {name: Patience() for name in waiting}
     already = {name for name, state in running.states().items() if state.pid}
     for process in group:
         running.start_process(process.name)
     while waiting:
         states = running.states()
         for process in list(waiting.values()):
-            state = states[process.name].state
-            reason = process.ready() if states[process.name].pid else f"it is {state}"
+            state, pid = states[process.name].state, states[process.name].pid
+            reason = process.ready() if pid else f"it is {state}"
             if reason is None:
                 del waiting[process.name]
                 took = "was running" if process.name in already else f"{time.monotonic() - began:.1f} s"
                 say(f"{process.name:<14} ready ({took})")
-            elif (waited := time.monotonic() - began) > (CRASHING_SECONDS if state == "BACKOFF" else START_SECONDS):
+            elif (waited := time.monotonic() - began) > CRASHING_SECONDS and (
+                state == "BACKOFF" or patience[process.name].is_over(pid)
+            ):
                 raise StackError(
                     f"{process.name} did not come up within {waited:.0f} s: {reason}. The end of its log, "
                     f"{places.log_file(settings, process.name)}:\n{tail(settings, process.name)}"
@@ -156,8 +204,7 @@ def _end_leftovers(settings: Settings, say: Say) -> None:
 @contextmanager
 def _one_at_a_time(settings: Settings) -> Iterator[None]:
     """Two commands that start and end the same stack wait for each other."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with (settings.home / "stack.lock").open("w") as lock:
+    with places.make_home(settings).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -168,7 +215,7 @@ def wait_for_locations(dagit: Dagit, names: Sequence[str]) -> None:
     Raises:
         StackError: with the error of a location that does not load.
     """
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + STALLED_SECONDS
     while True:
         errors = dagit.load_errors()
         if set(names) <= set(errors):

@@ -3,12 +3,19 @@
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
 from shared_ops.settings import ROOT, Settings
 
 WORKSPACE = ROOT / "workspace.yaml"
+LOCK = "stack.lock"
+MADE = (
+    *("cache", "dagster", "feedback", "logs", "outbox", "postgres", "postgres.unfinished", "simulation", "snapshots"),
+    *("sockets", "staging", "supervisor", LOCK),
+)
+"""Everything that a stack makes in its home, the lock last: as long as it is there, the home is a stack's."""
 LONGEST_SOCKET_NAME = "postgres/.s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 103  # bytes in sun_path without the final zero: 107 on Linux, 103 on macOS (unix(7))
 
@@ -16,6 +23,62 @@ LONGEST_SOCKET_PATH = 103  # bytes in sun_path without the final zero: 107 on Li
 def environment(name: str) -> Path:
     """The `bin` folder of an environment in envs/."""
     return ROOT / "envs" / name / ".venv" / "bin"
+
+
+class HomeError(RuntimeError):
+    """A folder that cannot be a stack's home, and what to do."""
+
+
+def make_home(settings: Settings) -> Path:
+    """Make the home; returns the file by which commands wait for each other there.
+
+    Raises:
+        HomeError: where it cannot be made, or written to.
+    """
+    lock = settings.home / LOCK
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    except OSError as error:
+        raise HomeError(
+            f"SEARCHLOOP_HOME={settings.home} cannot be a stack's home ({error.strerror}: {error.filename}): "
+            "expected a folder that may be made and written to."
+        ) from error
+    return lock
+
+
+def refuse_checkout(settings: Settings) -> None:
+    """See that the home is no folder that holds the checkout: what a stack makes would lie among other things.
+
+    Raises:
+        HomeError: where it is one.
+    """
+    if ROOT.is_relative_to(settings.home):
+        raise HomeError(
+            f"SEARCHLOOP_HOME={settings.home} holds the checkout: expected a folder for the stack alone, such as "
+            f"{ROOT / 'var'}, which is taken where SEARCHLOOP_HOME is not set."
+        )
+
+
+def clean(settings: Settings) -> list[str]:
+    """Remove what a stack has made in its home, and the home if nothing else is in it; returns what else there is.
+
+    Raises:
+        HomeError: where there is something that no stack has made.
+    """
+    if not settings.home.exists():
+        return []
+    if not (settings.home / LOCK).exists():
+        raise HomeError(f"{settings.home} does not look like a stack's home (no {LOCK}): nothing was removed.")
+    for path in (settings.home / name for name in MADE):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    others = sorted(path.name for path in settings.home.iterdir())
+    if not others:
+        settings.home.rmdir()
+    return others
 
 
 def dagster_home(settings: Settings) -> Path:

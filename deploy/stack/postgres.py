@@ -42,6 +42,11 @@ def url(settings: Settings) -> str:
     return f"postgresql+psycopg2://postgres@/postgres?host={socket_folder(settings)}"
 
 
+def dsn(settings: Settings) -> str:
+    """The same for psycopg2 itself."""
+    return url(settings).replace("+psycopg2", "", 1)
+
+
 def settings_of_starter() -> Settings:
     """The settings as the stack's starter had them.
 
@@ -56,7 +61,7 @@ def ready(settings: Settings) -> str | None:
     import psycopg2
 
     try:
-        psycopg2.connect(url(settings).replace("+psycopg2", "", 1), connect_timeout=3).close()
+        psycopg2.connect(dsn(settings), connect_timeout=3).close()
     except psycopg2.Error as error:
         return str(error).strip()
     return None

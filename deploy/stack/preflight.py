@@ -1,5 +1,9 @@
-"""What has to hold before a stack starts: free ports, memory, disk. Each complaint says what to do."""
+"""What has to hold before a stack starts: its address, free ports, its database, memory, disk.
 
+Each complaint says what to do.
+"""
+
+import re
 import shutil
 import socket
 from collections.abc import Sequence
@@ -7,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from deploy.stack import postgres
 from deploy.stack.processes import STACK_MARK, Process
 from shared_ops.settings import Settings
 
@@ -19,22 +24,60 @@ DISK_GIB = 6
 def complaints(settings: Settings, listed: Sequence[Process]) -> list[str]:
     """What keeps the stack from starting; empty when nothing does."""
     return [
-        *(complaint for process in listed if process.port for complaint in _port(settings.host, process)),
+        *(_host(settings.host) or [each for process in listed for each in _port(settings.host, process)]),
+        *_database(settings),
         *_memory(psutil.virtual_memory().available),
         *_disk(settings.home),
     ]
 
 
+def _host(host: str) -> list[str]:
+    if problem := _unbound(host, 0):
+        return [f"SEARCHLOOP_HOST={host} is no address of this machine ({problem.strerror}): leave it unset"]
+    return []
+
+
 def _port(host: str, process: Process) -> list[str]:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, process.port))
-        except OSError as error:
-            return [
-                f"port {process.port} ({process.name}) is taken by {_holder(process.port or 0) or error}: "
-                "end that, or move this stack with SEARCHLOOP_PORT_BASE"
-            ]
+    if process.port and (problem := _unbound(host, process.port)):
+        return [
+            f"port {process.port} ({process.name}) is taken by {_holder(process.port) or problem}: "
+            "end that, or move this stack with SEARCHLOOP_PORT_BASE"
+        ]
+    return []
+
+
+def _unbound(host: str, port: int) -> OSError | None:
+    """Why nothing can listen there; port 0: any."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error
+    return None
+
+
+def _database(settings: Settings) -> list[str]:
+    """Of the URL only host, port and database are shown: where it is wrong, its password may be anywhere in it."""
+    if settings.postgres_url is None:
+        return []
+    import psycopg2
+    from psycopg2.extensions import parse_dsn
+
+    try:
+        named = parse_dsn(postgres.dsn(settings))
+    except psycopg2.ProgrammingError:
+        named = {}
+    if not named or not re.match(r"postgres(ql)?(\+psycopg2)?://", settings.postgres_url):
+        return [
+            "SEARCHLOOP_POSTGRES_URL cannot be read: expected postgresql://<user>:<password>@<host>:<port>/<database>"
+        ]
+    if reason := postgres.ready(settings):
+        place = ", ".join(f"{name} {named[name]}" for name in ("host", "port", "dbname") if name in named)
+        return [
+            f"the database of SEARCHLOOP_POSTGRES_URL ({place}) does not answer ({' '.join(reason.split())}): "
+            "start it, or leave the setting unset for the embedded one"
+        ]
     return []
 
 

@@ -3,6 +3,7 @@
 Made from repos/repos.toml and the settings. Knows nothing of the supervisor.
 """
 
+import os
 import socket
 import sys
 import urllib.error
@@ -42,14 +43,24 @@ def environment_variables(settings: Settings) -> dict[str, str]:
         "DAGSTER_HOME": str(dagster_home(settings)),
         "PYTHONUNBUFFERED": "1",
         "SEARCHLOOP_HOME": str(settings.home),
-        "SEARCHLOOP_HOST": settings.host,
+        "SEARCHLOOP_HOST": settings.url_host,
         "SEARCHLOOP_PORT_BASE": str(settings.port_base),
         "SEARCHLOOP_POSTGRES_URL": postgres.url(settings),
         "SEARCHLOOP_SOURCES": str(settings.sources),
+        # A busy machine may need longer to start a run; a call that is given up meanwhile would start it twice.
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",
+        **_own_addresses_without_proxy(settings),
     }
     for name in repositories():
         variables[f"SEARCHLOOP_PORT_CODE_{name.upper()}"] = str(settings.ports[f"code-{name}"])
     return variables
+
+
+def _own_addresses_without_proxy(settings: Settings) -> dict[str, str]:
+    """What keeps gRPC, which obeys http_proxy, from asking a proxy for the stack's own addresses."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    listed = dict.fromkeys([*filter(None, given.split(",")), settings.host, "localhost", "127.0.0.1", "::1"])
+    return dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), ",".join(listed))
 
 
 def processes(settings: Settings) -> list[Process]:
@@ -71,12 +82,12 @@ def _code_server(settings: Settings, name: str) -> Process:
     port = settings.ports[f"code-{name}"]
     command = [
         *(str(environment(repositories()[name].environment) / "dagster"), "code-server", "start"),
-        *("-h", settings.host, "-p", str(port)),
+        *("-h", settings.url_host, "-p", str(port)),
         *("-m", f"repos.{name}.definitions", "-d", str(ROOT), "--location-name", name),
         # Else a run starts with whichever `dagster` is first on the path, in another environment.
         "--use-python-environment-entry-point",
         "--inject-env-vars-from-instance",
-        *("--startup-timeout", "120"),
+        *("--startup-timeout", "600"),
         # How long the inner process outlives a proxy that was killed.
         *("--heartbeat-ttl", "15"),
     ]
@@ -124,10 +135,11 @@ def _listens(host: str, port: int) -> Callable[[], str | None]:
 
 def _answers(url: str) -> Callable[[], str | None]:
     """Any answer will do: before a first live set a service is there and says that it has nothing to serve."""
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ready() -> str | None:
         try:
-            urllib.request.urlopen(url, timeout=2).close()
+            directly.open(url, timeout=2).close()
         except urllib.error.HTTPError:
             return None
         except OSError as error:

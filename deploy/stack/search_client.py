@@ -38,7 +38,7 @@ class SearchApp:
     """The running search app at an address, as simulated people use it."""
 
     def __init__(self, url: str, rate: float | None = None, pauses: Sequence[float] = PAUSES) -> None:
-        self._client = httpx.Client(base_url=url, timeout=30, headers={"x-application": SIMULATION})
+        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False, headers={"x-application": SIMULATION})
         self._pace = Pace(rate)
         self._pauses = pauses
         self.failures: list[str] = []

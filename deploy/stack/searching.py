@@ -1,6 +1,7 @@
 """Asks the running search app, as a person's browser would."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -33,8 +34,9 @@ def ask(settings: Settings, query: str, k: int, timeout: float = 30) -> dict[str
         SearchError: when it does not answer, or refuses.
     """
     url = settings.url("search")
+    parameters: dict[str, str | int] = {"q": query, "k": k}
     try:
-        response = httpx.get(f"{url}/search", params={"q": query, "k": k}, headers=PRIVATE, timeout=timeout)
+        response = httpx.get(f"{url}/search", params=parameters, headers=PRIVATE, timeout=timeout, trust_env=False)
         response.raise_for_status()
         answer: dict[str, Any] = response.json()
     except httpx.HTTPStatusError as error:
@@ -49,13 +51,26 @@ def follows(settings: Settings, number: int, seconds: float = FOLLOW_SECONDS) ->
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            answer = httpx.get(f"{settings.url('search')}/health", timeout=FOLLOW_SECONDS)
+            answer = httpx.get(f"{settings.url('search')}/health", timeout=FOLLOW_SECONDS, trust_env=False)
         except httpx.HTTPError:
             return False
         if answer.json()["live_set"] == number:
             return True
         time.sleep(0.02)
     return False
+
+
+def lacking_lines(settings: Settings) -> Iterator[str]:
+    """A line for each model that searches had to do without since the search app started, with the first cause."""
+    try:
+        answer = httpx.get(f"{settings.url('search')}/health", timeout=FOLLOW_SECONDS, trust_env=False)
+        searches = answer.json()["searches"]
+    except (httpx.HTTPError, ValueError):
+        yield "searches: the search app does not answer"
+        return
+    for family, lacking in searches["lacking"].items():
+        share = f"{lacking['searches']} of {searches['answered']} searches"
+        yield f"{share} since the search app started lacked {family}, first at {lacking['since']}: {lacking['cause']}"
 
 
 def wait_for_search(settings: Settings) -> str:

@@ -83,14 +83,6 @@ class Supervisor:
             return False
         return True
 
-    def states(self) -> dict[str, State]:
-        """Each process's state by its name.
-
-        Raises:
-            NotRunningError: when the supervisor does not answer.
-        """
-        return {info["name"]: self._state(info) for info in self._call("getAllProcessInfo")}
-
     def variables(self) -> dict[str, str]:
         """The environment that the supervisor, and so every process of the stack, was started with.
 
@@ -101,6 +93,18 @@ class Supervisor:
             return psutil.Process(self._call("getPID")).environ()
         except psutil.NoSuchProcess as error:  # it has just ended
             raise NotRunningError(f"The stack in {self.settings.home} is not running: make up") from error
+
+    def left_behind(self) -> bool:
+        """Whether a supervisor was started here that did not end by itself."""
+        return (self.folder / "supervisord.pid").exists()
+
+    def states(self) -> dict[str, State]:
+        """Each process's state by its name.
+
+        Raises:
+            NotRunningError: when the supervisor does not answer.
+        """
+        return {info["name"]: self._state(info) for info in self._call("getAllProcessInfo")}
 
     def forget(self, name: str) -> None:
         """Have a process started anew by the next supervisor, even if it lives still."""
@@ -171,7 +175,8 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
         keeping = [sys.executable, "-m", "deploy.stack.keeper", str(self._record(process.name)), str(log)]
         given = ",".join(f'{name}="{value}"' for name, value in process.share.variables.items())
         # It is tried again for ever, after 1, 2, 3, ... seconds where it dies at once: what it needs may be away.
-        # Its log is not the supervisor's to rotate (watch does it): the process writes there itself.
+        # Its log is not the supervisor's to rotate (watch does it): the process writes there itself. The supervisor
+        # expands its name twice.
         return f"""
 [program:{process.name}]
 command = {_escaped(shlex.join(["nice", "-n", str(process.share.nice), *keeping, *process.command]))}
@@ -185,7 +190,7 @@ stopwaitsecs = {STOP_SECONDS}
 stopasgroup = true
 killasgroup = true
 redirect_stderr = true
-stdout_logfile = {_escaped(log)}
+stdout_logfile = {_escaped(_escaped(log))}
 stdout_logfile_maxbytes = 0
 """
 

@@ -14,6 +14,8 @@ ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 ROLES = ("data", "search", "rank")
 FORCE = {"ops": {"load_inputs": {"config": {"force": True}}}}
 """The configuration of a run that trains although nothing changed."""
+AWAY_SECONDS = 300
+"""How long Dagit, or the next try of a run that was lost, is waited for."""
 FOLLOWS = ("Skipping step", "Dependencies for step")
 """How Dagster begins what it says of each step after one that failed or had nothing to do."""
 
@@ -82,16 +84,14 @@ class _Followed:
         self.cursor = page.cursor
         if page.status not in ENDED or page.events:
             return  # an ended run is left once its last events have been told
-        if page.status == "FAILURE" and page.tags.get("dagster/will_retry") == "true":
-            self._retry(page)
-        else:
+        if page.status != "FAILURE" or not self._tried_again(page):
             self._end(page.status)
 
     def _page(self) -> RunPage | None:
         try:
             page = self.dagit.run(self.run_id, self.cursor)
         except DagitError as error:
-            if time.monotonic() - self.heard > 60:
+            if time.monotonic() - self.heard > AWAY_SECONDS:
                 raise
             if not self.waiting:
                 self._line(f"waiting for Dagit ({str(error).splitlines()[0]})")
@@ -102,14 +102,24 @@ class _Followed:
 
     def _follow(self, run_id: str) -> None:
         self.run_id, self.cursor, self.heard = run_id, None, time.monotonic()
+        self._failed_at: float | None = None
         self._line(f"run {run_id[:8]}: {self.dagit.url}/runs/{run_id}")
 
-    def _retry(self, page: RunPage) -> None:
-        retry = page.tags.get("dagster/auto_retry_run_id")
-        if retry:
+    def _tried_again(self, page: RunPage) -> bool:
+        """Whether Dagster tries the failed run again: then the next try is followed.
+
+        It says so a moment after the run has failed, and starts the next try some seconds later: longer, where the
+        machine is busy.
+        """
+        if retry := page.tags.get("dagster/auto_retry_run_id"):
             self._errors.clear()
-            self._line("its worker was lost; Dagster tries again")
+            self._line("the run was lost; Dagster tries again")
             self._follow(retry)
+            return True
+        if page.tags.get("dagster/will_retry") == "false":
+            return False
+        self._failed_at = self._failed_at or time.monotonic()
+        return time.monotonic() - self._failed_at < AWAY_SECONDS
 
     def _end(self, status: str) -> None:
         self.ended = True
@@ -120,9 +130,9 @@ class _Followed:
 
     def _tell(self, event: Event) -> None:
         step = f"{event.step}: " if event.step else ""
-        if event.kind == "ExecutionStepFailureEvent" or (event.kind == "RunFailureEvent" and not self._errors):
-            self._errors.append(f"{step}{event.error or event.message}")
-            self._line(self._errors[-1])
+        if event.failure and (event.step or not self._errors):
+            self._errors.append(event.failure)
+            self._line(event.failure)
         elif event.kind == "ExecutionStepStartEvent":
             self._line(f"{event.step} ...")
         elif event.kind == "LogMessageEvent" and event.level != "DEBUG" and not event.message.startswith(FOLLOWS):

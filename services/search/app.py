@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jinja2
 from fastapi import FastAPI, Query, Request
@@ -39,9 +40,11 @@ Count = Annotated[int, Query(ge=1, le=100, description="how many results")]
 
 
 class Measures:
-    """What the answers say about the models, as metrics."""
+    """What the answers say about the models, as metrics and in /health."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._answered = 0
+        self._lacking: dict[str, dict[str, Any]] = {}
         self._stages = Histogram(
             "searchloop_stage_seconds",
             "Time of each stage of an answer.",
@@ -56,11 +59,19 @@ class Measures:
 
     def record(self, made: Answer) -> None:
         """Count an answer."""
+        self._answered += 1
         self._answers.labels(made.ranking).inc()
         for stage, milliseconds in made.timings_ms.items():
             self._stages.labels(stage).observe(milliseconds / 1000)
         for each in made.degraded:
             self._degraded.labels(each.family).inc()
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            lacking = self._lacking.setdefault(each.family, {"searches": 0, "since": now, "cause": each.reason})
+            lacking["searches"] += 1
+
+    def health(self) -> dict[str, Any]:
+        """How many searches were answered, and how many lacked which model, since when and why at first."""
+        return {"searches": {"answered": self._answered, "lacking": self._lacking}}
 
 
 class Page:
@@ -129,7 +140,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         host=settings.host,
         max_body=events.MAX_BYTES,
         error_response=error_response,
-        more_health=recorder.health,
+        more_health=lambda: {**recorder.health(), **measures.health()},
     )
     registry.register(recorder)
     measures = Measures(registry)

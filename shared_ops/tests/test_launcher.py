@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -197,6 +198,51 @@ def test_a_run_that_was_started_elsewhere_is_left_alone(tmp_path):
     with DagsterInstance.local_temp(str(tmp_path), overrides=settings) as instance:
         run = instance.create_run_for_job(nothing)
         assert instance.run_launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+
+
+@pytest.fixture
+def starting(tmp_path):
+    """A run that starts, its launcher, and how one says that a process was started for it."""
+
+    @job
+    def nothing():
+        pass
+
+    settings = {"run_launcher": {"module": "shared_ops.launcher", "class": "LocalRunLauncher"}}
+    with DagsterInstance.local_temp(str(tmp_path), overrides=settings) as instance:
+        run = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTING)
+        started = lambda pid: instance.report_engine_event(f"Started process for run (pid: {pid}).", run)  # noqa: E731
+        yield instance, run.run_id, started
+
+
+def test_a_run_whose_process_ends_before_it_begins_has_failed(starting, monkeypatch):
+    monkeypatch.setattr(launcher, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(launcher, "SERVER_SECONDS", 0)
+    instance, run_id, started = starting
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    started(gone.pid)
+    instance.run_launcher._see_it_begin(run_id)
+    assert instance.get_run_by_id(run_id).status == DagsterRunStatus.FAILURE
+
+
+def test_a_run_whose_process_lives_is_waited_for(starting, monkeypatch):
+    monkeypatch.setattr(launcher, "LOOK_SECONDS", 0.1)
+    instance, run_id, started = starting
+    started(os.getpid())
+    waiting = Thread(target=instance.run_launcher._see_it_begin, args=(run_id,))
+    waiting.start()
+    time.sleep(1)
+    assert waiting.is_alive() and instance.get_run_by_id(run_id).status == DagsterRunStatus.STARTING
+    instance.report_run_canceled(instance.get_run_by_id(run_id))
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
+def test_a_machine_that_is_ten_times_too_busy_starts_runs_in_time():
+    """A run begins after about six seconds on an idle machine, and after a minute or two on such a one."""
+    configuration = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())
+    assert configuration["run_monitoring"]["start_timeout_seconds"] >= 600
 
 
 def test_a_process_is_told_from_a_later_one_with_its_number():

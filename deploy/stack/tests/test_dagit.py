@@ -7,7 +7,7 @@ from graphql import parse, validate
 from deploy.stack import dagit
 
 
-@pytest.mark.parametrize("name", ["LAUNCH", "RUN", "LOCATIONS", "RELOAD", "IN_FLIGHT", "CANCEL", "DAEMONS"])
+@pytest.mark.parametrize("name", [name for name in dir(dagit) if name.isupper() and "{" in str(getattr(dagit, name))])
 def test_the_query_holds_to_the_schema(name):
     assert validate(create_schema().graphql_schema, parse(getattr(dagit, name))) == []
 
@@ -32,3 +32,21 @@ def test_an_error_is_told_by_the_words_of_our_own_code_and_what_they_leave_out_o
 def test_a_server_that_is_not_there_is_told_with_what_to_do():
     with pytest.raises(dagit.DagitError, match=r"does not answer.*make status"):
         dagit.Dagit("http://127.0.0.1:9").in_flight()
+
+
+def test_a_failed_run_is_told_by_its_first_cause_until_a_later_one_succeeds(monkeypatch):
+    """As Dagit answers: the newest run first, events in pages."""
+    runs = [("r4", "keyword_prod", "SUCCESS"), ("r3", "ranker_prod", "FAILURE"), ("r2", "keyword_prod", "FAILURE")]
+    step = {"__typename": "ExecutionStepFailureEvent", "stepKey": "train", "message": "", "error": {"message": "NaN"}}
+    ended = {"__typename": "RunFailureEvent", "message": "Steps failed: train."}
+    pages = {None: [{"__typename": "LogMessageEvent", "message": "..."}], "1": [step, ended], "2": []}
+
+    def answer(self, query, field, after=None, **variables):
+        if query == dagit.NEWEST_ENDED:
+            return {"results": [{"runId": r, "jobName": job, "status": s, "endTime": 0.0} for r, job, s in runs]}
+        cursor = {None: "1", "1": "2", "2": "2"}[after]
+        return {"status": "FAILURE", "tags": [], "eventConnection": {"cursor": cursor, "events": pages[after]}}
+
+    monkeypatch.setattr(dagit.Dagit, "_ask", answer)
+    (failed,) = dagit.Dagit("http://127.0.0.1:9").failed()
+    assert (failed.job, failed.run_id, failed.cause) == ("ranker_prod", "r3", "train: NaN")

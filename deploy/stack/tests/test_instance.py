@@ -6,13 +6,18 @@ import sys
 
 import pytest
 import sqlalchemy
-from dagster import DagsterInstance
+from dagster import DagsterInstance, DagsterRunStatus, job
 
 from deploy.stack import instance, postgres
 from deploy.stack.processes import environment_variables
 from deploy.stack.tests.test_postgres import query, serving
 from shared_ops import pooled_storage
 from shared_ops.settings import ROOT, Settings, repositories
+
+
+@job
+def nothing():
+    pass
 
 
 @pytest.fixture
@@ -51,10 +56,15 @@ def connections(settings):
 def test_it_is_made_ready_again_and_again_and_knows_every_pool(settings):
     """As by the second `make up`, and by one in whose life a repository was added."""
     with serving(settings):
-        for _ in range(2):
-            prepare()
+        prepare()
+        with DagsterInstance.get() as made:  # a run is about to start when everything is killed
+            lost = made.create_run_for_job(nothing, status=DagsterRunStatus.STARTING)
+        prepare()
         limits = pool_limits()
+        with DagsterInstance.get() as made:
+            lost = made.get_run_by_id(lost.run_id)
     assert limits == dict.fromkeys(repositories(), 1)
+    assert lost.status == DagsterRunStatus.FAILURE and lost.tags["dagster/will_retry"] == "true"
 
 
 def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_postgres(settings):

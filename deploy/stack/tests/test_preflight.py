@@ -1,7 +1,10 @@
 """What keeps a stack from starting is said, with what to do."""
 
 import os
+import re
 import socket
+
+import pytest
 
 from deploy.stack import preflight
 from deploy.stack.processes import Process
@@ -36,3 +39,38 @@ def test_a_machine_with_room_has_nothing_to_complain_of(tmp_path, monkeypatch):
     monkeypatch.setattr(preflight, "MEMORY_GIB", 0)
     monkeypatch.setattr(preflight, "DISK_GIB", 0)
     assert preflight.complaints(Settings(home=tmp_path), []) == []
+
+
+def test_a_host_that_this_machine_has_not_is_told_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(preflight, "MEMORY_GIB", 0)
+    monkeypatch.setattr(preflight, "DISK_GIB", 0)
+    settings = Settings(home=tmp_path).model_copy(update={"host": "192.0.2.1"})
+    (complaint,) = preflight.complaints(settings, [listening_on(port) for port in range(7700, 7710)])
+    assert complaint.startswith("SEARCHLOOP_HOST=192.0.2.1 is no address of this machine")
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 on this machine")
+def test_a_taken_port_is_told_on_ipv6(tmp_path):
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        port = server.getsockname()[1]
+        (complaint,) = preflight._port("::1", listening_on(port))
+    assert f"port {port} (search) is taken by pid {os.getpid()}" in complaint
+    assert preflight._port("::1", listening_on(port)) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:se%63ret@127.0.0.1:1/shop", r"host 127.0.0.1, port 1, dbname shop.*refused.*start it"),
+        ("postgres://me:secret@nosuch.invalid/shop", r"host nosuch.invalid, dbname shop.*start it"),
+        ("postgresql://me:secret@127.0.0.1:abc/shop", r"port abc.*start it"),
+        ("mysql://me:secret@127.0.0.1/shop", r"cannot be read: expected postgresql://"),
+        ("postgresql://me:secret%zz@127.0.0.1/shop", r"cannot be read: expected postgresql://"),
+        ("postgresql://me:secret@[::1/shop", r"cannot be read: expected postgresql://"),
+        ("secret", r"cannot be read: expected postgresql://"),
+    ],
+)
+def test_a_database_that_leads_nowhere_is_told_in_a_sentence_without_its_password(tmp_path, url, said):
+    (complaint,) = preflight._database(Settings(home=tmp_path, postgres_url=url))
+    assert re.search(said, complaint) and "\n" not in complaint
+    assert "secret" not in complaint and "se%63ret" not in complaint

@@ -3,6 +3,7 @@
 import pytest
 
 from deploy.stack import training
+from deploy.stack.dagit import Event, RunPage
 
 
 def test_data_first_then_the_searches_side_by_side_then_the_ranker():
@@ -16,3 +17,56 @@ def test_one_repository_trains_alone():
 def test_an_unknown_repository_is_told_with_those_there_are():
     with pytest.raises(ValueError, match=r"No repository keywrod\. There are: corpus, keyword"):
         training.waves(["keywrod"])
+
+
+class Looks:
+    """Dagit, as it answers one look after the other at runs that a busy machine loses."""
+
+    url = "http://127.0.0.1:9"
+
+    def __init__(self, **looks):
+        self.looks = {name: list(pages) for name, pages in looks.items()}
+
+    def in_flight(self):
+        return []
+
+    def launch(self, location, job):
+        return "first"
+
+    def run(self, run_id, after):
+        pages = self.looks[run_id]
+        return pages.pop(0) if len(pages) > 1 else pages[0]
+
+
+def page(status, *events, **tags):
+    return RunPage(status, {f"dagster/{name}": value for name, value in tags.items()}, list(events), None)
+
+
+LOST = Event("RunFailureEvent", "Run timed out due to taking longer than 45 seconds to start.", "ERROR", None, None)
+SAID_LATE = [page("STARTING"), page("FAILURE", LOST), page("FAILURE"), page("FAILURE", will_retry="true")]
+
+
+def trained(monkeypatch, looks):
+    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    said = []
+    training.train(looks, ["keyword"], said.append)
+    return said
+
+
+def test_a_lost_run_is_followed_into_its_next_try_however_late_dagster_says_so(monkeypatch):
+    first = [*SAID_LATE, page("FAILURE", will_retry="true", auto_retry_run_id="second")]
+    said = trained(monkeypatch, Looks(first=first, second=[page("SUCCESS")]))
+    assert any("Dagster tries again" in line for line in said) and "ended: SUCCESS" in said[-1]
+
+
+def test_every_try_is_followed_and_the_last_one_counts(monkeypatch):
+    first = [*SAID_LATE, page("FAILURE", will_retry="true", auto_retry_run_id="second")]
+    second = [page("FAILURE", LOST), page("FAILURE"), page("FAILURE", will_retry="false")]
+    with pytest.raises(training.TrainingError, match="keyword_prod ended with FAILURE: Run timed out"):
+        trained(monkeypatch, Looks(first=first, second=second))
+
+
+def test_a_try_that_never_comes_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(training, "AWAY_SECONDS", 0)
+    with pytest.raises(training.TrainingError, match="ended with FAILURE"):
+        trained(monkeypatch, Looks(first=SAID_LATE))

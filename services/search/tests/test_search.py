@@ -108,6 +108,10 @@ class TestDegraded:
         assert [each["family"] for each in answer.json()["degraded"]] == [family]
         assert "not reachable" in answer.json()["degraded"][0]["reason"]
         assert "fft" in ids(answer)
+        searches = local.get("search", "/health").json()["searches"]
+        assert searches["answered"] == 1 and list(searches["lacking"]) == [family]
+        assert searches["lacking"][family]["searches"] == 1
+        assert "not reachable" in searches["lacking"][family]["cause"]
         assert all(family not in hit["found_by"] for hit in answer.json()["hits"])
 
     def test_it_is_back_when_the_model_is(self, local):

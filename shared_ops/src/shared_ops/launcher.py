@@ -13,9 +13,9 @@ from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from dagster import DagsterEventType, DagsterRun
+from dagster import DagsterEventType, DagsterRun, DagsterRunStatus
 from dagster._core.errors import DagsterUserCodeProcessError, DagsterUserCodeUnreachableError
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ CLOCK_SECONDS = 5
 """How far apart two readings of the clock may be: a process that started later than it spoke is another one."""
 SERVER_SECONDS = 30
 """How long a lost run waits for its code server. Dagster gives a retry up for good where none answers."""
+LOOK_SECONDS = 5
+"""How often a run that starts is looked at: most have begun by the first time."""
 INTERRUPT_SECONDS = 20
 """How long an interrupted run may take to end before it is killed."""
 LAST_WORD_SECONDS = 5
@@ -46,6 +48,11 @@ class LocalRunLauncher(DefaultRunLauncher):
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(inst_data)
         self._lost_at: dict[str, float] = {}
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Start a run, and see whether it begins: run monitoring asks nothing of it until then."""
+        super().launch_run(context)
+        Thread(target=self._see_it_begin, args=(context.dagster_run.run_id,), daemon=True).start()
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -98,6 +105,20 @@ class LocalRunLauncher(DefaultRunLauncher):
         except DagsterUserCodeUnreachableError:
             return False
         return True
+
+    def _see_it_begin(self, run_id: str) -> None:
+        """Fail a run whose process has ended before the run began, as its code server does where it lives."""
+        while self._starts(run_id):
+            time.sleep(LOOK_SECONDS)
+            run = self._starts(run_id)
+            health = self.check_run_worker_health(run) if run else None
+            if health and health.status == WorkerStatus.FAILED and (run := self._starts(run_id)):
+                self._instance.report_run_failed(run, f"{health.msg} It had not begun.")
+
+    def _starts(self, run_id: str) -> DagsterRun | None:
+        """The run, where it is starting still."""
+        run = self._instance.get_run_by_id(run_id)
+        return run if run is not None and run.status == DagsterRunStatus.STARTING else None
 
     def _see_it_end(self, run_id: str, process: "psutil.Process", seconds: float) -> None:
         if not _ends(process, seconds):

@@ -197,7 +197,7 @@ def _state(url: str) -> tuple[str, str]:
     import httpx
 
     try:
-        answer = httpx.get(url, timeout=5.0)
+        answer = httpx.get(url, timeout=5.0, trust_env=False)
         body = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return "not reached", str(error)

@@ -3,6 +3,7 @@
 Knows no Dagster.
 """
 
+import ipaddress
 import tomllib
 from functools import cached_property
 from pathlib import Path
@@ -52,9 +53,9 @@ def file_url(path: Path) -> str:
 
 
 class Settings(BaseSettings):
-    """A stack's settings. Each field is read from SEARCHLOOP_<FIELD>."""
+    """A stack's settings. Each field is read from SEARCHLOOP_<FIELD>; an empty one counts as not set."""
 
-    model_config = SettingsConfigDict(env_prefix="SEARCHLOOP_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SEARCHLOOP_", env_ignore_empty=True, extra="ignore")
 
     home: Path = ROOT / "var"
     port_base: int = Field(default=7700, ge=1024, le=65000)
@@ -76,6 +77,22 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().resolve()
 
+    @field_validator("host", mode="after")
+    @classmethod
+    def _loopback(cls, host: str) -> str:
+        """The address by itself, where it is one that only this machine reaches."""
+        named = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+        try:
+            address = ipaddress.ip_address(named.replace("%", " "))  # one of a certain interface has no place in a URL
+        except ValueError:
+            raise ValueError("expected an address that only this machine reaches, 127.0.0.1 or ::1") from None
+        if not address.is_loopback:
+            raise ValueError(
+                "other machines would reach every port, Dagit's and the code servers' too. That takes a token, which "
+                "is not built yet: expected 127.0.0.1 or ::1"
+            )
+        return str(address)
+
     @cached_property
     def ports(self) -> dict[str, int]:
         """Every port of the stack by the name of its process."""
@@ -86,9 +103,14 @@ class Settings(BaseSettings):
                 ports[name] = self.port_base + repository.prediction_port
         return ports
 
+    @property
+    def url_host(self) -> str:
+        """The host as a URL and gRPC write it: an IPv6 address in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
     def url(self, process: str) -> str:
         """The address of a process, for instance `url("search")`."""
-        return f"http://{self.host}:{self.ports[process]}"
+        return f"http://{self.url_host}:{self.ports[process]}"
 
     def staging_url(self, deployment: Deployment) -> str:
         """The root of a deployment's staging area, as an fsspec URL."""

@@ -1,0 +1,54 @@
+"""How a stack stands, for people: its processes, its code locations, what runs, what has failed, what searches lack."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from deploy.stack import history
+from deploy.stack.dagit import Dagit, DagitError
+from deploy.stack.processes import processes
+from deploy.stack.searching import lacking_lines
+from deploy.stack.supervisor import State, Supervisor
+from shared_ops.settings import Settings
+
+UNKNOWN = State("", "not known to the running stack: make down, make up", 0, 0)
+"""A process that repos.toml has gained since the stack started."""
+
+
+def table(settings: Settings) -> Table:
+    """The processes, one a row.
+
+    Raises:
+        NotRunningError: when the stack does not run.
+    """
+    states = Supervisor(settings).states()
+    made = Table("process", "state", "pid", "up for", "port", "answers")
+    for process in processes(settings):
+        state = states.get(process.name, UNKNOWN)
+        reason = process.ready() if state.pid else "no"
+        up_for = f"{state.seconds} s" if state.pid else ""
+        port = str(process.port or "")
+        made.add_row(process.name, state.state, str(state.pid or ""), up_for, port, reason or "yes")
+    return made
+
+
+def lines(settings: Settings) -> Iterator[str]:
+    """Everything else, a line each."""
+    try:
+        yield from _dagit_lines(Dagit(settings.url("dagit")))
+    except DagitError as error:
+        yield str(error)
+    yield from lacking_lines(settings)
+    yield from history.live_lines(settings)
+    yield from history.rejected_lines(settings)
+
+
+def _dagit_lines(dagit: Dagit) -> Iterator[str]:
+    for location, error in dagit.load_errors().items():
+        yield f"code location {location}: {error or 'loaded'}"
+    if unhealthy := dagit.unhealthy_daemons():
+        yield f"daemons not heard of lately: {', '.join(unhealthy)}"
+    for run in dagit.in_flight():
+        yield f"{run.status.lower()}: {run.job} (run {run.run_id[:8]})"
+    for failed in dagit.failed():
+        yield f"failed: {failed.job} (run {failed.run_id[:8]}, {failed.ended:%Y-%m-%d %H:%M} UTC): {failed.cause}"

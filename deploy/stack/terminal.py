@@ -1,0 +1,39 @@
+"""What the commands print. Nothing that a document, a query or an error holds reaches the terminal as a command."""
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+BIDIRECTIONAL = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)
+"""Characters that make a terminal show a line in another order than it is."""
+SHOWN = {
+    number: chr(number).encode("unicode_escape").decode()
+    for number in (*range(0x20), *range(0x7F, 0xA0), *BIDIRECTIONAL)
+    if chr(number) not in "\n\t"
+}
+
+
+def visible(text: str) -> str:
+    r"""The text with its control characters as one would write them: `\x1b` for the escape character."""
+    return text.translate(SHOWN)
+
+
+class VisibleConsole(Console):
+    """A console on which every string, also one in a table or a tree, is shown as it is: no markup, nothing hidden."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The string as it is shown."""
+        return super().render_str(visible(text), **options)
+
+
+# A pipe has no width: then tables take what they need.
+console = VisibleConsole(
+    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160
+)
+
+
+def say(line: str) -> None:
+    """Print a line as it is, at once."""
+    console.print(line)

@@ -1,0 +1,184 @@
+"""Which stack a command means, where that may lie, and how long it is waited for, with the real supervisor."""
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from deploy.stack import lifecycle, patience, places
+from deploy.stack.__main__ import commands
+from deploy.stack.lifecycle import StackError
+from deploy.stack.patience import Patience
+from deploy.stack.places import HomeError
+from deploy.stack.processes import Process, environment_variables
+from deploy.stack.supervisor import NotRunningError, Supervisor
+from deploy.stack.tests.test_supervisor import sleeper, until
+from shared_ops.settings import ROOT, Settings
+
+PORT_BASE = 31_000
+
+
+def command(settings, *arguments):
+    """What one of the stack's commands comes to, as click has it."""
+    variables = {
+        "SEARCHLOOP_HOME": str(settings.home),
+        "SEARCHLOOP_HOST": settings.host,
+        "SEARCHLOOP_PORT_BASE": str(settings.port_base),
+    }
+    return CliRunner(env=variables).invoke(commands, arguments)
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A stack of two sleepers that runs at PORT_BASE."""
+    settings = Settings(home=tmp_path, port_base=PORT_BASE, postgres_url=None)
+    made = Supervisor(settings)
+    made.start([sleeper("one"), sleeper("dagit")], environment_variables(settings))
+    made.start_process("one")
+    yield made
+    if made.running():
+        made.shut_down()
+
+
+COMMANDS = (["up"], ["down"], ["train"], ["status"], ["search", "x"], ["evaluate", "runs"], ["simulate"], ["addresses"])
+
+
+def test_a_command_with_other_ports_than_the_running_stack_s_does_nothing(running):
+    before = running.states()["one"].pid
+    for arguments in COMMANDS:
+        done = command(Settings(home=running.settings.home, port_base=PORT_BASE + 100), *arguments)
+        said = str(done.exception)
+        assert isinstance(done.exception, StackError) and "nothing was done" in said
+        assert f"SEARCHLOOP_PORT_BASE={PORT_BASE} make down" in said
+        assert f"SEARCHLOOP_PORT_BASE={PORT_BASE + 100}, where another stack may be" in said
+    assert running.states()["one"].pid == before != 0
+
+
+def test_another_host_is_another_address(running):
+    with pytest.raises(StackError, match=r"SEARCHLOOP_HOST=127\.0\.0\.1 .*given SEARCHLOOP_HOST=\[::1\]"):
+        lifecycle.refuse_other_addresses(Settings(home=running.settings.home, port_base=PORT_BASE, host="::1"))
+
+
+def test_a_command_with_the_settings_of_the_running_stack_finds_it(running):
+    lifecycle.refuse_other_addresses(running.settings)
+    lifecycle.need_running(running.settings)
+    assert command(running.settings, "addresses").exception is None
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["search", "x"], ["evaluate", "runs"], ["simulate"]])
+def test_what_asks_a_stack_does_not_ask_another_one_on_its_ports(tmp_path, arguments):
+    """Where the home's own stack does not run, whoever listens there is another."""
+    done = command(Settings(home=tmp_path, port_base=PORT_BASE), *arguments)
+    assert isinstance(done.exception, NotRunningError)
+    assert str(done.exception) == f"The stack in {tmp_path} is not running: make up"
+
+
+def test_a_supervisor_that_is_just_being_replaced_is_waited_for(running, monkeypatch):
+    monkeypatch.setattr(lifecycle, "RECOVERY_SECONDS", 0.5)
+    lifecycle.os.kill(int((running.folder / "supervisord.pid").read_text()), 9)
+    until(lambda: not running.running())
+    began = time.monotonic()
+    with pytest.raises(NotRunningError, match="make up"):
+        lifecycle.need_running(running.settings)
+    assert time.monotonic() - began >= 0.5
+    lifecycle.supervisor.end(lifecycle.supervisor.leftovers(running.settings))
+
+
+def test_cleaning_removes_what_a_stack_has_made_and_nothing_else(tmp_path):
+    settings = Settings(home=tmp_path / "home")
+    places.make_home(settings)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    (settings.home / "snapshots").symlink_to(elsewhere)
+    for name in ("logs", "dagster", ".git"):
+        (settings.home / name).mkdir()
+    assert places.clean(settings) == [".git"]
+    assert [path.name for path in settings.home.iterdir()] == [".git"]
+    assert (elsewhere / "kept").exists()
+    with pytest.raises(HomeError, match="nothing was removed"):
+        places.clean(settings)
+
+
+def test_cleaning_a_home_of_its_own_removes_it(tmp_path):
+    settings = Settings(home=tmp_path / "home")
+    for name in places.MADE[:-1]:
+        (settings.home / name).mkdir(parents=True)
+    places.make_home(settings)
+    assert places.clean(settings) == []
+    assert not settings.home.exists()
+
+
+def test_nothing_in_the_checkout_bears_the_name_of_what_a_stack_makes():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, text=True, capture_output=True, check=True).stdout
+    assert not {line.split("/")[0] for line in tracked.splitlines()} & set(places.MADE)
+
+
+@pytest.mark.parametrize("home", [ROOT, ROOT.parent])
+def test_a_folder_that_holds_the_checkout_is_no_home(home):
+    before = set(home.iterdir())
+    with pytest.raises(HomeError, match=r"holds the checkout: expected a folder for the stack alone"):
+        lifecycle.start(Settings(home=home), print)
+    assert set(home.iterdir()) == before
+
+
+def test_a_home_that_cannot_be_is_told_in_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "deploy.stack", "up"],
+        cwd=ROOT,
+        env=os.environ | {"SEARCHLOOP_HOME": str(tmp_path / "file" / "home")},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "cannot be a stack's home (Not a directory: " in done.stderr
+
+
+def test_a_home_with_a_percent_sign_is_as_good_as_another(tmp_path):
+    settings = Settings(home=tmp_path / "50%(home)s %d", postgres_url=None)
+    made = Supervisor(settings)
+    made.start([sleeper("one")], environment_variables(settings) | {"ODD": "%(x)s 5%"})
+    try:
+        made.start_process("one")
+        log = places.log_file(settings, "one")
+        until(lambda: log.exists() and "here" in log.read_text())
+        assert made.variables()["SEARCHLOOP_HOME"] == str(settings.home)
+    finally:
+        made.shut_down()
+
+
+BUSY = "while True: pass"
+
+
+@pytest.mark.parametrize(("code", "is_over"), [(BUSY, False), ("import time; time.sleep(60)", True)])
+def test_what_works_is_waited_for_and_what_stands_still_is_not(code, is_over, monkeypatch):
+    monkeypatch.setattr(patience, "STALLED_SECONDS", 3)
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "WORK_SECONDS", 0.05)
+    # The work may be a child's, as with a code server.
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
+    process = subprocess.Popen([sys.executable, "-c", outer], start_new_session=True)
+    try:
+        until(lambda: psutil.Process(process.pid).children())
+        patient, began, over = Patience(), time.monotonic(), False
+        while time.monotonic() - began < 4 and not over:
+            over = patient.is_over(process.pid)
+            time.sleep(0.1)
+        assert over == is_over
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+def test_a_process_that_does_not_answer_is_given_up_once_it_stands_still(running, monkeypatch):
+    monkeypatch.setattr(lifecycle, "CRASHING_SECONDS", 0)
+    monkeypatch.setattr(patience, "STALLED_SECONDS", 1)
+    silent = Process("one", [], ready=lambda: "it says nothing", phase=0)
+    with pytest.raises(StackError, match=r"one did not come up within \d+ s: it says nothing"):
+        lifecycle._start_phase(running.settings, running, [silent], print)

@@ -1,0 +1,69 @@
+"""What `make status` and `make lineage` say where something is missing."""
+
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from deploy.stack import history, searching, status
+from deploy.stack.processes import environment_variables
+from deploy.stack.supervisor import Supervisor
+from deploy.stack.terminal import console
+from deploy.stack.tests.test_supervisor import sleeper
+from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.settings import Settings, families
+from shared_ops.snapshots import SnapshotRef
+
+
+@pytest.fixture
+def without_ranker(tmp_path):
+    """The settings of a home whose live set was made before repos.toml gained its last family."""
+    settings = Settings(home=tmp_path, port_base=31_200, postgres_url=None)
+    releases = {family: "v1" for family in families() if family != "ranker"}
+    snapshot = SnapshotRef(id="s", url=f"file://{tmp_path}/s")
+    made = LiveSet(number=1, created_at=datetime.now(UTC), note="first", releases=releases, snapshot=snapshot)
+    (tmp_path / "staging" / "prod").mkdir(parents=True)
+    (tmp_path / "staging" / "prod" / "live.json").write_text(made.model_dump_json())
+    assert LiveSets(settings.staging_url("prod")).live() == made
+    return settings
+
+
+def test_a_family_without_a_release_is_a_line(without_ranker):
+    assert f"  ranker    {history.NO_PART}" in list(history.live_lines(without_ranker))
+
+
+def test_a_process_that_the_running_stack_does_not_know_is_a_row(without_ranker, capsys):
+    running = Supervisor(without_ranker)
+    running.start([sleeper("keyword")], environment_variables(without_ranker))
+    try:
+        console.print(status.table(without_ranker))
+    finally:
+        running.shut_down()
+    rows = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.startswith("│")}
+    assert "STOPPED" in rows["keyword"]
+    assert "not known to the running stack: make down, make up" in rows["code-ranker"]
+
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(
+            b'{"searches": {"answered": 600, "lacking": {"semantic": {"searches": 169, '
+            b'"since": "2026-11-24T10:00:00+00:00", "cause": "no answer within 300 ms"}}}}'
+        )
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_searches_that_lacked_a_model_are_told_with_the_first_cause(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        (line,) = searching.lacking_lines(Settings(home=tmp_path, port_base=server.server_port))
+        server.shutdown()
+    assert line == (
+        "169 of 600 searches since the search app started lacked semantic, "
+        "first at 2026-11-24T10:00:00+00:00: no answer within 300 ms"
+    )

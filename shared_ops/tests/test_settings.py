@@ -1,0 +1,43 @@
+"""The settings: what is empty is unset, and a stack is reached from its own machine alone."""
+
+import pytest
+from pydantic import ValidationError
+
+from shared_ops.settings import Settings
+
+
+@pytest.mark.parametrize("field", sorted(Settings.model_fields))
+def test_an_empty_setting_is_not_set(field, monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"SEARCHLOOP_{name.upper()}", raising=False)
+    default = getattr(Settings(), field)
+    monkeypatch.setenv(f"SEARCHLOOP_{field.upper()}", "")
+    assert getattr(Settings(), field) == default
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:7700"),
+        ("127.0.0.2", "http://127.0.0.2:7700"),
+        ("localhost", "http://127.0.0.1:7700"),
+        ("::1", "http://[::1]:7700"),
+        ("[::1]", "http://[::1]:7700"),
+    ],
+)
+def test_a_stack_is_reached_at_a_loopback_address(host, url, monkeypatch):
+    monkeypatch.setenv("SEARCHLOOP_HOST", host)
+    monkeypatch.delenv("SEARCHLOOP_PORT_BASE", raising=False)
+    assert Settings().url("search") == url
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "8.8.8.8", "fe80::1"])
+def test_what_other_machines_reach_is_refused(host):
+    with pytest.raises(ValidationError, match=r"every port.*token.*not built yet.*127\.0\.0\.1"):
+        Settings(host=host)
+
+
+@pytest.mark.parametrize("host", ["nosuch.example", "127.0.0.1:80", "::1%lo", "127.1", " "])
+def test_what_is_no_address_is_told(host):
+    with pytest.raises(ValidationError, match=r"expected an address that only this machine reaches"):
+        Settings(host=host)

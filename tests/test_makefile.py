@@ -1,0 +1,53 @@
+"""What is given to make reaches the commands as it was typed."""
+
+import os
+import subprocess
+
+import pytest
+
+from shared_ops.settings import ROOT
+
+ODD = 'price $5 $(shell touch owned) ${HOME} `id` "double" it\'s #4 50% \\ $$'
+SHOWS = "STACK=printf '<%s>'"
+
+
+def make(*arguments, **variables):
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=ROOT,
+        env=inherited | variables,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "shown"),
+    [
+        ("search", "Q", "<search><--><{}>"),
+        ("evaluate", "OUT", "<evaluate><--><{}>"),
+        ("logs", "PROCESS", "<logs><{}>"),
+        ("train", "REPO", "<train><{}>"),
+        ("code-server", "REPO", "<code-server><{}>"),
+        ("rollback", "SET", "<rollback><{}>"),
+        ("reproduce", "RELEASE", "<reproduce><{}>"),
+        ("simulate", "SESSIONS", "<simulate><--sessions={}>"),
+        ("simulate", "DRIFT", "<simulate><--drift={}>"),
+    ],
+)
+def test_a_variable_is_taken_as_it_was_typed(target, variable, shown):
+    assert make(target, f"{variable}={ODD}", SHOWS) == shown.format(ODD)
+    assert make(target, SHOWS, **{variable: ODD}) == shown.format(ODD)
+    assert not (ROOT / "owned").exists()
+
+
+def test_a_setting_is_taken_as_it_was_typed():
+    shows = """STACK=bash -c 'printf "<%s>" "$SEARCHLOOP_HOME"'"""
+    assert make("status", "SEARCHLOOP_HOME=/tmp/a$b", shows) == "</tmp/a$b>"
+
+
+def test_an_empty_variable_is_none():
+    assert make("train", "REPO=", SHOWS) == "<train>"
