@@ -34,10 +34,11 @@ def live_lines(settings: Settings) -> Iterator[str]:
 
 def _measured(staging: Staging, family: str, version: str) -> str:
     try:
-        metrics = staging.manifest(family, version).metrics
+        manifest = staging.manifest(family, version)
     except ReleaseError as error:
         return str(error)
-    return ", ".join(f"{name} {values[PRIMARY]:.4f}" for name, values in metrics.items() if ":" not in name)
+    measured = (f"{name} {values[PRIMARY]:.4f}" for name, values in manifest.metrics.items() if ":" not in name)
+    return ", ".join(measured) or " ".join(["nothing was judged.", *manifest.gate.get("notes", [])])
 
 
 def rejected_lines(settings: Settings) -> Iterator[str]:
@@ -53,7 +54,13 @@ def rejected_lines(settings: Settings) -> Iterator[str]:
     if decision and not decision.accepted:
         yield f"not promoted: ranker/{ranker}: {decision.reason}"
     if taken_back := sets.rolled_back():
-        yield f"rolled back: set{'s' if len(taken_back) > 1 else ''} {', '.join(map(str, taken_back))}"
+        plural = "s" if len(taken_back) > 1 else ""
+        back = (
+            f"make rollback SET={taken_back[-1]} brings it back"
+            if not plural
+            else "make rollback SET=<n> brings one back"
+        )
+        yield f"rolled back: set{plural} {', '.join(map(str, taken_back))} ({back})"
 
 
 def _newest_rejected(staging: Staging, family: str) -> ReleaseManifest | None:

@@ -1,0 +1,178 @@
+"""Documents alone: two commands give a live search, and SIMULATED clicks alone make it better. Advice on the way helps.
+
+The corpus is a CSV of 500 docstrings of Python's standard library: no query, no judgement.
+"""
+
+import csv
+import importlib
+import inspect
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.stack.simulation import Record
+from shared_ops import snapshots
+from shared_ops.inputs import reach
+from shared_ops.livesets import LiveSets
+from shared_ops.releases import Staging
+from shared_ops.settings import ROOT, families
+from tests.conftest import own_stack
+
+pytestmark = pytest.mark.slow
+
+ROWS = 500
+SESSIONS = 300
+MODULES = (
+    "argparse ast asyncio base64 bisect calendar codecs collections configparser contextlib csv dataclasses datetime "
+    "decimal difflib email enum fractions functools glob gzip hashlib heapq html inspect io ipaddress itertools json "
+    "linecache locale logging mailbox math mimetypes operator os pathlib pprint random re sched secrets shlex shutil "
+    "signal smtplib socket sqlite3 ssl statistics string struct subprocess tarfile tempfile textwrap threading time "
+    "tokenize traceback types unicodedata unittest urllib.parse urllib.request uuid warnings weakref zipfile zlib"
+).split()
+
+
+def docstrings() -> dict[str, str]:
+    """Names and docstrings of the public functions and classes of Python's standard library."""
+    found: dict[str, str] = {}
+    for name in MODULES:
+        for attribute, value in inspect.getmembers(importlib.import_module(name)):
+            text = inspect.getdoc(value) if inspect.isroutine(value) or inspect.isclass(value) else None
+            if text and len(text) > 60 and not attribute.startswith("_") and text not in found.values():
+                found[f"{name}.{attribute}"] = text
+    return found
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("documents")
+    found = docstrings()
+    with (folder / "documents.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["doc_id", "title", "text"])
+        rows.writerows([name, name, found[name]] for name in random.Random(0).sample(sorted(found), ROWS))
+    source = "{kind: table, name: docs, documents: {path: documents.csv}}"
+    (folder / "sources.yaml").write_text(f"sources:\n  - {source}\n")
+    return folder / "sources.yaml"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory, sources):
+    made = own_stack(tmp_path_factory.mktemp("cold"), SEARCHLOOP_SOURCES=str(sources))
+    try:
+        yield made
+    finally:
+        made.make("down", check=False)
+
+
+@pytest.fixture(scope="module")
+def sets(stack):
+    return LiveSets(stack.settings.staging_url("prod"))
+
+
+@pytest.fixture(scope="module")
+def staging(stack):
+    return Staging(stack.settings.staging_url("prod"))
+
+
+@pytest.fixture(scope="module")
+def interrupted(stack) -> str:
+    """Somebody interrupts the first `make up` once the servers run, while the models are trained."""
+    up = subprocess.Popen(
+        ["make", "up"], cwd=ROOT, env=stack.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    said = []
+    for line in up.stdout:
+        said.append(line)
+        if line.startswith("training:"):
+            break
+    else:
+        pytest.fail("make up did not come to the training:\n" + "".join(said))
+    os.killpg(up.pid, signal.SIGINT)
+    up.communicate(timeout=60)
+    return "".join(said)
+
+
+@pytest.fixture(scope="module")
+def up(stack, interrupted) -> str:
+    """What the command says that a search names before anything is live."""
+    refused = stack.make("search", "Q=read a file", check=False)
+    assert refused.returncode and "make train" in refused.stdout, refused.stdout
+    return stack.make("train").stdout + stack.make("up").stdout
+
+
+@pytest.fixture(scope="module")
+def first(up, sets):
+    """The set that was live before anybody clicked."""
+    return sets.live()
+
+
+def test_two_commands_give_a_live_search_that_all_models_answer(stack, up, first):
+    assert first.number == 1 and "from set 1" in up
+    title = snapshots.load(first.snapshot).documents()["title"][0]
+    answer = stack.search(title)
+    assert answer["degraded"] == [] and title in [hit["title"] for hit in answer["hits"]]
+
+
+def test_it_is_said_that_nothing_was_judged_and_what_would_change_that(up, first, staging):
+    assert "nothing was judged" in up and "people's clicks, change that" in up
+    for family, version in first.releases.items():
+        verdict = staging.manifest(family, version).gate
+        assert verdict["accepted"] and verdict["queries"] == 0 and "change that" in verdict["notes"][0]
+    assert staging.manifest("behavior", first.releases["behavior"]).gate["notes"][0].startswith("It abstains")
+    assert staging.manifest("ranker", first.releases["ranker"]).hyperparameters["kind_chosen"] == "fusion"
+
+
+def test_who_would_evaluate_is_told_that_there_is_nothing_to_evaluate_on(stack, first, tmp_path):
+    told = stack.make("evaluate", f"OUT={tmp_path}", check=False)
+    assert told.returncode and "no judged test queries" in told.stdout and "make simulate" in told.stdout
+
+
+@pytest.fixture(scope="module")
+def record(stack, first) -> Record:
+    """SIMULATED people searched for documents and clicked, and another set went live."""
+    stack.make("simulate", f"SESSIONS={SESSIONS}", "WATCH=1", seconds=1200)
+    written = sorted((stack.settings.home / "simulation").glob("*.json"))[-1]
+    return Record.model_validate_json(written.read_text())
+
+
+def test_clicks_alone_make_the_final_order_surely_better(record, first, sets):
+    assert sets.live().number > first.number
+    assert record.held_back.surely_better, record.held_back.sentence
+
+
+def test_the_newest_sessions_judged_what_went_live(record, first, sets, staging):
+    live = sets.live()
+    for family in ("behavior", "ranker"):
+        manifest = staging.manifest(family, live.releases[family])
+        assert manifest.version != first.releases[family] and manifest.feedback
+        assert manifest.gate["accepted"] and manifest.gate["queries"] > 20
+    assert reach(staging.release_url("behavior", live.releases["behavior"]))
+    assert staging.manifest("ranker", live.releases["ranker"]).hyperparameters["kind_chosen"] != "fusion"
+    assert set(live.releases) == set(families())
+
+
+def test_what_was_rolled_back_comes_back_as_the_message_says(stack, record, sets):
+    live = sets.live()
+    stack.make("rollback")
+    assert sets.live().number < live.number
+    told = stack.make("status").stdout
+    assert f"rolled back: set {live.number}" in told and f"make rollback SET={live.number}" in told
+    stack.make("rollback", f"SET={live.number}")
+    assert sets.live() == live
+
+
+def test_advice_leads_from_a_stack_that_is_down_to_an_answer(stack, record, first):
+    stack.make("down")
+    told = stack.make("search", "Q=read a file", check=False).stdout
+    assert "make status" in told
+    told = stack.make("status", check=False).stdout
+    assert "make up" in told
+    began = time.monotonic()
+    stack.make("up")
+    assert time.monotonic() - began < 300 and stack.search("read a file")["hits"]
