@@ -98,7 +98,7 @@ def address(template: str, source: str) -> URL:
             host=_filled(url.host),
             database=_filled(url.database),
         )
-    except SQLAlchemyError as error:  # its message may hold the password
+    except (SQLAlchemyError, ValueError) as error:  # its message may hold the password; a ValueError is of the port
         raise SourceError(
             f"Source {source!r}: its url is not one of SQLAlchemy's, like dialect://user@host/name."
         ) from error
