@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -27,13 +28,12 @@ pytestmark = pytest.mark.slow
 
 ROWS = 500
 SESSIONS = 300
-MODULES = (
-    "argparse ast asyncio base64 bisect calendar codecs collections configparser contextlib csv dataclasses datetime "
-    "decimal difflib email enum fractions functools glob gzip hashlib heapq html inspect io ipaddress itertools json "
-    "linecache locale logging mailbox math mimetypes operator os pathlib pprint random re sched secrets shlex shutil "
-    "signal smtplib socket sqlite3 ssl statistics string struct subprocess tarfile tempfile textwrap threading time "
-    "tokenize traceback types unicodedata unittest urllib.parse urllib.request uuid warnings weakref zipfile zlib"
-).split()
+MODULES = sorted(
+    name
+    for name in sys.stdlib_module_names
+    if name.isalpha() and name not in ("antigravity", "this", "idlelib", "tkinter", "turtle", "turtledemo", "test")
+)
+"""Of Python's standard library, those that can be imported anywhere and say nothing when they are."""
 
 
 def docstrings() -> dict[str, str]:

@@ -49,8 +49,8 @@ def evaluate(settings: Settings, out: Path, say: Callable[[str], None]) -> Table
     queries = snapshot.queries("test").sort("query_id")
     if queries.is_empty():
         raise SearchError(
-            f"Snapshot {live.snapshot.id} has no judged test queries: there is nothing to evaluate on. Add judgements to "
-            "a source. How much better clicks make the answers, make simulate WATCH=1 says without them."
+            f"Snapshot {live.snapshot.id} has no judged test queries: there is nothing to evaluate on. Add judgements "
+            "to a source. How much better clicks make the answers, make simulate WATCH=1 says without them."
         )
     say(f"{len(queries)} test queries of snapshot {live.snapshot.id}, set {live.number}")
     asked = _services_runs(settings, live, queries["text"].to_list(), say)

@@ -154,6 +154,7 @@ def test_a_whole_address_may_come_from_the_environment(postgres, shop, monkeypat
     ("url", "told"),
     [
         ("${NOT_SET_ANYWHERE}", "names the environment variable NOT_SET_ANYWHERE, which is not set"),
+        ("postgresql+psycopg2://host:port/db", "is not one of SQLAlchemy's"),
         ("no url", "is not one of SQLAlchemy's"),
         ("nodialect://host/db", "cannot be read"),
         ("postgresql://host/db", r"write postgresql\+psycopg2://"),
