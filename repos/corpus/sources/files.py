@@ -44,7 +44,7 @@ def exists(url: str, source: str) -> bool:
     except FileNotFoundError:
         return False
     except (OSError, ValueError, ImportError) as error:
-        raise unreadable(url, source, error) from error
+        raise unreadable(url, source, error) from None
     return True
 
 
@@ -60,7 +60,7 @@ def listing(url: str, source: str) -> list[str] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, ImportError, NotImplementedError) as error:
-        raise unreadable(url, source, error) from error
+        raise unreadable(url, source, error) from None
 
 
 def state(url: str, source: str, known: FileState | None = None) -> FileState | None:
@@ -82,7 +82,7 @@ def state(url: str, source: str, known: FileState | None = None) -> FileState | 
     except FileNotFoundError:
         return None
     except (OSError, ValueError, ImportError) as error:
-        raise unreadable(url, source, error) from error
+        raise unreadable(url, source, error) from None
 
 
 @contextmanager
@@ -101,10 +101,10 @@ def opened(url: str, source: str) -> Iterator[IO[bytes]]:
         after = filesystem.ukey(path) if filesystem.exists(path) else None
     except SourceError:
         raise
-    except FileNotFoundError as error:
-        raise SourceError(f"Source {source!r}: {url} is not there. Check its path in the sources file.") from error
+    except FileNotFoundError:
+        raise SourceError(f"Source {source!r}: {url} is not there. Check its path in the sources file.") from None
     except _FAULTS as error:
-        raise unreadable(url, source, error) from error
+        raise unreadable(url, source, error) from None
     if after != before:
         raise SourceError(
             f"Source {source!r}: {url} was {'changed' if after else 'removed'} while it was read. Nothing was "

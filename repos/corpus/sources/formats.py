@@ -219,7 +219,7 @@ def _parquet(file: IO[bytes], url: str, collected: Collected, table: str, wanted
     try:
         frame = pl.read_parquet(file)
     except pl.exceptions.PolarsError as error:
-        raise unreadable(url, source, error) from error
+        raise unreadable(url, source, error) from None
     wanted.check(frame.columns, url, source)
     collected.rows_read[table] += frame.height
     for number, row in enumerate(frame.iter_rows(named=True), start=1):
