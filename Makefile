@@ -93,6 +93,7 @@ made:
 ##> Settings, as environment variables
 ##| SEARCHLOOP_HOME=var           where everything lies that running makes
 ##| SEARCHLOOP_PORT_BASE=7700     the first port; moves them all
+##| SEARCHLOOP_HOST=127.0.0.1     the address of it all, which only this machine reaches: or ::1
 ##| SEARCHLOOP_SOURCES=<path>     what the corpus is made of; deploy/sources/pydocs.yaml if not set
 ##| SEARCHLOOP_POSTGRES_URL=<url> a Postgres of your own in place of the embedded one
 ##| SEARCHLOOP_NOTIFY=<urls>      where failures go beside the log: webhooks, mail, chats (docs/failures.md)
