@@ -1,4 +1,4 @@
-"""Dagster's commands run as they are, and look at each other as often as we say: its next release may do it otherwise."""
+"""Dagster's commands run as they are, and look at each other as often as we say: its next release may not."""
 
 import subprocess
 import sys
