@@ -110,7 +110,7 @@ DAEMONS = """
 query { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
 
 
-QUIET_SECONDS = 12
+QUIET_SECONDS = 15
 """Longer than the triggers take to follow up on what has ended."""
 
 

@@ -81,7 +81,8 @@ def _postgres(settings: Settings) -> Process:
 def _code_server(settings: Settings, name: str) -> Process:
     port = settings.ports[f"code-{name}"]
     command = [
-        *(str(environment(repositories()[name].environment) / "dagster"), "code-server", "start"),
+        *_dagster(repositories()[name].environment, "dagster"),
+        *("code-server", "start"),
         *("-h", settings.url_host, "-p", str(port)),
         *("-m", f"repos.{name}.definitions", "-d", str(ROOT), "--location-name", name),
         # Else a run starts with whichever `dagster` is first on the path, in another environment.
@@ -94,6 +95,11 @@ def _code_server(settings: Settings, name: str) -> Process:
     return Process(f"code-{name}", command, _listens(settings.host, port), phase=1, port=port, share=TRAINING)
 
 
+def _dagster(name: str, command: str) -> list[str]:
+    """One of Dagster's commands, in an environment."""
+    return [str(environment(name) / "python"), "-m", "deploy.stack.paced", command]
+
+
 def _webserver(settings: Settings) -> Process:
     command = [sys.executable, "-m", "deploy.stack.webserver"]
     ready = _answers(f"{settings.url('dagit')}/server_info")
@@ -101,7 +107,7 @@ def _webserver(settings: Settings) -> Process:
 
 
 def _daemon() -> Process:
-    command = [str(environment("platform") / "dagster-daemon"), "run", "-w", str(WORKSPACE)]
+    command = [*_dagster("platform", "dagster-daemon"), "run", "-w", str(WORKSPACE)]
     return Process("daemon", command, lambda: None, phase=2, share=CONTROL)
 
 

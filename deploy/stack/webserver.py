@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deploy.stack.paced import pace
 from deploy.stack.places import WORKSPACE
 from services.connections import IDLE_SECONDS, BoundedProtocol
 from services.door import from_another_site, wrong_name
@@ -60,6 +61,7 @@ def main() -> None:
     settings = Settings()
     configure_loggers()
     setup_interrupt_handlers()
+    pace()
     with DagsterInstance.get() as instance:
         pool = cli.DEFAULT_DB_STATEMENT_TIMEOUT, cli.DEFAULT_POOL_RECYCLE, cli.DEFAULT_POOL_MAX_OVERFLOW
         instance.optimize_for_webserver(*pool)

@@ -22,9 +22,10 @@ from dagster import (
 from shared_ops import inputs
 from shared_ops.inputs import Inputs, MissingInputError
 from shared_ops.resources import PROD
+from shared_ops.settings import repositories
 
-SECONDS = 2
-"""Between two ticks of a sensor, at least."""
+SOON, LATER = 2, 7
+"""Between two ticks of a sensor, at least: the daemon looks every 5 s, so they come every 5 and every 10 s."""
 BECAUSE = "searchloop/because"
 """The tag of a run that says what started it."""
 DATA = "searchloop/data"
@@ -41,11 +42,14 @@ IN_FLIGHT = [
 
 def retrain_sensor(family: str, job: JobDefinition) -> SensorDefinition:
     """Trains `family` in prod when there is data that no release of it learned from."""
+    # What people click reaches them through these; a snapshot takes its time anyway.
+    repository = repositories()[family]
+    often = repository.feedback or repository.role == "rank"
 
     @sensor(
         name=f"{family}_new_data",
         job=job,
-        minimum_interval_seconds=SECONDS,
+        minimum_interval_seconds=SOON if often else LATER,
         default_status=DefaultSensorStatus.RUNNING,
         description=f"Trains {family} when its snapshot, feedback or upstream releases are new.",
     )
