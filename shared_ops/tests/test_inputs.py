@@ -7,7 +7,7 @@ import pytest
 
 from shared_ops import tables
 from shared_ops.feedback import HELD_BACK, TABLES, FeedbackManifest, Feedbacks
-from shared_ops.inputs import Inputs, asked_id
+from shared_ops.inputs import Inputs, MissingInputError, asked_id, find
 from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.training import fold_of
 
@@ -74,3 +74,47 @@ def test_equal_texts_are_in_one_fold_and_many_texts_fill_all():
     folds = [fold_of(f"query {number}", 5) for number in range(200)]
     assert folds == [fold_of(f"query {number}", 5) for number in range(200)]
     assert set(folds) == set(range(5))
+
+
+# What is said where something is missing.
+
+
+@pytest.fixture
+def missing(tmp_path, snapshots, snapshot):
+    """What `find` says to the ranker, whose search families may have releases in a staging area of the test's own."""
+    snapshots.point_to(snapshot)
+    staging = Staging((tmp_path / "releases").as_uri())
+
+    def said() -> str:
+        with pytest.raises(MissingInputError) as error:
+            find("ranker", snapshots, Feedbacks((tmp_path / "none").as_uri()), staging)
+        return str(error.value)
+
+    return staging, said
+
+
+def published(staging, tmp_path, snapshot, family, **gate):
+    manifest = ReleaseManifest(
+        family=family, version="v1", created_at=datetime.now(UTC), snapshot=snapshot, parameters={},
+        hyperparameters={}, metrics={}, gate=gate, environment="e", code_version="c", deployment="prod", run_id="r",
+    )  # fmt: skip
+    folder = tmp_path / f"made-{family}"
+    folder.mkdir()
+    return staging.publish(folder, manifest)
+
+
+def test_who_has_no_release_is_to_be_trained(missing):
+    _, said = missing
+    assert "keyword has no accepted release" in said() and "make train REPO=keyword" in said()
+
+
+def test_who_was_rejected_is_told_why_and_not_to_try_the_same_again(missing, tmp_path, snapshot):
+    staging, said = missing
+    published(staging, tmp_path, snapshot, "keyword", accepted=False, reasons=["Every hit has the same score."])
+    assert "keyword/v1 was rejected: Every hit has the same score. Change that, then: make train REPO=keyword" in said()
+
+
+def test_an_accepted_release_is_what_the_advice_was_about(missing, tmp_path, snapshot):
+    staging, said = missing
+    staging.accept(published(staging, tmp_path, snapshot, "keyword", accepted=True, reasons=[]))
+    assert "keyword" not in said().split("has no accepted release")[0]

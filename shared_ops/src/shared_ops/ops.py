@@ -81,6 +81,9 @@ def load_inputs_op(family: str) -> OpDefinition:
         if result and not config.force:
             what = f"{family}/{result.version} ({'accepted' if result.accepted else 'rejected'})"
             context.log.info(f"Nothing changed: {what} already is the result of this training. Nothing is trained.")
+            if not result.accepted:
+                why = " ".join(result.gate["reasons"])
+                context.log.warning(f"{why} Another result takes other data, code or configuration.")
             context.instance.add_run_tags(context.run_id, {"searchloop/unchanged": f"{family}/{result.version}"})
             return
         yield Output(found, metadata={"snapshot": found.snapshot.id, "data": found.data_key})
