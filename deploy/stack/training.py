@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from deploy.stack.dagit import Dagit, DagitError, Event, RunPage
+from shared_ops.references import VERDICT
 from shared_ops.settings import repositories
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
@@ -85,7 +86,7 @@ class _Followed:
         if page.status not in ENDED or page.events:
             return  # an ended run is left once its last events have been told
         if page.status != "FAILURE" or not self._tried_again(page):
-            self._end(page.status)
+            self._end(page)
 
     def _page(self) -> RunPage | None:
         try:
@@ -121,12 +122,13 @@ class _Followed:
         self._failed_at = self._failed_at or time.monotonic()
         return time.monotonic() - self._failed_at < AWAY_SECONDS
 
-    def _end(self, status: str) -> None:
+    def _end(self, page: RunPage) -> None:
         self.ended = True
-        self._line(f"{self.job} ended: {status}")
-        if status != "SUCCESS":
+        verdict = page.tags.get(VERDICT)
+        self._line(f"{self.job} ended: {page.status}{f', {verdict}' if verdict else ''}")
+        if page.status != "SUCCESS":
             reason = "\n".join(self._errors) or "see the run"
-            self.failure = f"{self.job} ended with {status}: {reason}\n  {self.dagit.url}/runs/{self.run_id}"
+            self.failure = f"{self.job} ended with {page.status}: {reason}\n  {self.dagit.url}/runs/{self.run_id}"
 
     def _tell(self, event: Event) -> None:
         step = f"{event.step}: " if event.step else ""

@@ -14,8 +14,8 @@ from shared_ops.io_manager import json_io_manager
 from shared_ops.jobs import family_jobs
 from shared_ops.lineage import live_set_key, proposed_set_key
 from shared_ops.live_ops import ShowConfig, accepted_ranker, gate_set_op, promote, roll_back, set_of_the_past, show
-from shared_ops.ops import VERDICT
 from shared_ops.promotion import PromotionError
+from shared_ops.references import VERDICT
 from shared_ops.releases import ReleaseManifest
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import families, search_families

@@ -16,8 +16,6 @@ from shared_ops.inputs import Inputs
 from shared_ops.jobs import family_jobs
 from shared_ops.lineage import challenger_key, release_key
 from shared_ops.ops import (
-    REASON,
-    VERDICT,
     evaluate_op,
     gate,
     load_inputs_op,
@@ -27,7 +25,7 @@ from shared_ops.ops import (
     stage,
     validate,
 )
-from shared_ops.references import Candidate
+from shared_ops.references import REASON, VERDICT, Candidate
 from shared_ops.releases import Staging
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import Settings

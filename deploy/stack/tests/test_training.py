@@ -70,3 +70,9 @@ def test_a_try_that_never_comes_is_not_waited_for_for_ever(monkeypatch):
     monkeypatch.setattr(training, "AWAY_SECONDS", 0)
     with pytest.raises(training.TrainingError, match="ended with FAILURE"):
         trained(monkeypatch, Looks(first=SAID_LATE))
+
+
+@pytest.mark.parametrize("verdict", ["accepted", "rejected"])
+def test_the_last_line_of_a_run_says_what_its_gate_said(monkeypatch, verdict):
+    ended = RunPage("SUCCESS", {"searchloop/verdict": verdict}, [], None)
+    assert trained(monkeypatch, Looks(first=[ended]))[-1].endswith(f"keyword_prod ended: SUCCESS, {verdict}")

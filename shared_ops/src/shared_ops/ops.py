@@ -34,7 +34,7 @@ from shared_ops.judging import JudgedQueries, all_alike
 from shared_ops.latency import medians
 from shared_ops.lineage import challenger_key, release_key
 from shared_ops.notifications import notify
-from shared_ops.references import Candidate, Evaluated, Gated, Staged
+from shared_ops.references import REASON, VERDICT, Candidate, Evaluated, Gated, Staged
 from shared_ops.releases import ReleaseManifest, code_version, environment_lock
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
@@ -44,8 +44,6 @@ from shared_ops.training import Answers, Searched, Searcher, Trained
 from shared_ops.types import ValidInputs
 
 ROOT_RUN, RETRY_NUMBER = "dagster/root_run_id", "dagster/retry_number"
-VERDICT, REASON = "searchloop/verdict", "searchloop/reason"
-"""The tags of a run whose gates have spoken: accepted or rejected, and why. Its status is that of the run alone."""
 
 
 class LoadConfig(Config):

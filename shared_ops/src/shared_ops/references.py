@@ -13,6 +13,9 @@ from shared_ops.home_urls import HomeUrl
 from shared_ops.inputs import Inputs
 from shared_ops.releases import Metrics
 
+VERDICT, REASON = "searchloop/verdict", "searchloop/reason"
+"""The tags of a run whose gates have spoken: accepted or rejected, and why. Its status is that of the run alone."""
+
 
 class Candidate(BaseModel):
     """A trained model that is not yet a release: its files and its hits lie in the folder at `url`."""
