@@ -199,3 +199,15 @@ def test_a_connection_lost_in_mid_read_stops_the_build(postgres, shop):
 def _execute(engine, statement):
     with engine.connect() as connection:
         return [row[0] for row in connection.execute(statement)]
+
+
+def test_variables_are_filled_in_every_part_of_an_address(monkeypatch):
+    parts = {"WHO": "ann@home", "SECRET": "a/b?c&d=e", "WHERE": "db.example", "PORT": "5433", "MODE": "verify full"}
+    for name, value in parts.items():
+        monkeypatch.setenv(name, value)
+    made = sql.address("postgresql+psycopg2://${WHO}:${SECRET}@${WHERE}:${PORT}/shop?sslmode=${MODE}&options=a", "shop")
+    assert (made.username, made.password, made.host, made.port) == ("ann@home", "a/b?c&d=e", "db.example", 5433)
+    assert dict(made.query) == {"sslmode": "verify full", "options": "a"}
+    monkeypatch.delenv("MODE")
+    with pytest.raises(SourceError, match="environment variable MODE, which is not set"):
+        sql.address("postgresql+psycopg2://localhost/shop?sslmode=${MODE}", "shop")
