@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def refuse_other_addresses(settings: Settings) -> None:
         return
     given = environment_variables(settings)
     if other := [name for name in PLACE if running.get(name) != given[name]]:
-        runs_with = " ".join(f"{name}={running.get(name)}" for name in PLACE)
+        runs_with = " ".join(f"{name}={shlex.quote(running.get(name, ''))}" for name in PLACE)
         raise StackError(
             f"The stack that runs in {settings.home} was started with {runs_with}, and this command was given "
             f"{' '.join(f'{name}={given[name]}' for name in other)}, where another stack may be: nothing was done. "
