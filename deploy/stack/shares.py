@@ -36,5 +36,5 @@ SERVING = Share(nice=0, threads=1)
 """One thread: a service answers one query at a time, and a second thread of BLAS spins for longer than it helps."""
 CONTROL = Share(nice=5, threads=1)
 """Dagit, the daemon, the supervisor's helpers, and Postgres: a search waits for none of them."""
-TRAINING = Share(nice=15, threads=os.cpu_count() or 1)
+TRAINING = Share(nice=10, threads=os.cpu_count() or 1)
 """Code servers and their runs: no more threads than cores each, and all of them give way to whatever is served."""
