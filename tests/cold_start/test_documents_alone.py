@@ -10,11 +10,11 @@ import os
 import random
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
+from deploy.stack.search_client import SearchApp
 from deploy.stack.simulation import Record
 from shared_ops import snapshots
 from shared_ops.inputs import reach
@@ -114,9 +114,12 @@ def first(up, sets):
 
 def test_two_commands_give_a_live_search_that_all_models_answer(stack, up, first):
     assert first.number == 1 and "from set 1" in up
-    title = snapshots.load(first.snapshot).documents()["title"][0]
-    answer = stack.search(title)
-    assert answer["degraded"] == [] and title in [hit["title"] for hit in answer["hits"]]
+    app = SearchApp(stack.settings.url("search"))
+    titles = snapshots.load(first.snapshot).documents()["title"].gather_every(ROWS // 10).to_list()
+    shown = [[hit["title"] for hit in app.whole_search(title, 10)["hits"]] for title in titles]
+    app.close()
+    found = sum(title in hits for title, hits in zip(titles, shown, strict=True))
+    assert found >= 0.8 * len(titles), dict(zip(titles, shown, strict=True))
 
 
 def test_it_is_said_that_nothing_was_judged_and_what_would_change_that(up, first, staging):
@@ -169,10 +172,9 @@ def test_what_was_rolled_back_comes_back_as_the_message_says(stack, record, sets
 
 def test_advice_leads_from_a_stack_that_is_down_to_an_answer(stack, record, first):
     stack.make("down")
-    told = stack.make("search", "Q=read a file", check=False).stdout
-    assert "make status" in told
-    told = stack.make("status", check=False).stdout
-    assert "make up" in told
-    began = time.monotonic()
+    for command in ("search", "status", "train", "simulate"):
+        arguments = ["Q=read a file"] if command == "search" else []
+        refused = stack.make(command, *arguments, check=False)
+        assert refused.returncode and "is not running: make up" in refused.stdout, refused.stdout
     stack.make("up")
-    assert time.monotonic() - began < 300 and stack.search("read a file")["hits"]
+    assert stack.search("read a file")["hits"]
