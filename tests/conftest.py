@@ -80,6 +80,8 @@ def own_stack(home: Path, **variables: str) -> Stack:
     own = ("REPO", "SUITE", "OUT", "Q", "PROCESS", "SESSIONS", "TREND", "DRIFT", "SEED", "RATE", "WATCH")
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DAGSTER_HOME", *own):
         inherited.pop(name, None)
+    # What lies in a home refers to what else lies there: tests that read it read this stack's, as its processes do.
+    os.environ["SEARCHLOOP_HOME"] = str(home)
     named = {name.removeprefix("SEARCHLOOP_").lower(): value for name, value in chosen.items()}
     return Stack(Settings(**named), inherited | chosen)
 
