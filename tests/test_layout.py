@@ -27,7 +27,7 @@ def test_the_process_list_has_a_code_server_for_each_repository_in_its_own_envir
     listed = {process.name: process for process in processes(Settings())}
     for name, repository in repositories().items():
         command = listed[f"code-{name}"].command
-        assert command[0] == str(ROOT / "envs" / repository.environment / ".venv" / "bin" / "dagster")
+        assert command[0] == str(ROOT / "envs" / repository.environment / ".venv" / "bin" / "python")
         assert f"repos.{name}.definitions" in command
 
 
