@@ -23,7 +23,8 @@ import polars as pl
 
 from bench._challengers import FILE, challengers, frames, pairs
 from shared_ops.evaluation import PRIMARY, per_query
-from shared_ops.gating import GatePolicy, judge, loss_p_value, randomisation
+from shared_ops.gating import GatePolicy, judge, loss_p_value
+from shared_ops.significance import randomisation
 
 PACKAGES = ("numpy", "scipy", "polars", "sqlalchemy", "dagster")
 SETTINGS = {
@@ -78,7 +79,11 @@ def _rate(
     passed = 0
     for seed, row in enumerate(challengers(pair, true, queries, trials, seed=0)):
         seeded = policy.model_copy(update={"seed": seed})
-        p_value = randomisation(row[:, None] + policy.margin, seeded)[0] if plain else loss_p_value(row, seeded)
+        p_value = (
+            randomisation(row[:, None] + policy.margin, seeded.resamples, seeded.seed)[0]
+            if plain
+            else loss_p_value(row, seeded)
+        )
         passed += p_value <= policy.alpha
     return passed / trials
 

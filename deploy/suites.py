@@ -1,13 +1,17 @@
 """Runs the checks and every test suite of the monorepo, each in its own environment, and adds up what they say.
 
 Run as `python -m deploy.suites [folder]` in envs/platform. Suites are found, not listed: every folder `tests` with
-tests in it. None is skipped because another fails.
+tests in it. None is skipped because another fails. Those that bring up a whole stack (tests/) have the machine to
+themselves, one after another; the others run side by side, one for each core, and print what they say when they end.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -59,15 +63,36 @@ def _environment(folder: Path) -> str:
     return "search" if folder.parts[0] == "services" else "platform"
 
 
-def run(folder: str, environment: str) -> Outcome:
-    """Run one suite, its output as it comes; a suite that lies in its folder runs by itself."""
+def run(folder: str, environment: str, shown: bool) -> Outcome:
+    """Run one suite; a suite that lies in its folder runs by itself. Its output comes as it is said, or at the end."""
     within = [f"--ignore={other}" for other in suites() if other.startswith(f"{folder}/")]
+    began = time.monotonic()
+    head = f"\n== {folder} (in envs/{environment})"
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "junit.xml"
         python = ROOT / "envs" / environment / ".venv" / "bin" / "python"
         command = [str(python), "-m", "pytest", folder, *within, f"--junitxml={report}"]
-        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+        if shown:
+            print(head, flush=True)
+            status, said = subprocess.run(command, cwd=ROOT, check=False).returncode, ""
+        else:
+            done = subprocess.run(
+                command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            )
+            status, said = done.returncode, f"{head}\n{done.stdout}"
+        print(f"{said}== {folder}: {time.monotonic() - began:.0f} s", flush=True)
         return counted(report, status)
+
+
+def run_all(chosen: Mapping[str, str]) -> Iterator[tuple[str, Outcome]]:
+    """Run suites, given with their environments: first those that may run side by side."""
+    beside = [folder for folder in chosen if folder.split("/")[0] != "tests"]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        alone = len(beside) < 2
+        yield from zip(beside, pool.map(lambda folder: run(folder, chosen[folder], shown=alone), beside), strict=True)
+    for folder in chosen:
+        if folder not in beside:
+            yield folder, run(folder, chosen[folder], shown=True)
 
 
 def counted(report: Path, status: int) -> Outcome:
@@ -93,11 +118,7 @@ def main() -> None:
         if len(found) != len(chosen):
             sys.exit(f"No suite {' '.join(chosen)}. There are: {' '.join(suites())}.")
     outcomes = {} if chosen else {"checks": _checked()}
-    for folder, environment in found.items():
-        print(f"\n== {folder} (in envs/{environment})", flush=True)
-        began = time.monotonic()
-        outcomes[folder] = run(folder, environment)
-        print(f"== {folder}: {time.monotonic() - began:.0f} s", flush=True)
+    outcomes |= run_all(found)
     print()
     for name, outcome in outcomes.items():
         print(f"{name:<28} {outcome}")

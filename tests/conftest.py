@@ -21,6 +21,7 @@ from shared_ops.settings import ROOT, Settings
 
 UP_SECONDS = 1200
 INSTALL_SECONDS = 300
+VECTORS = ROOT / ".pytest_cache" / "vectors"
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 """What the browser is called, by Debian, by Ubuntu and by its maker."""
@@ -86,6 +87,15 @@ def own_stack(home: Path, **variables: str) -> Stack:
     return Stack(Settings(**named), inherited | chosen)
 
 
+def share_vectors(made: Stack) -> Stack:
+    """Have a stack find the vectors that another one encoded: minutes of each suite, where the corpus is the same."""
+    VECTORS.mkdir(parents=True, exist_ok=True)
+    cache = made.settings.home / "cache"
+    cache.mkdir(parents=True)
+    (cache / "semantic").symlink_to(VECTORS, target_is_directory=True)
+    return made
+
+
 def free_port_base() -> int:
     """A base from which on all of a stack's ports are free."""
     for base in random.sample(range(20000, 32000, 50), 50):
@@ -102,7 +112,7 @@ def _free(port: int) -> bool:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack on a small real corpus, up and trained; torn down after the last test that uses it."""
-    made = own_stack(tmp_path_factory.mktemp("stack"))
+    made = share_vectors(own_stack(tmp_path_factory.mktemp("stack")))
     try:
         made.make("up")
         yield made

@@ -10,7 +10,7 @@ was a third of what it took when idle. What they notice so is a code server that
 import sys
 from importlib.metadata import entry_points
 
-WATCH_SECONDS = 5
+WATCH_SECONDS = 10
 """Between two looks of Dagit and the daemon at a code server."""
 HEARTBEAT_SECONDS = 3
 """Between two signs of life to a code server: it ends of itself after --heartbeat-ttl without any."""

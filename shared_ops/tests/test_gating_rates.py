@@ -10,7 +10,8 @@ import pytest
 from scipy import stats  # noqa: TID253 - no code server loads a test
 
 from bench._challengers import challengers, frames, pairs
-from shared_ops.gating import GatePolicy, judge, loss_p_value, randomisation
+from shared_ops.gating import GatePolicy, judge, loss_p_value
+from shared_ops.significance import randomisation
 
 POLICY = GatePolicy(resamples=500)
 PAIRS = pairs()
@@ -48,7 +49,7 @@ def test_a_loss_of_the_margin_passes_at_most_at_the_stated_rate(name, queries):
 def test_without_the_pessimistic_query_rare_losses_would_pass_more_often_than_stated():
     trials, pair = 500, PAIRS["title counts 1.5"]
     drawn = challengers(pair, -POLICY.margin, 200, trials, seed=3) + POLICY.margin
-    passed = sum(randomisation(row[:, None], POLICY)[0] <= POLICY.alpha for row in drawn)
+    passed = sum(randomisation(row[:, None], POLICY.resamples, POLICY.seed)[0] <= POLICY.alpha for row in drawn)
     assert stats.binomtest(passed, trials, POLICY.alpha, alternative="greater").pvalue < 0.01, passed / trials
 
 
@@ -86,7 +87,7 @@ def test_p_values_are_scipys():
         theirs = stats.permutation_test(
             (shifted,), np.mean, permutation_type="samples", alternative="greater", n_resamples=10_000, rng=8
         ).pvalue
-        ours = randomisation(shifted[:, None], policy)[0]
+        ours = randomisation(shifted[:, None], policy.resamples, policy.seed)[0]
         assert ours == pytest.approx(theirs, abs=5 * np.sqrt(theirs * (1 - theirs) / 5_000) + 2e-4)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, current
 
 
 @pytest.mark.parametrize("field", sorted(Settings.model_fields))
@@ -41,3 +41,13 @@ def test_what_other_machines_reach_is_refused(host):
 def test_what_is_no_address_is_told(host):
     with pytest.raises(ValidationError, match=r"expected an address that only this machine reaches"):
         Settings(host=host)
+
+
+def test_what_asks_often_is_given_the_same_settings_until_a_variable_changes(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path))
+    before = current()
+    assert current() is before and before.home == tmp_path
+    monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "other"))
+    assert current().home == tmp_path / "other"
+    monkeypatch.delenv("SEARCHLOOP_HOME")
+    assert current() == Settings()

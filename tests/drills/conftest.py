@@ -10,7 +10,7 @@ from deploy.stack.dagit import Dagit
 from shared_ops import snapshots
 from shared_ops.livesets import LiveSets
 from shared_ops.settings import families
-from tests.conftest import Stack, own_stack
+from tests.conftest import Stack, own_stack, share_vectors
 
 VARIABLES = {
     # The drills' clicks start no training: what is in flight is what a drill has started.
@@ -25,7 +25,7 @@ VARIABLES = {
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack on a small real corpus, up and trained, that may be put under stress."""
-    made = own_stack(tmp_path_factory.mktemp("drills"), **VARIABLES)
+    made = share_vectors(own_stack(tmp_path_factory.mktemp("drills"), **VARIABLES))
     try:
         made.make("up")
         yield made

@@ -7,6 +7,7 @@ import sys
 import pytest
 import sqlalchemy
 from dagster import DagsterInstance, DagsterRunStatus, job
+from dagster._core.scheduler.instigation import TickStatus
 
 from deploy.stack import instance, postgres
 from deploy.stack.processes import environment_variables
@@ -93,6 +94,23 @@ def test_which_tables_there_are_is_asked_once_in_a_process(settings):
         )
         use()
     assert statements and not [each for each in statements if "pg_catalog" in each or "secondary_indexes" in each]
+
+
+def test_old_ticks_are_deleted_now_and_then_and_not_after_each_tick(settings):
+    with serving(settings):
+        prepare()
+        deleted: list[str] = []
+
+        def note(*arguments):
+            deleted.extend([arguments[2]] if arguments[2].startswith("DELETE FROM job_ticks") else [])
+
+        sqlalchemy.event.listen(pooled_storage._engine(postgres.url(settings)), "before_cursor_execute", note)
+        for statuses in ([TickStatus.SKIPPED], [TickStatus.SUCCESS, TickStatus.FAILURE], [TickStatus.SKIPPED]):
+            with DagsterInstance.get() as made:  # as after a tick, in an instance of its own
+                made.purge_ticks("origin", "selector", before=0.0, tick_statuses=statuses)
+        with DagsterInstance.get() as made:
+            made.purge_ticks("another", "selector", before=0.0, tick_statuses=[TickStatus.SKIPPED])
+    assert len(deleted) == 3
 
 
 def test_a_forked_process_opens_connections_of_its_own(settings):

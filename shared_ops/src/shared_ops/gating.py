@@ -3,12 +3,11 @@
 Knows no Dagster. One implementation for every family; docs/gate.md has the method, its error rate and its power.
 """
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared_ops import significance
 from shared_ops.evaluation import PRIMARY
 
 
@@ -195,7 +194,7 @@ def _surely_below(values: np.ndarray, floors: np.ndarray, policy: GatePolicy) ->
     """
     below = floors - values
     optimistic = np.append(below, min(0.0, below.min()))
-    return bool(below.mean() > 0 and randomisation(optimistic[:, None], policy)[0] <= policy.alpha)
+    return bool(below.mean() > 0 and _p_values(optimistic[:, None], policy)[0] <= policy.alpha)
 
 
 def judge(
@@ -230,7 +229,7 @@ def judge(
     ours, theirs = _values(paired, PRIMARY), _values(paired, f"{PRIMARY}_champion")
     differences = (ours - theirs)[overall]
     p_value = loss_p_value(differences, policy)
-    interval = _interval(differences, policy)
+    interval = significance.bootstrap_interval(differences, policy.resamples, policy.seed)
     slices = _slices(paired["query_id"], ours - theirs, members, policy)
     reasons = _objections(challenger, hits, latency, policy)
     if p_value > policy.alpha:
@@ -320,56 +319,11 @@ def loss_p_value(differences: np.ndarray, policy: GatePolicy) -> float:
         policy: margin, resamples and seed.
     """
     pessimistic = np.append(differences, min(0.0, differences.min()))
-    return float(randomisation(pessimistic[:, None] + policy.margin, policy)[0])
+    return float(_p_values(pessimistic[:, None] + policy.margin, policy)[0])
 
 
-def randomisation(columns: np.ndarray, policy: GatePolicy) -> np.ndarray:
-    """One-sided p-values of the means of some columns being 0, against their being greater: (columns,).
-
-    The signs of all rows are flipped at random, the same for every column. In place of scipy.stats.permutation_test:
-    the same p-values ten times as fast, and one draw for all slices.
-
-    Args:
-        columns: paired differences (queries, columns).
-        policy: resamples and seed.
-    """
-    columns = np.asfortranarray(columns)
-    queries, observed = len(columns), columns.sum(axis=0)
-    # Sums that differ by rounding alone are equal: many queries have the same difference.
-    reached = observed - 1e-12 * np.abs(columns).sum(axis=0)
-    generator = np.random.default_rng(policy.seed)
-    most = max(1, DRAWN_AT_ONCE // queries)
-    beyond = np.zeros(columns.shape[1], int)
-    for start in range(0, policy.resamples, most):
-        size = (min(most, policy.resamples - start), -(-queries // 8))
-        bits = np.unpackbits(generator.integers(0, 256, size, np.uint8), axis=1, count=queries)
-        flips = bits.astype(np.float64)
-        # Column by column: one product of all would start BLAS's threads, and wait for them on a busy machine.
-        for place, column in enumerate(columns.T):
-            beyond[place] += (2 * (flips @ column) - observed[place] >= reached[place]).sum()
-    # The observed signs are one of the possible ones: a p-value is never 0 (Phipson and Smyth 2010).
-    return np.asarray((beyond + 1) / (policy.resamples + 1))
-
-
-DRAWN_AT_ONCE = 100_000
-"""Signs in memory at a time: so many stay in a processor's cache, which is five times as fast."""
-
-
-def _interval(differences: np.ndarray, policy: GatePolicy) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean difference."""
-    from scipy import stats
-
-    if np.ptp(differences) == 0:
-        return float(differences[0]), float(differences[0])
-    found: Any = stats.bootstrap(
-        (differences,),
-        np.mean,
-        method="percentile",
-        n_resamples=policy.resamples,
-        batch=max(1, DRAWN_AT_ONCE // len(differences)),
-        rng=np.random.default_rng(policy.seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+def _p_values(columns: np.ndarray, policy: GatePolicy) -> np.ndarray:
+    return significance.randomisation(columns, policy.resamples, policy.seed)
 
 
 def _slices(
@@ -383,20 +337,11 @@ def _slices(
     losses = np.zeros((len(differences), len(judged)))
     for column, name in enumerate(judged):
         losses[rows[name], column] = -differences[rows[name]]
-    p_values = dict(zip(judged, _holm(randomisation(losses, policy)).tolist(), strict=True))
+    p_values = dict(zip(judged, significance.holm(_p_values(losses, policy)).tolist(), strict=True))
     return {
         name: SliceTest(queries=len(place), difference=float(differences[place].mean()), p_value=p_values.get(name))
         for name, place in rows.items()
     }
-
-
-def _holm(p_values: np.ndarray) -> np.ndarray:
-    """The p-values, corrected so that all of them together err at the rate at which one would."""
-    order = np.argsort(p_values, kind="stable")
-    raised = np.minimum(1.0, np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)))
-    corrected = np.empty_like(raised)
-    corrected[order] = raised
-    return corrected
 
 
 def _losing(slices: dict[str, SliceTest], policy: GatePolicy) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, PlainSerializer
 
-from shared_ops.settings import Settings, file_url
+from shared_ops.settings import current, file_url
 
 PREFIX = "home:"
 HELD = ("snapshots", "feedback", "staging")
@@ -22,7 +22,7 @@ def resolve(url: str) -> str:
     Homes of before hold absolute references. One that leads into another home's folders is taken to be of a home that
     was moved here where this home holds the same: snapshots and feedback are named by their content.
     """
-    settings = Settings()
+    settings = current()
     if url.startswith(PREFIX):
         return file_url(settings.home / url.removeprefix(PREFIX))
     path = _local(url)
@@ -38,7 +38,7 @@ def resolve(url: str) -> str:
 
 def relative(url: str) -> str:
     """How the reference `url` is written down."""
-    path, home = _local(url), Settings().home
+    path, home = _local(url), current().home
     inside = path is not None and path.is_relative_to(home)
     return f"{PREFIX}{path.relative_to(home).as_posix()}" if path and inside else url
 

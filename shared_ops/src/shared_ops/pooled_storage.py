@@ -1,19 +1,21 @@
 """Dagster's storage in Postgres, with a pool of connections in every process.
 
 dagster-postgres opens a connection for every call of its run, event and schedule storage, and Postgres forks a backend
-for each; and before most calls it lists the tables, to see which there are. Ticks alone cost half a core so. A process
-makes many instances (a code server one for every tick), so the pool, and what is known of the tables, belong to the
-process. Knows no model and no stack.
+for each; before most calls it lists the tables, to see which there are; and after every tick the daemon deletes those
+that are too old. Ticks alone cost half a core so. A process makes many instances (a code server one for every tick), so
+the pool, and what is known of the tables, belong to the process. Knows no model and no stack.
 """
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import sqlalchemy
 from dagster import StringSource
 from dagster._config.config_schema import UserConfigSchema
+from dagster._core.scheduler.instigation import TickStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
@@ -21,6 +23,8 @@ KEPT = 2
 """Connections that a process keeps open. More are opened while more threads ask at once, and closed after."""
 RECYCLE_SECONDS = 600
 """The age at which a connection is replaced: what stands between may forget one that is older."""
+PURGE_SECONDS = 600
+"""Between two purges of the old ticks of one sensor, at least: they are a day old, or more."""
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
@@ -43,6 +47,8 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             for name in _SCHEMA_QUESTIONS & set(dir(storage)):
                 asked = (postgres_url, type(storage).__name__, name)
                 setattr(storage, name, _asked_until_yes(asked, getattr(storage, name)))
+        purge = self._schedule_storage.purge_ticks
+        self._schedule_storage.purge_ticks = _now_and_then(purge)  # type: ignore[method-assign]
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -86,6 +92,24 @@ def _asked_until_yes(question: tuple[str, ...], ask: Callable[..., bool]) -> Cal
         return asked in _yes
 
     return answered
+
+
+_purged = dict[str, float]()
+"""When which ticks were purged last by this process."""
+
+
+def _now_and_then(purge: Callable[..., None]) -> Callable[..., None]:
+    """`purge`, which does nothing where it purged the same kind of ticks of the same sensor a short while ago."""
+
+    def purged(
+        origin_id: str, selector_id: str, before: float, tick_statuses: Sequence[TickStatus] | None = None
+    ) -> None:
+        what, now = f"{origin_id} {selector_id} {tick_statuses}", time.monotonic()
+        if now - _purged.get(what, -PURGE_SECONDS) >= PURGE_SECONDS:
+            _purged[what] = now
+            purge(origin_id, selector_id, before, tick_statuses)
+
+    return purged
 
 
 @cache

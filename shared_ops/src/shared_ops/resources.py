@@ -8,7 +8,7 @@ from pydantic import Field
 from shared_ops.feedback import Feedbacks
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import Staging
-from shared_ops.settings import Deployment, Settings
+from shared_ops.settings import Deployment, current
 from shared_ops.snapshots import Snapshots
 
 
@@ -28,37 +28,37 @@ class DeploymentResource(ConfigurableResource):
     @property
     def snapshots(self) -> Snapshots:
         """Where this deployment's snapshots are published."""
-        return Snapshots(Settings().snapshots_url(self.deployment))
+        return Snapshots(current().snapshots_url(self.deployment))
 
     @property
     def input_snapshots(self) -> Snapshots:
         """Where trainings find their snapshot."""
-        return Snapshots(Settings().snapshots_url(_checked(self.reads)))
+        return Snapshots(current().snapshots_url(_checked(self.reads)))
 
     @property
     def feedback(self) -> Feedbacks:
         """Where this deployment's feedback is published."""
-        return Feedbacks(Settings().feedback_url(self.deployment))
+        return Feedbacks(current().feedback_url(self.deployment))
 
     @property
     def input_feedback(self) -> Feedbacks:
         """Where trainings find what people clicked."""
-        return Feedbacks(Settings().feedback_url(_checked(self.reads)))
+        return Feedbacks(current().feedback_url(_checked(self.reads)))
 
     @property
     def staging(self) -> Staging:
         """Where this deployment's releases are published."""
-        return Staging(Settings().staging_url(self.deployment))
+        return Staging(current().staging_url(self.deployment))
 
     @property
     def input_staging(self) -> Staging:
         """Where the ranker finds the releases whose hits it learns from."""
-        return Staging(Settings().staging_url(_checked(self.reads)))
+        return Staging(current().staging_url(_checked(self.reads)))
 
     @property
     def live_sets(self) -> LiveSets:
         """The sets of this deployment."""
-        return LiveSets(Settings().staging_url(self.deployment))
+        return LiveSets(current().staging_url(self.deployment))
 
 
 def _checked(name: str) -> Deployment:

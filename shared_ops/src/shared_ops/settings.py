@@ -4,8 +4,9 @@ Knows no Dagster.
 """
 
 import ipaddress
+import os
 import tomllib
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -33,8 +34,12 @@ class Repository(BaseModel):
 
 def repositories() -> dict[str, Repository]:
     """The repositories by name, in the order of repos/repos.toml: data flows down that list."""
-    entries = tomllib.loads((ROOT / "repos" / "repos.toml").read_text())
-    return {name: Repository(**entry) for name, entry in entries.items()}
+    return dict(_parsed((ROOT / "repos" / "repos.toml").read_text()))
+
+
+@cache
+def _parsed(text: str) -> dict[str, Repository]:
+    return {name: Repository(**entry) for name, entry in tomllib.loads(text).items()}
 
 
 def families() -> dict[str, Repository]:
@@ -125,3 +130,17 @@ class Settings(BaseSettings):
         """The root of a deployment's snapshots, as an fsspec URL."""
         root = self.snapshots or file_url(self.home / "snapshots")
         return f"{root.rstrip('/')}/{deployment}"
+
+
+def current() -> Settings:
+    """The settings that the environment's variables say now, read anew only when one of them has changed.
+
+    For what asks often, as every reference and every tick does: reading them takes over a millisecond.
+    """
+    return _read(frozenset(item for item in os.environ.items() if item[0].upper().startswith("SEARCHLOOP_")))
+
+
+@cache
+def _read(variables: frozenset[tuple[str, str]]) -> Settings:
+    """`variables` is what the answer holds for: the environment has it all the same."""
+    return Settings()
