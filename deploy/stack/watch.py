@@ -24,22 +24,36 @@ LOG_BYTES = 10 * 2**20
 logger = logging.getLogger("deploy.stack.watch")
 
 
-def orphaned(proxies: dict[str, int], parents: set[int], had_inner: set[int]) -> list[str]:
+def orphaned(proxies: dict[str, int], inner: dict[int, psutil.Process]) -> list[str]:
     """The names of the proxies (name to pid) that had an inner process when last looked at, and have none now.
 
-    `parents` are the pids that have a child now; `had_inner`, what was seen before, is brought up to date. A proxy
-    whose code cannot be loaded has never had one, and shows its error: it is left alone.
+    `inner`, the inner process of each proxy's pid as it was last seen, is brought up to date. A proxy whose code cannot
+    be loaded has never had one, and shows its error: it is left alone.
     """
-    lost = [name for name, pid in proxies.items() if pid in had_inner and pid not in parents]
-    had_inner.clear()
-    had_inner.update(parents.intersection(proxies.values()))
+    lost = []
+    for name, pid in proxies.items():
+        if pid in inner and _lives(inner[pid]):
+            continue  # most looks end here: who looks for children reads of every process of the machine
+        if (found := _child(pid)) is not None:
+            inner[pid] = found
+        elif inner.pop(pid, None):
+            lost.append(name)
+    for gone in inner.keys() - proxies.values():
+        del inner[gone]
     return lost
 
 
-def _parents() -> set[int]:
-    """The pids of all processes that have a living child."""
-    living = (process.info for process in psutil.process_iter(["ppid", "status"]))
-    return {info["ppid"] for info in living if info["status"] != psutil.STATUS_ZOMBIE}
+def _child(pid: int) -> psutil.Process | None:
+    """A living child of a process."""
+    with suppress(psutil.NoSuchProcess):
+        return next(filter(_lives, psutil.Process(pid).children()), None)
+    return None
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def shorten(log: Path) -> None:
@@ -52,7 +66,7 @@ def shorten(log: Path) -> None:
 def main() -> None:
     """Look every two seconds, for as long as the supervisor that started this lives."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    settings, had_inner = Settings(), set[int]()
+    settings, inner = Settings(), dict[int, psutil.Process]()
     supervisor = Supervisor(settings)
     # Not the parent: where the supervisor has ended before this line, that is another process by now.
     started_by = int((supervisor.folder / "supervisord.pid").read_text())
@@ -60,7 +74,7 @@ def main() -> None:
         with suppress(NotRunningError):  # it is just starting, or just ending
             states = supervisor.states().values()
             proxies = {state.name: state.pid for state in states if state.name.startswith("code-") and state.pid}
-            for name in orphaned(proxies, _parents(), had_inner):
+            for name in orphaned(proxies, inner):
                 logger.info("%s has lost its inner process: starting it anew", name)
                 with suppress(psutil.NoSuchProcess):  # it has ended of itself
                     # Killed, not stopped with its group: runs in flight are of that group, and go on.

@@ -1,16 +1,24 @@
 """Dagster's commands run as they are, and look at each other as often as we say: its next release may not."""
 
+import os
+import re
+import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import dagster
+import psutil
 import pytest
-from dagster._grpc import client, server_watcher
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._grpc import client, server, server_watcher
 from dagster._grpc.client import DagsterGrpcClient, client_heartbeat_thread
+from grpc import _common
 
 from deploy.stack import paced
+from deploy.stack.tests.test_supervisor import until
 from shared_ops.settings import ROOT
 
 
@@ -30,7 +38,12 @@ class Counting(DagsterGrpcClient):
 
 @pytest.fixture
 def counting(monkeypatch):
-    for module, name in ((server_watcher, "WATCH_INTERVAL"), (client, "CLIENT_HEARTBEAT_INTERVAL")):
+    for module, name in (
+        (server_watcher, "WATCH_INTERVAL"),
+        (client, "CLIENT_HEARTBEAT_INTERVAL"),
+        (_common, "MAXIMUM_WAIT_TIMEOUT"),
+        (server, "get_python_environment_entry_point"),
+    ):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
     monkeypatch.setattr(paced, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(paced, "HEARTBEAT_SECONDS", 0.05)
@@ -63,3 +76,45 @@ def test_a_command_runs_with_its_arguments():
     command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.paced", "dagster", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert dagster.__version__ in done.stdout
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="only Linux tells how often a thread was woken")
+def test_a_code_server_and_the_process_behind_it_sleep_and_still_end_at_once_when_told_to(tmp_path):
+    location = tmp_path / "empty_location.py"
+    location.write_text("import dagster\n\ndefs = dagster.Definitions()\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.paced", "dagster", "code-server", "start"]
+    arguments = ["-h", "127.0.0.1", "-p", str(port), "-f", str(location)]
+    environment = os.environ | {"DAGSTER_HOME": str(tmp_path)}
+    with subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment) as proxy:
+        asked = DagsterGrpcClient(host="127.0.0.1", port=port)
+        until(lambda: answers(asked), 60)
+        (inner,) = psutil.Process(proxy.pid).children()
+        assert "deploy.stack.paced" in inner.cmdline()
+        for pid in (proxy.pid, inner.pid):
+            assert woken(pid, seconds=3) < 10, "gRPC's own wait wakes a server's main thread ten times a second"
+        proxy.terminate()
+        proxy.wait(10)
+        psutil.wait_procs([inner], 10)
+        assert not inner.is_running()
+
+
+def answers(asked):
+    try:
+        return asked.ping("")
+    except DagsterUserCodeUnreachableError:
+        return False
+
+
+def woken(pid, seconds):
+    """How often the main thread of a process began to run again in so many seconds."""
+    status = Path(f"/proc/{pid}/task/{pid}/status")
+
+    def switches():
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.MULTILINE)[1])
+
+    before = switches()
+    time.sleep(seconds)
+    return switches() - before

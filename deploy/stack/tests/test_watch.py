@@ -4,38 +4,72 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from deploy.stack import watch
-from deploy.stack.watch import _ended, _parents, orphaned, shorten
+from deploy.stack.watch import _ended, orphaned, shorten
 
 PARENT = """
 import subprocess, sys
-child = subprocess.Popen(["sleep", "600"])
-print(flush=True)
-sys.stdin.readline()
-child.kill()
+children = []
+for line in sys.stdin:
+    children.append(subprocess.Popen(["sleep", "600"]))
+    print(children[-1].pid, flush=True)
 """
 
 
-def test_a_proxy_that_loses_its_inner_process_is_named_once():
-    had_inner = set()
-    assert orphaned({"code-keyword": 10}, parents={10, 1}, had_inner=had_inner) == []
-    assert orphaned({"code-keyword": 10}, parents={1}, had_inner=had_inner) == ["code-keyword"]
-    assert orphaned({"code-keyword": 11}, parents={1}, had_inner=had_inner) == []
-
-
-def test_a_proxy_that_never_had_one_is_left_alone():
-    had_inner = set()
-    assert orphaned({"code-keyword": 10}, parents=set(), had_inner=had_inner) == []
-    assert orphaned({"code-keyword": 10}, parents=set(), had_inner=had_inner) == []
-
-
-def test_living_children_are_seen():
+@pytest.fixture
+def proxy():
+    """A process that starts a child for each line that it reads."""
     with subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
-        parent.stdout.readline()
-        assert parent.pid in _parents()
-        parent.communicate(b"\n")
-    assert parent.pid not in _parents()
+        yield parent
+        for child in psutil.Process(parent.pid).children():
+            child.kill()
+        parent.kill()
+
+
+def child_of(proxy):
+    proxy.stdin.write(b"another\n")
+    proxy.stdin.flush()
+    return psutil.Process(int(proxy.stdout.readline()))
+
+
+def kill(child):
+    """And nobody waits for it: it stays, dead."""
+    child.kill()
+    while child.status() != psutil.STATUS_ZOMBIE:
+        pass
+
+
+def test_a_proxy_that_loses_its_inner_process_is_named_once(proxy):
+    inner, listed = {}, {"code-keyword": proxy.pid}
+    child = child_of(proxy)
+    assert orphaned(listed, inner) == [] and inner == {proxy.pid: child}
+    kill(child)
+    assert orphaned(listed, inner) == ["code-keyword"]
+    assert orphaned(listed, inner) == []
+
+
+def test_a_proxy_that_loads_its_code_anew_is_left_alone(proxy):
+    inner, listed = {}, {"code-keyword": proxy.pid}
+    before = child_of(proxy)
+    assert orphaned(listed, inner) == []
+    after = child_of(proxy)
+    kill(before)
+    assert orphaned(listed, inner) == [] and inner == {proxy.pid: after}
+
+
+def test_a_proxy_that_never_had_one_is_left_alone(proxy):
+    inner = {}
+    assert orphaned({"code-keyword": proxy.pid}, inner) == []
+    assert orphaned({"code-keyword": proxy.pid}, inner) == []
+
+
+def test_a_proxy_that_was_started_anew_is_another_one(proxy):
+    inner = {}
+    child_of(proxy)
+    assert orphaned({"code-keyword": proxy.pid}, inner) == []
+    assert orphaned({"code-keyword": 2**22 + 1}, inner) == [] and not inner
 
 
 def test_the_end_of_the_supervisor_is_seen_even_by_one_that_starts_too_late(monkeypatch):
@@ -44,15 +78,6 @@ def test_the_end_of_the_supervisor_is_seen_even_by_one_that_starts_too_late(monk
         assert not _ended(supervisor.pid)
         supervisor.kill()
     assert _ended(supervisor.pid)
-
-
-def test_a_dead_child_that_nobody_has_waited_for_counts_as_gone():
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as child:
-        me = psutil.Process().pid
-        others = set(psutil.Process().children()) - {psutil.Process(child.pid)}
-        while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
-            pass
-        assert (me in _parents()) == bool(others)
 
 
 def test_a_long_log_goes_on_in_an_empty_file_with_the_same_writer(tmp_path, monkeypatch):
