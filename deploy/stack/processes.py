@@ -49,6 +49,8 @@ def environment_variables(settings: Settings) -> dict[str, str]:
         "SEARCHLOOP_SOURCES": str(settings.sources),
         # A busy machine may need longer to start a run; a call that is given up meanwhile would start it twice.
         "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",
+        # The daemon looks at every asset, and no asset here states a freshness policy.
+        "FRESHNESS_DAEMON_INTERVAL_SECONDS": "600",
         **_own_addresses_without_proxy(settings),
     }
     for name in repositories():

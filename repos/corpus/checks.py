@@ -8,7 +8,7 @@ from repos.corpus.ops import described
 from repos.corpus.sources.collected import SourceError, SourceReport
 from shared_ops.feedback import Feedback, Feedbacks
 from shared_ops.lineage import DEPLOYMENTS, feedback_key, snapshot_key
-from shared_ops.settings import Deployment, Settings
+from shared_ops.settings import Deployment, current
 from shared_ops.snapshots import Snapshots, load
 from shared_ops.types import check_snapshot
 
@@ -30,7 +30,7 @@ def _bursts(deployment: Deployment) -> AssetChecksDefinition:
         description="Whether many sessions came for one query alone. Run it to read the latest feedback's again.",
     )
     def bursts() -> AssetCheckResult:
-        latest = Feedbacks(Settings().feedback_url(deployment)).latest()
+        latest = Feedbacks(current().feedback_url(deployment)).latest()
         if latest is None:
             return AssetCheckResult(passed=True, description=f"There is no feedback in {deployment} yet.")
         return AssetCheckResult(severity=AssetCheckSeverity.WARN, **burst_check(Feedback(latest).manifest()))
@@ -45,7 +45,7 @@ def _sources(deployment: Deployment) -> AssetChecksDefinition:
         description="The bad rows of the newest build. Run it to read the latest snapshot's again.",
     )
     def sources() -> AssetCheckResult:
-        latest = Snapshots(Settings().snapshots_url(deployment)).latest()
+        latest = Snapshots(current().snapshots_url(deployment)).latest()
         if latest is None:
             return AssetCheckResult(passed=False, description=f"No snapshot was built in {deployment}.")
         listed = load(latest).manifest().sources
@@ -66,7 +66,7 @@ def _tables(deployment: Deployment) -> AssetChecksDefinition:
         description="Whether the latest snapshot's tables hold to their schemas and to each other.",
     )
     def tables() -> AssetCheckResult:
-        latest = Snapshots(Settings().snapshots_url(deployment)).latest()
+        latest = Snapshots(current().snapshots_url(deployment)).latest()
         if latest is None:
             return AssetCheckResult(passed=False, description=f"No snapshot was built in {deployment}.")
         found = check_snapshot(latest)

@@ -14,13 +14,13 @@ from repos.corpus.triggers.sources import daily, sources_changed
 from repos.corpus.triggers.watch import drift
 from shared_ops.alerts import failure_sensor
 from shared_ops.lineage import feedback_specs, snapshot_specs
-from shared_ops.settings import Settings
+from shared_ops.settings import current
 
 
 def source_names() -> list[str]:
     """The sources that lineage shows. A sources file with a mistake shows none: its job must load, to tell of it."""
     try:
-        return [source.name for source in config.load(Settings().sources).sources]
+        return [source.name for source in config.load(current().sources).sources]
     except SourceError as error:
         logging.getLogger(__name__).error("%s", error)
         return []

@@ -31,7 +31,7 @@ from shared_ops import snapshots, storage, tables
 from shared_ops.home_urls import HomeUrl
 from shared_ops.lineage import snapshot_key, source_key
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import Settings
+from shared_ops.settings import current
 from shared_ops.snapshots import Snapshot, SnapshotRef
 from shared_ops.types import ValidSnapshot, check_snapshot
 
@@ -82,7 +82,7 @@ class ReadConfig(Config):
 @op(pool="corpus")
 def read_sources(context: OpExecutionContext, config: ReadConfig, deployment: DeploymentResource) -> Draft:
     """Read every source of the sources file, and put the tables into this run's draft folder."""
-    path = Path(config.sources) if config.sources else Settings().sources
+    path = Path(config.sources) if config.sources else current().sources
     context.log.info(f"Sources: {path}")
     # Before reading: what changes meanwhile must look changed afterwards.
     found = fingerprints.take(path, {})

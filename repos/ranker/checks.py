@@ -11,7 +11,7 @@ from repos.ranker.skew import compare
 from shared_ops.feedback import Feedback, Feedbacks
 from shared_ops.lineage import DEPLOYMENTS, release_key
 from shared_ops.releases import ReleaseError, Staging
-from shared_ops.settings import Deployment, Settings
+from shared_ops.settings import Deployment, current
 
 FEATURES_CHECK = "served_features"
 
@@ -57,10 +57,10 @@ def _served_features(deployment: Deployment) -> AssetChecksDefinition:
     )
     def served_features() -> AssetCheckResult:
         # Both deployments learn from prod's feedback, which prod's rankers logged.
-        latest = Feedbacks(Settings().feedback_url("prod")).latest()
+        latest = Feedbacks(current().feedback_url("prod")).latest()
         if latest is None:
             return AssetCheckResult(passed=True, description="There is no feedback yet: nothing to compare.")
-        passed, description, metadata = compared(Feedback(latest).requests(), Settings().staging_url("prod"))
+        passed, description, metadata = compared(Feedback(latest).requests(), current().staging_url("prod"))
         return AssetCheckResult(passed=passed, description=description, metadata=metadata)
 
     return served_features

@@ -10,7 +10,7 @@ from shared_ops.inputs import Inputs
 from shared_ops.ops import evaluate_op, load_inputs_op, save_candidate, searching
 from shared_ops.references import Candidate
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import Settings
+from shared_ops.settings import current
 from shared_ops.snapshots import load
 from shared_ops.training import Trained
 from shared_ops.types import ValidCandidate, ValidInputs
@@ -23,7 +23,7 @@ class TrainConfig(model.Parameters, Config):
 def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.SemanticModel]:
     """What these inputs and parameters make: the same on every call."""
     content = load(inputs.snapshot)
-    cache = Settings().home / "cache" / "semantic"
+    cache = current().home / "cache" / "semantic"
     return train_model(content.documents(), content.queries(), content.qrels(), parameters, cache=cache, log=log)
 
 

@@ -6,6 +6,7 @@ forget_events                                            (forget_prod)
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from dagster import (
@@ -32,7 +33,7 @@ from shared_ops.home_urls import HomeUrl
 from shared_ops.lineage import DEPLOYMENTS, feedback_key
 from shared_ops.releases import Staging
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import Settings, families
+from shared_ops.settings import current, families
 from shared_ops.types import ValidFeedback
 from shared_ops.ubi import SIMULATED, SIMULATION, Store
 
@@ -61,17 +62,20 @@ class ReadConfig(Config):
 
 
 def store() -> Store:
-    """The stack's searches and clicks.
+    """The stack's searches and clicks, the same for all of this process: it keeps a connection.
 
     Raises:
         RuntimeError: when no database is set.
     """
-    url = Settings().postgres_url
+    url = current().postgres_url
     if url is None:
         raise RuntimeError(
             "SEARCHLOOP_POSTGRES_URL is not set: the database of searches and clicks. `make up` sets it."
         )
-    return Store(url)
+    return _opened(url)
+
+
+_opened = cache(Store)
 
 
 def parts(feedback_url: str) -> Parts:
@@ -235,7 +239,7 @@ def _table(columns: tuple[str, ...], rows: Any) -> str:
 
 def oldest_kept() -> datetime:
     """Events before this moment are not kept and not learned from."""
-    return datetime.now(UTC) - timedelta(days=Settings().retention_days)
+    return datetime.now(UTC) - timedelta(days=current().retention_days)
 
 
 @op(pool=POOL)
@@ -247,12 +251,12 @@ def forget_events(context: OpExecutionContext) -> None:
     before, events = oldest_kept(), store()
     events.prepare()
     searches, clicks = events.forget(before)
-    gone = {deployment: parts(Settings().feedback_url(deployment)).forget(before) for deployment in DEPLOYMENTS}
+    gone = {deployment: parts(current().feedback_url(deployment)).forget(before) for deployment in DEPLOYMENTS}
     told = ", ".join(f"{len(names)} parts of {deployment}" for deployment, names in gone.items())
     context.log.info(
         f"Deleted what is older than {before:%Y-%m-%d %H:%M}: {searches} searches, {clicks} clicks, {told}."
     )
-    unused = {each: Feedbacks(Settings().feedback_url(each)).tidy(_learned_from(), _settled()) for each in DEPLOYMENTS}
+    unused = {each: Feedbacks(current().feedback_url(each)).tidy(_learned_from(), _settled()) for each in DEPLOYMENTS}
     for deployment, ids in unused.items():
         context.log.info(f"Removed {len(ids)} feedback of {deployment} that no release learned from.")
     numbers = {f"parts of {deployment}": len(names) for deployment, names in gone.items()}
@@ -269,7 +273,7 @@ def _learned_from() -> set[str]:
     """The feedback that the releases in staging learned from: with it they can be trained again."""
     manifests = (
         staging.manifest(family, version)
-        for staging in (Staging(Settings().staging_url(deployment)) for deployment in DEPLOYMENTS)
+        for staging in (Staging(current().staging_url(deployment)) for deployment in DEPLOYMENTS)
         for family in families()
         for version in staging.versions(family)
     )

@@ -18,7 +18,7 @@ from dagster import (
 from repos.corpus.feedback.graph import feedback_prod, forget_prod
 from repos.corpus.feedback.ops import store
 from shared_ops.resources import PROD
-from shared_ops.settings import Settings
+from shared_ops.settings import current
 from shared_ops.triggers import BECAUSE, IN_FLIGHT
 from shared_ops.ubi import Window
 
@@ -31,7 +31,7 @@ from shared_ops.ubi import Window
 )
 def enough_clicks(context: SensorEvaluationContext) -> RunRequest | SkipReason:
     """Ask for feedback when enough clicks are new, once for each so many."""
-    asked = due(context.instance, Settings().enough_clicks)
+    asked = due(context, current().enough_clicks)
     if isinstance(asked, RunRequest):
         context.log.info(asked.tags[BECAUSE])
     return asked
@@ -46,7 +46,7 @@ def enough_clicks(context: SensorEvaluationContext) -> RunRequest | SkipReason:
 )
 def daily_feedback(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
     """Ask for feedback once a day, when any click is new."""
-    return due(context.instance, enough=1)
+    return due(context, enough=1)
 
 
 daily_forget = ScheduleDefinition(
@@ -63,24 +63,21 @@ sensors = [enough_clicks]
 schedules = [daily_feedback, daily_forget]
 
 
-def due(instance: DagsterInstance, enough: int) -> RunRequest | SkipReason:
+def due(context: SensorEvaluationContext | ScheduleEvaluationContext, enough: int) -> RunRequest | SkipReason:
     """A run of feedback_prod when `enough` clicks are new and none is under way, else why not.
 
     A run that failed is not asked for again until as many clicks more are there: its key is the same until then.
     """
-    running = instance.get_runs(RunsFilter(job_name=feedback_prod.name, statuses=IN_FLIGHT), limit=1)
-    if running:
-        return SkipReason(f"Run {running[0].run_id[:8]} of {feedback_prod.name} is under way; waiting for its end.")
-    if Settings().postgres_url is None:
+    if current().postgres_url is None:
         return SkipReason("SEARCHLOOP_POSTGRES_URL is not set: there is no database of searches and clicks.")
     latest, events = PROD.feedback.latest(), store()
     since = f"feedback {latest.id}" if latest else "the start: there is no feedback yet"
     try:
+        if not events.prepared():
+            return SkipReason("Nobody has searched yet: the database holds no table of searches and clicks.")
         window = events.window(PROD.feedback.watermark())
         replaced = window.after > window.before
         clicks = events.clicks(Window(0, window.before) if replaced else window)
-    except psycopg2.errors.UndefinedTable:
-        return SkipReason("Nobody has searched yet: the database holds no table of searches and clicks.")
     except psycopg2.Error as error:
         return SkipReason(f"Postgres cannot be asked, the next tick tries again: {str(error).strip()}")
     why = f"{clicks} of {enough} new clicks since {since}"
@@ -88,7 +85,11 @@ def due(instance: DagsterInstance, enough: int) -> RunRequest | SkipReason:
         why = f"The database was replaced: it is at transaction {window.before}, {since} read up to {window.after}."
     elif clicks < enough:
         return SkipReason(f"{why}; waiting")
-    return _once(instance, f"feedback-{window.after}-{clicks // enough * enough}", why)
+    # Not before: most ticks end without the context's instance, which is made for each of them.
+    running = context.instance.get_runs(RunsFilter(job_name=feedback_prod.name, statuses=IN_FLIGHT), limit=1)
+    if running:
+        return SkipReason(f"Run {running[0].run_id[:8]} of {feedback_prod.name} is under way; waiting for its end.")
+    return _once(context.instance, f"feedback-{window.after}-{clicks // enough * enough}", why)
 
 
 def _once(instance: DagsterInstance, key: str, why: str) -> RunRequest | SkipReason:

@@ -27,7 +27,7 @@ from repos.corpus.sources.files import FileState
 from repos.corpus.sources.fingerprints import Fingerprints, differences, recall, take
 from repos.corpus.triggers.cursors import restored
 from shared_ops.resources import PROD
-from shared_ops.settings import Settings
+from shared_ops.settings import current
 from shared_ops.triggers import BECAUSE, IN_FLIGHT, LATER
 
 QUIET_SECONDS = 2.0
@@ -57,7 +57,7 @@ def sources_changed(context: SensorEvaluationContext) -> SensorResult:
     """Compare every source's fingerprint with what was read for the latest snapshot."""
     seen = restored(Seen, context.cursor)
     try:
-        found = take(Settings().sources, seen.files)
+        found = take(current().sources, seen.files)
     except SourceError as error:
         return _unreadable(str(error))
     if found.missing:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from shared_ops.resources import PROD
-from shared_ops.settings import Settings
+from shared_ops.settings import current
 
 BATCH = 128
 SECONDS = 30.0
@@ -30,7 +30,7 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
         raise VectorsError("no set of models is live yet")
     distinct, deadline = sorted(set(texts)), time.monotonic() + SECONDS
     found: dict[str, np.ndarray] = {}
-    url = f"{Settings().url('semantic')}/embed"
+    url = f"{current().url('semantic')}/embed"
     try:
         with httpx.Client(timeout=10.0, trust_env=False) as client:
             for start in range(0, len(distinct), BATCH):

@@ -19,6 +19,7 @@ from dagster import (
 )
 from pydantic import Field
 
+from repos.corpus.feedback.ops import store
 from repos.corpus.triggers.cursors import restored
 from repos.corpus.triggers.drift import Look, Search, compare
 from repos.corpus.triggers.periods import Watched
@@ -56,11 +57,11 @@ def drift(context: SensorEvaluationContext) -> SensorResult:
     settings, watched = DriftSettings(), restored(Watched, context.cursor)
     if settings.postgres_url is None:
         return SensorResult(skip_reason="SEARCHLOOP_POSTGRES_URL is not set: there is no database of searches.")
-    store = Store(settings.postgres_url)
+    events = store()
     try:
-        result = _tick(watched, store, settings)
-    except psycopg2.errors.UndefinedTable:
-        return SensorResult(skip_reason="Nobody has searched yet: the database holds no table of searches.")
+        if not events.prepared():
+            return SensorResult(skip_reason="Nobody has searched yet: the database holds no table of searches.")
+        result = _tick(watched, events, settings)
     except psycopg2.Error as error:
         return SensorResult(skip_reason=f"Postgres cannot be asked, the next tick tries again: {str(error).strip()}")
     for request in result.run_requests or []:

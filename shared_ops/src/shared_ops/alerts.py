@@ -7,7 +7,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 from shared_ops.causes import told
 from shared_ops.notifications import notify
-from shared_ops.settings import Settings
+from shared_ops.settings import current
 
 
 def failure_sensor() -> SensorDefinition:
@@ -33,7 +33,7 @@ def describe(context: RunFailureSensorContext) -> tuple[str, str]:
     run = context.dagster_run
     causes = list(_causes(context)) or [context.failure_event.message or "no reason was given"]
     again = ["Dagster tries it again."] if run.tags.get("dagster/will_retry") == "true" else []
-    address = f"{Settings().url('dagit')}/runs/{run.run_id}"
+    address = f"{current().url('dagit')}/runs/{run.run_id}"
     return f"{run.job_name} failed", "\n".join([*causes, *again, address])
 
 

@@ -5,7 +5,7 @@ from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asse
 from shared_ops.lineage import DEPLOYMENTS, challenger_key, proposed_set_key, release_key
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseError, Staging
-from shared_ops.settings import Deployment, Settings
+from shared_ops.settings import Deployment, current
 
 
 def release_checks(family: str) -> list[AssetChecksDefinition]:
@@ -28,7 +28,7 @@ def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:
         description="The verdict on the final order of the newest proposed set. Run it to read it again.",
     )
     def end_to_end() -> AssetCheckResult:
-        url = Settings().staging_url(deployment)
+        url = current().staging_url(deployment)
         ranker = Staging(url).accepted("ranker")
         decision = LiveSets(url).decision(ranker) if ranker else None
         if decision is None:
@@ -49,7 +49,7 @@ def _gate(family: str, deployment: Deployment) -> AssetChecksDefinition:
         description="The verdict on the newest challenger. Run it to read it again.",
     )
     def gate() -> AssetCheckResult:
-        staging = Staging(Settings().staging_url(deployment))
+        staging = Staging(current().staging_url(deployment))
         versions = staging.versions(family)
         if not versions:
             return AssetCheckResult(passed=False, description=f"No challenger of {family} was judged in {deployment}.")
@@ -70,7 +70,7 @@ def _integrity(family: str, deployment: Deployment) -> AssetChecksDefinition:
         description="Whether every file of the accepted release has the SHA-256 that its manifest says.",
     )
     def integrity() -> AssetCheckResult:
-        staging = Staging(Settings().staging_url(deployment))
+        staging = Staging(current().staging_url(deployment))
         version = staging.accepted(family)
         if version is None:
             return AssetCheckResult(passed=False, description=f"No release of {family} was accepted in {deployment}.")

@@ -6,7 +6,7 @@ apprise speaks to webhooks, mail and the chats of the day, one URL each. Knows n
 import logging
 from typing import Literal
 
-from shared_ops.settings import Settings
+from shared_ops.settings import current
 
 Level = Literal["info", "success", "warning", "failure"]
 LOG_LEVELS: dict[Level, int] = {
@@ -24,7 +24,7 @@ def notify(title: str, body: str, level: Level = "info") -> None:
     """Log a message, and send it to every address; one that cannot be delivered is an error in the log alone."""
     logger.log(LOG_LEVELS[level], "%s: %s", title, body)
     try:
-        _send(Settings().notify.split(), title, body, level)
+        _send(current().notify.split(), title, body, level)
     except Exception:  # a service that is away, or misread, must not fail the run that tells of something
         logger.exception("The notification %r was not sent", title)
 

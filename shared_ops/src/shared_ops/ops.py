@@ -38,7 +38,7 @@ from shared_ops.references import REASON, VERDICT, Candidate, Evaluated, Gated, 
 from shared_ops.releases import ReleaseManifest, code_version, environment_lock
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import Settings
+from shared_ops.settings import current
 from shared_ops.snapshots import Snapshot, SnapshotRef, load, sample
 from shared_ops.training import Answers, Searched, Searcher, Trained
 from shared_ops.types import ValidInputs
@@ -243,7 +243,7 @@ class GateConfig(Config):
     def policy(self) -> gating.GatePolicy:
         """The policy with what is set here, for the stack where it is not."""
         stated = {name: value for name, value in self.model_dump().items() if value is not None}
-        return gating.GatePolicy(**{"margin": Settings().gate_margin, **stated})
+        return gating.GatePolicy(**{"margin": current().gate_margin, **stated})
 
 
 @op

@@ -7,7 +7,6 @@ the pool, and what is known of the tables, belong to the process. Knows no model
 """
 
 import os
-import select
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -19,6 +18,8 @@ from dagster._config.config_schema import UserConfigSchema
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
+
+from shared_ops.ubi import has_ended
 
 KEPT = 2
 """Connections that a process keeps open. More are opened while more threads ask at once, and closed after."""
@@ -130,12 +131,9 @@ def _engine(url: str) -> sqlalchemy.Engine:
 
 
 def _refuse_closed(connection: Any, record: Any, proxy: Any) -> None:
-    """Have the pool open another connection where Postgres has closed this one, as when it was started anew.
+    """Have the pool open another connection where Postgres has closed this one.
 
-    Whatever comes on a connection that nobody has asked anything is its end. In place of SQLAlchemy's `pool_pre_ping`,
-    whose `SELECT 1` before every call was two fifths of all statements.
+    In place of SQLAlchemy's `pool_pre_ping`, whose `SELECT 1` before every call was two fifths of all statements.
     """
-    said = select.poll()
-    said.register(connection.fileno(), select.POLLIN)
-    if said.poll(0):
+    if has_ended(connection):
         raise sqlalchemy.exc.DisconnectionError("Postgres has closed the connection.")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from shared_ops.livesets import LiveSet, LiveSetChangedError, LiveSets
-from shared_ops.settings import Settings, families
+from shared_ops.settings import current, families
 from shared_ops.snapshots import SnapshotRef
 
 POLL_SECONDS = 0.1
@@ -157,7 +157,7 @@ def _replace(
 def _await_services(
     live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet, timeout_s: float, log: Log, skip_unreachable: bool
 ) -> None:
-    settings, waiting = Settings(), [*families(), "search"]
+    settings, waiting = current(), [*families(), "search"]
     deadline, said = time.monotonic() + timeout_s, "no answer yet"
     while waiting:
         _keep_offered(live_sets, live, chosen)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from shared_ops import storage
 from shared_ops.feedback import FeedbackRef
-from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.settings import ROOT, current, repositories
 from shared_ops.snapshots import SnapshotRef
 
 FORMAT_VERSION = 1
@@ -129,7 +129,7 @@ class Staging:
         return folder
 
     def _cached(self, manifest: ReleaseManifest, url: str) -> Path:
-        place = Settings().home / "cache" / "releases" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        place = current().home / "cache" / "releases" / hashlib.sha256(url.encode()).hexdigest()[:16]
         if not (place / MANIFEST).exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=place.parent) as scratch:

@@ -7,8 +7,10 @@ and `session_id` are random ids of a session.
 What `query_attributes` of a search holds is `QueryAttributes`; a click's `event_attributes` is `EventAttributes`.
 """
 
+import select
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -182,22 +184,58 @@ class Window(NamedTuple):
     before: int
 
 
+def has_ended(connection: Any) -> bool:
+    """Whether Postgres has closed a connection of psycopg2's, as when it was started anew. Asks it nothing.
+
+    Whatever comes on a connection that nobody has asked anything is its end.
+    """
+    if connection.closed:
+        return True
+    said = select.poll()
+    said.register(connection.fileno(), select.POLLIN)
+    return bool(said.poll(0))
+
+
 class Store:
-    """Searches and clicks in the database at a SQLAlchemy or libpq URL."""
+    """Searches and clicks in the database at a SQLAlchemy or libpq URL, to which a connection is kept."""
 
     def __init__(self, url: str) -> None:
         self._url = url.replace("+psycopg2", "", 1)
+        self._kept = deque[Any]()
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        import psycopg2
-
-        connection = psycopg2.connect(self._url, connect_timeout=3)
+        connection = self._connection()
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
-        finally:
+        except BaseException:  # whatever it was: what the connection is still at is not known
             connection.close()
+            raise
+        if self._kept:
+            connection.close()
+        else:
+            self._kept.append(connection)
+
+    def _connection(self) -> Any:
+        import psycopg2
+
+        with suppress(IndexError):
+            while True:
+                kept = self._kept.pop()
+                if not has_ended(kept):
+                    return kept
+        return psycopg2.connect(self._url, connect_timeout=3)
+
+    def prepared(self) -> bool:
+        """Whether the tables are there: they are made when the first search is stored.
+
+        Raises:
+            psycopg2.Error: when the database cannot be reached or refuses.
+        """
+        with self._transaction() as cursor:
+            cursor.execute("SELECT count(to_regclass(name)) FROM unnest(ARRAY['ubi_queries', 'ubi_events']) AS name")
+            return bool(cursor.fetchone()[0] == 2)
 
     def prepare(self) -> None:
         """Make the tables where they are missing.
