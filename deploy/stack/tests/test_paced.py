@@ -13,6 +13,7 @@ import dagster
 import psutil
 import pytest
 from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._daemon import controller
 from dagster._grpc import client, server, server_watcher
 from dagster._grpc.client import DagsterGrpcClient, client_heartbeat_thread
 from grpc import _common
@@ -37,17 +38,23 @@ class Counting(DagsterGrpcClient):
 
 
 @pytest.fixture
-def counting(monkeypatch):
+def paced_dagster(monkeypatch):
     for module, name in (
         (server_watcher, "WATCH_INTERVAL"),
         (client, "CLIENT_HEARTBEAT_INTERVAL"),
         (_common, "MAXIMUM_WAIT_TIMEOUT"),
         (server, "get_python_environment_entry_point"),
+        (DagsterGrpcClient, "_channel"),
+        (controller, "RELOAD_WORKSPACE_INTERVAL"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
     monkeypatch.setattr(paced, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(paced, "HEARTBEAT_SECONDS", 0.05)
     paced.pace()
+
+
+@pytest.fixture
+def counting(paced_dagster):
     return Counting(host="127.0.0.1", port=1)
 
 
@@ -79,7 +86,7 @@ def test_a_command_runs_with_its_arguments():
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="only Linux tells how often a thread was woken")
-def test_a_code_server_and_the_process_behind_it_sleep_and_still_end_at_once_when_told_to(tmp_path):
+def test_a_code_server_sleeps_until_it_is_asked_and_still_ends_at_once(tmp_path, paced_dagster):
     location = tmp_path / "empty_location.py"
     location.write_text("import dagster\n\ndefs = dagster.Definitions()\n")
     with socket.socket() as probe:
@@ -91,14 +98,28 @@ def test_a_code_server_and_the_process_behind_it_sleep_and_still_end_at_once_whe
     with subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment) as proxy:
         asked = DagsterGrpcClient(host="127.0.0.1", port=port)
         until(lambda: answers(asked), 60)
+        connected = [each.laddr.port for each in connections(port)]
+        assert asked.ping("again") and [each.laddr.port for each in connections(port)] == connected
         (inner,) = psutil.Process(proxy.pid).children()
         assert "deploy.stack.paced" in inner.cmdline()
         for pid in (proxy.pid, inner.pid):
             assert woken(pid, seconds=3) < 10, "gRPC's own wait wakes a server's main thread ten times a second"
+        inner.kill()
+        until(lambda: not answers(asked), 10)
+        proxy.kill()
+        proxy.wait()
+    with subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment) as proxy:
+        until(lambda: answers(asked), 60)  # the same client, which opens another connection
+        (inner,) = psutil.Process(proxy.pid).children()
         proxy.terminate()
         proxy.wait(10)
         psutil.wait_procs([inner], 10)
         assert not inner.is_running()
+
+
+def connections(port):
+    """Of this process to a port."""
+    return [each for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]
 
 
 def answers(asked):
