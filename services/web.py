@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import orjson
-import uvicorn
 from fastapi import FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import (
@@ -30,7 +29,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn import Config
 
+from services import connections
 from services.connections import IDLE_SECONDS, BoundedProtocol
 from services.door import wrong_name
 from services.holder import Holder
@@ -161,7 +162,7 @@ def not_ready(holder: Holder[Any]) -> str:
 def serve(app: FastAPI, host: str, port: int) -> None:
     """Answer on `host:port` until the process is told to end."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    uvicorn.run(app, host=host, port=port, **SERVER)
+    connections.serve(Config(app, host=host, port=port, **SERVER))
 
 
 SERVER: dict[str, Any] = {

@@ -19,7 +19,7 @@ from deploy.stack import lifecycle, places, postgres
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
 
-SECONDS = 2.0
+SECONDS = 3.0
 LOG_BYTES = 10 * 2**20
 logger = logging.getLogger("deploy.stack.watch")
 
@@ -64,7 +64,7 @@ def shorten(log: Path) -> None:
 
 
 def main() -> None:
-    """Look every two seconds, for as long as the supervisor that started this lives."""
+    """Look every few seconds, for as long as the supervisor that started this lives."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings, inner = Settings(), dict[int, psutil.Process]()
     supervisor = Supervisor(settings)

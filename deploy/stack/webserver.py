@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploy.stack.paced import pace
 from deploy.stack.places import WORKSPACE
-from services.connections import IDLE_SECONDS, BoundedProtocol
+from services.connections import IDLE_SECONDS, BoundedProtocol, serve
 from services.door import from_another_site, wrong_name
 from shared_ops.settings import Settings
 
@@ -48,7 +48,6 @@ def refusal(scope: Scope, host: str) -> str | None:
 
 def main() -> None:
     """Serve Dagit on the stack's port until told to end."""
-    import uvicorn
     from dagster import DagsterInstance
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
@@ -57,6 +56,7 @@ def main() -> None:
     from dagster_webserver import cli
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
+    from uvicorn import Config
 
     settings = Settings()
     configure_loggers()
@@ -69,14 +69,16 @@ def main() -> None:
         with WorkspaceProcessContext(instance, workspace, version=__version__) as context:
             app = create_app_from_workspace_process_context(context)
             app.add_middleware(_Door, host=settings.host)
-            uvicorn.run(
-                app,
-                host=settings.host,
-                port=settings.ports["dagit"],
-                http=BoundedProtocol,
-                timeout_keep_alive=IDLE_SECONDS,
-                timeout_graceful_shutdown=5,
-                log_level="warning",
+            serve(
+                Config(
+                    app,
+                    host=settings.host,
+                    port=settings.ports["dagit"],
+                    http=BoundedProtocol,
+                    timeout_keep_alive=IDLE_SECONDS,
+                    timeout_graceful_shutdown=5,
+                    log_level="warning",
+                )
             )
 
 

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import uvicorn
 
-from services import web
+from services import connections, web
 from services.prediction.app import create_app as prediction_app
 from services.settings import ServiceSettings
 from shared_ops import tables
@@ -203,7 +203,7 @@ class Stack:
 
     def start(self, name, load=load_tiny):
         app = self._app(name, load)
-        server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", self.settings.ports[name], **web.SERVER))
+        server = connections.CalmServer(uvicorn.Config(app, "127.0.0.1", self.settings.ports[name], **web.SERVER))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         until(lambda: server.started)

@@ -40,7 +40,9 @@ class Quick(connections.BoundedProtocol):
 @pytest.fixture(scope="module")
 def server():
     """The server's port and its open connections."""
-    made = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, **web.SERVER | {"http": Quick, "lifespan": "off"}))
+    made = connections.CalmServer(
+        uvicorn.Config(app, "127.0.0.1", 0, **web.SERVER | {"http": Quick, "lifespan": "off"})
+    )
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     until(lambda: made.started)
