@@ -149,7 +149,8 @@ def _while_training(dagit: Dagit, processors: Processors, people: People, family
 def _met(people: People) -> str:
     percentiles = "  ".join(f"p{share} {people.quantile(share / 100):6.1f} ms" for share in (50, 95, 99, 100))
     lacking = sum(bool(each.answer.get("degraded")) for each in people.searches)
-    return f"{percentiles}  {lacking} of {len(people.searches)} lack a model, {people.failed.total()} failed"
+    why = "".join(f"; {count}: {reason}" for reason, count in people.degraded.most_common(3))
+    return f"{percentiles}  {lacking} of {len(people.searches)} lack a model{why}; {people.failed.total()} failed"
 
 
 def _shown(taken: dict[str, float], factor: float) -> str:
