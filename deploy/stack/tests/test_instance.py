@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import psycopg2
 import pytest
 import sqlalchemy
 from dagster import DagsterInstance, DagsterRunStatus, job
@@ -14,6 +15,7 @@ from deploy.stack.processes import environment_variables
 from deploy.stack.tests.test_postgres import query, serving
 from shared_ops import pooled_storage
 from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.ubi import Store
 
 
 @job
@@ -80,6 +82,24 @@ def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_p
         server.wait()
     with serving(settings):
         assert pool_limits()
+
+
+def test_searches_and_clicks_are_stored_over_one_connection_that_outlives_a_killed_postgres(settings):
+    store = Store(postgres.url(settings))
+    with serving(settings) as server:
+        assert not store.prepared()
+        store.prepare()
+        before = connections(settings)
+        for _ in range(20):
+            assert store.prepared()
+        assert connections(settings) - before == 1, "the one that asked for this number"
+        with pytest.raises(psycopg2.Error), store._transaction() as cursor:
+            cursor.execute("SELECT 1 / 0")
+        assert store.prepared(), "what failed is not gone on with"
+        server.kill()
+        server.wait()
+    with serving(settings):
+        assert store.prepared()
 
 
 def test_which_tables_there_are_is_asked_once_in_a_process(settings):
