@@ -69,18 +69,18 @@ def run(folder: str, environment: str, shown: bool) -> Outcome:
     began = time.monotonic()
     head = f"\n== {folder} (in envs/{environment})"
     with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch) / "junit.xml"
+        report, said = Path(scratch) / "junit.xml", Path(scratch) / "output"
         python = ROOT / "envs" / environment / ".venv" / "bin" / "python"
         command = [str(python), "-m", "pytest", folder, *within, f"--junitxml={report}"]
         if shown:
             print(head, flush=True)
-            status, said = subprocess.run(command, cwd=ROOT, check=False).returncode, ""
+            status = subprocess.run(command, cwd=ROOT, check=False).returncode
         else:
-            done = subprocess.run(
-                command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-            )
-            status, said = done.returncode, f"{head}\n{done.stdout}"
-        print(f"{said}== {folder}: {time.monotonic() - began:.0f} s", flush=True)
+            # A file: a pipe would wait for the end of what a suite has left running, too.
+            with said.open("wb") as output:
+                status = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode
+            print(f"{head}\n{said.read_text(errors='replace')}", end="", flush=True)
+        print(f"== {folder}: {time.monotonic() - began:.0f} s", flush=True)
         return counted(report, status)
 
 
@@ -88,8 +88,8 @@ def run_all(chosen: Mapping[str, str]) -> Iterator[tuple[str, Outcome]]:
     """Run suites, given with their environments: first those that may run side by side."""
     beside = [folder for folder in chosen if folder.split("/")[0] != "tests"]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        alone = len(beside) < 2
-        yield from zip(beside, pool.map(lambda folder: run(folder, chosen[folder], shown=alone), beside), strict=True)
+        shown = len(beside) == 1
+        yield from zip(beside, pool.map(lambda folder: run(folder, chosen[folder], shown), beside), strict=True)
     for folder in chosen:
         if folder not in beside:
             yield folder, run(folder, chosen[folder], shown=True)

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from deploy.stack.dagit import Dagit
 from shared_ops.livesets import LiveSets
-from shared_ops.releases import Staging
+from shared_ops.releases import Staging, code_version
 from shared_ops.settings import ROOT, Settings
 
 UP_SECONDS = 1200
@@ -88,11 +88,12 @@ def own_stack(home: Path, **variables: str) -> Stack:
 
 
 def share_vectors(made: Stack) -> Stack:
-    """Have a stack find the vectors that another one encoded: minutes of each suite, where the corpus is the same."""
-    VECTORS.mkdir(parents=True, exist_ok=True)
+    """Have a stack find the vectors that another one encoded with this code: minutes of a suite on the same corpus."""
+    vectors = VECTORS / code_version("semantic")[:16]
+    vectors.mkdir(parents=True, exist_ok=True)
     cache = made.settings.home / "cache"
     cache.mkdir(parents=True)
-    (cache / "semantic").symlink_to(VECTORS, target_is_directory=True)
+    (cache / "semantic").symlink_to(vectors, target_is_directory=True)
     return made
 
 

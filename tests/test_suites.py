@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
-from deploy.suites import Outcome, counted, suites
+from deploy import suites as suites_module
+from deploy.suites import Outcome, counted, run_all, suites
 
 
 def outcome_of(tmp_path, source):
@@ -41,6 +43,30 @@ def test_a_failing_teardown_is_a_failure(tmp_path):
 def test_the_sum_is_one_plain_line():
     total = sum([Outcome(3, 1, 0), Outcome(2, 0, 4)], Outcome())
     assert str(total) == "5 passed, 1 failed, 4 skipped"
+
+
+LEAVES_A_PROCESS = """
+import atexit, os, subprocess
+atexit.register(os.write, 1, b"no text: \\xff\\n")
+def test_a():
+    subprocess.Popen(["sleep", "20"])
+    assert {holds}
+"""
+
+
+def test_suites_that_run_side_by_side_are_all_counted_whatever_they_print_and_leave_behind(
+    tmp_path, monkeypatch, capfd
+):
+    (tmp_path / "envs" / "platform").mkdir(parents=True)
+    (tmp_path / "envs" / "platform" / ".venv").symlink_to(suites_module.ROOT / "envs" / "platform" / ".venv")
+    monkeypatch.setattr(suites_module, "ROOT", tmp_path)
+    for name, holds in (("one", True), ("two", False)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test_it.py").write_text(LEAVES_A_PROCESS.format(holds=holds))
+    began = time.monotonic()
+    assert dict(run_all({"one": "platform", "two": "platform"})) == {"one": Outcome(passed=1), "two": Outcome(failed=1)}
+    assert time.monotonic() - began < 20, "it did not wait for what the suites left running"
+    assert capfd.readouterr().out.count("no text") == 2
 
 
 def test_suites_are_found_where_they_lie():

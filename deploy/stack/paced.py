@@ -24,8 +24,9 @@ HEARTBEAT_SECONDS = 3
 WAIT_SECONDS = 5
 """For which the main thread of a gRPC server sleeps at once; whatever it waits for, and any signal, wakes it."""
 
-RELOAD_SECONDS = 600
-"""Between two times that the daemon fetches all definitions: what a code server loads anew it fetches at once."""
+RELOAD_SECONDS = 300
+"""Between two times that the daemon fetches all definitions; those of a code server that is another one by now it
+fetches when it looks at it."""
 
 
 def pace() -> None:
@@ -38,6 +39,8 @@ def pace() -> None:
     client.CLIENT_HEARTBEAT_INTERVAL = HEARTBEAT_SECONDS
     client.DagsterGrpcClient._channel = _kept(client.DagsterGrpcClient._channel)  # type: ignore[method-assign]
     controller.RELOAD_WORKSPACE_INTERVAL = RELOAD_SECONDS
+    # How old they may become before the daemon ends itself: a fetch that fails is tried again meanwhile.
+    controller.DEFAULT_WORKSPACE_FRESHNESS_TOLERANCE = 2 * RELOAD_SECONDS
     _common.MAXIMUM_WAIT_TIMEOUT = WAIT_SECONDS
     # The code server behind the proxy is started so, too.
     server.get_python_environment_entry_point = _paced_dagster

@@ -13,7 +13,7 @@ from dagster._core.scheduler.instigation import TickStatus
 from deploy.stack import instance, postgres
 from deploy.stack.processes import environment_variables
 from deploy.stack.tests.test_postgres import query, serving
-from shared_ops import pooled_storage
+from shared_ops import pooled_storage, ubi
 from shared_ops.settings import ROOT, Settings, repositories
 from shared_ops.ubi import Store
 
@@ -82,6 +82,19 @@ def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_p
         server.wait()
     with serving(settings):
         assert pool_limits()
+
+
+def test_a_connection_that_was_idle_for_long_is_replaced(settings, monkeypatch):
+    with serving(settings):
+        prepare()
+        store = Store(postgres.url(settings))
+        for ask in (use, store.prepared):
+            ask()
+            with monkeypatch.context() as patched:
+                patched.setattr(ubi, "KEPT_SECONDS", 0)
+                before = connections(settings)
+                ask()
+                assert connections(settings) - before >= 2, "and the one that asked for this number"
 
 
 def test_searches_and_clicks_are_stored_over_one_connection_that_outlives_a_killed_postgres(settings):

@@ -46,6 +46,7 @@ def paced_dagster(monkeypatch):
         (server, "get_python_environment_entry_point"),
         (DagsterGrpcClient, "_channel"),
         (controller, "RELOAD_WORKSPACE_INTERVAL"),
+        (controller, "DEFAULT_WORKSPACE_FRESHNESS_TOLERANCE"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
     monkeypatch.setattr(paced, "WATCH_SECONDS", 0.05)

@@ -89,6 +89,8 @@ def due(context: SensorEvaluationContext | ScheduleEvaluationContext, enough: in
     running = context.instance.get_runs(RunsFilter(job_name=feedback_prod.name, statuses=IN_FLIGHT), limit=1)
     if running:
         return SkipReason(f"Run {running[0].run_id[:8]} of {feedback_prod.name} is under way; waiting for its end.")
+    if PROD.feedback.latest() != latest:
+        return SkipReason("Feedback was made just now; the next tick looks at what is new since.")
     return _once(context.instance, f"feedback-{window.after}-{clicks // enough * enough}", why)
 
 

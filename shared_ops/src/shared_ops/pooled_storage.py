@@ -19,12 +19,10 @@ from dagster._core.scheduler.instigation import TickStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
-from shared_ops.ubi import has_ended
+from shared_ops.ubi import CONNECT, has_ended
 
 KEPT = 2
 """Connections that a process keeps open. More are opened while more threads ask at once, and closed after."""
-RECYCLE_SECONDS = 600
-"""The age at which a connection is replaced: what stands between may forget one that is older."""
 PURGE_SECONDS = 600
 """Between two purges of the old ticks of one sensor, at least: they are a day old, or more."""
 
@@ -108,8 +106,8 @@ def _now_and_then(purge: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         what, now = f"{origin_id} {selector_id} {tick_statuses}", time.monotonic()
         if now - _purged.get(what, -PURGE_SECONDS) >= PURGE_SECONDS:
-            _purged[what] = now
             purge(origin_id, selector_id, before, tick_statuses)
+            _purged[what] = now
 
     return purged
 
@@ -122,18 +120,23 @@ def _engine(url: str) -> sqlalchemy.Engine:
         pool_size=KEPT,
         max_overflow=-1,  # nobody waits for a connection: without a pool nobody did
         pool_use_lifo=True,
-        pool_recycle=RECYCLE_SECONDS,
+        connect_args=CONNECT,
     )
+    sqlalchemy.event.listen(engine, "checkin", _note_use)
     sqlalchemy.event.listen(engine, "checkout", _refuse_closed)
     # A connection serves one process: one that was forked opens its own, and leaves its parent's alone.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     return engine
 
 
+def _note_use(connection: Any, record: Any) -> None:
+    record.info["idle since"] = time.monotonic()
+
+
 def _refuse_closed(connection: Any, record: Any, proxy: Any) -> None:
-    """Have the pool open another connection where Postgres has closed this one.
+    """Have the pool open another connection where this one has ended.
 
     In place of SQLAlchemy's `pool_pre_ping`, whose `SELECT 1` before every call was two fifths of all statements.
     """
-    if has_ended(connection):
-        raise sqlalchemy.exc.DisconnectionError("Postgres has closed the connection.")
+    if has_ended(connection, record.info.get("idle since", time.monotonic())):
+        raise sqlalchemy.exc.DisconnectionError("This connection to Postgres has ended.")

@@ -6,7 +6,7 @@ Knows no Dagster.
 import ipaddress
 import os
 import tomllib
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
             )
         return str(address)
 
-    @cached_property
+    @property
     def ports(self) -> dict[str, int]:
         """Every port of the stack by the name of its process."""
         ports = {"search": self.port_base, "dagit": self.port_base + 1}
@@ -137,10 +137,11 @@ def current() -> Settings:
 
     For what asks often, as every reference and every tick does: reading them takes over a millisecond.
     """
-    return _read(frozenset(item for item in os.environ.items() if item[0].upper().startswith("SEARCHLOOP_")))
+    variables = frozenset(item for item in os.environ.items() if item[0].upper().startswith("SEARCHLOOP_"))
+    return _read(variables, Path.cwd())
 
 
 @cache
-def _read(variables: frozenset[tuple[str, str]]) -> Settings:
-    """`variables` is what the answer holds for: the environment has it all the same."""
+def _read(variables: frozenset[tuple[str, str]], folder: Path) -> Settings:
+    """Variables and folder are what the answer holds for: the process has them all the same."""
     return Settings()

@@ -8,6 +8,7 @@ What `query_attributes` of a search holds is `QueryAttributes`; a click's `event
 """
 
 import select
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -184,12 +185,25 @@ class Window(NamedTuple):
     before: int
 
 
-def has_ended(connection: Any) -> bool:
-    """Whether Postgres has closed a connection of psycopg2's, as when it was started anew. Asks it nothing.
+CONNECT: dict[str, Any] = {
+    "connect_timeout": 3,
+    # A server that answers no more, and says nothing, is given up in seconds (TCP alone; libpq's names).
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+KEPT_SECONDS = 30
+"""For which a connection is kept that nobody uses: what stands between may forget one that is idle for minutes."""
+
+
+def has_ended(connection: Any, since: float) -> bool:
+    """Whether a connection of psycopg2's, idle `since` (time.monotonic), is not to be used: Postgres has closed it, as
+    when it was started anew, or it was idle for long. Asks Postgres nothing.
 
     Whatever comes on a connection that nobody has asked anything is its end.
     """
-    if connection.closed:
+    if connection.closed or time.monotonic() - since > KEPT_SECONDS:
         return True
     said = select.poll()
     said.register(connection.fileno(), select.POLLIN)
@@ -201,7 +215,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._url = url.replace("+psycopg2", "", 1)
-        self._kept = deque[Any]()
+        self._kept = deque[tuple[Any, float]]()
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -215,17 +229,18 @@ class Store:
         if self._kept:
             connection.close()
         else:
-            self._kept.append(connection)
+            self._kept.append((connection, time.monotonic()))
 
     def _connection(self) -> Any:
         import psycopg2
 
         with suppress(IndexError):
             while True:
-                kept = self._kept.pop()
-                if not has_ended(kept):
+                kept, since = self._kept.pop()
+                if not has_ended(kept, since):
                     return kept
-        return psycopg2.connect(self._url, connect_timeout=3)
+                kept.close()
+        return psycopg2.connect(self._url, **CONNECT)
 
     def prepared(self) -> bool:
         """Whether the tables are there: they are made when the first search is stored.
