@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import psycopg2
 import pytest
@@ -91,8 +92,9 @@ def test_a_connection_that_was_idle_for_long_is_replaced(settings, monkeypatch):
         for ask in (use, store.prepared):
             ask()
             with monkeypatch.context() as patched:
-                patched.setattr(ubi, "KEPT_SECONDS", 0)
+                patched.setattr(ubi, "KEPT_SECONDS", 0.2)
                 before = connections(settings)
+                time.sleep(0.3)
                 ask()
                 assert connections(settings) - before >= 2, "and the one that asked for this number"
 
