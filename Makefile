@@ -60,7 +60,7 @@ reproduce: made ## Train a release again and compare the weights: RELEASE=<famil
 	@$(STACK) reproduce "$${RELEASE:?say which: make reproduce RELEASE=keyword/<version>, see make lineage}"
 
 search: made ## Ask the running search app: Q="<words>"
-	@$(STACK) search -- "$${Q:?say what: make search Q=\"sort an array\"}"
+	@$(STACK) search -- "$$Q"
 
 evaluate: made ## Measure the services on the live snapshot's test queries: OUT=<folder for TREC runs>
 	@$(STACK) evaluate -- "$${OUT:?say where: make evaluate OUT=runs}"

@@ -51,3 +51,8 @@ def test_a_setting_is_taken_as_it_was_typed():
 
 def test_an_empty_variable_is_none():
     assert make("train", "REPO=", SHOWS) == "<train>"
+
+
+def test_a_search_for_nothing_is_told_what_to_type():
+    done = subprocess.run(["make", "search", "Q= "], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode and 'make search Q="sort an array"' in done.stdout + done.stderr

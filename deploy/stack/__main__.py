@@ -176,6 +176,8 @@ def reproduce(settings: Settings, release: str) -> None:
 @click.pass_obj
 def search(settings: Settings, query: str, k: int) -> None:
     """Ask the running search app."""
+    if not query.strip():
+        raise StackError('Say what to search for: make search Q="sort an array"')
     lifecycle.need_running(settings)
     answer = ask(settings, query, k)
     for rank, hit in enumerate(answer["hits"], start=1):
@@ -185,6 +187,9 @@ def search(settings: Settings, query: str, k: int) -> None:
         say(f"     {hit['doc_id']}  {found_by}")
     if not answer["hits"]:
         say("nothing found")
+    if lacking := answer["degraded"]:
+        told = "; ".join(f"{part['family']}: {part['reason']}" for part in lacking)
+        say(f"This answer is not complete: {told}. Ask again; how often that happens: make status")
 
 
 @commands.command()

@@ -285,7 +285,9 @@ class Dagit:
             response = self._client.post("/graphql", json={"query": query, "variables": variables})
             answer = response.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise DagitError(f"Dagit at {self.url} does not answer ({error}). Is the stack up? make status") from error
+            raise DagitError(
+                f"Dagit at {self.url} does not answer ({error}). It may be starting still: make logs PROCESS=dagit"
+            ) from error
         if answer.get("errors"):
             raise DagitError("; ".join(error["message"] for error in answer["errors"]))
         found: dict[str, Any] = answer["data"][field]

@@ -22,7 +22,7 @@ def live_lines(settings: Settings) -> Iterator[str]:
     url = settings.staging_url("prod")
     live = LiveSets(url).live()
     if live is None:
-        yield "no live set yet: make train"
+        yield "no live set yet: it comes with the trainings above; where there are none: make train"
         return
     made = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
     yield f"live set {live.number} of {made} ({live.note}), snapshot {live.snapshot.id}"

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 
 from deploy.stack import held_back, visits
 from deploy.stack.held_back import HeldBack
+from deploy.stack.history import rejected_lines
 from deploy.stack.search_client import PAUSES, SearchApp, new_session
 from deploy.stack.searching import ANSWER_SECONDS, SearchError, follows
 from deploy.stack.visits import Visit, Wish
@@ -248,9 +249,12 @@ class _Simulation:
     def _watch(self) -> None:
         """Wait until another set is live and answers, and measure what has risen."""
         before, began = self.record.sets["before"], time.monotonic()
-        minutes = WATCH_SECONDS // 60
+        minutes, rejected = WATCH_SECONDS // 60, set(rejected_lines(self.settings))
         self._line(f"watching: waiting for another set than {before} to go live, {minutes} minutes at most")
         while (live := self._live()).number == before:
+            if news := [line for line in rejected_lines(self.settings) if line not in rejected]:
+                self._after_rejection(before, news)
+                continue  # another set is live after all
             if time.monotonic() - began > WATCH_SECONDS:
                 raise SimulationError(
                     f"Set {before} is still live {minutes} minutes after the last session. Expected the clicks to be "
@@ -265,6 +269,23 @@ class _Simulation:
             if not follows(self.settings, number, ANSWER_SECONDS):
                 raise SearchError(f"Set {number} is live, and does not answer {ANSWER_SECONDS} s later. make status")
             self._measure("after")
+
+    def _after_rejection(self, before: int, news: Sequence[str]) -> None:
+        """Say what the gates did not let through, and end where nothing more is to be expected.
+
+        Raises:
+            SimulationError: when set `before` is live still and no run is in flight.
+        """
+        for line in news:
+            self._line(f"watching: {line}")
+        self._line("watching: waiting until no run is in flight: another set may go live all the same")
+        self._settle()
+        if self._live().number == before:
+            raise SimulationError(
+                f"Set {before} is still live: the gates let nothing through that these clicks made. With more clicks "
+                "they judge more surely: "
+                f"make simulate SESSIONS={self.wanted.sessions} SEED={self.wanted.seed + 1} WATCH=1"
+            )
 
 
 class _Search(NamedTuple):

@@ -30,7 +30,7 @@ def test_an_error_is_told_by_the_words_of_our_own_code_and_what_they_leave_out_o
 
 
 def test_a_server_that_is_not_there_is_told_with_what_to_do():
-    with pytest.raises(dagit.DagitError, match=r"does not answer.*make status"):
+    with pytest.raises(dagit.DagitError, match=r"does not answer.*make logs PROCESS=dagit"):
         dagit.Dagit("http://127.0.0.1:9").in_flight()
 
 

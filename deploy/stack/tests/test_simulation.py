@@ -450,6 +450,16 @@ def test_watching_ends(stack, monkeypatch):
         simulated(stack, sessions=1, watch=True)
 
 
+def test_whoever_watches_is_told_what_the_gates_did_not_let_through_and_what_to_do(stack, monkeypatch):
+    said, settled, told = [], [], "not promoted: ranker/2: A loss of 0.02 is not ruled out."
+    rejected = lambda settings: [told] if any("watching" in line for line in said) else []  # noqa: E731
+    monkeypatch.setattr("deploy.stack.simulation.rejected_lines", rejected)
+    wanted = Wanted(sessions=3, seed=7, watch=True)
+    with pytest.raises(SimulationError, match=r"Set 1 is still live.*make simulate SESSIONS=3 SEED=8 WATCH=1"):
+        simulate(stack[1], wanted, said.append, lambda: settled.append(told in said[-2]), (0.01,))
+    assert settled == [True], "first it is said, then all runs are waited for"
+
+
 def test_after_a_drift_the_topic_is_asked_about_and_not_before(stack):
     record, _, app = simulated(stack, sessions=60, drift="graph")
     assert record.topic == "graph"
