@@ -17,7 +17,7 @@ ANSWER_SECONDS = 120
 """How long the services may take to load a set that has just gone live, or the live one after a start."""
 
 FOLLOW_SECONDS = 2.0
-"""How long the search app may take to notice that a set is live: it looks several times a second."""
+"""How long the search app may take to notice that a set is live: it looks twice a second."""
 
 PRIVATE = {"sec-gpc": "1"}
 """Asks not to be recorded: what a tool asks is nobody's search, and must teach the models nothing."""
