@@ -165,8 +165,8 @@ def test_a_run_that_its_code_server_has_forgotten_can_be_cancelled(stack):
     stack.kill_server()
     stack.start_server()
     assert stack.instance.run_coordinator.cancel_run(run_id)
-    until(lambda: stack.status(run_id) == DagsterRunStatus.CANCELED, 15)
-    until(lambda: not worker.is_running(), 15)
+    until(lambda: stack.status(run_id) == DagsterRunStatus.CANCELED, PATIENCE)
+    until(lambda: not worker.is_running(), PATIENCE)
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ def test_a_run_that_does_not_heed_its_interruption_is_killed(stack, monkeypatch)
     run_id = stack.launch(seconds=600, stubborn=True)
     worker = stack.worker(run_id)
     assert stack.instance.run_coordinator.cancel_run(run_id)
-    until(lambda: not worker.is_running(), 15)
+    until(lambda: not worker.is_running(), PATIENCE)
     assert stack.status(run_id) == DagsterRunStatus.CANCELED
 
 
@@ -184,7 +184,7 @@ def test_a_run_past_its_maximum_time_is_ended(stack):
     run_id = stack.launch(seconds=600, tags={"dagster/max_runtime": "5", "dagster/max_retries": "0"})
     worker = stack.worker(run_id)
     until(lambda: stack.status(run_id) == DagsterRunStatus.FAILURE, PATIENCE)
-    until(lambda: not worker.is_running(), 15)
+    until(lambda: not worker.is_running(), PATIENCE)
     assert stack.status(run_id) == DagsterRunStatus.FAILURE
     (failure,) = stack.instance.all_logs(run_id, of_type=DagsterEventType.RUN_FAILURE)
     assert "Exceeded maximum runtime of 5 seconds" in failure.message

@@ -119,7 +119,7 @@ def test_letters_whose_lower_case_is_longer_do_not_shift_the_marks():
 
 @pytest.mark.parametrize("text", ["a" * 5_000_000, "a " * 2_000_000, "fourier " * 500_000, "\n" * 1_000_000, ""])
 def test_the_cost_is_bounded_whatever_the_text(text):
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(10):
         snippet(text, terms("fourier a transform " * 300))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

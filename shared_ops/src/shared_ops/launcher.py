@@ -25,8 +25,9 @@ STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
 """What a run's process says first (dagster/_grpc/impl.py); a run that starts elsewhere does not say it."""
 CLOCK_SECONDS = 5
 """How far apart two readings of the clock may be: a process that started later than it spoke is another one."""
-SERVER_SECONDS = 30
-"""How long a lost run waits for its code server. Dagster gives a retry up for good where none answers."""
+SERVER_SECONDS = 300
+"""How long a lost run waits for its code server, which a busy machine starts in minutes. Dagster gives a retry up for
+good where none answers."""
 LOOK_SECONDS = 5
 """How often a run that starts is looked at: most have begun by the first time."""
 INTERRUPT_SECONDS = 20
