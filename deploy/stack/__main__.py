@@ -45,12 +45,12 @@ def up(settings: Settings) -> None:
     sources.check(settings, say)
     say(f"servers (home {settings.home})")
     lifecycle.start(settings, lambda line: say(f"  {line}"))
-    dagit = Dagit(settings.url("dagit"))
+    dagit = _dagit(settings)
     lifecycle.wait_for_locations(dagit, list(repositories()))
     if LiveSets(settings.staging_url("prod")).live() is None:
         say("training: no set of models is live yet")
         training.train(dagit, None, lambda line: say(f"  {line}"))
-    say(f"search: {wait_for_search(settings)}")
+    say(f"search: {wait_for_search(settings, lambda: lifecycle.need_running(settings))}")
     say(f"up after {time.monotonic() - began:.0f} s\n")
     _addresses(settings)
 
@@ -91,6 +91,8 @@ def logs(settings: Settings, process: str | None) -> None:
 def addresses(settings: Settings) -> None:
     """Print one `name url` line for each address, for scripts."""
     _addresses(settings)
+    if not Supervisor(settings).running():
+        click.echo(f"Nothing answers there: the stack in {settings.home} is not running. make up", err=True)
 
 
 def _addresses(settings: Settings) -> None:
@@ -101,7 +103,7 @@ def _addresses(settings: Settings) -> None:
 @commands.command("code-servers")
 @click.pass_obj
 def code_servers(settings: Settings) -> None:
-    """Start the code servers that do not run, and reload the code of those that do."""
+    """Start the running stack's code servers that do not run, and reload the code of those that do."""
     _reload(settings, list(repositories()))
 
 
@@ -114,12 +116,13 @@ def code_server(settings: Settings, repository: str) -> None:
 
 
 def _reload(settings: Settings, names: list[str]) -> None:
+    lifecycle.need_running(settings)
     lifecycle.start(settings, say, [f"code-{name}" for name in names])
     state = Supervisor(settings).states()["dagit"]
     if not state.pid:
         say("Dagit does not run, so there is nothing to reload: make up")
         return
-    dagit = Dagit(settings.url("dagit"))
+    dagit = _dagit(settings)
     for name in names:
         dagit.reload(name)
         say(f"{name:<14} reloaded")
@@ -132,7 +135,7 @@ def _reload(settings: Settings, names: list[str]) -> None:
 def train(settings: Settings, repository: str | None, force: bool) -> None:
     """Launch the prod jobs, all in order or one, and show their progress until they end."""
     lifecycle.need_running(settings)
-    training.train(Dagit(settings.url("dagit")), [repository] if repository else None, say, force)
+    training.train(_dagit(settings), [repository] if repository else None, say, force)
 
 
 @commands.command()
@@ -144,6 +147,8 @@ def rollback(settings: Settings, number: int | None) -> None:
     running = bool(Supervisor(settings).running())
     live = promotion.rollback(sets, number, services=running, log=lambda line: say(f"  {line}"))
     say(f"live set {live.number}: {live.releases}")
+    if not running:
+        say(f"the stack in {settings.home} is not running: make up answers from it")
     if running and not follows(settings, live.number):
         say("the search app does not answer from it yet: make status")
 
@@ -220,7 +225,8 @@ def evaluate(settings: Settings, out: Path) -> None:
 def simulate(settings: Settings, **options: Any) -> None:
     """Let SIMULATED people search and click; all they do is marked as simulated."""
     lifecycle.need_running(settings)
-    simulation.simulate(settings, simulation.Wanted(**options), say, Dagit(settings.url("dagit")).settle)
+    stack = simulation.Stack(lambda: lifecycle.need_running(settings), _dagit(settings).settle)
+    simulation.simulate(settings, simulation.Wanted(**options), say, stack)
 
 
 @commands.command()
@@ -233,6 +239,11 @@ def clean(settings: Settings) -> None:
         say(f"removed what the stack had made in {settings.home}; no stack made what is left: {', '.join(others)}")
     else:
         say(f"removed {settings.home}")
+
+
+def _dagit(settings: Settings) -> Dagit:
+    """The Dagit of the stack, which nobody waits for once that has ended."""
+    return Dagit(settings.url("dagit"), lambda: lifecycle.need_running(settings))
 
 
 def main() -> None:

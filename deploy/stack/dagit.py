@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -175,8 +175,9 @@ class FailedRun(NamedTuple):
 class Dagit:
     """The webserver at `url`."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, when_away: Callable[[], None] = lambda: None) -> None:
+        """`when_away` is called where it does not answer: it may raise what ends the waiting for it."""
+        self.url, self._when_away = url, when_away
         self._client = httpx.Client(base_url=url, timeout=130, trust_env=False)
 
     def launch(self, location: str, job: str, run_config: Mapping[str, Any] | None = None) -> str:
@@ -285,6 +286,7 @@ class Dagit:
             response = self._client.post("/graphql", json={"query": query, "variables": variables})
             answer = response.json()
         except (httpx.HTTPError, ValueError) as error:
+            self._when_away()
             raise DagitError(
                 f"Dagit at {self.url} does not answer ({error}). It may be starting still: make logs PROCESS=dagit"
             ) from error

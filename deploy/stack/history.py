@@ -38,7 +38,8 @@ def _measured(staging: Staging, family: str, version: str) -> str:
     except ReleaseError as error:
         return str(error)
     measured = (f"{name} {values[PRIMARY]:.4f}" for name, values in manifest.metrics.items() if ":" not in name)
-    return ", ".join(measured) or " ".join(["nothing was judged.", *manifest.gate.get("notes", [])])
+    when = f"when it was trained ({manifest.created_at:%Y-%m-%d %H:%M} UTC), nothing was judged."
+    return ", ".join(measured) or " ".join([when, *manifest.gate.get("notes", [])])
 
 
 def rejected_lines(settings: Settings) -> Iterator[str]:

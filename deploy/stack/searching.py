@@ -1,7 +1,7 @@
 """Asks the running search app, as a person's browser would."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -73,8 +73,10 @@ def lacking_lines(settings: Settings) -> Iterator[str]:
         yield f"{share} since the search app started lacked {family}, first at {lacking['since']}: {lacking['cause']}"
 
 
-def wait_for_search(settings: Settings) -> str:
+def wait_for_search(settings: Settings, when_away: Callable[[], None] = lambda: None) -> str:
     """Wait until the search app answers a query of the live snapshot, or a title, with hits; returns a line on it.
+
+    `when_away` is called where it does not: it may raise what ends the waiting.
 
     Raises:
         SearchError: when it does not within two minutes.
@@ -91,6 +93,7 @@ def wait_for_search(settings: Settings) -> str:
                 raise SearchError(f"no hits for {query!r}")
             return f"{len(answer['hits'])} hits for {query[:60]!r} from set {answer['live_set']['number']}"
         except SearchError as failure:
+            when_away()
             if time.monotonic() > deadline:
                 raise SearchError(f"No search within {ANSWER_SECONDS} s of the servers' start: {failure}") from failure
         time.sleep(0.5)

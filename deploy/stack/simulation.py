@@ -37,6 +37,18 @@ class SimulationError(RuntimeError):
     """What was waited for did not happen."""
 
 
+class Stack(NamedTuple):
+    """What is known of the stack that is watched; nothing, where nobody watches."""
+
+    need_running: Callable[[], None] = lambda: None
+    """Raises where it has ended."""
+    settle: Callable[[], None] = lambda: None
+    """Waits until nothing is in flight: the first set that goes live may have learned from a part of the clicks."""
+
+
+UNWATCHED = Stack()
+
+
 class Wanted(BaseModel):
     """What is to be simulated."""
 
@@ -85,12 +97,10 @@ def simulate(
     settings: Settings,
     wanted: Wanted,
     say: Callable[[str], None],
-    settle: Callable[[], None] = lambda: None,
+    stack: Stack = UNWATCHED,
     pauses: Sequence[float] = PAUSES,
 ) -> Path:
     """Visit the running search app; returns the file that tells what was done (a `Record`).
-
-    `settle` waits until nothing is in flight: the first set that goes live may have learned from a part of the clicks.
 
     Raises:
         SearchError: when nothing is live, or a request has no answer after a few attempts.
@@ -99,7 +109,7 @@ def simulate(
     """
     app = SearchApp(settings.url("search"), wanted.rate, pauses)
     try:
-        return _Simulation(settings, wanted, app, say, settle).run()
+        return _Simulation(settings, wanted, app, say, stack).run()
     finally:
         app.close()
 
@@ -113,13 +123,13 @@ class _Simulation:
         wanted: Wanted,
         app: SearchApp,
         say: Callable[[str], None],
-        settle: Callable[[], None],
+        stack: Stack,
     ) -> None:
         self.settings, self.wanted, self.app = settings, wanted, app
         self.path = settings.home / "simulation" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
         self.depth = visits.TREND_DEPTH if wanted.trend else visits.PAGE_SIZE
         self.record = Record(wanted=wanted, sets={"before": self._live().number})
-        self._say, self._settle = say, settle
+        self._say, self._stack = say, stack
         self._told = time.monotonic()
 
     def run(self) -> Path:
@@ -260,10 +270,11 @@ class _Simulation:
                     f"Set {before} is still live {minutes} minutes after the last session. Expected the clicks to be "
                     f"learned from by then: see runs and sensors at {self.settings.url('dagit')}, or make status."
                 )
+            self._stack.need_running()
             time.sleep(1)
         self._line(f"watching: set {live.number} went live {time.monotonic() - began:.0f} s after the last session")
         self._line("watching: waiting until no run is in flight: what came later may still be learned from")
-        self._settle()
+        self._stack.settle()
         if self.record.trends:
             number = self._live().number
             if not follows(self.settings, number, ANSWER_SECONDS):
@@ -279,7 +290,7 @@ class _Simulation:
         for line in news:
             self._line(f"watching: {line}")
         self._line("watching: waiting until no run is in flight: another set may go live all the same")
-        self._settle()
+        self._stack.settle()
         if self._live().number == before:
             raise SimulationError(
                 f"Set {before} is still live: the gates let nothing through that these clicks made. With more clicks "

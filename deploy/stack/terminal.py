@@ -28,9 +28,11 @@ class VisibleConsole(Console):
         return super().render_str(visible(text), **options)
 
 
-# A pipe has no width: then tables take what they need.
+WIDE = 10_000
+"""Columns of what is no terminal: tables and trees take what they need there, and nothing is cut."""
+
 console = VisibleConsole(
-    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160
+    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE
 )
 
 

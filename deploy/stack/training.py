@@ -62,7 +62,7 @@ class _Followed:
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False
-        self._say = say
+        self._say, self._first = say, False
         self._errors: list[str] = []
         self._follow(self._launched(force))
 
@@ -91,6 +91,8 @@ class _Followed:
     def _page(self) -> RunPage | None:
         try:
             page = self.dagit.run(self.run_id, self.cursor)
+            if page.status == "QUEUED" and not self._first:
+                self._tell_who_goes_first()
         except DagitError as error:
             if time.monotonic() - self.heard > AWAY_SECONDS:
                 raise
@@ -100,6 +102,13 @@ class _Followed:
             return None
         self.heard, self.waiting = time.monotonic(), False
         return page
+
+    def _tell_who_goes_first(self) -> None:
+        """Say for which run of the same job a queued one waits: a trigger was quicker."""
+        running = (run for run in self.dagit.in_flight() if run.job == self.job and run.status == "STARTED")
+        for run in running:
+            self._line(f"waiting for run {run.run_id[:8]}, which trains already: {self.dagit.url}/runs/{run.run_id}")
+            self._first = True
 
     def _follow(self, run_id: str) -> None:
         self.run_id, self.cursor, self.heard = run_id, None, time.monotonic()

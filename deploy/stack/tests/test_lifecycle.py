@@ -69,12 +69,21 @@ def test_a_command_with_the_settings_of_the_running_stack_finds_it(running):
     assert command(running.settings, "addresses").exception is None
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["search", "x"], ["evaluate", "runs"], ["simulate"]])
+ASKING = (["train"], ["search", "x"], ["evaluate", "runs"], ["simulate"], ["code-server", "keyword"], ["code-servers"])
+
+
+@pytest.mark.parametrize("arguments", ASKING)
 def test_what_asks_a_stack_does_not_ask_another_one_on_its_ports(tmp_path, arguments):
     """Where the home's own stack does not run, whoever listens there is another."""
     done = command(Settings(home=tmp_path, port_base=PORT_BASE), *arguments)
     assert isinstance(done.exception, NotRunningError)
     assert str(done.exception) == f"The stack in {tmp_path} is not running: make up"
+
+
+def test_addresses_at_which_nothing_answers_are_told_with_what_to_do(tmp_path):
+    done = command(Settings(home=tmp_path, port_base=PORT_BASE), "addresses")
+    assert f"search http://127.0.0.1:{PORT_BASE}" in done.stdout
+    assert done.stderr == f"Nothing answers there: the stack in {tmp_path} is not running. make up\n"
 
 
 def test_a_supervisor_that_is_just_being_replaced_is_waited_for(running, monkeypatch):

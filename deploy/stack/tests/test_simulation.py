@@ -17,7 +17,7 @@ import pytest
 from deploy.stack import visits
 from deploy.stack.search_client import Pace
 from deploy.stack.searching import SearchError
-from deploy.stack.simulation import Record, SimulationError, Wanted, simulate
+from deploy.stack.simulation import Record, SimulationError, Stack, Wanted, simulate
 from deploy.stack.visits import Wish
 from shared_ops import tables
 from shared_ops.livesets import LiveSets
@@ -450,13 +450,21 @@ def test_watching_ends(stack, monkeypatch):
         simulated(stack, sessions=1, watch=True)
 
 
+def test_nobody_watches_a_stack_that_has_ended(stack):
+    def ended():
+        raise RuntimeError("The stack is not running: make up")
+
+    with pytest.raises(RuntimeError, match="not running: make up"):
+        simulate(stack[1], Wanted(sessions=1, watch=True), print, Stack(need_running=ended), (0.01,))
+
+
 def test_whoever_watches_is_told_what_the_gates_did_not_let_through_and_what_to_do(stack, monkeypatch):
     said, settled, told = [], [], "not promoted: ranker/2: A loss of 0.02 is not ruled out."
     rejected = lambda settings: [told] if any("watching" in line for line in said) else []  # noqa: E731
     monkeypatch.setattr("deploy.stack.simulation.rejected_lines", rejected)
     wanted = Wanted(sessions=3, seed=7, watch=True)
     with pytest.raises(SimulationError, match=r"Set 1 is still live.*make simulate SESSIONS=3 SEED=8 WATCH=1"):
-        simulate(stack[1], wanted, said.append, lambda: settled.append(told in said[-2]), (0.01,))
+        simulate(stack[1], wanted, said.append, Stack(settle=lambda: settled.append(told in said[-2])), (0.01,))
     assert settled == [True], "first it is said, then all runs are waited for"
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from deploy.stack import training
-from deploy.stack.dagit import Event, RunPage
+from deploy.stack.dagit import Dagit, Event, RunInFlight, RunPage
 
 
 def test_data_first_then_the_searches_side_by_side_then_the_ranker():
@@ -27,8 +27,10 @@ class Looks:
     def __init__(self, **looks):
         self.looks = {name: list(pages) for name, pages in looks.items()}
 
+    running = ()
+
     def in_flight(self):
-        return []
+        return self.running
 
     def launch(self, location, job):
         return "first"
@@ -76,3 +78,19 @@ def test_a_try_that_never_comes_is_not_waited_for_for_ever(monkeypatch):
 def test_the_last_line_of_a_run_says_what_its_gate_said(monkeypatch, verdict):
     ended = RunPage("SUCCESS", {"searchloop/verdict": verdict}, [], None)
     assert trained(monkeypatch, Looks(first=[ended]))[-1].endswith(f"keyword_prod ended: SUCCESS, {verdict}")
+
+
+def test_a_run_that_waits_for_one_that_a_trigger_has_started_says_so_once(monkeypatch):
+    looks = Looks(first=[page("QUEUED"), page("QUEUED"), page("SUCCESS")])
+    launched, looks.launch = looks.launch, lambda *names: (setattr(looks, "running", others), launched(*names))[1]
+    others = [RunInFlight("other", "semantic_prod", "STARTED"), RunInFlight("earlier", "keyword_prod", "STARTED")]
+    (said,) = (line for line in trained(monkeypatch, looks) if "waiting" in line)
+    assert "waiting for run earlier, which trains already: http://127.0.0.1:9/runs/earlier" in said
+
+
+def test_nobody_waits_for_the_dagit_of_a_stack_that_has_ended():
+    def ended():
+        raise RuntimeError("The stack is not running: make up")
+
+    with pytest.raises(RuntimeError, match="not running: make up"):
+        training.train(Dagit("http://127.0.0.1:9", ended), ["keyword"], print)
