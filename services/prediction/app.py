@@ -27,10 +27,6 @@ from shared_ops.tables import Hits
 
 Result = TypeVar("Result")
 
-EMBED_AT_ONCE = 16
-"""Texts that the model embeds in one call: a search that comes meanwhile waits for no more than these."""
-
-
 MAX_HITS = 1_000
 """Of one search model for one query. The search app asks for 100."""
 
@@ -97,6 +93,8 @@ class Worker:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._limit = waiting_limit
         self._waiting = 0
+        self._free = asyncio.Event()
+        self._free.set()
 
     async def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call `function` in the model's thread.
@@ -107,10 +105,22 @@ class Worker:
         if self._waiting >= self._limit:
             raise HTTPException(503, f"Busy: {self._waiting} requests are waiting for this model.")
         self._waiting += 1
+        self._free.clear()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+            return await self._call(function, *arguments)
         finally:
             self._waiting -= 1
+            if not self._waiting:
+                self._free.set()
+
+    async def call_last(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call `function` in the model's thread once nobody waits for it who used `call`: they go first."""
+        while self._waiting:
+            await self._free.wait()
+        return await self._call(function, *arguments)
+
+    async def _call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
 def create_app(family: str, settings: ServiceSettings, load: Callable[[str, Path], Any] = load_model) -> FastAPI:
@@ -167,8 +177,8 @@ def create_app(family: str, settings: ServiceSettings, load: Callable[[str, Path
         if not isinstance(model, EmbedModel):
             raise HTTPException(404, f"{family}'s models have no vectors of queries.")
         vectors: list[Any] = []
-        for first in range(0, len(body.texts), EMBED_AT_ONCE):
-            vectors.extend(await worker.call(model.embed, body.texts[first : first + EMBED_AT_ONCE]))
+        for text in body.texts:  # one by one: a search that comes meanwhile waits for no more than one
+            vectors.extend(await worker.call_last(model.embed, [text]))
         return web.json_response({"family": family, "release": body.release, "vectors": vectors})
 
     async def rank(request: Request) -> Response:

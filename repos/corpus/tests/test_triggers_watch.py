@@ -12,6 +12,7 @@ import pytest
 from dagster import DagsterInstance, build_sensor_context
 from sqlalchemy import create_engine, text
 
+from repos.corpus.triggers import vectors
 from repos.corpus.triggers.watch import drift
 from shared_ops.lineage import feedback_key
 from shared_ops.livesets import LiveSet
@@ -116,6 +117,7 @@ def semantic(store, monkeypatch):
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         monkeypatch.setenv("SEARCHLOOP_PORT_BASE", str(listening.server_port - 22))
         monkeypatch.setattr(Embedding, "asked", [])
+        monkeypatch.setattr(vectors, "_last", {})
         go_live()
         yield Embedding
         listening.shutdown()
@@ -215,6 +217,16 @@ def test_made_up_and_real_searches_are_compared_apart(store, ticks):
     traffic(store, 150)
     assert ticks.tick().tags[BECAUSE] == "drift: query terms of simulation"
     assert ticks.tick().endswith("searchloop: 150 of 200 new searches; simulation: 0 of 200 new searches.")
+
+
+def test_a_text_s_vector_is_asked_for_once_in_the_two_looks_that_it_is_part_of(store, ticks, semantic):
+    asked = []
+    for words in ("abc", "bcd", "bcd"):
+        traffic(store, words=words)
+        ticks.tick()
+        asked.append({text[0] for body in semantic.asked for text in body["texts"]})
+        semantic.asked.clear()
+    assert asked == [set(), set("abcd"), set()]
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,13 @@ import numpy as np
 from shared_ops.resources import PROD
 from shared_ops.settings import current
 
-BATCH = 128
+BATCH = 32
+"""Texts that are asked for at once: the service answers searches first, and embeds meanwhile."""
 SECONDS = 30.0
 """For all texts together: a sensor's tick has a minute."""
+
+_last: dict[str, dict[str, np.ndarray]] = {}
+"""The vectors of the last look by the release that made them: half of its searches are looked at again in the next."""
 
 
 class VectorsError(RuntimeError):
@@ -21,23 +25,28 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
     """The vector of each text, by the semantic release of the live set.
 
     Raises:
-        VectorsError: where there is no live set, or its service does not answer with vectors in time.
+        VectorsError: where there is no live set, or none with a semantic release, or its service does not answer with
+            vectors in time.
     """
     import httpx
 
     live = PROD.live_sets.live()
     if live is None:
         raise VectorsError("no set of models is live yet")
-    distinct, deadline = sorted(set(texts)), time.monotonic() + SECONDS
-    found: dict[str, np.ndarray] = {}
+    release = live.releases.get("semantic")
+    if release is None:
+        raise VectorsError(f"semantic takes no part in the live set {live.number}")
+    wanted, deadline = set(texts), time.monotonic() + SECONDS
+    found = {text: vector for text, vector in _last.get(release, {}).items() if text in wanted}
+    distinct = sorted(wanted - set(found))
     url = f"{current().url('semantic')}/embed"
     try:
         with httpx.Client(timeout=10.0, trust_env=False) as client:
             for start in range(0, len(distinct), BATCH):
                 if time.monotonic() > deadline:
-                    raise VectorsError(f"{url} took more than {SECONDS:g} s for {len(found)} of {len(distinct)} texts")
+                    raise VectorsError(f"{url} took more than {SECONDS:g} s for {start} of {len(distinct)} texts")
                 batch = distinct[start : start + BATCH]
-                answer = client.post(url, json={"release": live.releases["semantic"], "texts": batch})
+                answer = client.post(url, json={"release": release, "texts": batch})
                 answer.raise_for_status()
                 found |= zip(batch, np.asarray(answer.json()["vectors"], dtype=np.float32), strict=True)
     except httpx.HTTPError as error:
@@ -46,4 +55,6 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
         raise VectorsError(f"{url} answered with what is no vectors: {error}") from error
     if not all(vector.ndim == 1 and np.isfinite(vector).all() for vector in found.values()):
         raise VectorsError(f"{url} answered with vectors that are not of finite numbers")
+    _last.clear()
+    _last[release] = found
     return found

@@ -1,5 +1,6 @@
 """A prediction service: what it holds, what it answers, and what it refuses."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from services.prediction import app
 from services.tests.stack import DOCUMENTS, SEARCHING, TinyEncoder, TinyExplainer, load_tiny, stack, until
 
 QUERY = "fourier transform"
@@ -124,6 +126,24 @@ class TestAnswers:
         assert answer.status_code == 200
         assert answer.json()["vectors"] == [[5.0 + n, 2.0 if n else 1.0] for n in range(50)]
         assert ask_embed(local, []).json()["vectors"] == []
+
+    def test_a_search_goes_before_the_texts_of_a_list(self):
+        """One that came first is answered first; a search that comes later waits for the one text under way."""
+        done, gate = [], threading.Event()
+
+        async def come():
+            worker = app.Worker(waiting_limit=16)
+            under_way = asyncio.create_task(worker.call_last(lambda: (gate.wait(10), done.append("text 1"))))
+            await asyncio.sleep(0)
+            searches = [asyncio.create_task(worker.call(done.append, f"search {number}")) for number in (1, 2)]
+            await asyncio.sleep(0)
+            text = asyncio.create_task(worker.call_last(done.append, "text 2"))
+            await asyncio.sleep(0)
+            gate.set()
+            await asyncio.gather(under_way, text, *searches)
+
+        asyncio.run(come())
+        assert done == ["text 1", "search 1", "search 2", "text 2"]
 
     def test_one_without_vectors_says_so(self, local):
         answer = ask_embed(local, ["x"], embeds=False)
