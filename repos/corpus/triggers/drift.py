@@ -9,6 +9,7 @@ single rows, and the searches of one session are not independent of each other.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,8 @@ TERMS = 200
 """Terms that have a bin of their own, the most frequent ones of both periods; all others share one."""
 AXES = 8
 QUANTILES = 10
+EMBEDDED = 300
+"""Sessions of each period whose queries' embeddings are compared at most: their texts are embedded beside searches."""
 POSITIONS = 10
 """Positions whose clicks are compared, from the first."""
 SMOOTHING = 0.5
@@ -85,12 +88,68 @@ def compare(
 ) -> Look:
     """Compare two periods, each in the order of time: their newest sessions, equally many of each.
 
-    A session that is in both belongs to the period that it began in. `vectors` holds a vector for each search's text;
-    without it embeddings are left out. Each measure is tested at `alpha` by the number of measures (Bonferroni).
+    A session that is in both belongs to the period that it began in. `vectors` holds a vector for each of the texts
+    `to_embed`; without it embeddings are left out. Each measure is tested at `alpha` by the number of measures
+    (Bonferroni).
 
     Raises:
         ValueError: when a period holds no session of its own.
     """
+    periods = _periods(before, now)
+    counted: list[tuple[str, _Periods, np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = [
+        ("query terms", periods, _terms(periods), stability),
+        ("click-through", periods, _clicks(periods), fall),
+    ]
+    if vectors is not None:
+        newest = periods.newest(EMBEDDED)
+        counted.insert(1, ("query embeddings", newest, _bins(newest, vectors), _mean_stability))
+    late = int((periods.of >= periods.size).sum())
+    return Look(
+        sessions=periods.size,
+        searches=(len(periods.searches) - late, late),
+        alpha=alpha,
+        measures=[
+            _measure(name, statistic, counts / of.lengths, _labels(of.size, permutations, seed), alpha / len(counted))
+            for name, of, counts, statistic in counted
+        ],
+    )
+
+
+def to_embed(before: Sequence[Search], now: Sequence[Search]) -> set[str]:
+    """The texts whose vectors `compare` asks for: those of the newest EMBEDDED sessions of each period.
+
+    Raises:
+        ValueError: when a period holds no session of its own.
+    """
+    return {search.text for search in _periods(before, now).newest(EMBEDDED).searches}
+
+
+class _Periods(NamedTuple):
+    """Equally many sessions of two periods: those of before are 0 to size - 1, those of now the others; newest first.
+
+    `of` holds the session of each search.
+    """
+
+    searches: Sequence[Search]
+    of: np.ndarray
+    size: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many searches each session made. [sessions, 1]"""
+        return np.bincount(self.of)[:, None]
+
+    def newest(self, most: int) -> "_Periods":
+        """The newest sessions of each, so many at most."""
+        kept = min(most, self.size)
+        rows = np.flatnonzero(self.of % self.size < kept)
+        place = self.of[rows]
+        return _Periods(
+            [self.searches[row] for row in rows.tolist()], place - (self.size - kept) * (place >= self.size), kept
+        )
+
+
+def _periods(before: Sequence[Search], now: Sequence[Search]) -> _Periods:
     began = {search.session for search in before}
     later = [search for search in now if search.session not in began]
     earlier = [*before, *(search for search in now if search.session in began)]
@@ -100,24 +159,7 @@ def compare(
         raise ValueError("Expected sessions in both periods, and one has none. Compare longer periods.")
     rows = {session: row for row, session in enumerate([*chosen[0][:size], *chosen[1][:size]])}
     searches = [search for search in [*earlier, *later] if search.session in rows]
-    of = np.array([rows[search.session] for search in searches])
-    is_now, length = _labels(size, permutations, seed), np.bincount(of)[:, None]
-    counted: list[tuple[str, np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = [
-        ("query terms", _terms(searches, of, 2 * size), stability),
-        ("click-through", _clicks(searches, of, 2 * size), fall),
-    ]
-    if vectors is not None:
-        counted.insert(1, ("query embeddings", _bins(searches, of, 2 * size, vectors), _mean_stability))
-    late = int((of >= size).sum())
-    return Look(
-        sessions=size,
-        searches=(len(searches) - late, late),
-        alpha=alpha,
-        measures=[
-            _measure(name, statistic, counts / length, is_now, alpha / len(counted))
-            for name, counts, statistic in counted
-        ],
-    )
+    return _Periods(searches, np.array([rows[search.session] for search in searches]), size)
 
 
 def newest_sessions(searches: Sequence[Search]) -> list[str]:
@@ -184,23 +226,24 @@ def _measure(
     )
 
 
-def _terms(searches: Sequence[Search], of: np.ndarray, sessions: int) -> np.ndarray:
+def _terms(periods: _Periods) -> np.ndarray:
     """How many of each session's searches hold each term. [sessions, terms]"""
-    words = {text: set(normalise(text).split()) for text in {search.text for search in searches}}
-    pairs = [(row, word) for row, search in zip(of, searches, strict=True) for word in words[search.text]]
+    words = {text: set(normalise(text).split()) for text in {search.text for search in periods.searches}}
+    found = zip(periods.of, periods.searches, strict=True)
+    pairs = [(row, word) for row, search in found for word in words[search.text]]
     vocabulary, index, totals = np.unique([word for _, word in pairs], return_inverse=True, return_counts=True)
     place = np.full(len(vocabulary), TERMS)
     place[np.argsort(-totals, kind="stable")[:TERMS]] = np.arange(min(TERMS, len(vocabulary)))
-    return _count(sessions, TERMS + 1, np.array([row for row, _ in pairs], dtype=np.intp), place[index])
+    return _count(periods, TERMS + 1, np.array([row for row, _ in pairs], dtype=np.intp), place[index])
 
 
-def _bins(searches: Sequence[Search], of: np.ndarray, sessions: int, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+def _bins(periods: _Periods, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
     """How many of each session's searches fall into each quantile of each principal axis. [sessions, axes x quantiles]
 
     Axes and quantiles are those of both periods together: those of one would fit it better than the other, and
     permuted sessions would not.
     """
-    points = np.stack([vectors[search.text] for search in searches]).astype(np.float64)
+    points = np.stack([vectors[search.text] for search in periods.searches]).astype(np.float64)
     points -= points.mean(axis=0)
     _, axes = np.linalg.eigh(points.T @ points)
     projected = points @ axes[:, ::-1][:, :AXES]
@@ -209,21 +252,21 @@ def _bins(searches: Sequence[Search], of: np.ndarray, sessions: int, vectors: Ma
         axis * QUANTILES + np.searchsorted(edges[:, axis], projected[:, axis], side="right")
         for axis in range(projected.shape[1])
     ]
-    return sum(_count(sessions, len(found) * QUANTILES, of, bins) for bins in found)  # type: ignore[return-value]
+    return sum(_count(periods, len(found) * QUANTILES, periods.of, bins) for bins in found)  # type: ignore[return-value]
 
 
-def _clicks(searches: Sequence[Search], of: np.ndarray, sessions: int) -> np.ndarray:
+def _clicks(periods: _Periods) -> np.ndarray:
     """How often each session was shown each position, and clicked it. [sessions, positions shown, positions clicked]"""
-    shown = np.array([search.shown for search in searches])[:, None] >= np.arange(1, POSITIONS + 1)
+    shown = np.array([search.shown for search in periods.searches])[:, None] >= np.arange(1, POSITIONS + 1)
     clicked = np.zeros_like(shown)
-    for row, search in enumerate(searches):
+    for row, search in enumerate(periods.searches):
         for position in search.clicked:
             if position <= POSITIONS:
                 clicked[row, position - 1] = True
     rows, places = np.nonzero(np.concatenate([shown, clicked & shown], axis=1))
-    return _count(sessions, 2 * POSITIONS, of[rows], places)
+    return _count(periods, 2 * POSITIONS, periods.of[rows], places)
 
 
-def _count(sessions: int, bins: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    counts = np.bincount(rows * bins + columns, minlength=sessions * bins)
-    return counts.reshape(sessions, bins).astype(np.float64)
+def _count(periods: _Periods, bins: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    counts = np.bincount(rows * bins + columns, minlength=2 * periods.size * bins)
+    return counts.reshape(2 * periods.size, bins).astype(np.float64)

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from repos.corpus.feedback.ops import store
 from repos.corpus.triggers.cursors import restored
-from repos.corpus.triggers.drift import Look, Search, compare
+from repos.corpus.triggers.drift import Look, Search, compare, to_embed
 from repos.corpus.triggers.periods import Watched
 from repos.corpus.triggers.vectors import VectorsError, embed
 from shared_ops.lineage import feedback_key
@@ -104,15 +104,16 @@ def _waiting(watched: Watched, settings: DriftSettings) -> str:
 def _look(
     application: str, before: list[Search], new: list[Search], window: Window, settings: DriftSettings
 ) -> SensorResult:
-    left_out = ""
     try:
-        vectors = embed(search.text for search in [*before, *new])
-    except VectorsError as error:
-        vectors, left_out = None, f" Query embeddings were left out: {error}."
-    try:
-        look = compare(before, new, vectors, alpha=settings.drift_alpha, permutations=settings.drift_permutations)
+        texts = to_embed(before, new)
     except ValueError as error:  # retention has taken the period before, or one session made all the searches
         return SensorResult(skip_reason=f"{application}: nothing to compare. {error}")
+    left_out = ""
+    try:
+        vectors = embed(texts)
+    except VectorsError as error:
+        vectors, left_out = None, f" Query embeddings were left out: {error}."
+    look = compare(before, new, vectors, alpha=settings.drift_alpha, permutations=settings.drift_permutations)
     told = f"{application}: {look.sentence}{left_out}"
     observation = AssetObservation(
         asset_key=feedback_key("prod"),
