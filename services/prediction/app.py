@@ -5,6 +5,7 @@ role.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -26,6 +27,9 @@ from shared_ops.settings import families
 from shared_ops.tables import Hits
 
 Result = TypeVar("Result")
+
+REST = 2
+"""How many times as long as a text took to embed the model embeds no other."""
 
 MAX_HITS = 1_000
 """Of one search model for one query. The search app asks for 100."""
@@ -114,10 +118,17 @@ class Worker:
                 self._free.set()
 
     async def call_last(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call `function` in the model's thread once nobody waits for it who used `call`: they go first."""
+        """Call `function` in the model's thread once nobody waits for it who used `call`: they go first.
+
+        It returns after a rest, so that who calls again and again leaves most of the processor to others.
+        """
         while self._waiting:
             await self._free.wait()
-        return await self._call(function, *arguments)
+        began = time.perf_counter()
+        try:
+            return await self._call(function, *arguments)
+        finally:
+            await asyncio.sleep(REST * (time.perf_counter() - began))
 
     async def _call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)

@@ -10,7 +10,7 @@ from shared_ops.settings import current
 
 BATCH = 32
 """Texts that are asked for at once: the service answers searches first, and embeds meanwhile."""
-SECONDS = 30.0
+SECONDS = 45.0
 """For all texts together: a sensor's tick has a minute."""
 
 _last: dict[str, dict[str, np.ndarray]] = {}
