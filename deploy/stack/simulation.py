@@ -293,8 +293,8 @@ class _Simulation:
         self._stack.settle()
         if self._live().number == before:
             raise SimulationError(
-                f"Set {before} is still live: the gates let nothing through that these clicks made. With more clicks "
-                "they judge more surely: "
+                f"Set {before} is still live: the gates let nothing through that these clicks made. More people "
+                "teach more, and others judge: "
                 f"make simulate SESSIONS={self.wanted.sessions} SEED={self.wanted.seed + 1} WATCH=1"
             )
 
