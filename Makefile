@@ -44,7 +44,7 @@ clean: made ## Remove the stack's state (it has to be down)
 train: made ## Train all models, or one [REPO=<name>] [FORCE=1: although nothing changed]
 	@$(STACK) train $${FORCE:+--force} $${REPO:+"$$REPO"}
 
-code-servers: made ## Start the code servers that do not run, reload the code of those that do
+code-servers: made ## Start the running stack's code servers that do not run, reload the others' code
 	@$(STACK) code-servers
 
 code-server: made ## The same for one: REPO=<name>

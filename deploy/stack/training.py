@@ -62,7 +62,7 @@ class _Followed:
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False
-        self._say, self._first = say, False
+        self._say, self._told_who_goes_first = say, False
         self._errors: list[str] = []
         self._follow(self._launched(force))
 
@@ -91,7 +91,7 @@ class _Followed:
     def _page(self) -> RunPage | None:
         try:
             page = self.dagit.run(self.run_id, self.cursor)
-            if page.status == "QUEUED" and not self._first:
+            if page.status == "QUEUED" and not self._told_who_goes_first:
                 self._tell_who_goes_first()
         except DagitError as error:
             if time.monotonic() - self.heard > AWAY_SECONDS:
@@ -108,7 +108,7 @@ class _Followed:
         running = (run for run in self.dagit.in_flight() if run.job == self.job and run.status == "STARTED")
         for run in running:
             self._line(f"waiting for run {run.run_id[:8]}, which trains already: {self.dagit.url}/runs/{run.run_id}")
-            self._first = True
+            self._told_who_goes_first = True
 
     def _follow(self, run_id: str) -> None:
         self.run_id, self.cursor, self.heard = run_id, None, time.monotonic()

@@ -117,7 +117,7 @@ def semantic(store, monkeypatch):
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         monkeypatch.setenv("SEARCHLOOP_PORT_BASE", str(listening.server_port - 22))
         monkeypatch.setattr(Embedding, "asked", [])
-        monkeypatch.setattr(vectors, "_last", {})
+        monkeypatch.setattr(vectors, "_last_look", {})
         go_live()
         yield Embedding
         listening.shutdown()

@@ -142,7 +142,7 @@ class _Periods(NamedTuple):
     def newest(self, most: int) -> "_Periods":
         """The newest sessions of each, so many at most."""
         kept = min(most, self.size)
-        rows = np.flatnonzero(self.of % self.size < kept)
+        rows = np.flatnonzero(self.of % self.size < kept)  # in both periods the newest is the first
         place = self.of[rows]
         return _Periods(
             [self.searches[row] for row in rows.tolist()], place - (self.size - kept) * (place >= self.size), kept

@@ -13,7 +13,7 @@ BATCH = 32
 SECONDS = 45.0
 """For all texts together: a sensor's tick has a minute."""
 
-_last: dict[str, dict[str, np.ndarray]] = {}
+_last_look: dict[str, dict[str, np.ndarray]] = {}
 """The vectors of the last look by the release that made them: half of its searches are looked at again in the next."""
 
 
@@ -37,7 +37,7 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
     if release is None:
         raise VectorsError(f"semantic takes no part in the live set {live.number}")
     wanted, deadline = set(texts), time.monotonic() + SECONDS
-    found = {text: vector for text, vector in _last.get(release, {}).items() if text in wanted}
+    found = {text: vector for text, vector in _last_look.get(release, {}).items() if text in wanted}
     distinct = sorted(wanted - set(found))
     url = f"{current().url('semantic')}/embed"
     try:
@@ -55,6 +55,6 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
         raise VectorsError(f"{url} answered with what is no vectors: {error}") from error
     if not all(vector.ndim == 1 and np.isfinite(vector).all() for vector in found.values()):
         raise VectorsError(f"{url} answered with vectors that are not of finite numbers")
-    _last.clear()
-    _last[release] = found
+    _last_look.clear()
+    _last_look[release] = found
     return found
