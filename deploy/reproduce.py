@@ -13,7 +13,7 @@ from pathlib import Path
 from shared_ops import storage
 from shared_ops.inputs import of_manifest
 from shared_ops.ops import write_trained
-from shared_ops.releases import ReleaseManifest, Staging, code_version, environment_lock
+from shared_ops.releases import ReleaseError, ReleaseManifest, Staging, code_version, environment_lock
 from shared_ops.settings import Settings, families
 
 NOT_TRAINED = "evaluation/"
@@ -30,7 +30,10 @@ def main() -> None:
     if family not in families() or not version:
         parser.error(f"expected <family>/<version> with a family of {', '.join(families())}, got {arguments.release!r}")
     settings = Settings()
-    manifest = Staging(settings.staging_url(arguments.deployment)).manifest(family, version)
+    try:
+        manifest = Staging(settings.staging_url(arguments.deployment)).manifest(family, version)
+    except ReleaseError as error:
+        sys.exit(f"{error} Those that are live: make lineage")
     for warning in changed_since(manifest):
         print(f"note: {warning}")
     with tempfile.TemporaryDirectory() as scratch:

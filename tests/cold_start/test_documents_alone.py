@@ -99,10 +99,13 @@ def interrupted(stack) -> str:
 
 
 @pytest.fixture(scope="module")
-def up(stack, interrupted) -> str:
-    """What the command says that a search names before anything is live."""
-    refused = stack.make("search", "Q=read a file", check=False)
-    assert refused.returncode and "make train" in refused.stdout, refused.stdout
+def up(stack, interrupted, tmp_path_factory) -> str:
+    """What the command says that all name which need a live set, before there is one."""
+    out = tmp_path_factory.mktemp("evaluated")
+    for command in (["search", "Q=read a file"], ["evaluate", f"OUT={out}"], ["simulate"], ["lineage"], ["status"]):
+        told = stack.make(*command, check=False)
+        assert "make train" in told.stdout, told.stdout
+        assert told.returncode or command[0] in ("lineage", "status"), told.stdout
     return stack.make("train").stdout + stack.make("up").stdout
 
 
@@ -170,7 +173,23 @@ def test_what_was_rolled_back_comes_back_as_the_message_says(stack, record, sets
     assert sets.live() == live
 
 
-def test_advice_leads_from_a_stack_that_is_down_to_an_answer(stack, record, first):
+def test_lineage_names_what_can_be_trained_again(stack, record, sets):
+    refused = stack.make("reproduce", "RELEASE=keyword/1", check=False)
+    assert refused.returncode and "make lineage" in refused.stdout, refused.stdout
+    name = f"keyword/{sets.live().releases['keyword']}"
+    assert name in stack.make("lineage").stdout
+    assert "are the same, bit for bit" in stack.make("reproduce", f"RELEASE={name}").stdout
+
+
+def test_advice_leads_from_other_sources_to_an_answer(stack, record, sources):
+    """A running stack refuses other sources and to be cleaned, and says: down; one that is down says: up."""
+    other = sources.with_name("other.yaml")
+    other.write_bytes(sources.read_bytes())
+    stack.environment["SEARCHLOOP_SOURCES"] = str(other)
+    refused = stack.make("up", check=False)
+    assert refused.returncode and "make down, then make up" in refused.stdout, refused.stdout
+    refused = stack.make("clean", check=False)
+    assert refused.returncode and "make down first" in refused.stdout, refused.stdout
     stack.make("down")
     for command in ("search", "status", "train", "simulate"):
         arguments = ["Q=read a file"] if command == "search" else []
@@ -178,3 +197,5 @@ def test_advice_leads_from_a_stack_that_is_down_to_an_answer(stack, record, firs
         assert refused.returncode and "is not running: make up" in refused.stdout, refused.stdout
     stack.make("up")
     assert stack.search("read a file")["hits"]
+    stack.make("down")
+    stack.make("clean")
