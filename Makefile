@@ -10,11 +10,14 @@ STACK := $(PLATFORM) -W ignore -m deploy.stack
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
+# What the recipes read from the environment, so that no shell ever parses a query.
+READ := Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE
+export $(READ)
+$(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
+	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
 # What is given as `make search Q='price $5'` is taken as it was typed: make itself would expand the $5.
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),\
 	$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
-# What the recipes read from the environment, so that no shell ever parses a query.
-export Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE
 
 ##> The stack
 
@@ -48,7 +51,7 @@ code-servers: made ## Start the running stack's code servers that do not run, re
 	@$(STACK) code-servers
 
 code-server: made ## The same for one: REPO=<name>
-	@$(STACK) code-server "$${REPO:?say which: make code-server REPO=keyword}"
+	@$(STACK) code-server -- "$$REPO"
 
 rollback: made ## Make the set before the present live again, or another one [SET=<n>]
 	@$(STACK) rollback $${SET:+"$$SET"}
@@ -57,13 +60,13 @@ lineage: made ## Print the chain from the sources to the weights of the live set
 	@$(STACK) lineage
 
 reproduce: made ## Train a release again and compare the weights: RELEASE=<family>/<version>
-	@$(STACK) reproduce "$${RELEASE:?say which: make reproduce RELEASE=keyword/<version>, see make lineage}"
+	@$(STACK) reproduce -- "$$RELEASE"
 
 search: made ## Ask the running search app: Q="<words>"
 	@$(STACK) search -- "$$Q"
 
 evaluate: made ## Measure the services on the live snapshot's test queries: OUT=<folder for TREC runs>
-	@$(STACK) evaluate -- "$${OUT:?say where: make evaluate OUT=runs}"
+	@$(STACK) evaluate -- "$$OUT"
 
 simulate: made ## SIMULATED people search and click
 ##|                     [SESSIONS=200 SEED=0 RATE=<per second> TREND=<n> DRIFT=<topic> WATCH=1]

@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from services.settings import ServiceSettings
 from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Holder(Generic[Content]):
     def __init__(
         self,
         live_sets: LiveSets,
-        settings: ServiceSettings,
+        settings: Settings,
         *,
         key: Callable[[LiveSet], str],
         load: Callable[[LiveSet], Content],

@@ -31,9 +31,9 @@ def make(*arguments, **variables):
         ("evaluate", "OUT", "<evaluate><--><{}>"),
         ("logs", "PROCESS", "<logs><{}>"),
         ("train", "REPO", "<train><{}>"),
-        ("code-server", "REPO", "<code-server><{}>"),
+        ("code-server", "REPO", "<code-server><--><{}>"),
         ("rollback", "SET", "<rollback><{}>"),
-        ("reproduce", "RELEASE", "<reproduce><{}>"),
+        ("reproduce", "RELEASE", "<reproduce><--><{}>"),
         ("simulate", "SESSIONS", "<simulate><--sessions={}>"),
         ("simulate", "DRIFT", "<simulate><--drift={}>"),
     ],
@@ -56,3 +56,21 @@ def test_an_empty_variable_is_none():
 def test_a_search_for_nothing_is_told_what_to_type():
     done = subprocess.run(["make", "search", "Q= "], cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode and 'make search Q="sort an array"' in done.stdout + done.stderr
+
+
+def test_a_variable_that_no_command_reads_is_refused():
+    done = subprocess.run(["make", "help", "SESSION=5"], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode and "SESSION is read by no command: make help" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("reproduce", "make reproduce RELEASE=keyword/"),
+        ("evaluate", "make evaluate OUT=runs"),
+        ("code-server", "make code-server REPO="),
+    ],
+)
+def test_a_variable_that_is_missing_is_asked_for(target, said):
+    done = subprocess.run(["make", target], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode and said in done.stderr and "bash" not in done.stderr

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from deploy.stack import evaluation, history, lifecycle, places, simulation, sources, training
 from deploy.stack import status as status_of
 from deploy.stack.dagit import Dagit, DagitError
-from deploy.stack.lifecycle import StackError
+from deploy.stack.lifecycle import SECRET, StackError
 from deploy.stack.places import HomeError
 from deploy.stack.processes import processes
 from deploy.stack.searching import SearchError, ask, follows, wait_for_search
@@ -23,10 +23,7 @@ from deploy.stack.terminal import console, say, visible
 from shared_ops import promotion
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseError
-from shared_ops.settings import ROOT, Settings, families, repositories
-
-SECRET = ("postgres_url", "notify")
-"""Settings that may hold a password: their values are not shown."""
+from shared_ops.settings import ROOT, Settings, families, repositories, unread
 
 
 @click.group()
@@ -42,6 +39,9 @@ def commands(context: click.Context) -> None:
 def up(settings: Settings) -> None:
     """Start everything, train where nothing is live yet, and wait until a search answers."""
     began = time.monotonic()
+    for name, meant in unread(os.environ).items():
+        say(f"{name} is no setting, and nothing reads it.{f' Was {meant} meant?' if meant else ''} See make help")
+    lifecycle.refuse_other_settings(settings)
     sources.check(settings, say)
     say(f"servers (home {settings.home})")
     lifecycle.start(settings, lambda line: say(f"  {line}"))
@@ -108,10 +108,13 @@ def code_servers(settings: Settings) -> None:
 
 
 @commands.command("code-server")
-@click.argument("repository", type=click.Choice(list(repositories())))
+@click.argument("repository")
 @click.pass_obj
 def code_server(settings: Settings, repository: str) -> None:
     """Start one code server, or reload its code; runs in flight finish on the old code."""
+    if repository not in repositories():
+        got = f", not {repository}" if repository else ""
+        raise StackError(f"Say which{got}: make code-server REPO=<one of {', '.join(repositories())}>")
     _reload(settings, [repository])
 
 
@@ -166,6 +169,8 @@ def lineage(settings: Settings) -> None:
 @click.pass_obj
 def reproduce(settings: Settings, release: str) -> None:
     """Train a release (family/version) again from its manifest, and compare the weights."""
+    if not release:
+        raise StackError("Say which: make reproduce RELEASE=keyword/<version>. Those that are live: make lineage")
     family = release.partition("/")[0]
     if family not in families():
         raise StackError(f"Expected <family>/<version> with a family of {', '.join(families())}, got {release!r}.")
@@ -198,12 +203,14 @@ def search(settings: Settings, query: str, k: int) -> None:
 
 
 @commands.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out")
 @click.pass_obj
-def evaluate(settings: Settings, out: Path) -> None:
+def evaluate(settings: Settings, out: str) -> None:
     """Write TREC runs of the live snapshot's test queries to OUT, and print the table of metrics."""
+    if not out.strip():
+        raise StackError("Say where: make evaluate OUT=runs")
     lifecycle.need_running(settings)
-    console.print(evaluation.evaluate(settings, out, say))
+    console.print(evaluation.evaluate(settings, Path(out), say))
 
 
 @commands.command()

@@ -16,13 +16,15 @@ from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.patience import STALLED_SECONDS, Patience
 from deploy.stack.processes import Process, environment_variables, processes
 from deploy.stack.supervisor import NotRunningError, Supervisor
-from shared_ops.settings import ROOT, Settings
+from shared_ops.settings import ROOT, Settings, variable
 
 Say = Callable[[str], None]
 CRASHING_SECONDS = 20
 """How long one is waited for that ends again and again."""
 RECOVERY_SECONDS = 10
 """Within which another supervisor takes the place of one that was killed."""
+SECRET = ("postgres_url", "notify")
+"""Settings that may hold a password: their values are not shown."""
 PLACE = ("SEARCHLOOP_HOME", "SEARCHLOOP_HOST", "SEARCHLOOP_PORT_BASE")
 """The settings that say which stack is meant."""
 
@@ -49,6 +51,37 @@ def refuse_other_addresses(settings: Settings) -> None:
             f"{' '.join(f'{name}={given[name]}' for name in other)}, where another stack may be: nothing was done. "
             f"Give it those settings, or move the stack: {runs_with} make down, then make up."
         )
+
+
+def refuse_other_settings(settings: Settings) -> None:
+    """See that a running stack was started with these settings: its processes keep what they were started with.
+
+    A setting that is not given asks for none.
+
+    Raises:
+        StackError: naming each setting that differs, its value of then and of now.
+    """
+    try:
+        running = Supervisor(settings).variables()
+    except NotRunningError:
+        return
+    fields = Settings.model_fields.items()
+    before = Settings.model_validate({name: running.get(variable(name)) or field.default for name, field in fields})
+    told = [
+        f"{variable(name)}={'(not shown)' if name in SECRET else then}"
+        for name in sorted(settings.model_fields_set - {each.removeprefix("SEARCHLOOP_").lower() for each in PLACE})
+        if (then := _value(before, name)) != _value(settings, name)
+    ]
+    if told:
+        raise StackError(
+            f"The running stack was started with {' '.join(told)}, and now that is another value. Its processes keep "
+            "what they were started with: make down, then make up, takes the new one."
+        )
+
+
+def _value(settings: Settings, name: str) -> object:
+    """A setting as processes get it."""
+    return postgres.url(settings) if name == "postgres_url" else getattr(settings, name)
 
 
 def need_running(settings: Settings) -> None:

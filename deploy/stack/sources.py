@@ -1,4 +1,4 @@
-"""What a stack is started on: whether its sources can be read, and whether a running one knows of the settings given.
+"""What a stack is started on: whether its sources can be read.
 
 Knows neither what a source is nor how it is read: the corpus says that, in its own environment.
 """
@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from deploy.stack.lifecycle import StackError
 from deploy.stack.places import environment
-from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.livesets import LiveSets
 from shared_ops.settings import ROOT, Settings, repositories
 
@@ -20,14 +19,8 @@ def check(settings: Settings, say: Callable[[str], None]) -> None:
     """Say what is wrong with the sources, before anything starts.
 
     Raises:
-        StackError: where nothing is live yet, so that a build would have to follow; or where the running stack was
-            started with other sources than those that are asked for.
+        StackError: where nothing is live yet, so that a build would have to follow.
     """
-    if other := _running_with(settings):
-        raise StackError(
-            f"The running stack was started with SEARCHLOOP_SOURCES={other}, and now it is {settings.sources}. Its "
-            "processes keep what they were started with: make down, then make up, builds from the new one."
-        )
     wrong = problems(settings)
     if wrong and LiveSets(settings.staging_url("prod")).live() is None:
         listed = "\n".join(f"- {problem}" for problem in wrong)
@@ -48,14 +41,3 @@ def problems(settings: Settings) -> list[str]:
     if looked.returncode and not looked.stdout.strip():
         return [f"they could not be looked at: {looked.stderr.strip()}"]
     return looked.stdout.splitlines() if looked.returncode else []
-
-
-def _running_with(settings: Settings) -> str | None:
-    """The sources of the running stack, where it runs and other ones are asked for by name."""
-    if "sources" not in settings.model_fields_set:
-        return None
-    try:
-        known = Supervisor(settings).variables().get("SEARCHLOOP_SOURCES")
-    except NotRunningError:
-        return None
-    return known if known != str(settings.sources) else None

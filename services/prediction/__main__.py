@@ -3,9 +3,8 @@
 import argparse
 
 from services.prediction.app import create_app
-from services.settings import ServiceSettings
 from services.web import serve
-from shared_ops.settings import families
+from shared_ops.settings import Settings, families
 
 
 def main() -> None:
@@ -13,7 +12,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m services.prediction", description=__doc__)
     parser.add_argument("family", choices=list(families()))
     family = parser.parse_args().family
-    settings = ServiceSettings()
+    settings = Settings()
     serve(create_app(family, settings), settings.host, settings.ports[family])
 
 

@@ -20,10 +20,9 @@ from starlette.responses import Response
 from services import web
 from services.holder import Holder
 from services.prediction.loading import MAX_SCORE, EmbedModel, ExplainModel, check_hits, load_model, load_release
-from services.settings import ServiceSettings
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import Staging
-from shared_ops.settings import families
+from shared_ops.settings import Settings, families
 from shared_ops.tables import Hits
 
 Result = TypeVar("Result")
@@ -134,7 +133,7 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
-def create_app(family: str, settings: ServiceSettings, load: Callable[[str, Path], Any] = load_model) -> FastAPI:
+def create_app(family: str, settings: Settings, load: Callable[[str, Path], Any] = load_model) -> FastAPI:
     """The service of `family`, following the prod deployment's live set.
 
     Raises:

@@ -23,8 +23,8 @@ from services.search.models import Models
 from services.search.queries import clean
 from services.search.recording import Recorder
 from services.search.visitors import Visitor, remember, visitor
-from services.settings import ServiceSettings
 from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.settings import Settings
 
 HERE = Path(__file__).parent
 PAGE_HEADERS = {
@@ -107,7 +107,7 @@ class Page:
         return Response(content, status, headers=PAGE_HEADERS, media_type="text/html")
 
 
-def create_app(settings: ServiceSettings) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """The search app, following the prod deployment's live set."""
     models = Models(settings)
     recorder = Recorder(settings)

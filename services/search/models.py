@@ -7,8 +7,7 @@ from typing import NamedTuple
 import aiohttp  # type: ignore[import-not-found]  # in envs/search alone, not where types are checked
 import orjson
 
-from services.settings import ServiceSettings
-from shared_ops.settings import families
+from shared_ops.settings import Settings, families
 from shared_ops.tables import Hits
 
 HITS_PER_MODEL = 100
@@ -30,7 +29,7 @@ class Answered(NamedTuple):
 class Models:
     """The families' prediction services, over connections that are kept open."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         by_role = {name: repository.role for name, repository in families().items()}
         self.searching = [name for name, role in by_role.items() if role == "search"]
         (self.ranking,) = [name for name, role in by_role.items() if role == "rank"]

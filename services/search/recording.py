@@ -19,7 +19,7 @@ from services.search.answering import Answer
 from services.search.outbox import Levels, Outbox
 from services.search.shipping import KINDS, Shipper
 from services.search.visitors import Visitor
-from services.settings import ServiceSettings
+from shared_ops.settings import Settings
 from shared_ops.ubi import LoggedFeatures, LoggedHits, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _NAMES = {kind: name for name, kind in KINDS.items()}
 class Recorder(Collector):
     """Keeps searches and events until Postgres has them. Its metrics say how many and for how long."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.on = settings.feedback
         self.lost = 0
         self.problem: str | None = None

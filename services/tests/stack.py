@@ -18,11 +18,10 @@ import uvicorn
 
 from services import connections, web
 from services.prediction.app import create_app as prediction_app
-from services.settings import ServiceSettings
 from shared_ops import tables
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import FORMAT_VERSION, ReleaseManifest, Staging
-from shared_ops.settings import families
+from shared_ops.settings import Settings, families
 from shared_ops.snapshots import Snapshots
 
 SEARCHING = ("keyword", "semantic", "behavior")
@@ -130,7 +129,7 @@ class Stack:
     """A staging area, snapshots, and the services that the test starts."""
 
     def __init__(self, home, **settings):
-        self.settings = ServiceSettings(home=home, port_base=free_base(), **{"postgres_url": None, **QUICK, **settings})
+        self.settings = Settings(home=home, port_base=free_base(), **{"postgres_url": None, **QUICK, **settings})
         self.staging = Staging(self.settings.staging_url("prod"))
         self.sets = LiveSets(self.staging.url)
         self.client = httpx.Client(trust_env=False, timeout=10)

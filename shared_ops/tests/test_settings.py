@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from shared_ops.settings import Settings, current
+from shared_ops.settings import Settings, current, unread, variable
 
 
 @pytest.mark.parametrize("field", sorted(Settings.model_fields))
@@ -51,3 +51,12 @@ def test_what_asks_often_is_given_the_same_settings_until_a_variable_changes(mon
     assert current().home == tmp_path / "other"
     monkeypatch.delenv("SEARCHLOOP_HOME")
     assert current() == Settings()
+
+
+def test_a_variable_that_nothing_reads_is_named_with_what_may_be_meant():
+    known = [*map(variable, Settings.model_fields), "SEARCHLOOP_TORCH", "SEARCHLOOP_PORT_CODE_KEYWORD", "PATH"]
+    assert unread(known) == {}
+    assert unread(["SEARCHLOOP_ENOUGH_CLIKS", "SEARCHLOOP_XQZ"]) == {
+        "SEARCHLOOP_ENOUGH_CLIKS": "SEARCHLOOP_ENOUGH_CLICKS",
+        "SEARCHLOOP_XQZ": None,
+    }

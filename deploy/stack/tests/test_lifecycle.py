@@ -191,3 +191,43 @@ def test_a_process_that_does_not_answer_is_given_up_once_it_stands_still(running
     silent = Process("one", [], ready=lambda: "it says nothing", phase=0)
     with pytest.raises(StackError, match=r"one did not come up within \d+ s: it says nothing"):
         lifecycle._start_phase(running.settings, running, [silent], print)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "shown"),
+    [
+        ("SOURCES", "/nowhere/other.yaml", "SEARCHLOOP_SOURCES=/"),
+        ("ENOUGH_CLICKS", "50", "SEARCHLOOP_ENOUGH_CLICKS=200"),
+        ("FEEDBACK", "no", "SEARCHLOOP_FEEDBACK=True"),
+        ("DRIFT_SEARCHES", "10", "SEARCHLOOP_DRIFT_SEARCHES=300"),
+        ("NOTIFY", "json://u:s3cret@h", "SEARCHLOOP_NOTIFY=(not shown)"),
+        ("POSTGRES_URL", "postgresql://u:s3cret@h/d", "SEARCHLOOP_POSTGRES_URL=(not shown)"),
+    ],
+)
+def test_up_with_another_setting_than_the_running_stack_s_says_so(running, monkeypatch, setting, value, shown):
+    monkeypatch.setenv(f"SEARCHLOOP_{setting}", value)
+    done = command(running.settings, "up")
+    said = str(done.exception)
+    assert isinstance(done.exception, StackError) and shown in said and "make down, then make up" in said
+    assert "s3cret" not in said
+
+
+def test_the_same_settings_and_those_that_are_not_given_are_no_others(running, monkeypatch):
+    lifecycle.refuse_other_settings(Settings(home=running.settings.home))
+    monkeypatch.setenv("SEARCHLOOP_ENOUGH_CLICKS", "200")
+    lifecycle.refuse_other_settings(Settings(home=running.settings.home))
+
+
+@pytest.mark.parametrize("setting", ["FEEDBACK", "DRIFT_ALPHA", "MODEL_TIMEOUT_MS", "ENOUGH_CLICKS"])
+def test_a_setting_of_any_process_that_cannot_be_read_is_told_before_anything_starts(tmp_path, setting):
+    variables = os.environ | {"SEARCHLOOP_HOME": str(tmp_path / "home"), f"SEARCHLOOP_{setting}": "perhaps"}
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.stack", "up"],
+        cwd=ROOT,
+        env=variables,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode and done.stderr.startswith(f"SEARCHLOOP_{setting}=perhaps: ")
+    assert not (tmp_path / "home").exists()

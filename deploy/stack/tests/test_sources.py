@@ -1,15 +1,11 @@
 """Sources are looked at before anything starts, in the corpus' own environment; what comes too late is told."""
 
-import sys
-
 import pytest
 from click.testing import CliRunner
 
-from deploy.stack import places, sources, supervisor
+from deploy.stack import places, sources
 from deploy.stack.__main__ import commands
 from deploy.stack.lifecycle import StackError
-from deploy.stack.processes import Process, environment_variables
-from deploy.stack.supervisor import Supervisor
 from shared_ops.livesets import LiveSets
 from shared_ops.settings import Settings
 from shared_ops.snapshots import SnapshotRef
@@ -54,24 +50,3 @@ def test_where_a_set_is_live_it_is_said_and_search_goes_on(settings):
     sources.check(settings, told.append)
     (line,) = told
     assert "There is no sources file" in line and line.endswith("What is live stays as it is.")
-
-
-def test_sources_that_a_running_stack_does_not_know_of_are_told(settings, monkeypatch, tmp_path):
-    (tmp_path / "data.csv").write_text("doc_id,text\n1,one\n")
-    settings.sources.write_text("sources: [{kind: table, name: faq, documents: {path: data.csv}}]")
-    running = Supervisor(settings)
-    sleeper = Process("one", [sys.executable, "-c", "import time; time.sleep(600)"], ready=lambda: None, phase=0)
-    running.start([sleeper], environment_variables(settings))
-    try:
-        sources.check(Settings(), pytest.fail)
-        other = tmp_path / "other.yaml"
-        monkeypatch.setenv("SEARCHLOOP_SOURCES", str(other))
-        with pytest.raises(
-            StackError, match=rf"SEARCHLOOP_SOURCES={settings.sources}, and now it is {other}.*make down"
-        ):
-            sources.check(Settings(), pytest.fail)
-        monkeypatch.delenv("SEARCHLOOP_SOURCES")
-        assert sources._running_with(Settings()) is None, "who names none asks for none"
-    finally:
-        running.shut_down()
-        supervisor.end(supervisor.leftovers(settings))

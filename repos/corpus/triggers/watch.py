@@ -17,7 +17,6 @@ from dagster import (
     SensorResult,
     sensor,
 )
-from pydantic import Field
 
 from repos.corpus.feedback.ops import store
 from repos.corpus.triggers.cursors import restored
@@ -25,25 +24,12 @@ from repos.corpus.triggers.drift import Look, Search, compare, to_embed
 from repos.corpus.triggers.periods import Watched
 from repos.corpus.triggers.vectors import VectorsError, embed
 from shared_ops.lineage import feedback_key
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, current
 from shared_ops.triggers import BECAUSE
 from shared_ops.ubi import Store, Window
 
 MOST = 5_000
 """The searches of a period that are compared at most, the newest: a tick has a minute."""
-
-
-class DriftSettings(Settings):
-    """When to look for drift. Each field is read from SEARCHLOOP_<FIELD>."""
-
-    drift_searches: int = Field(default=300, ge=1, description="new searches that make a period to compare")
-    drift_settle_seconds: float = Field(
-        default=60,
-        ge=0,
-        description="how long a search is given to be clicked, and a full period waits to be looked at",
-    )
-    drift_alpha: float = Field(default=0.05, gt=0, lt=1, description="the chance of a false alarm of a look")
-    drift_permutations: int = Field(default=999, ge=99, description="random permutations that a look is judged by")
 
 
 @sensor(
@@ -54,7 +40,7 @@ class DriftSettings(Settings):
 )
 def drift(context: SensorEvaluationContext) -> SensorResult:
     """Look at one application's newest period where it is full, and ask for feedback where it differs."""
-    settings, watched = DriftSettings(), restored(Watched, context.cursor)
+    settings, watched = current(), restored(Watched, context.cursor)
     if settings.postgres_url is None:
         return SensorResult(skip_reason="SEARCHLOOP_POSTGRES_URL is not set: there is no database of searches.")
     events = store()
@@ -69,7 +55,7 @@ def drift(context: SensorEvaluationContext) -> SensorResult:
     return result._replace(cursor=watched.model_dump_json())
 
 
-def _tick(watched: Watched, store: Store, settings: DriftSettings) -> SensorResult:
+def _tick(watched: Watched, store: Store, settings: Settings) -> SensorResult:
     now = time.time()
     watched.count(store, settings.drift_searches, now)
     application = watched.due(settings.drift_settle_seconds, now)
@@ -90,7 +76,7 @@ def _tick(watched: Watched, store: Store, settings: DriftSettings) -> SensorResu
     return _look(application, before, new, period.window, settings)
 
 
-def _waiting(watched: Watched, settings: DriftSettings) -> str:
+def _waiting(watched: Watched, settings: Settings) -> str:
     if not watched.periods:
         return "Nobody has searched yet."
     told = (
@@ -102,7 +88,7 @@ def _waiting(watched: Watched, settings: DriftSettings) -> str:
 
 
 def _look(
-    application: str, before: list[Search], new: list[Search], window: Window, settings: DriftSettings
+    application: str, before: list[Search], new: list[Search], window: Window, settings: Settings
 ) -> SensorResult:
     try:
         texts = to_embed(before, new)

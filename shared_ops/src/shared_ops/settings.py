@@ -1,4 +1,4 @@
-"""Where a stack keeps its state and which ports it takes: the SEARCHLOOP_* variables, read in one place.
+"""A stack's settings: the SEARCHLOOP_* variables of all its processes, in one place, so that one look checks them all.
 
 Knows no Dagster.
 """
@@ -6,6 +6,8 @@ Knows no Dagster.
 import ipaddress
 import os
 import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -17,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 """The checkout: shared_ops is installed editable, so its source lies in it."""
 
 Deployment = Literal["dev", "prod"]
+PREFIX = "SEARCHLOOP_"
 
 
 class Repository(BaseModel):
@@ -60,7 +63,7 @@ def file_url(path: Path) -> str:
 class Settings(BaseSettings):
     """A stack's settings. Each field is read from SEARCHLOOP_<FIELD>; an empty one counts as not set."""
 
-    model_config = SettingsConfigDict(env_prefix="SEARCHLOOP_", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
 
     home: Path = ROOT / "var"
     port_base: int = Field(default=7700, ge=1024, le=65000)
@@ -76,6 +79,28 @@ class Settings(BaseSettings):
     retention_days: int = Field(default=180, ge=1, description="the age at which searches and clicks are deleted")
     notify: str = ""
     """Where notifications go, beside the log: apprise's URLs (json://, mailto://, slack://, ...), parted by spaces."""
+
+    feedback: bool = Field(default=True, description="whether searches and clicks are recorded")
+    model_timeout_ms: int = Field(default=300, ge=1, description="how long the search app waits for a model")
+    model_patience_ms: int = Field(
+        default=3000, ge=1, description="how long it waits for hits where no search model has given any in that time"
+    )
+    # The longest query of the collections developed on has 2,083 characters.
+    query_max_characters: int = Field(default=5000, ge=1, le=5000, description="a longer query is refused")
+    waiting_limit: int = Field(default=16, ge=1, description="requests that may wait for one model before it is busy")
+    poll_seconds: float = Field(default=0.5, gt=0, description="how often services read the live and the proposed set")
+    grace_seconds: float = Field(default=60, ge=0, description="how long a set that was replaced is still answered")
+    ship_seconds: float = Field(default=1, gt=0, description="how often what was recorded is sent to Postgres")
+    retry_seconds: float = Field(default=10, gt=0, description="after which a failed load of a set is tried again")
+
+    drift_searches: int = Field(default=300, ge=1, description="new searches that make a period to compare for drift")
+    drift_settle_seconds: float = Field(
+        default=60,
+        ge=0,
+        description="how long a search is given to be clicked, and a full period waits to be looked at",
+    )
+    drift_alpha: float = Field(default=0.05, gt=0, lt=1, description="the chance of a false alarm of a look for drift")
+    drift_permutations: int = Field(default=999, ge=99, description="random permutations that a look is judged by")
 
     @field_validator("home", "sources", mode="after")
     @classmethod
@@ -132,12 +157,33 @@ class Settings(BaseSettings):
         return f"{root.rstrip('/')}/{deployment}"
 
 
+ELSEWHERE = ("SEARCHLOOP_TORCH", "SEARCHLOOP_STACK")
+"""Variables that are read before there is a stack, and the mark of its processes."""
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def unread(names: Iterable[str]) -> dict[str, str | None]:
+    """The variables named SEARCHLOOP_* that nothing reads, each with the setting that it may be a misspelling of."""
+    known = {each.removeprefix(PREFIX) for each in (*map(variable, Settings.model_fields), *ELSEWHERE)}
+    found: dict[str, str | None] = {}
+    for name in sorted(each for each in names if each.upper().startswith(PREFIX)):
+        own = name.upper().removeprefix(PREFIX)
+        if own not in known and not own.startswith("PORT_CODE_"):
+            near = get_close_matches(own, known, n=1)
+            found[name] = PREFIX + near[0] if near else None
+    return found
+
+
 def current() -> Settings:
     """The settings that the environment's variables say now, read anew only when one of them has changed.
 
     For what asks often, as every reference and every tick does: reading them takes over a millisecond.
     """
-    variables = frozenset(item for item in os.environ.items() if item[0].upper().startswith("SEARCHLOOP_"))
+    variables = frozenset(item for item in os.environ.items() if item[0].upper().startswith(PREFIX))
     return _read(variables, Path.cwd())
 
 
