@@ -56,6 +56,7 @@ class Checked:
         text, split = texts
         if split and split not in SPLITS:
             self.collected.reject("queries", f"split that is none of {', '.join(SPLITS)}", where)
+            self._rejected["queries"].add(query_id)
             return
         query = {"query_id": query_id, "text": text, "split": split or None, "source": self.collected.report.name}
         self._keep("queries", self._queries, query_id, query, where)
@@ -74,12 +75,10 @@ class Checked:
             self.collected.note("qrels: judged not relevant")
         elif self._exclude_self and query_id == doc_id:
             self.collected.note("qrels: of the query's own document, which is no answer to it (exclude_self)")
-        elif query_id in self._rejected["queries"] or doc_id in self._rejected["documents"]:
-            self.collected.note("qrels: of a query or document that was left out")
         elif query_id not in self._queries:
-            self.collected.reject("qrels", "unknown query", f"{where}: {query_id}")
+            self._absent("queries", "query", query_id, where)
         elif doc_id not in self._documents:
-            self.collected.reject("qrels", "unknown document", f"{where}: {doc_id}")
+            self._absent("documents", "document", doc_id, where)
         elif (query_id, doc_id) in self._grades:
             self.collected.reject("qrels", "duplicate", f"{where}: {query_id} {doc_id}")
             self._grades[query_id, doc_id] = max(grade, self._grades[query_id, doc_id])
@@ -122,6 +121,13 @@ class Checked:
             for (query_id, doc_id), grade in sorted(self._grades.items())
         ]
         return self.collected
+
+    def _absent(self, table: str, what: str, row_id: str, where: str) -> None:
+        """A judgement of what is not there: because its row was bad, which was told, or because there never was one."""
+        if row_id in self._rejected[table]:
+            self.collected.note("qrels: of a query or document that was left out")
+        else:
+            self.collected.reject("qrels", f"unknown {what}", f"{where}: {row_id}")
 
     def _id(self, table: str, where: str, value: Any) -> str | None:
         try:

@@ -11,6 +11,7 @@ Paths are fsspec URLs; relative ones are relative to the file's folder. Knows no
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,20 @@ SHARES: dict[Split, Share] = {"train": 0.6, "dev": 0.1, "test": 0.3}
 class _Strict(BaseModel):
     # What is wrong with an entry is told without the entry, in which a password may stand.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which the first would be dropped without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value[:60]!r} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class _Source(_Strict):
@@ -183,6 +198,16 @@ class SqlSource(_Splitting):
     queries: QueryQuery | None = None
     qrels: QrelQuery | None = None
 
+    @field_validator("url")
+    @classmethod
+    def _located(cls, url: str, info: ValidationInfo) -> str:
+        """A database that is a file lies where paths of files do."""
+        found = _SQLITE.match(url)
+        return f"{found[1]}{located(found[2], info)}{found[3]}" if found else url
+
+
+_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:|\$\{)([^?]+)(.*)", re.DOTALL)
+"""The address of a SQLite database by a relative path: what stands before it, the path, and the options."""
 
 Source = Annotated[PydocsSource | BeirSource | TableSource | SqlSource, Field(discriminator="kind")]
 
@@ -225,15 +250,20 @@ def load(path: Path) -> Sources:
         SourceError: where it is missing, is no YAML, or does not say what a sources file says, with each mistake.
     """
     try:
-        content: Any = yaml.safe_load(path.read_bytes())
+        content: Any = yaml.load(path.read_bytes(), _Loader)
     except FileNotFoundError:
         raise SourceError(f"There is no sources file at {path}. SEARCHLOOP_SOURCES names it.") from None
     except yaml.MarkedYAMLError as error:  # in its own words it quotes the line, in which a password may stand
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise SourceError(f"{path}{where} cannot be read as YAML: {error.problem or error.context}") from None
-    except (OSError, yaml.YAMLError) as error:
-        raise SourceError(f"{path} cannot be read as YAML: {error}") from None
+    except (OSError, yaml.YAMLError, ValueError) as error:  # a value that looks like a date or a number, and is none
+        raise SourceError(f"{path} cannot be read as YAML: {error}. Put what is text into quotation marks.") from None
+    except RecursionError:
+        raise SourceError(f"{path} cannot be read as YAML: its lists lie too deep in one another.") from None
+    if not isinstance(content, dict):
+        got = "it is empty" if content is None else f"it holds a {type(content).__name__}"
+        raise SourceError(f"{path} is not a sources file: expected `sources:` and a list, and {got}.")
     try:
         return Sources.model_validate(content, context={"folder": path.resolve().parent})
     except ValidationError as error:

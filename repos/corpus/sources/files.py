@@ -6,10 +6,11 @@ Knows no file formats but compression.
 import hashlib
 import json
 import lzma
+import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 from zipfile import BadZipFile, ZipFile
 
 import fsspec
@@ -18,8 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from repos.corpus.sources.collected import SourceError
 from shared_ops import storage
 
-# RuntimeError: an archive with a password, or packed in a way that is not known.
-_FAULTS = (OSError, EOFError, ValueError, ImportError, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError)
+# RuntimeError: an archive with a password, or packed in a way that is not known. TypeError: a part of a URL is missing.
+_FAULTS = (
+    *(OSError, EOFError, ValueError, ImportError, TypeError, RuntimeError),
+    *(zlib.error, lzma.LZMAError, BadZipFile, tarfile.TarError),
+)
 
 
 class FileState(BaseModel):
@@ -40,12 +44,21 @@ def exists(url: str, source: str) -> bool:
     """
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
-        filesystem.info(path)  # its `exists` takes any error for an answer
+        _only_a_file(filesystem.info(path), url, source)  # its `exists` takes any error for an answer
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, ImportError) as error:
+    except SourceError:
+        raise
+    except _FAULTS as error:
         raise unreadable(url, source, error) from None
     return True
+
+
+def _only_a_file(info: dict[str, Any], url: str, source: str) -> None:
+    """A pipe would be waited for, for ever."""
+    if info.get("type") in ("directory", "other"):
+        is_what = "is a folder" if info["type"] == "directory" else "is neither a file nor a folder"
+        raise SourceError(f"Source {source!r}: {url} {is_what}. Name one file that can be read from its beginning.")
 
 
 def listing(url: str, source: str) -> list[str] | None:
@@ -59,7 +72,7 @@ def listing(url: str, source: str) -> list[str] | None:
         return sorted(name.rstrip("/").rpartition("/")[2] for name in filesystem.ls(path, detail=False))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, ImportError, NotImplementedError) as error:
+    except _FAULTS as error:
         raise unreadable(url, source, error) from None
 
 
@@ -81,7 +94,7 @@ def state(url: str, source: str, known: FileState | None = None) -> FileState | 
         return FileState(stamp=stamp, content=content, modified=None if local is None else info["mtime"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, ImportError) as error:
+    except _FAULTS as error:
         raise unreadable(url, source, error) from None
 
 
@@ -94,6 +107,7 @@ def opened(url: str, source: str) -> Iterator[IO[bytes]]:
     """
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
+        _only_a_file(filesystem.info(path), url, source)
         before = filesystem.ukey(path)
         with _decompressed(url, path) as file:
             yield file

@@ -93,6 +93,8 @@ def as_rows(
             collected.reject(table, "broken line", where)
         elif not is_utf8("".join(fields)):
             collected.reject(table, "wrong encoding", where)
+        elif [field.strip().removeprefix("\ufeff") for field in fields] == list(header):
+            collected.reject(table, "the header line again", where)
         else:
             yield where, dict(zip(header, fields, strict=True))
 
@@ -169,7 +171,10 @@ def _comma_separated(
             break
     delimiter, header = _header(header_lines, url, source, wanted)
     wanted.check(header, f"the header line of {url}", source)
-    yield from as_rows(header, _csv_rows(lines, delimiter, len(header_lines), url, source), url, collected, table)
+    # A quotation mark after a space begins no quotation, unless every comma of the file has a space after it.
+    spaced = "".join(header_lines).count(f"{delimiter} ") == len(header) - 1 > 0
+    numbered = _csv_rows(lines, delimiter, spaced, len(header_lines), url, source)
+    yield from as_rows(header, numbered, url, collected, table)
 
 
 def _header(lines: list[str], url: str, source: str, wanted: Wanted) -> tuple[str, list[str]]:
@@ -181,7 +186,7 @@ def _header(lines: list[str], url: str, source: str, wanted: Wanted) -> tuple[st
     readings: dict[str, list[str]] = {}
     for delimiter in _DELIMITERS:
         with suppress(csv.Error):
-            names = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
+            names = next(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True), [])
             readings[delimiter] = [name.strip() for name in names]
     for delimiter, names in readings.items():
         if set(wanted.required) <= set(names):
@@ -196,9 +201,9 @@ def _header(lines: list[str], url: str, source: str, wanted: Wanted) -> tuple[st
 
 
 def _csv_rows(
-    lines: Iterator[str], delimiter: str, before: int, url: str, source: str
+    lines: Iterator[str], delimiter: str, spaced: bool, before: int, url: str, source: str
 ) -> Iterator[tuple[int, list[str] | None]]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=spaced)
     while True:
         start = before + reader.line_num + 1
         try:
@@ -218,7 +223,7 @@ def _parquet(file: IO[bytes], url: str, collected: Collected, table: str, wanted
     _head(file, url, source, "parquet")
     try:
         frame = pl.read_parquet(file)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # a panic: of bytes that it trusted
         raise unreadable(url, source, error) from None
     wanted.check(frame.columns, url, source)
     collected.rows_read[table] += frame.height

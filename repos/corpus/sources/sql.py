@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, create_engine, text
@@ -76,6 +77,7 @@ def _connected(source: SqlSource) -> Iterator[Connection]:
     url = address(source.url, source.name)
     # A host that swallows packets would hold whoever asks for minutes.
     patience = {"connect_timeout": 10} if url.drivername == "postgresql+psycopg2" else {}
+    _see_file(url, source.name)
     try:
         engine = create_engine(url, connect_args=patience)
         try:
@@ -83,13 +85,26 @@ def _connected(source: SqlSource) -> Iterator[Connection]:
                 yield connection
         finally:
             engine.dispose()
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, ValueError, TypeError) as error:
         # From None: Dagster would write down what the driver said, in whose words the password may stand.
         raise SourceError(
             f"Source {source.name!r}: {url.set(query={}).render_as_string(hide_password=True)} cannot be read: "
-            f"{_without_secrets(str(error).splitlines()[0], url)}. Nothing was published. Check the address (for "
+            f"{_without_secrets(str(error).partition(chr(10))[0], url)}. Nothing was published. Check the address (for "
             "PostgreSQL write postgresql+psycopg2://), the statements and the connection; then build again."
         ) from None
+
+
+def _see_file(url: URL, source: str) -> None:
+    """See that a database that is a file is there: SQLite would make an empty one."""
+    database = url.database or ""
+    if url.get_backend_name() != "sqlite" or not database or database.startswith((":memory:", "file:")):
+        return
+    try:
+        there = Path(database).is_file()
+    except ValueError:  # a NUL
+        there = False
+    if not there:
+        raise SourceError(f"Source {source!r}: {database!r} is not there. Check the path in its url.")
 
 
 def address(template: str, source: str) -> URL:

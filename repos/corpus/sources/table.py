@@ -47,7 +47,12 @@ def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reade
     checked.split_by_hash(source.split)
     if source.qrels is not None:
         for where, row in reader("qrels", source.qrels, _wanted(source.qrels.columns)):
-            checked.judgement(where, {"grade": 1} | _renamed(row, source.qrels.columns.model_dump()))
+            judged = _renamed(row, source.qrels.columns.model_dump())
+            if "grade" not in judged:
+                checked.collected.note(
+                    f"qrels: no column {source.qrels.columns.grade!r}, each is relevant with grade 1"
+                )
+            checked.judgement(where, {"grade": 1} | judged)
     return checked.done()
 
 

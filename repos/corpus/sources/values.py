@@ -64,7 +64,7 @@ def grade_of(value: Any) -> float:
         FlawError: where it is no number, or one above MAX_GRADE.
     """
     try:
-        grade = float(value)
+        grade = float("" if isinstance(value, str) and "_" in value else value)  # Python takes 1_0 for 10
     except (TypeError, ValueError):
         raise FlawError("grade that is no number") from None
     except OverflowError:

@@ -27,6 +27,15 @@ class Wanted:
         if missing := [column for column in self.required if column not in there]:
             absent = ", ".join(map(repr, missing))
             raise SourceError(f"Source {source!r}: {what} has no column {absent}; it has {shown}. {self.advice}")
+        absent_ones = [column for column in self.optional if column not in there]
+        if cased := [
+            (column, name) for column in absent_ones for name in there if name.casefold() == column.casefold()
+        ]:
+            column, name = cased[0]
+            raise SourceError(
+                f"Source {source!r}: {what} has a column {name!r}, and {column!r} is looked for: it would not be read. "
+                f"{self.advice}"
+            )
         if twice := [name for name in dict.fromkeys([*self.required, *self.optional]) if there.count(name) > 1]:
             raise SourceError(
                 f"Source {source!r}: {what} has more than one column {twice[0]!r}, and which of them is meant cannot "

@@ -1,0 +1,155 @@
+"""Nothing is lost, changed or made without a word: what cannot be read as it was meant is told."""
+
+import os
+import sqlite3
+
+import polars as pl
+import pytest
+
+from repos.corpus import build, preflight
+from repos.corpus.sources import formats
+from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.config import load
+
+DOCUMENTS = "doc_id,title,text\nd1,One,first words\nd2,Two,second words\n"
+QUERIES = "query_id,text,split\nq1,first one,test\nq2,second one,train\n"
+TABLE = "{kind: table, name: faq, documents: {path: d.csv}, queries: {path: q.csv}, qrels: {path: j.csv}}"
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Builds a table source from the content of its files."""
+
+    def of(documents=DOCUMENTS, queries=QUERIES, qrels="query_id,doc_id,grade\nq1,d1,1\nq2,d2,3\n"):
+        for name, content in (("d.csv", documents), ("q.csv", queries), ("j.csv", qrels)):
+            (tmp_path / name).write_text(content)
+        (tmp_path / "sources.yaml").write_text(f"max_bad_share: 1.0\nsources: [{TABLE}]")
+        made = build.build(load(tmp_path / "sources.yaml"))
+        return made.tables, made.reports[0]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("sources: [{kind: beir, name: a, path: b}]\nsources: [{kind: beir, name: c, path: d}]", "line 2.*'sources'"),
+        ("sources: [{kind: beir, name: a, path: b, path: c}]", "'path' stands twice"),
+        ("sources: [{kind: beir, name: 2024-13-45, path: b}]", "quotation marks"),
+        ("max_bad_share: 2024-02-30\nsources: []", "quotation marks"),
+        ("sources: " + "[" * 3000, "too deep"),
+        ("", "expected `sources:` and a list, and it is empty"),
+        ("- {kind: beir}", "expected `sources:` and a list, and it holds a list"),
+    ],
+)
+def test_a_sources_file_that_says_a_thing_twice_or_something_else_is_told(tmp_path, content, told):
+    (tmp_path / "sources.yaml").write_text(content)
+    with pytest.raises(SourceError, match=told):
+        load(tmp_path / "sources.yaml")
+
+
+def test_a_document_that_stays_keeps_its_judgements_though_another_row_of_its_id_is_bad(built):
+    tables, report = built(DOCUMENTS + "d1,,\n", QUERIES + "q1,,test\n")
+    assert tables["qrels"]["doc_id"].sort().to_list() == ["d1", "d2"]
+    assert report.bad["documents: empty text"].count == 1
+
+
+def test_judgements_of_a_query_with_a_bad_split_are_of_one_that_was_left_out(built):
+    _, report = built(queries=QUERIES.replace("test", "Test"))
+    assert report.notes["qrels: of a query or document that was left out"] == 1
+    assert "qrels: unknown query" not in report.bad
+
+
+@pytest.mark.parametrize("header", ["query_id,doc_id,Grade", "query_id,doc_id,GRADE"])
+def test_a_column_under_our_name_in_other_letters_is_told_for_it_would_not_be_read(built, header):
+    with pytest.raises(SourceError, match=r"'(Grade|GRADE)', and 'grade' is looked for"):
+        built(qrels=f"{header}\nq1,d1,0\nq2,d2,3\n")
+
+
+def test_judgements_without_a_grade_say_that_each_counts_as_one(built):
+    _, report = built(qrels="query_id,doc_id,relevance\nq1,d1,0\nq2,d2,3\n")
+    assert report.notes["qrels: no column 'grade', each is relevant with grade 1"] == 2
+
+
+def test_a_grade_is_a_number_as_people_write_it(built):
+    _, report = built(qrels="query_id,doc_id,grade\nq1,d1,1_0\nq2,d2,3\n")
+    assert report.bad["qrels: grade that is no number"].count == 1
+
+
+def test_two_files_put_together_give_no_document_of_column_names(built):
+    tables, report = built(DOCUMENTS + "\ufeff" + DOCUMENTS.replace("d1", "d3").replace("d2", "d4"))
+    assert tables["documents"]["doc_id"].to_list() == ["d1", "d2", "d3", "d4"]
+    assert report.bad["documents: the header line again"].count == 1
+
+
+def test_quotation_marks_after_a_space_are_no_part_of_the_text(built):
+    tables, report = built('doc_id, title, text\nd1, "One", "first, words"\nd2, Two, second words\n')
+    assert tables["documents"].select("title", "text").rows() == [("One", "first, words"), ("Two", "second words")]
+    assert not report.bad
+
+
+@pytest.fixture
+def sql_source(tmp_path):
+    def at(url):
+        (tmp_path / "sources.yaml").write_text(
+            f"sources: [{{kind: sql, name: shop, url: '{url}', documents: {{query: SELECT * FROM t}}}}]"
+        )
+        return tmp_path / "sources.yaml"
+
+    return at
+
+
+def test_a_database_that_is_a_file_lies_beside_the_sources_file(tmp_path, sql_source, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.execute("CREATE TABLE t AS SELECT 'd1' AS doc_id, 'words' AS text")
+    assert preflight.problems(sql_source("sqlite:///x.db")) == []
+    assert build.build(load(sql_source("sqlite:///x.db"))).tables["documents"]["doc_id"].to_list() == ["d1"]
+
+
+@pytest.mark.parametrize("url", ["sqlite:///missing.db", "sqlite:////nowhere/missing.db"])
+def test_a_database_that_is_not_there_is_told_and_not_made(tmp_path, sql_source, url):
+    (problem,) = preflight.problems(sql_source(url))
+    assert "missing.db' is not there" in problem
+    assert not (tmp_path / "missing.db").exists()
+
+
+def test_an_option_that_the_driver_cannot_read_is_told(tmp_path, sql_source):
+    (tmp_path / "x.db").touch()
+    (problem,) = preflight.problems(sql_source("sqlite:///x.db?timeout=abc"))
+    assert "cannot be read" in problem and "abc" in problem
+
+
+def table_of(tmp_path, path):
+    (tmp_path / "sources.yaml").write_text(f"sources: [{{kind: table, name: faq, documents: {{path: '{path}'}}}}]")
+    return tmp_path / "sources.yaml"
+
+
+def test_a_folder_and_a_pipe_are_no_file_that_can_be_read(tmp_path):
+    (tmp_path / "d.csv").mkdir()
+    os.mkfifo(tmp_path / "p.csv")
+    for name, what in (("d.csv", "is a folder"), ("p.csv", "is neither a file nor a folder")):
+        (problem,) = preflight.problems(table_of(tmp_path, name))
+        assert what in problem and "Name one file" in problem
+        with pytest.raises(SourceError, match=what):
+            build.build(load(table_of(tmp_path, name)))
+
+
+@pytest.mark.parametrize("url", ["zip://d.csv::{}/no.zip", "tar://d.csv::{}/no.tar", "github://d.csv"])
+def test_an_archive_that_is_none_and_half_an_address_are_told(tmp_path, url):
+    for name in ("no.zip", "no.tar"):
+        (tmp_path / name).write_text("no archive")
+    (problem,) = preflight.problems(table_of(tmp_path, url.format(tmp_path)))
+    assert "cannot be read" in problem
+
+
+def test_a_parquet_file_at_which_its_reader_gives_up_is_told(tmp_path, monkeypatch):
+    pl.DataFrame({"doc_id": ["1"], "text": ["words"]}).write_parquet(tmp_path / "d.parquet")
+
+    def panics(file):
+        raise pl.exceptions.PanicException("called `Option::unwrap()` on a `None` value")
+
+    monkeypatch.setattr(formats.pl, "read_parquet", panics)
+    with pytest.raises(SourceError, match="cannot be read"):
+        build.build(load(table_of(tmp_path, "d.parquet")))
