@@ -6,10 +6,11 @@ from rich.tree import Tree
 
 from shared_ops import snapshots
 from shared_ops.feedback import Feedback
+from shared_ops.gating import Verdict
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.published import PublishedError
 from shared_ops.releases import ReleaseError, ReleaseManifest, Staging
-from shared_ops.settings import Settings, families
+from shared_ops.settings import Settings, families, search_families
 from shared_ops.snapshots import SnapshotRef
 from shared_ops.ubi import SIMULATION
 
@@ -30,6 +31,10 @@ def live_lines(settings: Settings) -> Iterator[str]:
         version = live.releases.get(family)
         told = f"{version}  {_measured(Staging(url), family, version)}" if version else NO_PART
         yield f"  {family:<9} {told}"
+    for family in search_families():
+        accepted = Staging(url).accepted(family)
+        if accepted and accepted != live.releases.get(family):
+            yield f"accepted, and not in this set: {family}/{accepted}; a ranker that learns from it brings it"
 
 
 def _measured(staging: Staging, family: str, version: str) -> str:
@@ -49,7 +54,7 @@ def rejected_lines(settings: Settings) -> Iterator[str]:
     for family in families():
         manifest = _newest_rejected(staging, family)
         if manifest:
-            yield f"rejected: {family}/{manifest.version}: {' '.join(manifest.gate['reasons'])}"
+            yield f"rejected: {family}/{manifest.version}: {Verdict.model_validate(manifest.gate).sentence}"
     ranker = staging.accepted("ranker")
     decision = sets.decision(ranker) if ranker else None
     if decision and not decision.accepted:

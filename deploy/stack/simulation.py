@@ -151,6 +151,8 @@ class _Simulation:
             self.record.held_back = held_back.compared(before, held_back.found(self.app, others))
             self._line(f"held back: {self.record.held_back.sentence}")
             self._write()
+        else:
+            self._line("where these clicks are enough, trainings start by themselves: make status, or WATCH=1 to wait")
         self._line(f"written to {self.path}")
         return self.path
 

@@ -11,6 +11,7 @@ from deploy.stack.processes import environment_variables
 from deploy.stack.supervisor import Supervisor
 from deploy.stack.terminal import console
 from deploy.stack.tests.test_supervisor import sleeper
+from shared_ops import storage
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.settings import Settings, families
 from shared_ops.snapshots import SnapshotRef
@@ -31,6 +32,14 @@ def without_ranker(tmp_path):
 
 def test_a_family_without_a_release_is_a_line(without_ranker):
     assert f"  ranker    {history.NO_PART}" in list(history.live_lines(without_ranker))
+
+
+def test_a_release_that_waits_for_a_ranker_is_a_line(without_ranker):
+    accepted = storage.join(without_ranker.staging_url("prod"), "behavior", "accepted.json")
+    assert not [line for line in history.live_lines(without_ranker) if "accepted" in line]
+    storage.write_json(accepted, {"version": "v2"})
+    (line,) = [line for line in history.live_lines(without_ranker) if "accepted" in line]
+    assert "behavior/v2; a ranker that learns from it brings it" in line
 
 
 def test_a_process_that_the_running_stack_does_not_know_is_a_row(without_ranker, capsys):

@@ -104,9 +104,8 @@ class Staging:
         name = f"Release {family}/{version}"
         content = storage.read_bytes(storage.join(self.release_url(family, version), MANIFEST))
         if content is None:
-            raise ReleaseError(
-                f"{name} is not in {self.url}: it has no {MANIFEST}. Published: {self.versions(family) or 'none'}."
-            )
+            published = ", ".join(f"{family}/{each}" for each in self.versions(family)) or "none"
+            raise ReleaseError(f"{name} is not in {self.url}: it has no {MANIFEST}. Published: {published}.")
         return read_manifest(name, content)
 
     def versions(self, family: str) -> list[str]:
