@@ -33,7 +33,7 @@ down: made ## End everything that belongs to the stack, and nothing else
 status: made ## Show processes, runs, the live set with its metrics, and what was rejected last and why
 	@$(STACK) status
 
-logs: made ## Follow the logs [PROCESS=<name>]
+logs: made ## Follow the logs, or show their ends where the stack is down [PROCESS=<name>]
 	@$(STACK) logs $${PROCESS:+"$$PROCESS"}
 
 addresses: made ## Print one `name url` line each: search, dagit and the prediction services

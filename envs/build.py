@@ -193,7 +193,9 @@ def _is_python(python: str, version: str) -> bool:
 def check_place(name: str) -> None:
     """Fail where an environment is not there, or points to where its checkout was copied or moved from."""
     if not _stamp(name).exists():
-        raise BuildError("There are no environments yet: make envs")
+        raise BuildError(
+            "There are no environments yet: make up makes them and starts the stack (make envs: makes them alone)"
+        )
     if not _is_of(name, ENVS / name / ".venv"):
         raise BuildError(f"The environments in {ENVS} were made in another place, and point to it still: make envs")
 

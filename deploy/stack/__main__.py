@@ -50,7 +50,7 @@ def up(settings: Settings) -> None:
     if LiveSets(settings.staging_url("prod")).live() is None:
         say("training: no set of models is live yet")
         training.train(dagit, None, lambda line: say(f"  {line}"))
-    say(f"search: {wait_for_search(settings, lambda: lifecycle.need_running(settings))}")
+    say(f"search: {wait_for_search(settings, lambda: lifecycle.need_still_running(settings))}")
     say(f"up after {time.monotonic() - began:.0f} s\n")
     _addresses(settings)
 
@@ -75,14 +75,15 @@ def status(settings: Settings) -> None:
 @click.argument("process", required=False)
 @click.pass_obj
 def logs(settings: Settings, process: str | None) -> None:
-    """Follow the logs of all processes, or of one."""
+    """Follow the logs of all processes, or of one; show their ends where the stack is down."""
     names = [each.name for each in processes(settings)]
     if process and process not in names:
         raise StackError(f"No process {process}. There are: {', '.join(names)}.")
     files = [places.log_file(settings, name) for name in ([process] if process else names)]
     if not any(file.exists() for file in files):
         raise StackError(f"No logs in {settings.home / 'logs'} yet: make up")
-    tail = ["tail", "-n", "20", "-F", *(str(file) for file in files if file.exists())]
+    follow = ["-F"] if Supervisor(settings).running() else []
+    tail = ["tail", "-n", "20", *follow, *(str(file) for file in files if file.exists())]
     os.execvp(tail[0], tail)
 
 
@@ -232,7 +233,7 @@ def evaluate(settings: Settings, out: str) -> None:
 def simulate(settings: Settings, **options: Any) -> None:
     """Let SIMULATED people search and click; all they do is marked as simulated."""
     lifecycle.need_running(settings)
-    stack = simulation.Stack(lambda: lifecycle.need_running(settings), _dagit(settings).settle)
+    stack = simulation.Stack(lambda: lifecycle.need_still_running(settings), _dagit(settings).settle)
     simulation.simulate(settings, simulation.Wanted(**options), say, stack)
 
 
@@ -250,19 +251,31 @@ def clean(settings: Settings) -> None:
 
 def _dagit(settings: Settings) -> Dagit:
     """The Dagit of the stack, which nobody waits for once that has ended."""
-    return Dagit(settings.url("dagit"), lambda: lifecycle.need_running(settings))
+    return Dagit(settings.url("dagit"), lambda: lifecycle.need_still_running(settings))
 
 
 def main() -> None:
     """Run a command; what went wrong is told in one message, without a stack trace."""
     try:
-        commands(prog_name="python -m deploy.stack")
+        commands(prog_name="python -m deploy.stack", standalone_mode=False)
+    except click.Abort:
+        sys.exit("Interrupted. What the stack does goes on: make status")
+    except click.BadParameter as error:
+        sys.exit(visible(f"{_variable(error.param)}: {error.message} See make help"))
+    except click.ClickException as error:
+        sys.exit(visible(error.format_message()))
     except ValidationError as error:
         sys.exit("\n".join(visible(_problem(each)) for each in error.errors()))
     except (StackError, HomeError, DagitError, NotRunningError, SearchError, ValueError) as error:
         sys.exit(visible(str(error)))
     except (training.TrainingError, simulation.SimulationError, promotion.PromotionError, ReleaseError) as error:
         sys.exit(visible(str(error)))
+
+
+def _variable(parameter: click.Parameter | None) -> str:
+    """What `make` calls a parameter."""
+    name = parameter.name if parameter and parameter.name else "an argument"
+    return {"number": "SET"}.get(name, name.upper())
 
 
 def _problem(error: Any) -> str:

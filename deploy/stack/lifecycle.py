@@ -97,6 +97,21 @@ def need_running(settings: Settings) -> None:
         time.sleep(0.2)
 
 
+def need_still_running(settings: Settings) -> None:
+    """See that a stack runs which ran when this command began.
+
+    Raises:
+        NotRunningError: when it has been ended meanwhile.
+    """
+    try:
+        need_running(settings)
+    except NotRunningError:
+        raise NotRunningError(
+            f"The stack in {settings.home} has been ended while this command waited for it (a make down elsewhere?): "
+            "make up"
+        ) from None
+
+
 def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> None:
     """Start the stack's processes, or those named and the database; what runs already is left alone.
 
@@ -146,7 +161,7 @@ def stop(settings: Settings, say: Say) -> None:
             running.shut_down()
             say(f"ended {sum(1 for state in states.values() if state.pid)} processes")
         except NotRunningError:
-            say("the supervisor is not running")
+            say(f"the stack in {settings.home} is not running")
         _end_leftovers(settings, say)
         shutil.rmtree(places.sockets(settings), ignore_errors=True)  # it may lie in the temporary folder
 

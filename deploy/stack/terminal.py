@@ -1,5 +1,6 @@
 """What the commands print. Nothing that a document, a query or an error holds reaches the terminal as a command."""
 
+import os
 import sys
 from typing import Any
 
@@ -22,6 +23,11 @@ def visible(text: str) -> str:
 
 class VisibleConsole(Console):
     """A console on which every string, also one in a table or a tree, is shown as it is: no markup, nothing hidden."""
+
+    def on_broken_pipe(self) -> None:
+        """Whoever reads this has read enough (`| head`): the command goes on, and nothing more is shown."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The string as it is shown."""

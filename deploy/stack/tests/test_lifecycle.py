@@ -86,6 +86,44 @@ def test_addresses_at_which_nothing_answers_are_told_with_what_to_do(tmp_path):
     assert done.stderr == f"Nothing answers there: the stack in {tmp_path} is not running. make up\n"
 
 
+def process(home, *arguments):
+    """One of the stack's commands as a process, as make runs it."""
+    variables = os.environ | {"SEARCHLOOP_HOME": str(home), "SEARCHLOOP_PORT_BASE": str(PORT_BASE)}
+    ran = [sys.executable, "-W", "ignore", "-m", "deploy.stack", *arguments]
+    return subprocess.run(ran, cwd=ROOT, env=variables, text=True, capture_output=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["simulate", "--sessions=abc"], "SESSIONS: 'abc' is not a valid integer range. See make help\n"),
+        (["simulate", "--rate=0"], "RATE: 0.0 is not in the range x>0. See make help\n"),
+        (["rollback", "abc"], "SET: 'abc' is not a valid integer range. See make help\n"),
+    ],
+)
+def test_a_variable_of_another_kind_is_told_by_its_name(tmp_path, arguments, said):
+    done = process(tmp_path, *arguments)
+    assert done.returncode == 1 and done.stderr == said and done.stdout == ""
+
+
+def test_logs_of_a_stack_that_is_down_are_shown_and_not_waited_for(tmp_path):
+    log = places.log_file(Settings(home=tmp_path), "dagit")
+    log.parent.mkdir(parents=True)
+    log.write_text("the last line\n")
+    done = process(tmp_path, "logs", "dagit")
+    assert done.returncode == 0 and done.stdout == "the last line\n"
+
+
+def test_a_stack_that_ends_while_a_command_waits_for_it_is_told(tmp_path):
+    with pytest.raises(NotRunningError, match=r"has been ended while .* make up"):
+        lifecycle.need_still_running(Settings(home=tmp_path))
+
+
+def test_down_again_says_that_nothing_runs(tmp_path):
+    done = process(tmp_path, "down")
+    assert done.returncode == 0 and done.stdout == f"the stack in {tmp_path} is not running\n"
+
+
 def test_a_supervisor_that_is_just_being_replaced_is_waited_for(running, monkeypatch):
     monkeypatch.setattr(lifecycle, "RECOVERY_SECONDS", 0.5)
     lifecycle.os.kill(int((running.folder / "supervisord.pid").read_text()), 9)

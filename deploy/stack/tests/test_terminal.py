@@ -1,5 +1,8 @@
 """What a document or a query holds is shown, and does nothing, in the terminal."""
 
+import subprocess
+import sys
+
 import pytest
 from rich.table import Table
 from rich.tree import Tree
@@ -33,3 +36,15 @@ def test_control_characters_are_shown_as_one_would_write_them(show, capsys):
 def test_letters_of_any_script_and_lines_stay_as_they_are(capsys):
     say("naïve Привет 数组\n\tjust so")
     assert capsys.readouterr().out == "naïve Привет 数组\n        just so\n"
+
+
+def test_a_command_whose_reader_has_read_enough_goes_on_to_its_end(tmp_path):
+    command = (
+        "from pathlib import Path; from deploy.stack.terminal import say\n"
+        f"for number in range(1000): say('line ' * 100)\nPath({str(tmp_path / 'ended')!r}).touch()"
+    )
+    with subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0 and process.stderr.read() == b""
+    assert (tmp_path / "ended").exists()

@@ -134,7 +134,11 @@ def save_candidate(
     url = deployment.staging.candidate_url(inputs.family, root_run_id(context))
     with storage.written_folder(url) as folder:
         write_trained(trained, folder)
-    context.log.info(f"Chose {trained.hyperparameters}")
+    chosen = (
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in trained.hyperparameters.items()
+    )
+    context.log.info(f"Chose {', '.join(chosen)}")
     return Candidate(
         inputs=inputs,
         key=training_key(context, inputs),
