@@ -19,13 +19,13 @@ from repos.corpus.feedback.graph import feedback_prod, forget_prod
 from repos.corpus.feedback.ops import store
 from shared_ops.resources import PROD
 from shared_ops.settings import current
-from shared_ops.triggers import BECAUSE, IN_FLIGHT
+from shared_ops.triggers import BECAUSE, IN_FLIGHT, LATER
 from shared_ops.ubi import Window
 
 
 @sensor(
     job=feedback_prod,
-    minimum_interval_seconds=3,
+    minimum_interval_seconds=LATER,  # clicks gather in minutes
     default_status=DefaultSensorStatus.RUNNING,
     description="Makes feedback when there are SEARCHLOOP_ENOUGH_CLICKS new clicks.",
 )

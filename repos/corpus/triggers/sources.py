@@ -28,7 +28,7 @@ from repos.corpus.sources.fingerprints import Fingerprints, differences, recall,
 from repos.corpus.triggers.cursors import restored
 from shared_ops.resources import PROD
 from shared_ops.settings import current
-from shared_ops.triggers import BECAUSE, IN_FLIGHT, LATER
+from shared_ops.triggers import BECAUSE, IN_FLIGHT
 
 QUIET_SECONDS = 2.0
 """How long a local file must have stayed as it is: files that belong together are written one after another."""
@@ -49,7 +49,7 @@ class Seen(BaseModel):
 
 @sensor(
     job=corpus_prod,
-    minimum_interval_seconds=LATER,
+    minimum_interval_seconds=17,  # sources change by hand, or by the day
     default_status=DefaultSensorStatus.RUNNING,
     description="Builds the corpus when a source, or what the sources file says of it, has changed.",
 )

@@ -17,7 +17,7 @@ def failure_sensor() -> SensorDefinition:
         name="failed_runs",
         description="Notifies of every failed run of every code location: a log line, and SEARCHLOOP_NOTIFY.",
         monitor_all_code_locations=True,
-        minimum_interval_seconds=12,
+        minimum_interval_seconds=27,
         default_status=DefaultSensorStatus.RUNNING,
     )
     def failed_runs(context: RunFailureSensorContext) -> None:
