@@ -9,7 +9,7 @@ from typing import Any
 
 from repos.corpus.sources.collected import Collected, Row, SourceReport
 from repos.corpus.sources.text import SPLITS, Split, split_of
-from repos.corpus.sources.values import FlawError, grade_of, id_of, plain, text_of, whole_factor
+from repos.corpus.sources.values import FlawError, address_of, grade_of, id_of, plain, text_of, whole_factor
 from shared_ops.tables import MAX_ID_CHARACTERS
 
 
@@ -154,9 +154,7 @@ class Checked:
     def _url(self, where: str, value: Any) -> str | None:
         """An address that a browser may follow; others are left out, the document stays."""
         try:
-            url = text_of(value)
-            if url and not url.lower().startswith(("http://", "https://")):
-                raise FlawError("url that is no http address")
+            url = address_of(value)
         except FlawError as flaw:
             self.collected.reject("documents", f"{flaw}, left out", where)
             return None

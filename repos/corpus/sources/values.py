@@ -1,4 +1,4 @@
-"""A field, as whatever type its file or database gives it, becomes the text, id, grade or metadata that it stands for.
+"""A field, as whatever type its file or database gives it, becomes the text, id, address, grade or metadata that it stands for.
 
 Pure functions. What cannot become one raises a FlawError, which names the kind of bad row.
 """
@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from repos.corpus.sources.text import is_utf8
 
@@ -18,6 +19,7 @@ _NEAR = 0.02
 _MAX_DEPTH = 100
 _EXACT = 2**53
 """From here on two whole numbers are one float."""
+_ADDRESS = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f]+", re.IGNORECASE)
 _NOT_FINITE = "number that is not finite"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -56,6 +58,27 @@ def id_of(value: Any) -> str:
     if _CONTROL.search(found):
         raise FlawError("id with a control character")
     return found
+
+
+def address_of(value: Any) -> str:
+    """A field as an address that a browser may follow, "" where it holds none.
+
+    Raises:
+        FlawError: where it is none: another scheme, no host, a port that is none, white space within.
+    """
+    url = text_of(value)
+    if url and not _is_address(url):
+        raise FlawError("url that is no http address")
+    return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # asking for the port checks it
+    except ValueError:
+        return False
+    return bool(host) and _ADDRESS.fullmatch(url) is not None
 
 
 def grade_of(value: Any) -> float:

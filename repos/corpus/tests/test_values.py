@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from repos.corpus.sources.values import FlawError, grade_of, id_of, plain, text_of, whole_factor
+from repos.corpus.sources.values import FlawError, address_of, grade_of, id_of, plain, text_of, whole_factor
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,27 @@ def test_an_id_is_text_or_a_whole_number(value, found):
 def test_what_is_no_id_is_a_bad_row(value, flaw):
     with pytest.raises(FlawError, match=flaw):
         id_of(value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "HTTPS://H:8080/a?b=c#d", "http://münchen.example/ü", "http://[::1]/x", "http://u:p@h/", " http://h "],
+)
+def test_an_address_has_a_host(url):
+    assert address_of(url) == url.strip()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://", "https:///path", "http://?q", "http://:80/", "http://[::1", "http://h:99999/", "http://h:x/"),
+        *("http://a b/", "http://a/b c", "http://a/\nb", "http://a/\tb", "http://a/\x01", "http://a/\u2028b"),
+        *("ftp://h/", "javascript:alert(1)", "www.example.org", "//h/x"),
+    ],
+)
+def test_what_is_no_address_is_left_out(url):
+    with pytest.raises(FlawError, match="url that is no http address"):
+        address_of(url)
 
 
 @pytest.mark.parametrize(
