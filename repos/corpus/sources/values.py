@@ -1,4 +1,4 @@
-"""A field, as whatever type its file or database gives it, becomes the text, id, address, grade or metadata that it stands for.
+"""A field, of whatever type its file or database gives it, becomes the text, id, address, grade or metadata it means.
 
 Pure functions. What cannot become one raises a FlawError, which names the kind of bad row.
 """

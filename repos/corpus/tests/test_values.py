@@ -115,9 +115,12 @@ def test_a_grade_may_be_a_fraction(value, grade):
 
 @pytest.mark.parametrize(
     ("value", "flaw"),
-    [(1e19, "above 1000"), ("1e30", "above 1000"), (10**400, "above 1000"), ("1e400", "not finite"),
-     ("-inf", "not finite"), (Decimal("Infinity"), "not finite"), ("high", "no number"), (None, "no number"), (float("nan"), "no number")],
-)  # fmt: skip
+    [
+        *((1e19, "above 1000"), ("1e30", "above 1000"), (10**400, "above 1000")),
+        *(("1e400", "not finite"), ("-inf", "not finite"), (Decimal("Infinity"), "not finite")),
+        *(("high", "no number"), (None, "no number"), (float("nan"), "no number")),
+    ],
+)
 def test_what_is_no_grade_is_a_bad_row(value, flaw):
     with pytest.raises(FlawError, match=flaw):
         grade_of(value)
