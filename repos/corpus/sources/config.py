@@ -268,7 +268,9 @@ def located(path: str, info: ValidationInfo) -> str:
         return path.rstrip("/")
     folder: Path = (info.context or {}).get("folder", Path.cwd())
     try:
-        return os.path.realpath(folder / Path(path).expanduser())  # a loop of links is told where it is read
+        full = folder / Path(path).expanduser()
+        # A file keeps the name that it was given, which tells its format, where that is a link.
+        return os.path.normpath(Path(os.path.realpath(full.parent)) / full.name)
     except RuntimeError as error:  # nobody has that home
         raise ValueError(f"{path!r}: {error}") from error
 
