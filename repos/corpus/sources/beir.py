@@ -30,8 +30,10 @@ def files(source: BeirSource) -> dict[str, bool]:
     return {f"{source.path}/{name}": name in REQUIRED for name in names}
 
 
-def read(source: BeirSource) -> Collected:
+def read(source: BeirSource, most: int | None = None) -> Collected:
     """The rows of a BEIR folder under its own ids. Without a dev split, one is cut from train by hash.
+
+    `most`: of each table, at most this many rows.
 
     Raises:
         SourceError: where a file is missing, cannot be read, or changes while it is read.
@@ -47,7 +49,7 @@ def read(source: BeirSource) -> Collected:
             f"Source {source.name!r}: {source.path} {there}. A folder in BEIR's layout holds "
             f"{', '.join(REQUIRED)}, and may hold qrels/train.tsv and qrels/dev.tsv. Check `path` in the sources file."
         )
-    checked = Checked(source.name, source.kind, source.exclude_self)
+    checked = Checked(source.name, source.kind, source.exclude_self, most)
     for where, row in rows(f"{source.path}/corpus.jsonl", None, checked.collected, "documents", _LINES):
         metadata = row["metadata"] if isinstance(row.get("metadata"), dict) else {}
         renamed = {"doc_id": row.get("_id"), "title": row.get("title"), "text": row.get("text")}

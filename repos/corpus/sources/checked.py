@@ -20,8 +20,8 @@ class Checked:
     order they came in, which a database does not promise.
     """
 
-    def __init__(self, name: str, kind: str, exclude_self: bool = False) -> None:
-        self.collected = Collected(SourceReport(name=name, kind=kind))
+    def __init__(self, name: str, kind: str, exclude_self: bool = False, most: int | None = None) -> None:
+        self.collected = Collected(SourceReport(name=name, kind=kind), most=most)
         self._exclude_self = exclude_self
         self._documents: dict[str, Row] = {}
         self._queries: dict[str, Row] = {}

@@ -90,6 +90,8 @@ def as_rows(
     for number, fields in numbered:
         if fields is not None and not any(fields):
             continue
+        if collected.enough(table):
+            return
         where = f"{url}, line {number}"
         collected.rows_read[table] += 1
         if fields is None or len(fields) != len(header):
@@ -127,6 +129,8 @@ def _json_lines(
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if collected.enough(table):
+            break
         where = f"{url}, line {number}"
         collected.rows_read[table] += 1
         if not is_utf8(line):
@@ -135,14 +139,15 @@ def _json_lines(
         try:
             row = json.loads(line.removeprefix("\ufeff"), object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
-            collected.reject(table, "broken line", f"{where}: {getattr(error, 'msg', error)}")
+            collected.reject(table, "broken line", f"{where}: {str(getattr(error, 'msg', error)).removesuffix(' at')}")
             continue
         if isinstance(row, dict):
             names |= dict.fromkeys(row)
             yield where, row
         else:
             collected.reject(table, "broken line", f"{where}: no object with names")
-    if names:
+    # A later row may have a column, unless those that were looked at all are bad.
+    if names and (table not in collected.cut or collected.all_bad(table)):
         wanted.check(list(names), url, collected.report.name)
 
 
@@ -235,10 +240,12 @@ def _parquet(file: IO[bytes], url: str, collected: Collected, table: str, wanted
     source = collected.report.name
     _head(file, url, source, "parquet")
     try:
-        frame = pl.read_parquet(file)
+        frame = pl.read_parquet(file, n_rows=None if collected.most is None else collected.most + 1)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # a panic: of bytes that it trusted
         raise unreadable(url, source, error) from None
     wanted.check(frame.columns, url, source)
-    collected.rows_read[table] += frame.height
     for number, row in enumerate(frame.iter_rows(named=True), start=1):
+        if collected.enough(table):
+            return
+        collected.rows_read[table] += 1
         yield f"{url}, row {number}", row

@@ -25,13 +25,15 @@ _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
 """What the name of a parameter of a URL's query has in it, where its value is nobody's business."""
 
 
-def read(source: SqlSource) -> Collected:
+def read(source: SqlSource, most: int | None = None) -> Collected:
     """The rows of a sql source, all as they were at one moment where the database can tell (PostgreSQL, MySQL).
+
+    `most`: of each statement, at most this many rows.
 
     Raises:
         SourceError: where the database cannot be reached or read, the connection is lost, or a column is missing.
     """
-    checked = Checked(source.name, source.kind, source.exclude_self)
+    checked = Checked(source.name, source.kind, source.exclude_self, most)
 
     def rows(
         table: str, statement: DocumentQuery | QueryQuery | QrelQuery, wanted: Wanted
@@ -41,6 +43,8 @@ def read(source: SqlSource) -> Collected:
         with _asked(connection, statement.query, what, source.name) as result:
             wanted.check(list(result.keys()), what, source.name)
             for number, row in enumerate(result.mappings(), start=1):
+                if checked.collected.enough(table):
+                    return
                 checked.collected.rows_read[table] += 1
                 yield f"{table} statement, row {number}", dict(row)
 
@@ -69,16 +73,6 @@ def _asked(connection: Connection, statement: str, what: str, source: str) -> Cu
     if not result.returns_rows:
         raise SourceError(f"Source {source!r}: {what} gives no rows. Write one like SELECT.")
     return result
-
-
-def look(source: SqlSource) -> None:
-    """See whether the database answers.
-
-    Raises:
-        SourceError: where it does not.
-    """
-    with _connected(source):
-        pass
 
 
 @contextmanager
