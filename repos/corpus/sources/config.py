@@ -271,8 +271,8 @@ def located(path: str, info: ValidationInfo) -> str:
         full = folder / Path(path).expanduser()
         # A file keeps the name that it was given, which tells its format, where that is a link.
         return os.path.normpath(Path(os.path.realpath(full.parent)) / full.name)
-    except RuntimeError as error:  # nobody has that home
-        raise ValueError(f"{path!r}: {error}") from error
+    except (RuntimeError, OSError) as error:  # nobody has that home, or a folder on the way may not be read
+        raise ValueError(f"{path!r} leads nowhere: {error}") from error
 
 
 def load(path: Path) -> Sources:

@@ -3,6 +3,7 @@
 No value is shown: a password may stand in it.
 """
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -54,6 +55,8 @@ def _words(mistake: "ErrorDetails") -> str:
     match kind:
         case "missing":
             return "it is missing"
+        case "invalid_key":
+            return "a setting's name is text"
         case "extra_forbidden":
             return "there is no such setting here; check its spelling"
         case "union_tag_not_found":
@@ -72,7 +75,9 @@ def _words(mistake: "ErrorDetails") -> str:
             ((short, bound),) = context.items()
             return f"expected a number {_BOUNDS[short]} {bound:g}, got another one"
     expected = _EXPECTED.get(kind.partition("_")[0])
-    return f"expected {expected}, got {_came(mistake['input'])}" if expected else mistake["msg"]
+    advice = "; put it into quotation marks" if isinstance(mistake["input"], int | float | date) else ""
+    told = f"expected {expected}, got {_came(mistake['input'])}{advice if expected == 'text' else ''}"
+    return told if expected else mistake["msg"]
 
 
 def _came(value: Any) -> str:

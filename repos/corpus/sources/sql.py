@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, CursorResult, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from repos.corpus.sources.checked import Checked
 from repos.corpus.sources.collected import Collected, Row, SourceError
@@ -93,11 +93,16 @@ def _connected(source: SqlSource) -> Iterator[Connection]:
             engine.dispose()
     except (SQLAlchemyError, ImportError, ValueError, TypeError) as error:
         # From None: Dagster would write down what the driver said, in whose words the password may stand.
+        advice = (
+            "A database's driver has to stand in envs/corpus/requirements.in (then run make lock and make envs), and "
+            "in the url behind a + (for PostgreSQL: postgresql+psycopg2://)"
+            if isinstance(error, ImportError | NoSuchModuleError)
+            else "Check the address, the statements and the connection; then build again"
+        )
         told = _without_secrets(str(error).partition("\n")[0], url).rstrip(".")
         raise SourceError(
             f"Source {source.name!r}: {url.set(query={}).render_as_string(hide_password=True)} cannot be read: {told}. "
-            "Nothing was published. Check the address (for PostgreSQL write postgresql+psycopg2://), the statements "
-            "and the connection; then build again."
+            f"Nothing was published. {advice}."
         ) from None
 
 

@@ -34,7 +34,12 @@ sources:
         ("sources: [{kind: beir, name: x}]", "source 1, path: it is missing"),
         ("sources: [{kind: beir, name: x, path: y, pth: z}]", "source 1, pth: there is no such setting here"),
         ("sources: [{kind: beir, name: 'a b', path: y}]", "source 1, name: expected letters, digits"),
-        ("sources: [{kind: beir, name: 7, path: y}]", "source 1, name: expected text, got a number"),
+        ("sources: [{kind: beir, name: 7, path: y}]", "name: expected text, got a number; put it into quotation marks"),
+        ("sources: [{kind: beir, name: no, path: y}]", "expected text, got true or false; put it into quotation marks"),
+        ("sources: [{kind: beir, name: 2026-01-02, path: y}]", "expected text, got a date; put it into quotation"),
+        ("sources: [{kind: beir, name: x, path: [y]}]", "source 1, path: expected text, got a list."),
+        ("sources: [{kind: beir, name: x, path: ~nobody/y}]", "'~nobody/y' leads nowhere: "),
+        ("7: x", "7: a setting's name is text"),
         (
             "sources: [{name: x, path: y}]",
             "source 1: it says no `kind`; write `kind:` and one of pydocs, beir, table, sql",

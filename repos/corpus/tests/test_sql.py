@@ -160,8 +160,10 @@ def test_a_whole_address_may_come_from_the_environment(postgres, shop, monkeypat
         ("sqlite:///${}x.db", "begin the name of an environment variable, and what follows is none. Write"),
         ("sqlite:///${1x}.db", "begin the name of an environment variable, and what follows is none"),
         ("sqlite:///${OPEN", "begin the name of an environment variable, and what follows is none"),
-        ("nodialect://host/db", "cannot be read"),
-        ("postgresql://host/db", r"write postgresql\+psycopg2://"),
+        ("nodialect://host/db", "cannot be read: .*nodialect. .*driver has to stand in envs/corpus/requirements.in"),
+        ("postgres://host/db", r"cannot be read: .*for PostgreSQL: postgresql\+psycopg2://"),
+        ("postgresql://host/db", r"for PostgreSQL: postgresql\+psycopg2://"),
+        ("mysql://host/db", "No module named 'MySQLdb'. .*driver has to stand in envs/corpus/requirements.in"),
     ],
 )
 def test_a_wrong_address_is_told(url, told):
