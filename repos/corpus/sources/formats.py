@@ -94,8 +94,10 @@ def as_rows(
             return
         where = f"{url}, line {number}"
         collected.rows_read[table] += 1
-        if fields is None or len(fields) != len(header):
-            collected.reject(table, "broken line", where)
+        if fields is None:
+            collected.reject(table, "broken line", f"{where}: a quotation mark or a line end is out of its place")
+        elif len(fields) != len(header):
+            collected.reject(table, "broken line", f"{where}: fields: {len(fields)}, columns: {len(header)}")
         elif not is_utf8("".join(fields)):
             collected.reject(table, "wrong encoding", where)
         elif [field.strip().removeprefix("\ufeff") for field in fields] == list(header):

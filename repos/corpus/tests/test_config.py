@@ -38,7 +38,7 @@ sources:
         ("sources: [{kind: beir, name: no, path: y}]", "expected text, got true or false; put it into quotation marks"),
         ("sources: [{kind: beir, name: 2026-01-02, path: y}]", "expected text, got a date; put it into quotation"),
         ("sources: [{kind: beir, name: x, path: [y]}]", "source 1, path: expected text, got a list."),
-        ("sources: [{kind: beir, name: x, path: ~nobody/y}]", "'~nobody/y' leads nowhere: "),
+        ("sources: [{kind: beir, name: x, path: ~no-one/y}]", "'~no-one/y' leads nowhere: "),
         ("7: x", "7: a setting's name is text"),
         (
             "sources: [{name: x, path: y}]",

@@ -61,7 +61,9 @@ def test_a_csv_file_as_spreadsheets_write_it_is_read(tmp_path, content):
 def test_a_stray_carriage_return_does_not_cut_a_row_in_two(tmp_path):
     documents, report = read(write(tmp_path / "d.csv", ROWS + "3,Three,cut\rhere\n4,Four,fourth words\n"))
     assert documents["doc_id"].to_list() == ["1", "2", "4"]
-    assert report.bad["documents: broken line"].examples == [f"{tmp_path}/d.csv, line 4"]
+    assert report.bad["documents: broken line"].examples == [
+        f"{tmp_path}/d.csv, line 4: a quotation mark or a line end is out of its place"
+    ]
 
 
 @pytest.mark.parametrize(("name", "tab"), [("d.csv", ","), ("d.tsv", "\t")])
@@ -69,7 +71,7 @@ def test_after_blank_lines_rows_keep_their_places(tmp_path, name, tab):
     content = "\n\n" + ROWS.replace(",", tab) + "3\n"
     documents, report = read(write(tmp_path / name, content))
     assert documents["doc_id"].to_list() == ["1", "2"]
-    assert report.bad["documents: broken line"].examples == [f"{tmp_path}/{name}, line 6"]
+    assert report.bad["documents: broken line"].examples == [f"{tmp_path}/{name}, line 6: fields: 1, columns: 3"]
 
 
 def test_a_broken_line_of_json_says_what_breaks_it(tmp_path):
