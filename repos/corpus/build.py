@@ -58,8 +58,8 @@ def build(sources: config.Sources, log: Callable[[str], None] = lambda line: Non
     )
 
 
-def read(source: config.Source) -> Collected:
-    """What one source gives.
+def read(source: config.Source, most: int | None = None) -> Collected:
+    """What one source gives. `most`: of each table, at most this many rows; pydocs has no fewer than all.
 
     Raises:
         SourceError: where it cannot be read.
@@ -68,15 +68,28 @@ def read(source: config.Source) -> Collected:
         case "pydocs":
             return pydocs.read(source)
         case "beir":
-            return beir.read(source)
+            return beir.read(source, most)
         case "table":
-            return table.read(source)
+            return table.read(source, most)
         case "sql":
-            return sql.read(source)
+            return sql.read(source, most)
 
 
 def check(reports: Sequence[SourceReport]) -> None:
     """Stop a build of which too much is bad, or that has nothing to search.
+
+    Raises:
+        SourceError: naming the source, and what is wrong with it.
+    """
+    check_bad(reports)
+    if empty := [report.name for report in reports if not report.documents]:
+        raise SourceError(
+            f"Source {empty[0]!r} gives no documents. Nothing was published; check it in the sources file."
+        )
+
+
+def check_bad(reports: Sequence[SourceReport]) -> None:
+    """Stop a build of which too much is bad.
 
     Raises:
         SourceError: naming the source, what is wrong with how many of its rows, the limit, and where the first stand.
@@ -92,10 +105,6 @@ def check(reports: Sequence[SourceReport]) -> None:
         raise SourceError(
             f"Too much is bad, and nothing was published: {'. '.join(too_much)}. Mend the source, or raise "
             "max_bad_share in the sources file if these rows may be left out."
-        )
-    if empty := [report.name for report in reports if not report.documents]:
-        raise SourceError(
-            f"Source {empty[0]!r} gives no documents. Nothing was published; check it in the sources file."
         )
 
 

@@ -1,41 +1,57 @@
 """Whether a build could begin: `python -m repos.corpus.preflight <sources file>`, in the corpus' environment.
 
-Looks at each source without reading it: the sources file says what it should, files are there, databases answer. Prints
-what is wrong, a line each, and then ends with 1.
+Reads the first rows of each source as a build does, and says what a build would say. Prints what is wrong, a line each,
+and then ends with 1.
 """
 
 import sys
 from pathlib import Path
 
-from repos.corpus.sources import config, fingerprints, sql
-from repos.corpus.sources.collected import SourceError, hidden
-from repos.corpus.sources.files import exists
+from repos.corpus import build
+from repos.corpus.sources import config, pydocs, sql
+from repos.corpus.sources.collected import Collected, SourceError
+
+ROWS = 1000
+"""How many rows of each table are read: enough to meet what is wrong with all of them."""
 
 
 def problems(path: Path) -> list[str]:
     """What keeps the sources that the file at `path` names from being read, in words; empty when nothing does."""
     try:
-        sources = config.load(path).sources
+        sources = config.load(path)
     except SourceError as error:
         return [str(error)]
-    return [problem for source in sources for problem in _look(source)]
+    return [problem for source in sources.sources for problem in _look(source, sources.bad_share_of(source))]
 
 
-def _look(source: config.Source) -> list[str]:
+def _look(source: config.Source, max_bad_share: float) -> list[str]:
     try:
-        match source.kind:
-            case "sql":
-                sql.look(source)
-            case "beir" | "table":
-                needed = [url for url, required in fingerprints.expected(source).items() if required]
-                missing = [hidden(url) for url in needed if not exists(url, source.name)]
-                return [
-                    f"Source {source.name!r}: {url} is not there. Check its path in the sources file."
-                    for url in missing
-                ]
+        if source.kind == "pydocs":  # reading it takes a minute
+            pydocs.look(source)
+            return []
+        if source.kind == "sql":
+            sql.fingerprint(source)
+        _check(build.read(source, ROWS), max_bad_share)
     except SourceError as error:
         return [str(error)]
     return []
+
+
+def _check(collected: Collected, max_bad_share: float) -> None:
+    """Judge the bad rows of a source: all of them, or where it has more rows than were read, what is wrong with each.
+
+    There, judgements may well be of a query or document that comes later.
+    """
+    report = collected.report
+    report.max_bad_share = max_bad_share
+    collected.summarise()
+    if not collected.cut:
+        build.check([report])
+        return
+    report.bad = {
+        kind: bad for kind, bad in report.bad.items() if bad.count >= bad.of and not kind.startswith("qrels: unknown")
+    }
+    build.check_bad([report])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from repos.corpus.sources.formats import rows
 from repos.corpus.sources.qrels import judgements
 from repos.corpus.sources.text import Split
 from repos.corpus.sources.wanted import Wanted
+from shared_ops.storage import local_path
 
 _LINES = Wanted(
     ["_id"], ["title", "text"], "In BEIR's layout each line names its `_id`; other tables are `kind: table`."
@@ -30,8 +31,10 @@ def files(source: BeirSource) -> dict[str, bool]:
     return {f"{source.path}/{name}": name in REQUIRED for name in names}
 
 
-def read(source: BeirSource) -> Collected:
+def read(source: BeirSource, most: int | None = None) -> Collected:
     """The rows of a BEIR folder under its own ids. Without a dev split, one is cut from train by hash.
+
+    `most`: of each table, at most this many rows.
 
     Raises:
         SourceError: where a file is missing, cannot be read, or changes while it is read.
@@ -47,13 +50,18 @@ def read(source: BeirSource) -> Collected:
             f"Source {source.name!r}: {source.path} {there}. A folder in BEIR's layout holds "
             f"{', '.join(REQUIRED)}, and may hold qrels/train.tsv and qrels/dev.tsv. Check `path` in the sources file."
         )
-    checked = Checked(source.name, source.kind, source.exclude_self)
+    checked = Checked(source.name, source.kind, source.exclude_self, most)
     for where, row in rows(f"{source.path}/corpus.jsonl", None, checked.collected, "documents", _LINES):
-        metadata = row["metadata"] if isinstance(row.get("metadata"), dict) else {}
+        metadata = row.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            checked.collected.reject("documents", "metadata: no object with names, left out", where)
+            metadata = {}
         renamed = {"doc_id": row.get("_id"), "title": row.get("title"), "text": row.get("text")}
         checked.document(where, renamed | {"url": metadata.get("url"), "metadata": metadata})
     for where, row in rows(f"{source.path}/queries.jsonl", None, checked.collected, "queries", _LINES):
         checked.query(where, {"query_id": row.get("_id"), "text": row.get("text")})
+    if unread := _unread(source):
+        checked.collected.report.notes["qrels: files not read, whose names are none of test, dev, train.tsv"] = unread
     splits: dict[str, str] = {}
     for split in SPLITS:
         url = f"{source.path}/qrels/{split}.tsv"
@@ -63,6 +71,13 @@ def read(source: BeirSource) -> Collected:
     if not checked.has("dev"):
         checked.split_by_hash({"dev": source.dev_share, "train": 1 - source.dev_share}, of="train")
     return checked.done()
+
+
+def _unread(source: BeirSource) -> str:
+    """The names of the files among the judgements that are of no split. Not every store can list them."""
+    folder = f"{source.path}/qrels"
+    held = listing(folder, source.name) if local_path(folder) else None
+    return ", ".join(name for name in held or [] if name.removesuffix(".tsv") not in SPLITS)
 
 
 def _read_judgements(checked: Checked, url: str, split: Split, splits: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from repos.corpus.sources.collected import Collected, Row, SourceReport
 from repos.corpus.sources.text import SPLITS, Split, split_of
-from repos.corpus.sources.values import FlawError, grade_of, id_of, plain, text_of, whole_factor
+from repos.corpus.sources.values import FlawError, address_of, grade_of, id_of, plain, text_of, whole_factor
 from shared_ops.tables import MAX_ID_CHARACTERS
 
 
@@ -20,8 +20,8 @@ class Checked:
     order they came in, which a database does not promise.
     """
 
-    def __init__(self, name: str, kind: str, exclude_self: bool = False) -> None:
-        self.collected = Collected(SourceReport(name=name, kind=kind))
+    def __init__(self, name: str, kind: str, exclude_self: bool = False, most: int | None = None) -> None:
+        self.collected = Collected(SourceReport(name=name, kind=kind), most=most)
         self._exclude_self = exclude_self
         self._documents: dict[str, Row] = {}
         self._queries: dict[str, Row] = {}
@@ -154,9 +154,7 @@ class Checked:
     def _url(self, where: str, value: Any) -> str | None:
         """An address that a browser may follow; others are left out, the document stays."""
         try:
-            url = text_of(value)
-            if url and not url.lower().startswith(("http://", "https://")):
-                raise FlawError("url that is no http address")
+            url = address_of(value)
         except FlawError as flaw:
             self.collected.reject("documents", f"{flaw}, left out", where)
             return None

@@ -68,6 +68,22 @@ class Collected:
     slices: list[Row] = field(default_factory=list)
     rows_read: Counter[str] = field(default_factory=Counter)
     """Table to the rows read of it, good and bad."""
+    most: int | None = None
+    """How many rows of a table are read, where it is only looked at."""
+    cut: set[str] = field(default_factory=set)
+    """The tables that hold more rows."""
+
+    def enough(self, table: str) -> bool:
+        """Whether one more row of `table` is one too many."""
+        if self.most is None or self.rows_read[table] < self.most:
+            return False
+        self.cut.add(table)
+        return True
+
+    def all_bad(self, table: str) -> bool:
+        """Whether something is wrong with every row of `table` that was read."""
+        bad = sum(bad.count for kind, bad in self.report.bad.items() if kind.partition(":")[0] == table)
+        return bad >= self.rows_read[table]
 
     def reject(self, table: str, wrong: str, where: str) -> None:
         """Count a bad row of `table`; `where` finds it (file, line, id)."""

@@ -13,15 +13,35 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.mistakes import told
 from repos.corpus.sources.text import Split
 
-Share = Annotated[float, Field(ge=0, le=1)]
+
+def _number(value: Any) -> Any:
+    """Python takes true for 1, and whoever writes it in the place of a number means something else."""
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {str(value).lower()}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_number)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 SHARES: dict[Split, Share] = {"train": 0.6, "dev": 0.1, "test": 0.3}
 
 
@@ -70,8 +90,8 @@ class PydocsSource(_Splitting):
 
     kind: Literal["pydocs"]
     packages: dict[str, str] = Field(min_length=1, description="the source that documents name, to the module imported")
-    processes: int = Field(default=2, ge=1, description="packages read at the same time")
-    timeout_seconds: float = Field(default=300, gt=0, description="for each package")
+    processes: Whole = Field(default=2, ge=1, le=1000, description="packages read at the same time")
+    timeout_seconds: Number = Field(default=300, gt=0, le=86_400, description="for each package")
 
 
 class BeirSource(_Source):
@@ -79,7 +99,7 @@ class BeirSource(_Source):
 
     kind: Literal["beir"]
     path: str
-    dev_share: float = Field(default=0.2, ge=0, lt=1, description="of train, where the folder has no dev split")
+    dev_share: Number = Field(default=0.2, ge=0, lt=1, description="of train, where the folder has no dev split")
 
     @field_validator("path")
     @classmethod
@@ -155,7 +175,17 @@ class QrelFile(_File):
     columns: QrelColumns = Field(default_factory=QrelColumns)
 
 
-class TableSource(_Splitting):
+class _Tables(_Splitting):
+    """Documents, and where there are some, queries and judgements of them."""
+
+    @model_validator(mode="after")
+    def _judges_queries(self) -> Self:
+        if getattr(self, "qrels", None) is not None and getattr(self, "queries", None) is None:
+            raise ValueError("its `qrels` judge queries, and it has none; write `queries` too, or leave `qrels` out")
+        return self
+
+
+class TableSource(_Tables):
     """JSONL, CSV, TSV or Parquet files at any fsspec URL."""
 
     kind: Literal["table"]
@@ -185,12 +215,12 @@ class QrelQuery(_Strict):
     columns: QrelColumns = Field(default_factory=QrelColumns)
 
 
-class SqlSource(_Splitting):
+class SqlSource(_Tables):
     """Statements in a database that SQLAlchemy reaches."""
 
     kind: Literal["sql"]
     url: str = Field(description="a SQLAlchemy URL; ${NAME} in it stands for the environment variable NAME")
-    batch_rows: int = Field(default=5000, ge=1, description="rows held at a time")
+    batch_rows: Whole = Field(default=5000, ge=1, le=1_000_000, description="rows held at a time")
     changed_query: str | None = Field(
         default=None, description="a quick statement whose result differs when the tables do, like a max(updated_at)"
     )
@@ -238,9 +268,11 @@ def located(path: str, info: ValidationInfo) -> str:
         return path.rstrip("/")
     folder: Path = (info.context or {}).get("folder", Path.cwd())
     try:
-        return os.path.realpath(folder / Path(path).expanduser())  # a loop of links is told where it is read
-    except RuntimeError as error:  # nobody has that home
-        raise ValueError(f"{path!r}: {error}") from error
+        full = folder / Path(path).expanduser()
+        # A file keeps the name that it was given, which tells its format, where that is a link.
+        return os.path.normpath(Path(os.path.realpath(full.parent)) / full.name)
+    except (RuntimeError, OSError) as error:  # nobody has that home, or a folder on the way may not be read
+        raise ValueError(f"{path!r} leads nowhere: {error}") from error
 
 
 def load(path: Path) -> Sources:
@@ -267,7 +299,4 @@ def load(path: Path) -> Sources:
     try:
         return Sources.model_validate(content, context={"folder": path.resolve().parent})
     except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(map(str, mistake['loc'])) or 'the file'}: {mistake['msg']}" for mistake in error.errors()
-        )
-        raise SourceError(f"{path} is not a sources file: {mistakes}. See repos/corpus/README.md.") from None
+        raise SourceError(f"{path} is not a sources file: {told(error)}. See repos/corpus/README.md.") from None

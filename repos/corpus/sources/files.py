@@ -6,6 +6,7 @@ Knows no file formats but compression.
 import hashlib
 import json
 import lzma
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,17 @@ _FAULTS = (
     *(OSError, EOFError, ValueError, ImportError, TypeError, RuntimeError),
     *(zlib.error, lzma.LZMAError, BadZipFile, tarfile.TarError),
 )
+
+_SCHEME = re.compile(r"(\w+)://")
+_PACKAGES = {
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
+    **dict.fromkeys(("http", "https"), "aiohttp (and requests)"),
+    **dict.fromkeys(("sftp", "ssh"), "paramiko"),
+    **{"hf": "huggingface_hub", "hdfs": "pyarrow", "smb": "smbprotocol", "github": "requests"},
+}
+"""What fsspec needs for which scheme."""
 
 
 class FileState(BaseModel):
@@ -46,6 +58,7 @@ def exists(url: str, source: str) -> bool:
         filesystem, path = fsspec.core.url_to_fs(url)
         _only_a_file(filesystem.info(path), url, source)  # its `exists` takes any error for an answer
     except FileNotFoundError:
+        _no_link(url, source)
         return False
     except SourceError:
         raise
@@ -59,6 +72,16 @@ def _only_a_file(info: dict[str, Any], url: str, source: str) -> None:
     if info.get("type") in ("directory", "other"):
         is_what = "is a folder" if info["type"] == "directory" else "is neither a file nor a folder"
         raise SourceError(f"Source {source!r}: {url} {is_what}. Name one file that can be read from its beginning.")
+
+
+def _no_link(url: str, source: str) -> None:
+    """A link to what is not there is a file that went away, and not one that never was."""
+    local = storage.local_path(url)
+    if local is not None and local.is_symlink():
+        raise SourceError(
+            f"Source {source!r}: {url} is a link to {local.readlink()}, which is not there. Bring the file back, or "
+            "remove the link."
+        )
 
 
 def listing(url: str, source: str) -> list[str] | None:
@@ -93,6 +116,7 @@ def state(url: str, source: str, known: FileState | None = None) -> FileState | 
         content = stamp if local is None else storage.sha256(local)
         return FileState(stamp=stamp, content=content, modified=None if local is None else info["mtime"])
     except FileNotFoundError:
+        _no_link(url, source)
         return None
     except _FAULTS as error:
         raise unreadable(url, source, error) from None
@@ -116,6 +140,7 @@ def opened(url: str, source: str) -> Iterator[IO[bytes]]:
     except SourceError:
         raise
     except FileNotFoundError:
+        _no_link(url, source)
         raise SourceError(f"Source {source!r}: {url} is not there. Check its path in the sources file.") from None
     except _FAULTS as error:
         raise unreadable(url, source, error) from None
@@ -128,6 +153,13 @@ def opened(url: str, source: str) -> Iterator[IO[bytes]]:
 
 def unreadable(url: str, source: str, error: Exception) -> SourceError:
     """What is said of a file that is there and cannot be read."""
+    scheme = next((each for each in _SCHEME.findall(url) if each in _PACKAGES), None)
+    if scheme and isinstance(error, ImportError):
+        return SourceError(
+            f"Source {source!r}: {url} cannot be read: for {scheme}:// the Python package {_PACKAGES[scheme]} is "
+            "needed, and it is not installed. Write it into envs/corpus/requirements.in, then run make lock and make "
+            "envs; or copy the file to this machine and name its path."
+        )
     return SourceError(
         f"Source {source!r}: {url} cannot be read: {type(error).__name__}: {error}. Check that it is there and whole, "
         "and that this process may read it; then build again."

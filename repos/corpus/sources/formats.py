@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import IO, Any, Literal, TypeAlias
 
 import polars as pl
@@ -24,6 +25,8 @@ _ENDINGS: dict[str, Format] = {
     "jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv", "tsv": "tsv", "parquet": "parquet",
 }  # fmt: skip
 _DELIMITERS = ",;\t|"
+_SEPARATOR_LINE = re.compile(rf"sep=[{_DELIMITERS}]")
+"""What Excel writes, and reads, above a header."""
 _HEAD = 65536
 """How many bytes tell what a file is, and how its lines end."""
 _HEADER_LINES = 20
@@ -46,8 +49,8 @@ def rows(url: str, form: Format | None, collected: Collected, table: str, wanted
             column, or has one twice.
     """
     source = collected.report.name
-    form = form or _format_of(url, source)
     with opened(url, source) as file:
+        form = form or _format_of(file, url, source)
         match form:
             case "jsonl":
                 yield from _json_lines(text_lines(file, url, source, form), url, collected, table, wanted)
@@ -87,10 +90,14 @@ def as_rows(
     for number, fields in numbered:
         if fields is not None and not any(fields):
             continue
+        if collected.enough(table):
+            return
         where = f"{url}, line {number}"
         collected.rows_read[table] += 1
-        if fields is None or len(fields) != len(header):
-            collected.reject(table, "broken line", where)
+        if fields is None:
+            collected.reject(table, "broken line", f"{where}: a quotation mark or a line end is out of its place")
+        elif len(fields) != len(header):
+            collected.reject(table, "broken line", f"{where}: fields: {len(fields)}, columns: {len(header)}")
         elif not is_utf8("".join(fields)):
             collected.reject(table, "wrong encoding", where)
         elif [field.strip().removeprefix("\ufeff") for field in fields] == list(header):
@@ -107,15 +114,14 @@ def _head(file: IO[bytes], url: str, source: str, form: str) -> bytes:
     return head
 
 
-def _format_of(url: str, source: str) -> Format:
+def _format_of(file: IO[bytes], url: str, source: str) -> Format:
     endings = url.partition("::")[0].rpartition("/")[2].lower().split(".")[1:]
     for ending in reversed(endings):  # outer endings name a compression
         if ending in _ENDINGS:
             return _ENDINGS[ending]
-    raise SourceError(
-        f"Source {source!r}: the name of {url} does not tell its format. Write `format:` and one of jsonl, csv, tsv, "
-        "parquet beside its path in the sources file."
-    )
+    other = foreign.told(file.read(_HEAD), None)
+    told = f", and {other}" if other else ". Write `format:` and one of jsonl, csv, tsv, parquet beside its path."
+    raise SourceError(f"Source {source!r}: the name of {url} does not tell its format{told}")
 
 
 def _json_lines(
@@ -125,6 +131,8 @@ def _json_lines(
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if collected.enough(table):
+            break
         where = f"{url}, line {number}"
         collected.rows_read[table] += 1
         if not is_utf8(line):
@@ -132,14 +140,16 @@ def _json_lines(
             continue
         try:
             row = json.loads(line.removeprefix("\ufeff"), object_pairs_hook=_object)
-        except (ValueError, RecursionError):
-            row = None
+        except (ValueError, RecursionError) as error:
+            collected.reject(table, "broken line", f"{where}: {str(getattr(error, 'msg', error)).removesuffix(' at')}")
+            continue
         if isinstance(row, dict):
             names |= dict.fromkeys(row)
             yield where, row
         else:
-            collected.reject(table, "broken line", where)
-    if names:
+            collected.reject(table, "broken line", f"{where}: no object with names")
+    # A later row may have a column, unless those that were looked at all are bad.
+    if names and (table not in collected.cut or collected.all_bad(table)):
         wanted.check(list(names), url, collected.report.name)
 
 
@@ -153,7 +163,8 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
 def _tab_separated(
     lines: Iterable[str], url: str, collected: Collected, table: str, wanted: Wanted
 ) -> Iterator[tuple[str, Row]]:
-    numbered = ((number, tab_fields(line)) for number, line in enumerate(lines, start=1))
+    blank, lines = _after_blank(iter(lines))
+    numbered = ((number, tab_fields(line)) for number, line in enumerate(lines, start=blank + 1))
     header = [name.strip() for name in next(numbered, (0, []))[1] or []]
     wanted.check(header, f"the header line of {url}", collected.report.name)
     yield from as_rows(header, numbered, url, collected, table)
@@ -164,6 +175,7 @@ def _comma_separated(
 ) -> Iterator[tuple[str, Row]]:
     source = collected.report.name
     csv.field_size_limit(2**31 - 1)
+    blank, lines = _after_blank(lines)
     header_lines: list[str] = []
     for line in lines:
         header_lines.append(line)
@@ -173,8 +185,16 @@ def _comma_separated(
     wanted.check(header, f"the header line of {url}", source)
     # A quotation mark after a space begins no quotation, unless every comma of the file has a space after it.
     spaced = "".join(header_lines).count(f"{delimiter} ") == len(header) - 1 > 0
-    numbered = _csv_rows(lines, delimiter, spaced, len(header_lines), url, source)
+    numbered = _csv_rows(lines, delimiter, spaced, blank + len(header_lines), url, source)
     yield from as_rows(header, numbered, url, collected, table)
+
+
+def _after_blank(lines: Iterator[str]) -> tuple[int, Iterator[str]]:
+    """How many lines before the header hold nothing, or only say what parts the fields, and the lines from there on."""
+    for number, line in enumerate(lines):
+        if line.strip(f'{_DELIMITERS} "\r\n') and not _SEPARATOR_LINE.fullmatch(line.strip()):
+            return number, chain([line], lines)
+    return 0, lines
 
 
 def _header(lines: list[str], url: str, source: str, wanted: Wanted) -> tuple[str, list[str]]:
@@ -222,10 +242,12 @@ def _parquet(file: IO[bytes], url: str, collected: Collected, table: str, wanted
     source = collected.report.name
     _head(file, url, source, "parquet")
     try:
-        frame = pl.read_parquet(file)
+        frame = pl.read_parquet(file, n_rows=None if collected.most is None else collected.most + 1)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # a panic: of bytes that it trusted
         raise unreadable(url, source, error) from None
     wanted.check(frame.columns, url, source)
-    collected.rows_read[table] += frame.height
     for number, row in enumerate(frame.iter_rows(named=True), start=1):
+        if collected.enough(table):
+            return
+        collected.rows_read[table] += 1
         yield f"{url}, row {number}", row

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repos.corpus.sources.collected import Collected, Row, SourceReport
+from repos.corpus.sources.collected import Collected, Row, SourceError, SourceReport
 from repos.corpus.sources.config import PydocsSource
 from repos.corpus.sources.pydocs_queries import Package, add_queries
 from repos.corpus.sources.pydocs_text import clean
@@ -45,6 +46,20 @@ def read(source: PydocsSource) -> Collected:
         collected.documents += [_document(package, entry) for entry in package.entries]
     add_queries(collected, packages, source.split)
     return collected
+
+
+def look(source: PydocsSource) -> None:
+    """See whether any of the packages is installed, which imports none.
+
+    Raises:
+        SourceError: where none is.
+    """
+    modules = [module.partition(".")[0] for module in source.packages.values()]
+    if not any(module and find_spec(module) for module in modules):
+        raise SourceError(
+            f"Source {source.name!r} gives no documents: of its packages none is installed in the corpus' environment "
+            f"({', '.join(modules)}). Write them into envs/corpus/requirements.in, then run make lock and make envs."
+        )
 
 
 def fingerprint(source: PydocsSource) -> str:

@@ -5,13 +5,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, CursorResult, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from repos.corpus.sources.checked import Checked
 from repos.corpus.sources.collected import Collected, Row, SourceError
@@ -24,21 +25,26 @@ _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
 """What the name of a parameter of a URL's query has in it, where its value is nobody's business."""
 
 
-def read(source: SqlSource) -> Collected:
+def read(source: SqlSource, most: int | None = None) -> Collected:
     """The rows of a sql source, all as they were at one moment where the database can tell (PostgreSQL, MySQL).
+
+    `most`: of each statement, at most this many rows.
 
     Raises:
         SourceError: where the database cannot be reached or read, the connection is lost, or a column is missing.
     """
-    checked = Checked(source.name, source.kind, source.exclude_self)
+    checked = Checked(source.name, source.kind, source.exclude_self, most)
 
     def rows(
         table: str, statement: DocumentQuery | QueryQuery | QrelQuery, wanted: Wanted
     ) -> Iterator[tuple[str, Row]]:
-        streamed = connection.execution_options(stream_results=True, yield_per=source.batch_rows)
-        with streamed.execute(text(statement.query)) as result:
-            wanted.check(list(result.keys()), f"the statement for {table}", source.name)
+        what = f"the statement for {table}"
+        connection.execution_options(stream_results=True, yield_per=source.batch_rows)
+        with _asked(connection, statement.query, what, source.name) as result:
+            wanted.check(list(result.keys()), what, source.name)
             for number, row in enumerate(result.mappings(), start=1):
+                if checked.collected.enough(table):
+                    return
                 checked.collected.rows_read[table] += 1
                 yield f"{table} statement, row {number}", dict(row)
 
@@ -56,19 +62,17 @@ def fingerprint(source: SqlSource) -> str | None:
     if source.changed_query is None:
         return None
     with _connected(source) as connection:
-        rows = connection.execute(text(source.changed_query))
+        rows = _asked(connection, source.changed_query, "its changed_query", source.name)
         found = [[bytes(each) if isinstance(each, memoryview) else each for each in row] for row in rows]
     return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
-def look(source: SqlSource) -> None:
-    """See whether the database answers.
-
-    Raises:
-        SourceError: where it does not.
-    """
-    with _connected(source):
-        pass
+def _asked(connection: Connection, statement: str, what: str, source: str) -> CursorResult[Any]:
+    """The rows of a statement, which the database gets as it was typed: a colon and a percent sign mean nothing."""
+    result = connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+    if not result.returns_rows:
+        raise SourceError(f"Source {source!r}: {what} gives no rows. Write one like SELECT.")
+    return result
 
 
 @contextmanager
@@ -80,6 +84,8 @@ def _connected(source: SqlSource) -> Iterator[Connection]:
     _see_file(url, source.name)
     try:
         engine = create_engine(url, connect_args=patience)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _any_bytes)
         try:
             with engine.connect() as connection:
                 yield connection
@@ -87,11 +93,22 @@ def _connected(source: SqlSource) -> Iterator[Connection]:
             engine.dispose()
     except (SQLAlchemyError, ImportError, ValueError, TypeError) as error:
         # From None: Dagster would write down what the driver said, in whose words the password may stand.
+        advice = (
+            "A database's driver has to stand in envs/corpus/requirements.in (then run make lock and make envs), and "
+            "in the url behind a + (for PostgreSQL: postgresql+psycopg2://)"
+            if isinstance(error, ImportError | NoSuchModuleError)
+            else "Check the address, the statements and the connection; then build again"
+        )
+        told = _without_secrets(str(error).partition("\n")[0], url).rstrip(".")
         raise SourceError(
-            f"Source {source.name!r}: {url.set(query={}).render_as_string(hide_password=True)} cannot be read: "
-            f"{_without_secrets(str(error).partition(chr(10))[0], url)}. Nothing was published. Check the address (for "
-            "PostgreSQL write postgresql+psycopg2://), the statements and the connection; then build again."
+            f"Source {source.name!r}: {url.set(query={}).render_as_string(hide_password=True)} cannot be read: {told}. "
+            f"Nothing was published. {advice}."
         ) from None
+
+
+def _any_bytes(driver: Any, _: object) -> None:
+    """Any bytes may be a text of SQLite, which would stop there: what is no UTF-8 becomes lone surrogates."""
+    driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
 def _see_file(url: URL, source: str) -> None:
@@ -113,7 +130,13 @@ def address(template: str, source: str) -> URL:
     Raises:
         SourceError: where a variable is not set, or what comes out is no URL.
     """
-    if missing := [name for name in _VARIABLE.findall(template) if name not in os.environ]:
+    missing = [name for name in _VARIABLE.findall(template) if name not in os.environ]
+    if not all(map(str.isidentifier, missing)) or "${" in _VARIABLE.sub("", template):
+        raise SourceError(
+            f"Source {source!r}: a ${{ in its url should begin the name of an environment variable, and what follows "
+            "is none. Write ${NAME}, in letters, digits and _, no digit first."
+        )
+    if missing:
         raise SourceError(
             f"Source {source!r}: its url names the environment variable {missing[0]}, which is not set. Set it where "
             "the stack is started."

@@ -21,13 +21,13 @@ def files(source: TableSource) -> dict[str, bool]:
     return {file.path: True for file in (source.documents, source.queries, source.qrels) if file is not None}
 
 
-def read(source: TableSource) -> Collected:
-    """The rows of a table source.
+def read(source: TableSource, most: int | None = None) -> Collected:
+    """The rows of a table source, of each table at most `most`.
 
     Raises:
         SourceError: where a file or a column is missing, or a file cannot be read or changes while it is read.
     """
-    checked = Checked(source.name, source.kind, source.exclude_self)
+    checked = Checked(source.name, source.kind, source.exclude_self, most)
     return read_mapped(
         source, checked, lambda table, file, wanted: rows(file.path, file.format, checked.collected, table, wanted)
     )

@@ -1,4 +1,4 @@
-"""A field, as whatever type its file or database gives it, becomes the text, id, grade or metadata that it stands for.
+"""A field, of whatever type its file or database gives it, becomes the text, id, address, grade or metadata it means.
 
 Pure functions. What cannot become one raises a FlawError, which names the kind of bad row.
 """
@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from repos.corpus.sources.text import is_utf8
 
@@ -18,6 +19,8 @@ _NEAR = 0.02
 _MAX_DEPTH = 100
 _EXACT = 2**53
 """From here on two whole numbers are one float."""
+_ADDRESS = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f]+", re.IGNORECASE)
+_NOT_FINITE = "number that is not finite"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -57,20 +60,43 @@ def id_of(value: Any) -> str:
     return found
 
 
+def address_of(value: Any) -> str:
+    """A field as an address that a browser may follow, "" where it holds none.
+
+    Raises:
+        FlawError: where it is none: another scheme, no host, a port that is none, white space within.
+    """
+    url = text_of(value)
+    if url and not _is_address(url):
+        raise FlawError("url that is no http address")
+    return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # asking for the port checks it
+    except ValueError:
+        return False
+    return bool(host) and _ADDRESS.fullmatch(url) is not None
+
+
 def grade_of(value: Any) -> float:
     """A field as a grade, which may be a fraction or below 0.
 
     Raises:
-        FlawError: where it is no number, or one above MAX_GRADE.
+        FlawError: where it is no finite number, or one above MAX_GRADE.
     """
     try:
         grade = float("" if isinstance(value, str) and "_" in value else value)  # Python takes 1_0 for 10
     except (TypeError, ValueError):
         raise FlawError("grade that is no number") from None
-    except OverflowError:
-        grade = math.inf
+    except OverflowError:  # whole, and too long for a float
+        raise FlawError(f"grade above {MAX_GRADE}") from None
     if math.isnan(grade):
         raise FlawError("grade that is no number")
+    if math.isinf(grade):
+        raise FlawError("grade that is not finite")
     if grade > MAX_GRADE:
         raise FlawError(f"grade above {MAX_GRADE}")
     return grade
@@ -90,10 +116,10 @@ def whole_factor(grades: Collection[float]) -> int:
 
 
 def plain(value: Any, depth: int = 1) -> Any:
-    """`value` as JSON can hold it: without numbers that JSON does not know, bytes as text.
+    """`value` as JSON can hold it: bytes as text, NaN as null.
 
     Raises:
-        FlawError: where it is nested too deep, or bytes are no text.
+        FlawError: where it is nested too deep, bytes are no text, or a number is not finite.
     """
     if depth > _MAX_DEPTH:
         raise FlawError(f"nested more than {_MAX_DEPTH} deep")
@@ -105,7 +131,9 @@ def plain(value: Any, depth: int = 1) -> Any:
         return text_of(value)
     if isinstance(value, str) and not is_utf8(value):
         raise FlawError("wrong encoding")
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and math.isinf(value):
+        raise FlawError(_NOT_FINITE)
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _is_exact(value: Any) -> bool:
@@ -136,9 +164,11 @@ def _written(value: Any) -> str:
                 raise FlawError("wrong encoding") from None
         case float() | Decimal() if value != value:  # NaN
             return ""
+        case float() | Decimal() if math.isinf(value):
+            raise FlawError(_NOT_FINITE)
         case float():
             return str(int(value)) if value.is_integer() else str(value)
-        case Decimal() if value.is_finite():  # as digits: int() refuses long ones
+        case Decimal():  # as digits: int() refuses long ones
             digits = format(value, "f")
             return digits.rstrip("0").rstrip(".") if "." in digits else digits
         case bool() | list() | tuple() | Mapping():

@@ -176,7 +176,7 @@ def test_judgements_are_read_in_the_columns_of_beir_and_of_trec(beir, lines):
 def test_a_bad_line_among_trecs_is_counted_with_its_place(beir):
     write_lines(beir / "qrels" / "test.tsv", ["q6 0 d6 1", "q7 0 d7", "q8 0 d8 high"])
     bad = read(beir).report.bad
-    assert bad["qrels: broken line"].examples[0].endswith("test.tsv, line 2")
+    assert bad["qrels: broken line"].examples[0].endswith("test.tsv, line 2: fields: 3, columns: 4")
     assert bad["qrels: grade that is no number"].examples[0].endswith("test.tsv, line 3")
 
 

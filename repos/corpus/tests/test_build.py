@@ -113,7 +113,7 @@ def test_past_its_share_the_build_stops_and_says_all(beir):
         build.check(build_from(beir).reports)
     assert re.search(
         r"source 'collection', documents: broken line: 2 of 100 rows \(2.0%, the limit is 1.0%\), "
-        r"first .*corpus.jsonl, line 99; .*corpus.jsonl, line 100",
+        r"first .*corpus.jsonl, line 99: Invalid control character; .*corpus.jsonl, line 100",
         str(error.value),
     )
     assert "max_bad_share" in str(error.value)

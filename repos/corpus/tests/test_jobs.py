@@ -112,7 +112,7 @@ def test_a_sources_file_with_a_mistake_still_loads_and_its_job_tells_of_it(sourc
     from repos.corpus import definitions
 
     assert definitions.source_names() == []
-    with pytest.raises(SourceError, match="'pydocs', 'beir', 'table', 'sql'"):
+    with pytest.raises(SourceError, match="its kind is 'bier'; write one of pydocs, beir, table, sql"):
         CORPUS_PROD.execute_in_process(instance=instance)
 
 

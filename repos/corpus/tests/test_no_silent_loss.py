@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 
 from repos.corpus import build, preflight
-from repos.corpus.sources import formats
+from repos.corpus.sources import config, formats
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import load
+from repos.corpus.tests.conftest import write_lines
 
 DOCUMENTS = "doc_id,title,text\nd1,One,first words\nd2,Two,second words\n"
 QUERIES = "query_id,text,split\nq1,first one,test\nq2,second one,train\n"
@@ -153,3 +154,29 @@ def test_a_parquet_file_at_which_its_reader_gives_up_is_told(tmp_path, monkeypat
     monkeypatch.setattr(formats.pl, "read_parquet", panics)
     with pytest.raises(SourceError, match="cannot be read"):
         build.build(load(table_of(tmp_path, "d.parquet")))
+
+
+def test_a_path_through_what_may_not_be_read_is_told(tmp_path, monkeypatch):
+    real = os.path.realpath
+
+    def denied(path, **options):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, **options)
+
+    monkeypatch.setattr(config.os.path, "realpath", denied)
+    with pytest.raises(SourceError, match=r"source 1, documents.path: 'locked/d.csv' leads nowhere: .*Permission den"):
+        load(table_of(tmp_path, "locked/d.csv"))
+
+
+def test_judgements_of_no_split_and_metadata_without_names_are_told(beir):
+    for name in ("valid.tsv", "dev.tsv.gz"):
+        (beir / "qrels" / name).write_text("")
+    write_lines(
+        beir / "corpus.jsonl", [{"_id": f"d{number}", "text": "words", "metadata": "x"} for number in range(10)]
+    )
+    (beir.parent / "sources.yaml").write_text(f"sources: [{{kind: beir, name: it, path: '{beir}'}}]")
+    (report,) = build.build(load(beir.parent / "sources.yaml")).reports
+    note = "qrels: files not read, whose names are none of test, dev, train.tsv"
+    assert report.notes[note] == "dev.tsv.gz, valid.tsv"
+    assert report.bad["documents: metadata: no object with names, left out"].count == 10

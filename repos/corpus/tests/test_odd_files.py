@@ -5,14 +5,16 @@ import gzip
 import io
 import lzma
 import os
+import tarfile
 import zipfile
 
 import polars as pl
 import pytest
 
 from repos.corpus import build
+from repos.corpus.sources import files, fingerprints
 from repos.corpus.sources.collected import SourceError
-from repos.corpus.sources.config import Sources
+from repos.corpus.sources.config import Sources, load
 from repos.corpus.tests.conftest import write_lines
 
 ROWS = "doc_id,title,text\n1,One,first words\n2,Two,second words\n"
@@ -41,6 +43,9 @@ def write(path, content):
         ROWS.replace(",", "|").replace("\n", "\r"),
         "\ufeff" + ROWS,
         ROWS.replace("doc_id", '"doc_id"') + ",,\n\n",
+        "\n" + ROWS,
+        " \r\n,,,\r\n" + ROWS.replace("\n", "\r\n"),
+        "sep=;\n" + ROWS.replace(",", ";"),
         'doc_id;title;text;"notes, long"\r1;One;first words;"a;\r\nb"\r2;Two;second words;\r',
     ],
 )
@@ -56,7 +61,60 @@ def test_a_csv_file_as_spreadsheets_write_it_is_read(tmp_path, content):
 def test_a_stray_carriage_return_does_not_cut_a_row_in_two(tmp_path):
     documents, report = read(write(tmp_path / "d.csv", ROWS + "3,Three,cut\rhere\n4,Four,fourth words\n"))
     assert documents["doc_id"].to_list() == ["1", "2", "4"]
-    assert report.bad["documents: broken line"].examples == [f"{tmp_path}/d.csv, line 4"]
+    assert report.bad["documents: broken line"].examples == [
+        f"{tmp_path}/d.csv, line 4: a quotation mark or a line end is out of its place"
+    ]
+
+
+@pytest.mark.parametrize(("name", "tab"), [("d.csv", ","), ("d.tsv", "\t")])
+def test_after_blank_lines_rows_keep_their_places(tmp_path, name, tab):
+    content = "\n\n" + ROWS.replace(",", tab) + "3\n"
+    documents, report = read(write(tmp_path / name, content))
+    assert documents["doc_id"].to_list() == ["1", "2"]
+    assert report.bad["documents: broken line"].examples == [f"{tmp_path}/{name}, line 6: fields: 1, columns: 3"]
+
+
+def test_a_broken_line_of_json_says_what_breaks_it(tmp_path):
+    lines = ['{"doc_id": "1", "text": "x"},', '{"doc_id": "2", "text": "a", "text": "b"}', '["3", "x"]']
+    _, report = read(write_lines(tmp_path / "d.jsonl", lines))
+    assert report.bad["documents: broken line"].examples == [
+        f"{tmp_path}/d.jsonl, line 1: Extra data",
+        f"{tmp_path}/d.jsonl, line 2: a name stands twice",
+        f"{tmp_path}/d.jsonl, line 3: no object with names",
+    ]
+
+
+def test_a_link_has_the_format_of_its_own_name(tmp_path):
+    """Caches of downloads keep files under their hashes, and links under their names."""
+    write(tmp_path / "9f86d081", ROWS)
+    (tmp_path / "d.csv").symlink_to("9f86d081")
+    (tmp_path / "sources.yaml").write_text("sources: [{kind: table, name: faq, documents: {path: d.csv}}]")
+    assert len(build.build(load(tmp_path / "sources.yaml")).tables["documents"]) == 2
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/dev.tsv", "qrels/test.tsv"])
+def test_a_link_to_what_is_not_there_is_told(beir, name):
+    (beir / name).unlink(missing_ok=True)
+    (beir / name).symlink_to("nowhere")
+    (beir.parent / "sources.yaml").write_text(f"sources: [{{kind: beir, name: it, path: {beir}}}]")
+    told = f"'it': {beir}/{name} is a link to nowhere, which is not there. Bring the file back, or remove the link"
+    with pytest.raises(SourceError, match=told):
+        build.build(load(beir.parent / "sources.yaml"))
+    with pytest.raises(SourceError, match=told):
+        fingerprints.take(beir.parent / "sources.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("url", "package"), [("s3://b/d.csv", "s3fs"), ("gs://b/d.csv", "gcsfs"), ("az://b/d.csv", "adlfs")]
+)
+def test_the_package_that_an_address_needs_is_named(monkeypatch, url, package):
+    def missing(url):
+        raise ImportError("no such package")
+
+    monkeypatch.setattr(files.fsspec.core, "url_to_fs", missing)
+    scheme = url.partition("://")[0]
+    with pytest.raises(SourceError, match=f"for {scheme}:// the Python package {package} is needed, .* copy the file"):
+        read(url)
 
 
 def test_columns_under_other_names_are_told_as_the_file_has_them(tmp_path):
@@ -107,11 +165,24 @@ def workbook():
     return packed.getvalue()
 
 
+def tarred():
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("d.csv"))
+    return packed.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
         ("d.csv", ROWS.encode("utf-16"), "text in UTF-16. Save it as UTF-8"),
-        ("d.csv", ROWS.encode("utf-16-le"), "full of NUL bytes, as UTF-16 and binary files are. Save it as UTF-8"),
+        (
+            "d.csv",
+            ROWS.encode("utf-16-le"),
+            "full of NUL bytes, as UTF-16, UTF-32 and binary files are. Save it as UTF-8",
+        ),
+        ("d.csv", ROWS.encode("utf-32"), "text in UTF-32. Save it as UTF-8, for example with iconv -f UTF-32"),
+        ("d.csv", b"\0\0\xfe\xff" + ROWS.encode("utf-32-be"), "text in UTF-32. Save it as UTF-8"),
         ("d.csv", workbook(), "Excel workbook or another ZIP archive. Save it as CSV in UTF-8"),
         ("d.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "an Excel workbook. Save it as CSV"),
         ("d.csv", gzip.compress(ROWS.encode()), "compressed by gzip. Give its name the ending"),
@@ -120,6 +191,30 @@ def workbook():
         ("d.csv", "", "has no column 'doc_id', 'text'; it has none"),
         ("d.jsonl", '[{"doc_id": "1", "text": "x"}]', r"one JSON document, .*jq -c '\.\[\]'"),
         ("d.jsonl", '{\n  "doc_id": "1",\n  "text": "x"\n}\n', r"one JSON document, .*jq -c '\.'"),
+        (
+            "d.jsonl",
+            '["doc_id", "text"]\n["1", "x"]\n',
+            r"its lines are lists, .* names, for example with jq -c '\{doc_id",
+        ),
+        ("d.jsonl", '[1, "x"]\n[2, "y"]\n', "its lines are lists, where JSONL has an object with names on each line"),
+        ("d.jsonl", ROWS, "none of its first lines is a JSON object; the first is 'doc_id,title,text'. Write"),
+        ("d.jsonl", '"x"\n"y"\n', "none of its first lines is a JSON object"),
+        ("d.json", '[{"doc_id": "1"}]', r"does not tell its format, and it is one JSON document.*jq -c '\.\[\]'"),
+        ("d.json", '{"doc_id": "1"}\n{"doc_id": "2"}\n', "does not tell its format, and it is JSON. .*`format: jsonl`"),
+        ("d.xlsx", workbook(), "does not tell its format, and it is an Excel workbook .* Save it as CSV in UTF-8"),
+        ("d.tgz", gzip.compress(ROWS.encode()), "does not tell its format, and it is compressed by gzip"),
+        (
+            "d.txt",
+            ROWS,
+            "does not tell its format. Write `format:` and one of jsonl, csv, tsv, parquet beside its path",
+        ),
+        ("d.csv.tar.gz", gzip.compress(tarred()), "a TAR archive. Unpack it, and name the file in it that holds the t"),
+        ("d.tar", tarred(), "a TAR archive. Unpack it"),
+        ("d.csv.7z", b"7z\xbc\xaf\x27\x1c" + bytes(300), "a 7z archive. Unpack it"),
+        ("d.csv.rar", b"Rar!\x1a\7\0" + bytes(300), "a RAR archive. Unpack it"),
+        ("d.csv.lz4", b"\x04\x22\x4d\x18" + bytes(300), "compressed by LZ4. Unpack it, or compress it with gzip"),
+        ("d.csv.Z", b"\x1f\x9d" + bytes(300), "compressed by compress. Unpack it, or compress it with gzip"),
+        ("d.csv", b"ARROW1\0\0" + bytes(300), "an Arrow file. Write it as Parquet"),
         ("d.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
         ("d.parquet", ROWS, "cannot be read: ComputeError"),
         ("d.parquet", gzip.compress(ROWS.encode()), "compressed by gzip"),

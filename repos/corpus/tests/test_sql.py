@@ -1,5 +1,6 @@
 """Tables in a database, against a real PostgreSQL."""
 
+import sqlite3
 import threading
 import time
 
@@ -156,8 +157,13 @@ def test_a_whole_address_may_come_from_the_environment(postgres, shop, monkeypat
         ("${NOT_SET_ANYWHERE}", "names the environment variable NOT_SET_ANYWHERE, which is not set"),
         ("postgresql+psycopg2://host:port/db", "is not one of SQLAlchemy's"),
         ("no url", "is not one of SQLAlchemy's"),
-        ("nodialect://host/db", "cannot be read"),
-        ("postgresql://host/db", r"write postgresql\+psycopg2://"),
+        ("sqlite:///${}x.db", "begin the name of an environment variable, and what follows is none. Write"),
+        ("sqlite:///${1x}.db", "begin the name of an environment variable, and what follows is none"),
+        ("sqlite:///${OPEN", "begin the name of an environment variable, and what follows is none"),
+        ("nodialect://host/db", "cannot be read: .*nodialect. .*driver has to stand in envs/corpus/requirements.in"),
+        ("postgres://host/db", r"cannot be read: .*for PostgreSQL: postgresql\+psycopg2://"),
+        ("postgresql://host/db", r"for PostgreSQL: postgresql\+psycopg2://"),
+        ("mysql://host/db", "No module named 'MySQLdb'. .*driver has to stand in envs/corpus/requirements.in"),
     ],
 )
 def test_a_wrong_address_is_told(url, told):
@@ -199,6 +205,38 @@ def test_a_connection_lost_in_mid_read_stops_the_build(postgres, shop):
 def _execute(engine, statement):
     with engine.connect() as connection:
         return [row[0] for row in connection.execute(statement)]
+
+
+def test_a_statement_reaches_the_database_as_it_was_typed(postgres, tmp_path):
+    (tmp_path / "x.db").touch()
+    for url in (postgres, f"sqlite:///{tmp_path}/x.db"):
+        found = read(url, {"query": "SELECT '1' AS doc_id, ':note \\:b 100% %s %(c)s ? a::b' AS text"})
+        assert [row["text"] for row in found.documents] == [":note \\:b 100% %s %(c)s ? a::b"]
+        entry = {"kind": "sql", "name": "x", "url": url, "documents": BYTES, "changed_query": "SELECT ':note %s'"}
+        assert sql.fingerprint(Sources.model_validate({"sources": [entry]}).sources[0])
+
+
+def test_a_text_of_sqlite_that_is_no_utf8_is_one_bad_row(tmp_path):
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.execute("CREATE TABLE t (doc_id TEXT, text TEXT, url TEXT)")
+        connection.execute("INSERT INTO t VALUES ('1', 'words', NULL), ('2', CAST(x'636166e9' AS TEXT), NULL)")
+        connection.execute("INSERT INTO t VALUES ('3', 'caf\u00e9', CAST(x'e9' AS TEXT))")
+    found = read(f"sqlite:///{tmp_path}/x.db", {"query": "SELECT * FROM t"})
+    assert [(row["doc_id"], row["text"], row["url"]) for row in found.documents] == [
+        ("1", "words", None),
+        ("3", "caf\u00e9", None),
+    ]
+    assert {kind: bad.count for kind, bad in found.report.bad.items()} == {
+        "documents: wrong encoding": 1,
+        "documents: wrong encoding, left out": 1,
+    }
+
+
+@pytest.mark.parametrize("statement", ["", "CREATE TEMPORARY TABLE t (a)", "-- SELECT"])
+def test_a_statement_that_gives_no_rows_is_told(tmp_path, statement):
+    (tmp_path / "x.db").touch()
+    with pytest.raises(SourceError, match=r"the statement for documents gives no rows\. Write one like SELECT"):
+        read(f"sqlite:///{tmp_path}/x.db", {"query": statement})
 
 
 def test_variables_are_filled_in_every_part_of_an_address(monkeypatch):

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from repos.corpus.sources.values import FlawError, grade_of, id_of, plain, text_of, whole_factor
+from repos.corpus.sources.values import FlawError, address_of, grade_of, id_of, plain, text_of, whole_factor
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,9 @@ def test_a_text_is_what_the_value_says(value, text):
         ({"a": 1}, "neither words nor a list"),
         (["a", ["b"]], "neither words nor a list"),
         (True, "neither words nor a list"),
+        (float("inf"), "number that is not finite"),
+        (Decimal("-Infinity"), "number that is not finite"),
+        (["a", float("inf")], "number that is not finite"),
     ],
 )
 def test_what_is_no_text_is_a_bad_row(value, flaw):
@@ -83,6 +86,27 @@ def test_what_is_no_id_is_a_bad_row(value, flaw):
 
 
 @pytest.mark.parametrize(
+    "url",
+    ["http://h", "HTTPS://H:8080/a?b=c#d", "http://münchen.example/ü", "http://[::1]/x", "http://u:p@h/", " http://h "],
+)
+def test_an_address_has_a_host(url):
+    assert address_of(url) == url.strip()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://", "https:///path", "http://?q", "http://:80/", "http://[::1", "http://h:99999/", "http://h:x/"),
+        *("http://a b/", "http://a/b c", "http://a/\nb", "http://a/\tb", "http://a/\x01", "http://a/\u2028b"),
+        *("ftp://h/", "javascript:alert(1)", "www.example.org", "//h/x"),
+    ],
+)
+def test_what_is_no_address_is_left_out(url):
+    with pytest.raises(FlawError, match="url that is no http address"):
+        address_of(url)
+
+
+@pytest.mark.parametrize(
     ("value", "grade"), [("2", 2), ("1.0", 1), (0.75, 0.75), (Decimal("0.5"), 0.5), (-1e30, -1e30)]
 )
 def test_a_grade_may_be_a_fraction(value, grade):
@@ -91,9 +115,12 @@ def test_a_grade_may_be_a_fraction(value, grade):
 
 @pytest.mark.parametrize(
     ("value", "flaw"),
-    [(1e19, "above 1000"), ("1e30", "above 1000"), (10**400, "above 1000"), ("inf", "above 1000"),
-     ("high", "no number"), (None, "no number"), (float("nan"), "no number")],
-)  # fmt: skip
+    [
+        *((1e19, "above 1000"), ("1e30", "above 1000"), (10**400, "above 1000")),
+        *(("1e400", "not finite"), ("-inf", "not finite"), (Decimal("Infinity"), "not finite")),
+        *(("high", "no number"), (None, "no number"), (float("nan"), "no number")),
+    ],
+)
 def test_what_is_no_grade_is_a_bad_row(value, flaw):
     with pytest.raises(FlawError, match=flaw):
         grade_of(value)
@@ -117,14 +144,19 @@ def test_fractions_become_whole_by_the_least_factor(grades, factor):
 
 
 def test_metadata_is_kept_as_deep_as_json_is_read_everywhere():
-    deep = value = {"x": b"caf\xc3\xa9", "y": float("inf")}
+    deep = {"x": b"caf\xc3\xa9", "y": float("nan")}
     for _ in range(90):
         deep = [deep]
     found = plain(deep)
     while isinstance(found, list):
         found = found[0]
-    assert found == {"x": "café", "y": None} and value["y"] == float("inf")
+    assert found == {"x": "café", "y": None}
     for _ in range(900):
         deep = [deep]
     with pytest.raises(FlawError, match="nested more than 100 deep"):
         plain(deep)
+
+
+def test_metadata_hold_no_number_that_is_not_finite():
+    with pytest.raises(FlawError, match="number that is not finite"):
+        plain({"price": [1.5, float("inf")]})
