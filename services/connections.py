@@ -48,7 +48,11 @@ class CalmServer(Server):
 
 def serve(configuration: Config) -> None:
     """Answer until the process is told to end; end it where the server does not start (its log says why)."""
-    server = CalmServer(configuration)
+    run(CalmServer(configuration))
+
+
+def run(server: Server) -> None:
+    """Run a server until the process is told to end; end it where the server does not start (its log says why)."""
     with suppress(KeyboardInterrupt):  # told by SIGINT: it has ended in order by then
         server.run()
     if not server.started:

@@ -26,7 +26,7 @@ class SetState(NamedTuple):
     """How far this service is with a set: what a promotion asks for."""
 
     number: int
-    state: Literal["ready", "loading", "failed", "unknown"]
+    state: Literal["ready", "loading", "failed", "unknown", "elsewhere"]
     key: str | None = None
     """What the set asks this service to hold."""
     reason: str | None = None
@@ -52,8 +52,9 @@ class Holder(Generic[Content]):
 
     The set before the live one is held as long as it is that: going back to it loads nothing.
 
-    `key` names what a set asks for, so that sets with the same key share one content; `load` makes it, in a worker
-    thread, and raises when it is not fit to answer. A failed load leaves everything already held in place.
+    `key` names what a set asks for, so that sets with the same key share one content; None where the set asks another
+    process for it. `load` makes it, in a worker thread, and raises when it is not fit to answer. A failed load leaves
+    everything already held in place.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Holder(Generic[Content]):
         live_sets: LiveSets,
         settings: Settings,
         *,
-        key: Callable[[LiveSet], str],
+        key: Callable[[LiveSet], str | None],
         load: Callable[[LiveSet], Content],
     ) -> None:
         self.live: Live[Content] | None = None
@@ -99,11 +100,17 @@ class Holder(Generic[Content]):
                 number, "unknown", reason="It is neither live nor proposed, as far as this service has seen."
             )
         key = self._key(watched.live_set)
+        if key is None:
+            return SetState(number, "elsewhere", reason="What it asks for runs with other code or packages.")
         if key in self._held:
             return SetState(number, "ready", key)
         if watched.failure:
             return SetState(number, "failed", key, watched.failure)
         return SetState(number, "loading", key)
+
+    def leads(self) -> bool:
+        """Whether this process is the one that the live set asks, or any would do, as nothing is live yet."""
+        return self._pointer is None or self._key(self._pointer) is not None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -147,7 +154,9 @@ class Holder(Generic[Content]):
 
     def _start_load(self, watched: _Watched) -> None:
         key = self._key(watched.live_set)
-        if key not in self._held and key not in self._loading and time.monotonic() >= watched.retry_at:
+        if key is None or key in self._held or key in self._loading:
+            return
+        if time.monotonic() >= watched.retry_at:
             self._loading[key] = asyncio.create_task(self._load_one(key, watched))
 
     async def _load_one(self, key: str, watched: _Watched) -> None:
@@ -167,18 +176,25 @@ class Holder(Generic[Content]):
     def _settle(self) -> None:
         """Switch to the live set once it is held, then let go of what nobody asks for any more."""
         pointer = self._pointer
-        if pointer and self._key(pointer) in self._held and (self.live is None or self.live.live_set != pointer):
-            if self.live is not None and self.live.live_set.number != pointer.number:
-                self._previous = self.live.live_set
-                self._watch(self._previous)
-            self.live = Live(pointer, self._held[self._key(pointer)])
-            log.info("Set %d is live", pointer.number)
+        key = self._key(pointer) if pointer else None
+        if pointer and (key is None or key in self._held) and (self.live is None or self.live.live_set != pointer):
+            self._switch(pointer, key)
         oldest = time.monotonic() - self._settings.grace_seconds
         self._watched = {number: each for number, each in self._watched.items() if each.last_wanted >= oldest}
-        wanted = {self._key(each.live_set) for each in self._watched.values()}
+        wanted: set[str | None] = {self._key(each.live_set) for each in self._watched.values()}
         if self.live is not None:
             wanted.add(self._key(self.live.live_set))
         self._held = {key: content for key, content in self._held.items() if key in wanted}
+
+    def _switch(self, pointer: LiveSet, key: str | None) -> None:
+        if self.live is not None and self.live.live_set.number != pointer.number:
+            self._previous = self.live.live_set
+            self._watch(self._previous)
+        if key is not None:
+            log.info("Set %d is live", pointer.number)
+        elif self.live is not None:
+            log.info("Set %d is live, and answered by another process", pointer.number)
+        self.live = None if key is None else Live(pointer, self._held[key])
 
 
 def _words(error: Exception) -> str:

@@ -161,8 +161,13 @@ def not_ready(holder: Holder[Any]) -> str:
 
 def serve(app: FastAPI, host: str, port: int) -> None:
     """Answer on `host:port` until the process is told to end."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_lines()
     connections.serve(Config(app, host=host, port=port, **SERVER))
+
+
+def log_lines() -> None:
+    """Have what is logged written to stderr, with its time and where it comes from."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 SERVER: dict[str, Any] = {

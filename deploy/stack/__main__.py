@@ -76,10 +76,12 @@ def status(settings: Settings) -> None:
 @click.pass_obj
 def logs(settings: Settings, process: str | None) -> None:
     """Follow the logs of all processes, or of one; show their ends where the stack is down."""
-    names = [each.name for each in processes(settings)]
-    if process and process not in names:
+    workers = Supervisor(settings).workers()
+    names = [*workers, *(each.name for each in processes(settings))]
+    chosen = [name for name in names if process in (None, name) or (name in workers and name.startswith(f"{process}-"))]
+    if not chosen:
         raise StackError(f"No process {process}. There are: {', '.join(names)}.")
-    files = [places.log_file(settings, name) for name in ([process] if process else names)]
+    files = [places.log_file(settings, name) for name in chosen]
     if not any(file.exists() for file in files):
         raise StackError(f"No logs in {settings.home / 'logs'} yet: make up")
     follow = ["-F"] if Supervisor(settings).running() else []

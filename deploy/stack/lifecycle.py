@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
-from deploy.stack import instance, places, postgres, preflight, supervisor
+from deploy.stack import instance, places, postgres, preflight, supervisor, workers
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.patience import STALLED_SECONDS, Patience
 from deploy.stack.processes import Process, environment_variables, processes
@@ -118,13 +118,17 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
     Raises:
         StackError: saying what is wrong and what to do.
     """
-    listed = processes(settings)
-    chosen = [process for process in listed if names is None or process.name in {"postgres", *names}]
     places.refuse_checkout(settings)
     with _one_at_a_time(settings):
+        listed, serving = processes(settings), workers.listed(settings, workers.first(settings))
+        chosen = [each for each in (*serving, *listed) if names is None or each.name in {"postgres", *names}]
         running = Supervisor(settings)
         if not running.running():
-            _start_supervisor(settings, running, listed, say)
+            _start_supervisor(settings, running, listed, serving, say)
+        states = running.states()
+        for process in serving:
+            if process.name not in states:
+                running.add(process)
         states = running.states()
         if missing := {process.name for process in chosen} - set(states):
             raise StackError(f"The running stack does not know {', '.join(sorted(missing))}: make down, then make up.")
@@ -137,13 +141,13 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
 
 def recover(settings: Settings, say: Say) -> None:
     """Start a supervisor in place of one that was killed: it keeps what runs still, and starts what does not."""
-    listed = processes(settings)
     with _one_at_a_time(settings):
+        listed, serving = processes(settings), workers.listed(settings, workers.first(settings))
         running = Supervisor(settings)
         if running.running():
             return
-        running.start(listed, environment_variables(settings))
-        for process in listed:
+        running.start(listed, environment_variables(settings), serving)
+        for process in (*serving, *listed):
             running.start_process(process.name)
     say("a new supervisor keeps the stack")
 
@@ -163,15 +167,18 @@ def stop(settings: Settings, say: Say) -> None:
         except NotRunningError:
             say(f"the stack in {settings.home} is not running")
         _end_leftovers(settings, say)
-        shutil.rmtree(places.sockets(settings), ignore_errors=True)  # it may lie in the temporary folder
+        shutil.rmtree(settings.sockets, ignore_errors=True)  # it may lie in the temporary folder
 
 
-def _start_supervisor(settings: Settings, running: Supervisor, listed: list[Process], say: Say) -> None:
+def _start_supervisor(
+    settings: Settings, running: Supervisor, listed: list[Process], serving: list[Process], say: Say
+) -> None:
     _end_leftovers(settings, say)
-    if wrong := preflight.complaints(settings, listed):
+    ports = {process.port: process for process in (*serving, *listed)}  # workers of a family take turns at its port
+    if wrong := preflight.complaints(settings, list(ports.values())):
         raise StackError("The stack cannot start:\n" + "\n".join(f"- {complaint}" for complaint in wrong))
     instance.place(settings)
-    running.start(listed, environment_variables(settings))
+    running.start(listed, environment_variables(settings), serving)
 
 
 def _prepare_instance(settings: Settings, say: Say) -> None:

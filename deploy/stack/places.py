@@ -1,10 +1,7 @@
 """Where a stack keeps what it makes while it runs, and where the checkout keeps what it runs."""
 
-import hashlib
 import os
-import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from shared_ops.settings import ROOT, Settings
@@ -16,8 +13,6 @@ MADE = (
     *("sockets", "staging", "supervisor", LOCK),
 )
 """Everything that a stack makes in its home, the lock last: as long as it is there, the home is a stack's."""
-LONGEST_SOCKET_NAME = "postgres/.s.PGSQL.5432"
-LONGEST_SOCKET_PATH = 103  # bytes in sun_path without the final zero: 107 on Linux, 103 on macOS (unix(7))
 
 
 def environment(name: str) -> Path:
@@ -91,25 +86,13 @@ def log_file(settings: Settings, process: str) -> Path:
     return settings.home / "logs" / f"{process}.log"
 
 
-def sockets(settings: Settings) -> Path:
-    """The folder of the Unix sockets: in the home, or in the temporary folder where the home's path is long or odd.
-
-    A socket's path has a hard limit, and Postgres' stands in a URL, so only plain characters will do.
-    """
-    wanted = settings.home / "sockets"
-    fits = len(os.fsencode(wanted / LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH
-    if fits and re.fullmatch(r"[\w./-]+", str(wanted), re.ASCII):
-        return wanted
-    return Path(tempfile.gettempdir()) / f"searchloop-{hashlib.sha256(bytes(settings.home)).hexdigest()[:12]}"
-
-
 def make_sockets(settings: Settings) -> None:
     """Make the folder of the sockets.
 
     Raises:
         PermissionError: where somebody else made it, in a temporary folder that all may write to.
     """
-    folder = sockets(settings)
+    folder = settings.sockets
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if folder.stat().st_uid != os.geteuid():
         raise PermissionError(f"{folder} belongs to another user; remove it, or set SEARCHLOOP_HOME to a shorter path.")

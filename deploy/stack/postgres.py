@@ -29,7 +29,7 @@ def data_folder(settings: Settings) -> Path:
 
 def socket_folder(settings: Settings) -> Path:
     """The folder that holds the server's socket: the `host` of its clients."""
-    return places.sockets(settings) / "postgres"
+    return settings.sockets / "postgres"
 
 
 def url(settings: Settings) -> str:

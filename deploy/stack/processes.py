@@ -10,11 +10,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
 
 from deploy.stack import postgres
 from deploy.stack.places import WORKSPACE, dagster_home, environment
 from deploy.stack.shares import CONTROL, SERVING, TRAINING, Share
-from shared_ops.settings import ROOT, Settings, families, repositories
+from shared_ops.runtimes import Runtime
+from shared_ops.settings import ROOT, Settings, repositories
 
 STACK_MARK = "SEARCHLOOP_STACK"
 """The variable that every process of a stack holds, set to the stack's home: by it, its leftovers are found."""
@@ -66,9 +70,8 @@ def _own_addresses_without_proxy(settings: Settings) -> dict[str, str]:
 
 
 def processes(settings: Settings) -> list[Process]:
-    """Every process of the stack, in the order in which they start."""
+    """Every process of the stack but the prediction services' workers, in the order in which they start."""
     listed = [] if settings.postgres_url else [_postgres(settings)]
-    listed += [_prediction(settings, family) for family in families()]
     listed += [_search(settings)]
     listed += [_code_server(settings, name) for name in repositories()]
     return [*listed, _webserver(settings), _daemon(), _watch()]
@@ -118,10 +121,21 @@ def _watch() -> Process:
     return Process("watch", [sys.executable, "-m", "deploy.stack.watch"], lambda: None, phase=2, share=SERVING)
 
 
-def _prediction(settings: Settings, family: str) -> Process:
-    command = [str(environment(families()[family].environment) / "python"), "-m", "services.prediction", family]
-    port = settings.ports[family]
-    return Process(family, command, _answers(f"{settings.url(family)}/health"), phase=0, port=port)
+def worker(settings: Settings, runtime: Runtime) -> Process:
+    """The process that answers with a family's releases of one code and environment.
+
+    Raises:
+        CodeError: when the code is not in its store, or is not what its hash says.
+        RuntimeMissingError: when there is no such environment here.
+    """
+    socket_file, port = runtime.socket(settings), settings.ports[runtime.family]
+    command = [
+        *("env", *(f"{name}={value}" for name, value in runtime.variables(settings).items())),
+        *(str(runtime.python()), "-m", "services.prediction", runtime.family),
+        *("--socket", str(socket_file), "--port", str(port)),
+        *("--code", runtime.code, "--environment", runtime.environment),
+    ]
+    return Process(runtime.worker, command, answers_at(socket_file), phase=0, port=port)
 
 
 def _search(settings: Settings) -> Process:
@@ -136,6 +150,20 @@ def _listens(host: str, port: int) -> Callable[[], str | None]:
             socket.create_connection((host, port), timeout=2).close()
         except OSError as error:
             return f"nothing listens on {host}:{port} ({error})"
+        return None
+
+    return ready
+
+
+def answers_at(socket_file: Path) -> Callable[[], str | None]:
+    """As `_answers`, of one that answers on a Unix socket."""
+
+    def ready() -> str | None:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket_file)), timeout=2) as client:
+                client.get("http://localhost/health")
+        except httpx.HTTPError as error:
+            return f"{socket_file} does not answer ({error})"
         return None
 
     return ready

@@ -1,14 +1,15 @@
 """How a stack stands, for people: its processes, its code locations, what runs, what has failed, what searches lack."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.table import Table
 
 from deploy.stack import history
 from deploy.stack.dagit import Dagit, DagitError
-from deploy.stack.processes import processes
+from deploy.stack.processes import answers_at, processes
 from deploy.stack.searching import lacking_lines
 from deploy.stack.supervisor import State, Supervisor
+from shared_ops.runtimes import socket_of
 from shared_ops.settings import Settings
 
 UNKNOWN = State("", "not known to the running stack: make down, make up", 0, 0)
@@ -21,15 +22,20 @@ def table(settings: Settings) -> Table:
     Raises:
         NotRunningError: when the stack does not run.
     """
-    states = Supervisor(settings).states()
+    supervisor = Supervisor(settings)
+    states = supervisor.states()
     made = Table("process", "state", "pid", "up for", "port", "answers")
+    for name in supervisor.workers():
+        _add_row(made, name, states.get(name, UNKNOWN), answers_at(socket_of(name, settings)), "")
     for process in processes(settings):
-        state = states.get(process.name, UNKNOWN)
-        reason = process.ready() if state.pid else "no"
-        up_for = f"{state.seconds} s" if state.pid else ""
-        port = str(process.port or "")
-        made.add_row(process.name, state.state, str(state.pid or ""), up_for, port, reason or "yes")
+        _add_row(made, process.name, states.get(process.name, UNKNOWN), process.ready, str(process.port or ""))
     return made
+
+
+def _add_row(made: Table, name: str, state: State, ready: Callable[[], str | None], port: str) -> None:
+    reason = ready() if state.pid else "no"
+    up_for = f"{state.seconds} s" if state.pid else ""
+    made.add_row(name, state.state, str(state.pid or ""), up_for, port, reason or "yes")
 
 
 def lines(settings: Settings) -> Iterator[str]:

@@ -6,6 +6,7 @@ It runs each process through its keeper, by which the process outlives a supervi
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -49,10 +50,11 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = settings.home / "supervisor"
-        self.socket = places.sockets(settings) / "supervisor.sock"
+        self._workers = self.folder / "workers"
+        self.socket = settings.sockets / "supervisor.sock"
 
-    def start(self, listed: Sequence[Process], variables: dict[str, str]) -> None:
-        """Start supervisord with these processes, none of which it starts of itself.
+    def start(self, listed: Sequence[Process], variables: dict[str, str], workers: Sequence[Process] = ()) -> None:
+        """Start supervisord with these processes, none of which it starts of itself; workers may come and go later.
 
         Raises:
             RuntimeError: when it does not come up, with what it said.
@@ -62,6 +64,10 @@ class Supervisor:
         (self.settings.home / "logs").mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "supervisord.conf"
         configuration.write_text(self._configuration(listed))
+        shutil.rmtree(self._workers, ignore_errors=True)
+        self._workers.mkdir()
+        for process in workers:
+            self._described(process).write_text(self._program(process))
         started = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(configuration)],
             env=os.environ | variables,
@@ -106,6 +112,23 @@ class Supervisor:
         """
         return {info["name"]: self._state(info) for info in self._call("getAllProcessInfo")}
 
+    def workers(self) -> list[str]:
+        """The names of the workers that it holds."""
+        return sorted(path.stem for path in self._workers.glob("*.conf"))
+
+    def add(self, process: Process) -> None:
+        """Hold one more worker, which is not started yet."""
+        self._described(process).write_text(self._program(process))
+        self._call("reloadConfig")
+        self._call("addProcessGroup", process.name)
+
+    def drop(self, name: str) -> None:
+        """End a worker, and hold it no more."""
+        self.stop_processes([name])
+        self._call("removeProcessGroup", name)
+        (self._workers / f"{name}.conf").unlink()
+        self.forget(name)
+
     def forget(self, name: str) -> None:
         """Have a process started anew by the next supervisor, even if it lives still."""
         self._record(name).unlink(missing_ok=True)
@@ -137,6 +160,9 @@ class Supervisor:
         seconds = info["now"] - info["start"]
         return State(info["name"], info["statename"], kept.pid if kept else info["pid"], seconds)
 
+    def _described(self, process: Process) -> Path:
+        return self._workers / f"{process.name}.conf"
+
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
@@ -167,6 +193,9 @@ childlogdir = {_escaped(self.settings.home / "logs")}
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[include]
+files = {self._workers.name}/*.conf
 """
         return head + "".join(self._program(process) for process in listed)
 

@@ -3,19 +3,21 @@
 `dagster code-server start` is a proxy before an inner process that holds the code, and does not notice when that one
 is killed: every call fails until somebody reloads the location. So the proxy is ended, and the supervisor starts both
 anew. A supervisor that is killed leaves its processes behind with nobody to restart them: a new one is started, which
-keeps them. It also keeps the logs short. Run under the supervisor.
+keeps them. It also keeps the logs short, and has the prediction services' workers come and go with the sets that need
+them. Run under the supervisor.
 """
 
 import logging
 import os
 import shutil
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from deploy.stack import lifecycle, places, postgres
+from deploy.stack import lifecycle, places, postgres, workers
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
 
@@ -66,6 +68,8 @@ def shorten(log: Path) -> None:
 def main() -> None:
     """Look every few seconds, for as long as the supervisor that started this lives."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    threading.Thread(target=workers.keep_up, name="workers", daemon=True).start()
     settings, inner = Settings(), dict[int, psutil.Process]()
     supervisor = Supervisor(settings)
     # Not the parent: where the supervisor has ended before this line, that is another process by now.

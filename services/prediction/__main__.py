@@ -1,9 +1,19 @@
-"""`python -m services.prediction <family>`: serve one family's staged model, in that family's environment."""
+"""`python -m services.prediction <family>`: serve one family's staged models, in that family's environment.
+
+A worker, as the stack starts it, is told its socket, and the code and environment that its releases have to be of.
+"""
 
 import argparse
+import sys
+from pathlib import Path
 
-from services.prediction.app import create_app
-from services.web import serve
+from uvicorn import Config
+
+from services import connections, web
+from services.prediction.app import create_app, holder_of
+from services.prediction.front import FrontServer
+from shared_ops import codes
+from shared_ops.runtimes import Runtime
 from shared_ops.settings import Settings, families
 
 
@@ -11,9 +21,23 @@ def main() -> None:
     """Serve the family named on the command line until told to end."""
     parser = argparse.ArgumentParser(prog="python -m services.prediction", description=__doc__)
     parser.add_argument("family", choices=list(families()))
-    family = parser.parse_args().family
-    settings = Settings()
-    serve(create_app(family, settings), settings.host, settings.ports[family])
+    parser.add_argument("--socket", type=Path, help="where a worker answers; the port too while its release is live")
+    parser.add_argument("--port", type=int, help="the family's port, where it is not that of repos.toml")
+    parser.add_argument("--code", default="", help="the hash of the code that its releases were made with")
+    parser.add_argument("--environment", default="", help="the SHA-256 of the lock that they were made with")
+    given = parser.parse_args()
+    settings, family = Settings(), given.family
+    port = given.port or settings.ports[family]
+    if given.socket is None:
+        web.serve(create_app(family, settings, holder_of(family, settings)), settings.host, port)
+        return
+    runtime = Runtime(family, given.code, given.environment)
+    if runtime.code and (loaded := codes.present(family)) != runtime.code:
+        sys.exit(f"This process would run the code {loaded[:12]}, and its releases were made with {runtime.code[:12]}.")
+    holder = holder_of(family, settings, runtime)
+    web.log_lines()
+    config = Config(create_app(family, settings, holder, runtime), uds=str(given.socket), **web.SERVER)
+    connections.run(FrontServer(config, holder.leads, settings.host, port))
 
 
 if __name__ == "__main__":

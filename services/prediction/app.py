@@ -1,7 +1,7 @@
 """The HTTP service of one family's staged model: POST /search and /embed, or /rank, by the release's name.
 
-Holds the live set's release, the proposed one's, and for a while the one before. Knows nothing of the family but its
-role.
+Holds the live set's release, the proposed one's, and for a while the one before: as a worker, those that run with its
+own code and environment. Knows nothing of the family but its role.
 """
 
 import asyncio
@@ -20,8 +20,10 @@ from starlette.responses import Response
 from services import web
 from services.holder import Holder
 from services.prediction.loading import MAX_SCORE, EmbedModel, ExplainModel, check_hits, load_model, load_release
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import Staging
+from shared_ops import runtimes
+from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.releases import ReleaseError, Staging
+from shared_ops.runtimes import Runtime
 from shared_ops.settings import Settings, families
 from shared_ops.tables import Hits
 
@@ -133,20 +135,35 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
-def create_app(family: str, settings: Settings, load: Callable[[str, Path], Any] = load_model) -> FastAPI:
-    """The service of `family`, following the prod deployment's live set.
+def holder_of(
+    family: str, settings: Settings, runtime: Runtime | None = None, load: Callable[[str, Path], Any] = load_model
+) -> Holder[Any]:
+    """Holds the family's releases of the prod deployment's sets: of a worker, those that run with its `runtime`."""
+    staging = Staging(settings.staging_url("prod"))
+
+    def key(live_set: LiveSet) -> str | None:
+        version = live_set.releases.get(family, "")
+        try:
+            ours = runtime is None or not version or runtimes.of_release(staging.url, family, version) == runtime
+        except ReleaseError:
+            ours = True  # loading it will say what is wrong
+        return version if ours else None
+
+    return Holder(
+        LiveSets(staging.url),
+        settings,
+        key=key,
+        load=lambda live_set: load_release(family, live_set, staging, load),
+    )
+
+
+def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Runtime | None = None) -> FastAPI:
+    """The service of `family`, answering with what `holder` holds.
 
     Raises:
         KeyError: when `family` is not one of repos/repos.toml's model families.
     """
     role = families()[family].role
-    staging = Staging(settings.staging_url("prod"))
-    holder: Holder[Any] = Holder(
-        LiveSets(staging.url),
-        settings,
-        key=lambda live_set: live_set.releases.get(family, ""),
-        load=lambda live_set: load_release(family, live_set, staging, load),
-    )
     worker = Worker(settings.waiting_limit)
 
     @asynccontextmanager
@@ -155,7 +172,15 @@ def create_app(family: str, settings: Settings, load: Callable[[str, Path], Any]
             yield
 
     app = FastAPI(title=f"Searchloop: {family}", lifespan=lifespan, docs_url=None, redoc_url=None)
-    web.equip(app, family, holder, holds="release", host=settings.host, max_body=MAX_BODY[role])
+    web.equip(
+        app,
+        family,
+        holder,
+        holds="release",
+        host=settings.host,
+        max_body=MAX_BODY[role],
+        more_health=lambda: {"code": runtime.code, "environment": runtime.environment} if runtime else {},
+    )
 
     def model_of(release: str, *queries: str) -> Any:
         longest = max(map(len, queries), default=0)

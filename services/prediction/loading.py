@@ -143,7 +143,7 @@ def _try_ranking(model: RankModel, snapshot: Snapshot) -> None:
     The last union lacks a family's hits, as it does when that family's service is down.
     """
     doc_ids = snapshot.documents()["doc_id"].head(2 * WARM_UP_HITS).to_list()
-    searching = [name for name, repository in families().items() if repository.role == "search"]
+    searching = list(model.families)
     texts = _texts(snapshot)
     shift = len(doc_ids) // 8
     for text in texts:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import aiohttp  # type: ignore[import-not-found]  # in envs/search alone, not where types are checked
 import orjson
 
+from shared_ops import runtimes
+from shared_ops.releases import ReleaseError
 from shared_ops.settings import Settings, families
 from shared_ops.tables import Hits
 
@@ -33,20 +35,21 @@ class Models:
         by_role = {name: repository.role for name, repository in families().items()}
         self.searching = [name for name, role in by_role.items() if role == "search"]
         (self.ranking,) = [name for name, role in by_role.items() if role == "rank"]
-        self._urls = {name: settings.url(name) for name in by_role}
+        self._settings = settings
+        self._staging = settings.staging_url("prod")
         self.timeout_ms = settings.model_timeout_ms
         self._patience_ms = max(settings.model_patience_ms, settings.model_timeout_ms)
-        self._session: aiohttp.ClientSession
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        """By the worker that is asked over it."""
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
         """Keep connections open while the block runs."""
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        timeout = aiohttp.ClientTimeout(total=self._patience_ms / 1000)
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
-        ) as self._session:
+        try:
             yield
+        finally:
+            for session in self._sessions.values():
+                await session.close()
 
     async def search(self, family: str, release: str | None, query: str) -> Hits:
         """The best hits of a search model's release.
@@ -73,13 +76,31 @@ class Models:
             raise UnavailableError("the live set names no release of it")
         path = "rank" if family == self.ranking else "search"
         content = orjson.dumps({"release": release, **question})
+        session = self._session(family, release)
         try:
-            async with self._session.post(f"{self._urls[family]}/{path}", data=content, headers=_HEADERS) as response:
+            async with session.post(f"http://localhost/{path}", data=content, headers=_HEADERS) as response:
                 return _answered(response.status, await response.read())
         except TimeoutError as error:
             raise UnavailableError(f"no answer within {self._patience_ms} ms") from error
         except aiohttp.ClientError as error:
             raise UnavailableError(f"not reachable ({type(error).__name__})") from error
+
+    def _session(self, family: str, release: str) -> aiohttp.ClientSession:
+        """The connections to the worker of a release.
+
+        Raises:
+            UnavailableError: when nobody knows which that is, as the release's manifest cannot be read.
+        """
+        try:
+            runtime = runtimes.of_release(self._staging, family, release)
+        except ReleaseError as error:
+            raise UnavailableError(str(error)) from error
+        if runtime.worker not in self._sessions:
+            connector = aiohttp.UnixConnector(str(runtime.socket(self._settings)), limit=0, keepalive_timeout=30)
+            timeout = aiohttp.ClientTimeout(total=self._patience_ms / 1000)
+            jar = aiohttp.DummyCookieJar()
+            self._sessions[runtime.worker] = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar)
+        return self._sessions[runtime.worker]
 
 
 def _answered(status: int, body: bytes) -> Answered:

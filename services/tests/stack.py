@@ -18,9 +18,12 @@ import uvicorn
 
 from services import connections, web
 from services.prediction.app import create_app as prediction_app
+from services.prediction.app import holder_of
+from services.prediction.front import FrontServer
 from shared_ops import tables
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import FORMAT_VERSION, ReleaseManifest, Staging
+from shared_ops.runtimes import Runtime
 from shared_ops.settings import Settings, families
 from shared_ops.snapshots import Snapshots
 
@@ -201,20 +204,27 @@ class Stack:
     # The services.
 
     def start(self, name, load=load_tiny):
-        app = self._app(name, load)
-        server = connections.CalmServer(uvicorn.Config(app, "127.0.0.1", self.settings.ports[name], **web.SERVER))
+        server = self._server(name, load)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         until(lambda: server.started)
         self._servers[name] = server, thread
 
-    def _app(self, name, load):
+    def _server(self, name, load):
+        port = self.settings.ports[name]
         if name != "search":
-            return prediction_app(name, self.settings, load)
+            runtime = Runtime(name, "", "")  # tiny releases name no code
+            holder = holder_of(name, self.settings, runtime, load)
+            socket_file = runtime.socket(self.settings)
+            socket_file.parent.mkdir(parents=True, exist_ok=True)
+            config = uvicorn.Config(
+                prediction_app(name, self.settings, holder, runtime), uds=str(socket_file), **web.SERVER
+            )
+            return FrontServer(config, holder.leads, "127.0.0.1", port)
         # Only envs/search can import it; the prediction service's tests run in any family's environment.
         from services.search.app import create_app
 
-        return create_app(self.settings)
+        return connections.CalmServer(uvicorn.Config(create_app(self.settings), "127.0.0.1", port, **web.SERVER))
 
     def stop(self, name):
         server, thread = self._servers.pop(name)

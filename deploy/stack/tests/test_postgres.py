@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from deploy.stack import places, postgres
-from shared_ops.settings import ROOT, Settings
+from shared_ops.settings import LONGEST_SOCKET_NAME, LONGEST_SOCKET_PATH, ROOT, Settings
 
 
 @contextmanager
@@ -61,10 +61,10 @@ def test_it_survives_a_kill_with_what_was_committed(tmp_path):
 def test_a_deep_or_odd_home_has_its_sockets_elsewhere(tmp_path):
     for home in (tmp_path / ("deep" * 30), tmp_path / "with space", tmp_path / "späte"):
         settings = Settings(home=home)
-        folder = places.sockets(settings)
+        folder = settings.sockets
         assert home not in folder.parents
-        assert len(os.fsencode(folder / places.LONGEST_SOCKET_NAME)) <= places.LONGEST_SOCKET_PATH
-    assert places.sockets(Settings(home="/srv/a")) != places.sockets(Settings(home="/srv/b"))
+        assert len(os.fsencode(folder / LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH
+    assert Settings(home="/srv/a").sockets != Settings(home="/srv/b").sockets
 
 
 def test_a_folder_that_somebody_else_made_is_not_trusted(tmp_path, monkeypatch):

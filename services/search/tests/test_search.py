@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from services.tests.stack import DOCUMENTS, SEARCHING, stack, until
+from shared_ops.runtimes import Runtime
 
 QUERY = "fourier transform of a signal"
 
@@ -192,9 +193,13 @@ class TestDegraded:
         for family in SEARCHING:
             assert f"{family}: not reachable" in answer.json()["error"]
 
-    def test_something_else_on_a_models_port(self, local):
+    def test_something_else_on_a_models_socket(self, local):
         local.stop("semantic")
-        with socket.create_server(("127.0.0.1", local.settings.ports["semantic"])) as server:
+        place = Runtime("semantic", "", "").socket(local.settings)
+        place.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(place))
+            server.listen()
             # It accepts and never answers.
             body = search(local).json()
             assert server

@@ -60,6 +60,12 @@ class LiveSets:
         """A set that was live, by its number."""
         return self._read("sets", f"{number}.json")
 
+    def before(self, live: LiveSet) -> LiveSet | None:
+        """The newest set before `live` that was not itself taken back; None where there is none."""
+        gone = self.rolled_back()
+        earlier = [number for number in self.numbers() if number < live.number and number not in gone]
+        return self.past(earlier[-1]) if earlier else None
+
     def numbers(self) -> list[int]:
         """The numbers of all sets that were ever live, in order."""
         found = storage.names(storage.join(self.url, "sets"))

@@ -26,7 +26,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from shared_ops import checks, gating, inputs, storage, tables
+from shared_ops import checks, codes, gating, inputs, runtimes, storage, tables
 from shared_ops.evaluation import means, table
 from shared_ops.feedback import FeedbackRef
 from shared_ops.inputs import Inputs
@@ -60,6 +60,7 @@ class LoadConfig(Config):
 
 def load_inputs_op(family: str) -> OpDefinition:
     """The `load_inputs` op of a family."""
+    codes.loaded(family)  # now, while it is being loaded: a save during a training changes no code that it runs
 
     @op(name="load_inputs", out=Out(Inputs, is_required=False))
     def load_inputs(
@@ -142,6 +143,7 @@ def save_candidate(
     return Candidate(
         inputs=inputs,
         key=training_key(context, inputs),
+        code=runtimes.keep(inputs.family, codes.loaded(inputs.family), current()).code,
         url=url,
         parameters=parameters,
         hyperparameters=trained.hyperparameters,
@@ -344,6 +346,7 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Ga
             metrics=evaluated.metrics,
             gate=gated.verdict.model_dump(mode="json"),
             environment=environment_lock(candidate.family),
+            code=candidate.code,
             code_version=code_version(candidate.family),
             deployment=deployment.deployment,
             run_id=context.run_id,

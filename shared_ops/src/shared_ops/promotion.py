@@ -6,7 +6,10 @@ Knows no Dagster.
 import time
 from collections.abc import Callable
 
+from shared_ops import runtimes
 from shared_ops.livesets import LiveSet, LiveSetChangedError, LiveSets
+from shared_ops.releases import ReleaseError
+from shared_ops.runtimes import Runtime
 from shared_ops.settings import current, families
 from shared_ops.snapshots import SnapshotRef
 
@@ -104,9 +107,11 @@ def past_set(live_sets: LiveSets, number: int | None = None) -> LiveSet:
     Raises:
         PromotionError: when there is no such set.
     """
-    chosen = live_sets.past(_before(live_sets, _live(live_sets)) if number is None else number)
+    live = _live(live_sets)
+    chosen = live_sets.before(live) if number is None else live_sets.past(number)
     if chosen is None:
-        raise PromotionError(f"There is no set {number}. Kept are: {_listed(live_sets.numbers())}.")
+        which = f"set before set {live.number}" if number is None else f"set {number}"
+        raise PromotionError(f"There is no {which}. Kept are: {_listed(live_sets.numbers())}.")
     return chosen
 
 
@@ -115,19 +120,6 @@ def _live(live_sets: LiveSets) -> LiveSet:
     if live is None:
         raise PromotionError("No set is live, so there is nothing to roll back.")
     return live
-
-
-def _before(live_sets: LiveSets, live: LiveSet) -> int:
-    """The number of the newest set before `live` that was not itself taken back.
-
-    Raises:
-        PromotionError: when there is none.
-    """
-    gone = live_sets.rolled_back()
-    earlier = [number for number in live_sets.numbers() if number < live.number and number not in gone]
-    if not earlier:
-        raise PromotionError(f"There is no set before set {live.number}. Kept are: {_listed(live_sets.numbers())}.")
-    return earlier[-1]
 
 
 def _listed(numbers: list[int]) -> str:
@@ -157,19 +149,21 @@ def _replace(
 def _await_services(
     live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet, timeout_s: float, log: Log, skip_unreachable: bool
 ) -> None:
-    settings, waiting = current(), [*families(), "search"]
+    workers = {family: _runtime(live_sets, family, chosen) for family in families()}
+    serving = {_runtime(live_sets, family, live) for family in families()} if live else set()
+    waiting: dict[str, Runtime | None] = {**workers, "search": None}
     deadline, said = time.monotonic() + timeout_s, "no answer yet"
     while waiting:
         _keep_offered(live_sets, live, chosen)
-        for name in list(waiting):
-            state, reason = _state(f"{settings.url(name)}/sets/{chosen.number}")
+        for name, runtime in list(waiting.items()):
+            state, reason = _state(name, runtime, chosen.number)
             if state == "ready":
-                waiting.remove(name)
+                del waiting[name]
                 log(f"{name} has loaded and checked set {chosen.number}.")
             elif state == "failed":
                 raise PromotionError(f"{name} could not load set {chosen.number}: {reason} The live set stays.")
-            elif state == "not reached" and skip_unreachable:
-                waiting.remove(name)
+            elif state == "not reached" and skip_unreachable and (runtime is None or runtime in serving):
+                del waiting[name]
                 log(f"{name} does not run: it loads set {chosen.number} when it starts.")
             else:
                 said = f"{name}: {state}{f', {reason}' if reason else ''}"
@@ -193,12 +187,31 @@ def _keep_offered(live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet) ->
         live_sets.offer(chosen)
 
 
-def _state(url: str) -> tuple[str, str]:
+def _runtime(live_sets: LiveSets, family: str, chosen: LiveSet) -> Runtime:
+    """What the family's release in a set runs with.
+
+    Raises:
+        PromotionError: when there is no such release.
+    """
+    try:
+        return runtimes.of_release(live_sets.url, family, chosen.releases.get(family, ""))
+    except ReleaseError as error:
+        raise PromotionError(f"Set {chosen.number} cannot go live: {error}") from error
+
+
+def _state(name: str, runtime: Runtime | None, number: int) -> tuple[str, str]:
+    """How far the worker of a runtime, or the service of this name, is with a set; and why no further."""
     import httpx
 
+    settings = current()
+    if runtime and (problem := runtime.problem(settings)).exists():
+        return "failed", problem.read_text()
+    via = httpx.HTTPTransport(uds=str(runtime.socket(settings))) if runtime else httpx.HTTPTransport()
+    root = "http://localhost" if runtime else settings.url(name)
     try:
-        answer = httpx.get(url, timeout=5.0, trust_env=False)
-        body = answer.json()
+        with httpx.Client(transport=via, timeout=5.0, trust_env=False) as client:
+            answer = client.get(f"{root}/sets/{number}")
+            body = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return "not reached", str(error)
     return str(body.get("state", answer.status_code)), str(body.get("reason") or "")

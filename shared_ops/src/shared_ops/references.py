@@ -24,6 +24,7 @@ class Candidate(BaseModel):
 
     inputs: Inputs
     key: str = Field(description="of the training (Inputs.key)")
+    code: str = Field(description="hash of the code that trained it, and that a release of it runs with")
     url: HomeUrl
     parameters: dict[str, Any]
     hyperparameters: dict[str, Any]

@@ -55,7 +55,8 @@ class ReleaseManifest(BaseModel):
     feedback: FeedbackRef | None = Field(default=None, description="the clicks that it learned from")
     key: str = Field(default="", description="names the training: data, code, environment and configuration")
     environment: str = Field(description="SHA-256 of the environment's lock")
-    code_version: str
+    code: str = Field(default="", description="hash of the code that it runs with (codes.tree); empty of before")
+    code_version: str = Field(description="hash of the code that trains it: a part of the key")
     deployment: Literal["dev", "prod"]
     run_id: str
     files: list[FileEntry] = []

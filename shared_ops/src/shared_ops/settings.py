@@ -3,8 +3,11 @@
 Knows no Dagster.
 """
 
+import hashlib
 import ipaddress
 import os
+import re
+import tempfile
 import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -20,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 Deployment = Literal["dev", "prod"]
 PREFIX = "SEARCHLOOP_"
+LONGEST_SOCKET_NAME = "postgres/.s.PGSQL.5432"
+LONGEST_SOCKET_PATH = 103  # bytes in sun_path without the final zero: 107 on Linux, 103 on macOS (unix(7))
 
 
 class Repository(BaseModel):
@@ -144,8 +149,33 @@ class Settings(BaseSettings):
 
     def staging_url(self, deployment: Deployment) -> str:
         """The root of a deployment's staging area, as an fsspec URL."""
-        root = self.staging or file_url(self.home / "staging")
-        return f"{root.rstrip('/')}/{deployment}"
+        return f"{self._staging_root}/{deployment}"
+
+    @property
+    def code_url(self) -> str:
+        """The store of the code that releases run with, whatever their deployment, as an fsspec URL."""
+        return f"{self._staging_root}/code"
+
+    @property
+    def locks_url(self) -> str:
+        """The store of the locks that their environments are made from, as an fsspec URL."""
+        return f"{self._staging_root}/locks"
+
+    @property
+    def _staging_root(self) -> str:
+        return (self.staging or file_url(self.home / "staging")).rstrip("/")
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of the Unix sockets: in the home, or in the temporary folder where the home's path is long or odd.
+
+        A socket's path has a hard limit, and Postgres' stands in a URL, so only plain characters will do.
+        """
+        wanted = self.home / "sockets"
+        fits = len(os.fsencode(wanted / LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH
+        if fits and re.fullmatch(r"[\w./-]+", str(wanted), re.ASCII):
+            return wanted
+        return Path(tempfile.gettempdir()) / f"searchloop-{hashlib.sha256(bytes(self.home)).hexdigest()[:12]}"
 
     def feedback_url(self, deployment: Deployment) -> str:
         """The root of a deployment's published feedback, as an fsspec URL."""

@@ -1,0 +1,105 @@
+"""The prediction services' workers: one for each pair of code and environment that a family's sets need.
+
+Normally one a family. While a set is proposed, or can be gone back to, whose release was made with other code or other
+packages, there are two: the new one loads, warms up and checks beside the one that answers. Kept up by `watch`.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+
+from deploy.stack import postgres
+from deploy.stack.processes import Process, worker
+from deploy.stack.supervisor import Supervisor
+from shared_ops import codes, runtimes
+from shared_ops.codes import CodeError
+from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.releases import ReleaseError
+from shared_ops.runtimes import Runtime, RuntimeMissingError
+from shared_ops.settings import Settings, families
+
+SECONDS = 0.5
+"""Between two looks at which sets are live and proposed."""
+logger = logging.getLogger("deploy.stack.workers")
+
+
+def first(settings: Settings) -> list[Runtime]:
+    """What the stack starts with: what its sets need; before any is live, what the checkout's code would need."""
+    sets = LiveSets(settings.staging_url("prod"))
+    if sets.live() or sets.proposed():
+        return needed(sets)
+    return [runtimes.keep(family, codes.tree(family), settings) for family in families()]
+
+
+def needed(sets: LiveSets) -> list[Runtime]:
+    """What the live set's releases run with, the proposed one's, and those of the set that one would go back to."""
+    live, proposed = sets.live(), sets.proposed()
+    chosen = [live, proposed, sets.before(live) if live else None]
+    return list(dict.fromkeys(runtime for each in chosen if each for runtime in _of(sets, each)))
+
+
+def _of(sets: LiveSets, chosen: LiveSet) -> Iterable[Runtime]:
+    for family, version in chosen.releases.items():
+        if family in families():
+            try:
+                yield runtimes.of_release(sets.url, family, version)
+            except ReleaseError as error:  # a set of the past may have lost it; of another the promotion says it
+                logger.warning("%s", error)
+
+
+def listed(settings: Settings, runtimes_: Iterable[Runtime]) -> list[Process]:
+    """The processes of these workers; of one that cannot be, the problem is written down for who waits for it."""
+    made = []
+    for runtime in runtimes_:
+        problem = runtime.problem(settings)
+        try:
+            made.append(worker(settings, runtime))
+            problem.unlink(missing_ok=True)
+        except (CodeError, RuntimeMissingError) as error:
+            problem.parent.mkdir(parents=True, exist_ok=True)
+            problem.write_text(str(error))
+            logger.warning("%s cannot be started: %s", runtime.worker, error)
+    return made
+
+
+class Workers:
+    """Has a running stack's supervisor hold just the workers that are needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._sets = LiveSets(settings.staging_url("prod"))
+        self._supervisor = Supervisor(settings)
+        self._seen: tuple[LiveSet | None, LiveSet | None] = (None, None)
+        self._unneeded: dict[str, float] = {}
+        """By name, since when a worker is not needed."""
+
+    def look(self) -> None:
+        """Start what is needed and does not run, end what has not been needed for the time of grace."""
+        seen = self._sets.live(), self._sets.proposed()
+        if seen == (None, None) or (seen == self._seen and not self._unneeded):
+            return
+        wanted = needed(self._sets)
+        running, now = set(self._supervisor.workers()), time.monotonic()
+        for process in listed(self._settings, [each for each in wanted if each.worker not in running]):
+            logger.info("starting %s", process.name)
+            self._supervisor.add(process)
+            self._supervisor.start_process(process.name)
+        idle = running - {each.worker for each in wanted}
+        self._unneeded = {name: self._unneeded.get(name, now) for name in idle}
+        for name in [name for name, since in self._unneeded.items() if now - since > self._settings.grace_seconds]:
+            logger.info("ending %s: no set needs it", name)
+            self._supervisor.drop(name)
+            del self._unneeded[name]
+        self._seen = seen
+
+
+def keep_up() -> None:
+    """Look for ever; what goes wrong is said, and tried again."""
+    workers = Workers(postgres.settings_of_starter())
+    while True:
+        try:
+            workers.look()
+        except Exception:  # the staging area or the supervisor may be away for a moment
+            logger.exception("The workers could not be looked at")
+            time.sleep(10 * SECONDS)
+        time.sleep(SECONDS)
