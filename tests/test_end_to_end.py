@@ -189,7 +189,7 @@ def test_a_model_that_is_killed_degrades_the_answer_and_comes_back(stack, querie
         process
         for process in psutil.process_iter(["environ", "cmdline"])
         if (process.info["environ"] or {}).get("SEARCHLOOP_STACK") == str(stack.settings.home)
-        and (process.info["cmdline"] or [])[1:] == ["-m", "services.prediction", family]
+        and (process.info["cmdline"] or [])[1:4] == ["-m", "services.prediction", family]
     ]
     process.kill()
     process.wait(5)

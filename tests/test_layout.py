@@ -6,8 +6,9 @@ import tomllib
 import pytest
 import yaml
 
-from deploy.stack.processes import environment_variables, processes
+from deploy.stack.processes import environment_variables, processes, worker
 from deploy.suites import suites
+from shared_ops.runtimes import Runtime
 from shared_ops.settings import ROOT, Settings, families, repositories
 
 REPOSITORIES = list(repositories())
@@ -32,14 +33,15 @@ def test_the_process_list_has_a_code_server_for_each_repository_in_its_own_envir
 
 
 def test_the_process_list_has_a_prediction_service_for_each_family_in_its_own_environment():
-    listed = {process.name: process for process in processes(Settings())}
     for name, repository in families().items():
         python = str(ROOT / "envs" / repository.environment / ".venv" / "bin" / "python")
-        assert listed[name].command == [python, "-m", "services.prediction", name]
+        command = worker(Settings(), Runtime(name, "", "")).command
+        assert command[command.index(python) + 1 :][:3] == ["-m", "services.prediction", name]
 
 
 def test_no_two_processes_share_a_name_or_a_port():
-    listed = processes(Settings())
+    settings = Settings()
+    listed = [*processes(settings), *(worker(settings, Runtime(family, "", "")) for family in families())]
     ports = [process.port for process in listed if process.port]
     assert len(ports) == len(set(ports)) and set(ports) == set(Settings().ports.values())
     assert len(listed) == len({process.name for process in listed})

@@ -160,7 +160,9 @@ def answers_at(socket_file: Path) -> Callable[[], str | None]:
 
     def ready() -> str | None:
         try:
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket_file)), timeout=2) as client:
+            with httpx.Client(
+                transport=httpx.HTTPTransport(uds=str(socket_file)), timeout=2, trust_env=False
+            ) as client:
                 client.get("http://localhost/health")
         except httpx.HTTPError as error:
             return f"{socket_file} does not answer ({error})"

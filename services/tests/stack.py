@@ -157,8 +157,8 @@ class Stack:
         }
         return Snapshots(self.settings.snapshots_url("prod")).publish(content)
 
-    def release(self, family, version, snapshot, format_version=FORMAT_VERSION, folder=None, **content):
-        """Publish a tiny model that does what `content` says, or the real one in `folder`."""
+    def release(self, family, version, snapshot, format_version=FORMAT_VERSION, folder=None, code="", **content):
+        """Publish a tiny model that does what `content` says, or the real one in `folder`, made with some `code`."""
         folder = folder or self._tiny(family, version, content)
         manifest = ReleaseManifest(
             format_version=format_version,
@@ -171,6 +171,7 @@ class Stack:
             metrics={},
             gate={"accepted": True},
             environment="",
+            code=code,
             code_version="",
             deployment="prod",
             run_id="test",
@@ -203,17 +204,18 @@ class Stack:
 
     # The services.
 
-    def start(self, name, load=load_tiny):
-        server = self._server(name, load)
+    def start(self, name, load=load_tiny, code=""):
+        """Start the search app, or a family's worker of some `code`: that is then called `<name> <code>`."""
+        server = self._server(name, load, code)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         until(lambda: server.started)
-        self._servers[name] = server, thread
+        self._servers[f"{name} {code}".strip()] = server, thread
 
-    def _server(self, name, load):
+    def _server(self, name, load, code):
         port = self.settings.ports[name]
         if name != "search":
-            runtime = Runtime(name, "", "")  # tiny releases name no code
+            runtime = Runtime(name, code, "")
             holder = holder_of(name, self.settings, runtime, load)
             socket_file = runtime.socket(self.settings)
             socket_file.parent.mkdir(parents=True, exist_ok=True)

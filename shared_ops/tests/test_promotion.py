@@ -1,15 +1,20 @@
 """A set goes live when every service is ready for it; otherwise what is live stays."""
 
 import json
+import socket
+import socketserver
 import threading
 import time
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from shared_ops.livesets import LiveSets
 from shared_ops.promotion import OvertakenError, PromotionError, promote, rollback
-from shared_ops.settings import families
+from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.runtimes import Runtime
+from shared_ops.settings import Settings, families
 from shared_ops.snapshots import SnapshotRef
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")
@@ -18,12 +23,39 @@ RELEASES = {family: "v1" for family in families()}
 
 @pytest.fixture
 def sets(tmp_path) -> LiveSets:
-    return LiveSets((tmp_path / "staging").as_uri())
+    """No set yet; of every family some releases that name no code."""
+    staging, folder = Staging((tmp_path / "staging" / "prod").as_uri()), tmp_path / "release"
+    folder.mkdir()
+    for family in families():
+        for version in ("v1", "v2", "r1", "r2", "r3"):
+            staging.publish(folder, manifest(family, version))
+    return LiveSets(staging.url)
+
+
+def manifest(family, version, **more):
+    return ReleaseManifest(
+        family=family, version=version, created_at=datetime.now(UTC), snapshot=SNAPSHOT, parameters={},
+        hyperparameters={}, metrics={}, gate={"accepted": True}, environment="", code_version="", deployment="prod",
+        run_id="r", **more,
+    )  # fmt: skip
+
+
+class OnSocket(ThreadingHTTPServer):
+    """A server on a Unix socket, as a worker is."""
+
+    address_family = socket.AF_UNIX
+
+    def server_bind(self):
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", 0
 
 
 @pytest.fixture
-def services(monkeypatch):
-    """Servers on the ports of every service; `states` says what each answers, and can be changed in mid-test."""
+def services(monkeypatch, tmp_path):
+    """Every family's worker, and the search app; `states` says what each answers, and can be changed in mid-test."""
+    monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path))
+    settings = Settings()
+    settings.sockets.mkdir(exist_ok=True)
     states = {name: {"state": "ready"} for name in [*families(), "search"]}
     servers, ports = [], {}
     for name in states:
@@ -40,7 +72,10 @@ def services(monkeypatch):
             def log_message(self, *_):
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if name == "search":
+            server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        else:
+            server = OnSocket(str(Runtime(name, "", "").socket(settings)), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         ports[name] = server.server_port
@@ -48,6 +83,7 @@ def services(monkeypatch):
     yield states
     for server in servers:
         server.shutdown()
+        server.server_close()
 
 
 def test_it_goes_live_when_all_are_ready(sets, services):

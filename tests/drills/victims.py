@@ -9,21 +9,23 @@ import psutil
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.supervisor import Supervisor
 from shared_ops.launcher import STARTED
-from shared_ops.settings import Settings, families
+from shared_ops.settings import Settings
 
 RUN_WORKER = "run worker"
 SERVICES = {
     "code server": ("code-keyword", "code-ranker"),  # of those whose runs the drill launches
     "daemon": ("daemon",),
     "Postgres": ("postgres",),
-    "prediction service": tuple(families()),
 }
-VICTIMS = (RUN_WORKER, *SERVICES)
+WORKER = "prediction service"
+VICTIMS = (RUN_WORKER, WORKER, *SERVICES)
 
 
 def service(kind: str, settings: Settings, chance: random.Random) -> psutil.Process | None:
     """A process of this kind, None where it is just away; of a code server the outer process or the inner one."""
-    pid = Supervisor(settings).states()[chance.choice(SERVICES[kind])].pid
+    supervisor = Supervisor(settings)
+    names = supervisor.workers() if kind == WORKER else SERVICES[kind]
+    pid = supervisor.states()[chance.choice(names)].pid
     inner = kind == "code server" and chance.random() < 0.5
     if not pid:
         return None

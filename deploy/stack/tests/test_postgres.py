@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 
@@ -69,7 +70,7 @@ def test_a_deep_or_odd_home_has_its_sockets_elsewhere(tmp_path):
 
 def test_a_folder_that_somebody_else_made_is_not_trusted(tmp_path, monkeypatch):
     settings = Settings(home=tmp_path / ("deep" * 30))
-    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     places.make_sockets(settings)
     monkeypatch.setattr(places.os, "geteuid", lambda: 4242)
     with pytest.raises(PermissionError, match="belongs to another user"):

@@ -47,14 +47,15 @@ def settings(request, tmp_path, monkeypatch):
         server.shutdown()
 
 
-def test_no_client_of_the_commands_asks_a_proxy(settings):
+def test_no_client_of_the_commands_asks_a_proxy(settings, monkeypatch):
+    monkeypatch.setenv("SEARCHLOOP_PORT_BASE", str(settings.port_base))
     url = settings.url("search")
     assert processes._answers(f"{url}/health")() is None
     assert searching.ask(settings, "sort", 10)["hits"] == []
     assert searching.follows(settings, 1)
     assert Dagit(url).in_flight() == []
     assert SearchApp(url).search("session", "sort", 10)["hits"] == []
-    assert promotion._state(url) == ("ready", "")
+    assert promotion._state("search", None, 1) == ("ready", "")
 
 
 def test_the_stack_s_processes_call_each_other_by_grpc_without_a_proxy(settings):

@@ -1,9 +1,11 @@
 """Sources are looked at before anything starts, in the corpus' own environment; what comes too late is told."""
 
+import tempfile
+
 import pytest
 from click.testing import CliRunner
 
-from deploy.stack import places, sources
+from deploy.stack import sources
 from deploy.stack.__main__ import commands
 from deploy.stack.lifecycle import StackError
 from shared_ops.livesets import LiveSets
@@ -23,7 +25,7 @@ def settings(tmp_path, monkeypatch):
     """Settings of a home of the test's own, its sources file not written yet."""
     monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SEARCHLOOP_SOURCES", str(tmp_path / "sources.yaml"))
-    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     return Settings()
 
 

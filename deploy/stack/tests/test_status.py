@@ -44,13 +44,13 @@ def test_a_release_that_waits_for_a_ranker_is_a_line(without_ranker):
 
 def test_a_process_that_the_running_stack_does_not_know_is_a_row(without_ranker, capsys):
     running = Supervisor(without_ranker)
-    running.start([sleeper("keyword")], environment_variables(without_ranker))
+    running.start([sleeper("search")], environment_variables(without_ranker))
     try:
         console.print(status.table(without_ranker))
     finally:
         running.shut_down()
     rows = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.startswith("│")}
-    assert "STOPPED" in rows["keyword"]
+    assert "STOPPED" in rows["search"]
     assert "not known to the running stack: make down, make up" in rows["code-ranker"]
 
 

@@ -5,15 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 
 import psutil
 import pytest
 
-from deploy.stack import keeper, places, shares, supervisor
-from deploy.stack.processes import STACK_MARK, Process, processes
+from deploy.stack import keeper, shares, supervisor
+from deploy.stack.processes import STACK_MARK, Process, processes, worker
 from deploy.stack.supervisor import NotRunningError, Supervisor
+from shared_ops.runtimes import Runtime
 from shared_ops.settings import Settings, families, repositories
 
 SLEEPS = "import time; print('here', flush=True); time.sleep(600)"
@@ -22,7 +24,7 @@ SLEEPS = "import time; print('here', flush=True); time.sleep(600)"
 @pytest.fixture(autouse=True)
 def _sockets_in_the_test_s_own_folder(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("s")
-    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(folder))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(folder))
 
 
 def sleeper(name, code=SLEEPS):
@@ -190,8 +192,10 @@ def test_services_come_first_then_the_control_plane_then_trainings(tmp_path):
 
 
 def test_every_process_of_a_stack_has_its_share():
-    listed = {process.name: process.share for process in processes(Settings(postgres_url=None))}
-    assert all(listed[name] == shares.SERVING for name in (*families(), "search"))
+    settings = Settings(postgres_url=None)
+    listed = {process.name: process.share for process in processes(settings)}
+    assert listed["search"] == shares.SERVING
+    assert all(worker(settings, Runtime(family, "", "")).share == shares.SERVING for family in families())
     assert all(listed[name].nice > 0 for name in ("postgres", "dagit", "daemon"))
     lowest = max(share.nice for share in listed.values())
     assert all(listed[f"code-{name}"].nice == lowest for name in repositories())

@@ -81,7 +81,9 @@ def fetch(root: str, name: str) -> Path:
         raise CodeError(f"The code {name[:12]} is not in {root}. Train the release again.")
     folder = storage.local_path(url) or _cached(url, name)
     names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    content = {each.as_posix(): (folder / each).read_bytes() for each in names if each.as_posix() != TREE}
+    # What a library caches beside a source is no code: Python is told to look for its own elsewhere (runtimes).
+    kept = [each for each in names if "__pycache__" not in each.parts and each.as_posix() != TREE]
+    content = {each.as_posix(): (folder / each).read_bytes() for each in kept}
     if digest(content) != name:
         raise CodeError(
             f"The code in {folder} is not what was kept there (its hash is another). Train the release again."

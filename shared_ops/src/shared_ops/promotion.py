@@ -150,7 +150,7 @@ def _await_services(
     live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet, timeout_s: float, log: Log, skip_unreachable: bool
 ) -> None:
     workers = {family: _runtime(live_sets, family, chosen) for family in families()}
-    serving = {_runtime(live_sets, family, live) for family in families()} if live else set()
+    serving = {_runtime(live_sets, family, live) for family in live.releases} if live else set()
     waiting: dict[str, Runtime | None] = {**workers, "search": None}
     deadline, said = time.monotonic() + timeout_s, "no answer yet"
     while waiting:

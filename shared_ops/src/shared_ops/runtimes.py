@@ -83,6 +83,7 @@ class Runtime:
             "PYTHONSAFEPATH": "1",  # else the working directory's modules come first
             # Kept code stays as it was kept.
             "PYTHONPYCACHEPREFIX": str(settings.home / "cache" / "bytecode"),
+            "NUMBA_CACHE_DIR": str(settings.home / "cache" / "numba"),
         }
 
 

@@ -1,0 +1,106 @@
+"""Workers come with the sets that need them, and go with them: the real supervisor, with processes that only sleep."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from deploy.stack import workers
+from deploy.stack.processes import environment_variables
+from deploy.stack.supervisor import Supervisor
+from deploy.stack.tests.test_supervisor import sleeper, until
+from deploy.stack.workers import Workers, needed
+from shared_ops.livesets import LiveSets
+from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.runtimes import Runtime
+from shared_ops.settings import Settings, families
+from shared_ops.snapshots import SnapshotRef
+
+SNAPSHOT = SnapshotRef(id="s", url="file:///s")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(home=tmp_path / "home", postgres_url=None, grace_seconds=0)
+
+
+@pytest.fixture
+def sets(settings, tmp_path):
+    """Releases v1 and v2 of every family, of two codes."""
+    staging, folder = Staging(settings.staging_url("prod")), tmp_path / "release"
+    folder.mkdir()
+    for family in families():
+        for version in ("v1", "v2"):
+            manifest = ReleaseManifest(
+                family=family, version=version, created_at=datetime.now(UTC), snapshot=SNAPSHOT, parameters={},
+                hyperparameters={}, metrics={}, gate={}, environment="lock", code=f"code of {version}",
+                code_version="", deployment="prod", run_id="r",
+            )  # fmt: skip
+            staging.publish(folder, manifest)
+    return LiveSets(staging.url)
+
+
+@pytest.fixture
+def supervisor(settings):
+    made = Supervisor(settings)
+    made.start([sleeper("search")], environment_variables(settings))
+    yield made
+    made.shut_down()
+
+
+@pytest.fixture
+def sleepers(monkeypatch):
+    """Every worker's process only sleeps."""
+    monkeypatch.setattr(workers, "worker", lambda _, runtime: sleeper(runtime.worker))
+
+
+def of(**versions):
+    return dict.fromkeys(families(), "v1") | versions
+
+
+def named(**versions):
+    return {Runtime(family, f"code of {version}", "lock").worker for family, version in of(**versions).items()}
+
+
+def running(supervisor):
+    return {name for name, state in supervisor.states().items() if state.pid and name != "search"}
+
+
+def test_a_worker_comes_with_a_proposal_stays_for_the_way_back_and_goes_when_no_set_needs_it(
+    settings, sets, supervisor, sleepers
+):
+    held = Workers(settings)
+    held.look()
+    assert supervisor.workers() == [], "no set asks for any"
+    first = sets.propose(of(), SNAPSHOT, "first")
+    held.look()
+    until(lambda: running(supervisor) == named())
+    sets.go_live(first)
+    second = sets.propose(of(keyword="v2"), SNAPSHOT, "second")
+    held.look()
+    until(lambda: running(supervisor) == named() | named(keyword="v2"))
+    sets.go_live(second)
+    for _ in range(3):
+        held.look()
+    assert running(supervisor) == named() | named(keyword="v2"), "the set before can be gone back to"
+    sets.go_live(sets.propose(of(keyword="v2"), SnapshotRef(id="t", url="file:///t"), "third"))
+    for _ in range(3):
+        held.look()
+    until(lambda: running(supervisor) == named(keyword="v2"))
+    assert set(supervisor.workers()) == named(keyword="v2")
+
+
+def test_families_that_share_their_code_with_the_set_before_need_one_worker(sets):
+    sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
+    assert {each.worker for each in needed(sets)} == named()
+
+
+def test_why_a_worker_cannot_be_is_written_for_who_waits_for_it(settings, sets):
+    runtime = Runtime("keyword", "code of v1", "lock")
+    assert workers.listed(settings, [runtime]) == []
+    assert "is not in" in runtime.problem(settings).read_text()
+
+
+def test_before_any_set_the_checkout_s_own_code_is_kept_and_run(settings):
+    first = workers.first(settings)
+    assert [runtime.family for runtime in first] == list(families()) and all(runtime.code for runtime in first)
+    assert [process.name for process in workers.listed(settings, first)] == [runtime.worker for runtime in first]

@@ -1,0 +1,84 @@
+"""Workers of two codes of one family: each holds its own releases, and the one that leads answers at the port."""
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from services.prediction import front
+from services.tests.stack import stack, until
+from shared_ops.runtimes import Runtime
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    """A live set whose release was made with old code, a worker of that, and a worker of new code."""
+    monkeypatch.setattr(front, "OVERLAP_SECONDS", 1.0)
+    with stack(tmp_path) as made:
+        made.snapshot_ref = made.snapshot()
+        for version in ("old", "new"):
+            made.release("keyword", version, made.snapshot_ref, code=version)
+        made.first = made.go_live(made.snapshot_ref, keyword="old")
+        for version in ("old", "new"):
+            made.start("keyword", code=version)
+        until(lambda: health(made, "old")["live_set"] == made.first.number)
+        yield made
+
+
+def ask(local, code, path, **body):
+    """Ask the worker of a code over its socket."""
+    place = Runtime("keyword", code, "").socket(local.settings)
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(place)), base_url="http://localhost") as client:
+        return client.post(path, json=body) if body else client.get(path)
+
+
+def health(local, code):
+    return ask(local, code, "/health").json()
+
+
+def proposed(local):
+    """A set that the new code answers, which has loaded it."""
+    proposal = local.propose(local.snapshot_ref, keyword="new")
+    until(lambda: ask(local, "new", f"/sets/{proposal.number}").json()["state"] == "ready")
+    return proposal
+
+
+def test_a_worker_holds_the_releases_of_its_own_code_alone(two):
+    proposal = proposed(two)
+    assert ask(two, "old", f"/sets/{proposal.number}").json()["state"] == "elsewhere"
+    assert ask(two, "new", f"/sets/{two.first.number}").json()["state"] == "elsewhere"
+    assert health(two, "old")["held"] == ["old"] and health(two, "new")["held"] == ["new"]
+    assert [health(two, code)["code"] for code in ("old", "new")] == ["old", "new"]
+
+
+def test_the_port_goes_from_one_to_the_other_without_a_gap_and_back(two):
+    refused, seen, ended = [], [], threading.Event()
+
+    def look():
+        while not ended.is_set():
+            try:
+                seen.append(two.get("keyword", "/health").json()["code"])
+            except httpx.TransportError as error:
+                refused.append(error)
+            time.sleep(0.02)
+
+    until(lambda: two.answers("keyword", "/health"))
+    looking = threading.Thread(target=look)
+    looking.start()
+    two.sets.go_live(proposed(two))
+    until(lambda: seen[-10:] == ["new"] * 10)
+    two.sets.go_live(two.first)
+    until(lambda: seen[-10:] == ["old"] * 10)
+    ended.set()
+    looking.join()
+    assert refused == []
+
+
+def test_the_set_before_stays_held_by_the_worker_that_answered(two):
+    second = proposed(two)
+    two.sets.go_live(second)
+    until(lambda: health(two, "new")["live_set"] == second.number and health(two, "old")["live_set"] is None)
+    answer = ask(two, "old", "/search", release="old", query="median of an array", k=3)
+    assert answer.status_code == 200 and answer.json()["doc_ids"]
+    assert ask(two, "old", "/search", release="new", query="median", k=3).status_code == 404

@@ -1,0 +1,92 @@
+"""The code that a release runs with is kept by its hash, and read back only as it was kept."""
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from shared_ops import codes, runtimes, settings
+from shared_ops.codes import CodeError
+from shared_ops.runtimes import Runtime, RuntimeMissingError
+from shared_ops.settings import ROOT, Settings
+
+
+@pytest.fixture
+def here(tmp_path):
+    return Settings(home=tmp_path)
+
+
+def kept(here, family="keyword", **changed):
+    """A family's code in the store; `changed` files have other content."""
+    content = codes.tree(family) | {name.replace("__", "/") + ".py": text for name, text in changed.items()}
+    return codes.keep(here.code_url, content)
+
+
+def test_a_tree_holds_what_serves_a_release_and_no_tests():
+    names = set(codes.tree("keyword"))
+    assert {"repos/keyword/model.py", "repos/keyword/stop_words.txt", "shared_ops/src/shared_ops/codes.py"} <= names
+    assert {"services/web.py", "services/prediction/app.py", "repos/__init__.py"} <= names
+    assert not [name for name in names if "test" in name or name.startswith(("services/search", "repos/semantic"))]
+
+
+def test_what_others_change_is_another_family_s_business(monkeypatch):
+    before = {family: codes.present(family) for family in ("keyword", "semantic")}
+    listed = (ROOT / "repos" / "repos.toml").read_text().replace('queue = "semantic"', 'queue = "other"')
+    monkeypatch.setattr(settings, "repositories", lambda: settings._parsed(listed))
+    monkeypatch.setattr(codes, "repositories", lambda: settings._parsed(listed))
+    assert codes.present("keyword") == before["keyword"] and codes.present("semantic") != before["semantic"]
+
+
+def test_its_entry_is_that_of_the_list_alone():
+    entry = tomllib.loads(codes.tree("behavior")[codes.ENTRY].decode())
+    assert entry == {"behavior": tomllib.loads((ROOT / "repos" / "repos.toml").read_text())["behavior"]}
+
+
+def test_it_is_read_back_as_it_was_kept(here):
+    name = kept(here)
+    folder = codes.fetch(here.code_url, name)
+    assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
+    assert kept(here) == name and kept(here, repos__keyword__model=b"changed = 1\n") != name
+
+
+@pytest.mark.parametrize("change", ["changed", "removed", "added"])
+def test_what_is_not_as_it_was_kept_is_not_run(here, change):
+    name = kept(here)
+    file = codes.fetch(here.code_url, name) / "repos" / "keyword" / ("new.py" if change == "added" else "model.py")
+    if change == "removed":
+        file.unlink()
+    else:
+        file.write_text("changed = 1\n")
+    with pytest.raises(CodeError, match="is not what was kept there"):
+        codes.fetch(here.code_url, name)
+
+
+def test_code_that_is_not_kept_is_told(here):
+    with pytest.raises(CodeError, match=r"abc is not in .*Train the release again"):
+        codes.fetch(here.code_url, "abc")
+
+
+def test_a_python_told_of_kept_code_imports_that_and_nothing_of_the_checkout(here):
+    name = kept(here, repos__keyword__mark=b"MARK = 'kept'\n", shared_ops__src__shared_ops__mark=b"MARK = 'kept'\n")
+    runtime = Runtime("keyword", name, "")
+    code = (
+        "import repos.keyword.mark as m, shared_ops.mark as s, shared_ops.settings as t; print(m.MARK, s.MARK, t.ROOT)"
+    )
+    command, variables = [sys.executable, "-c", code], runtime.variables(here)
+    done = subprocess.run(command, cwd=ROOT, env=variables, text=True, capture_output=True, check=True)
+    assert done.stdout == f"kept kept {runtime.folder(here)}\n"
+    assert codes.fetch(here.code_url, name), "running it leaves nothing behind in it"
+
+
+def test_each_pair_of_code_and_environment_has_a_worker_of_its_own(here):
+    pairs = [Runtime("keyword", code, lock) for code in ("a", "b") for lock in ("c", "d")]
+    assert len({pair.worker for pair in pairs}) == len({pair.socket(here) for pair in pairs}) == 4
+    assert all(pair.worker.startswith("keyword-") for pair in pairs)
+
+
+def test_the_environment_is_found_by_its_lock(here):
+    runtime = runtimes.keep("keyword", codes.tree("keyword"), here)
+    assert runtime.python() == ROOT / "envs" / "keyword" / ".venv" / "bin" / "python"
+    with pytest.raises(RuntimeMissingError, match="No environment here is made from the lock 0123"):
+        Runtime("keyword", runtime.code, "0123").python()
