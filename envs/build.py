@@ -27,6 +27,9 @@ AT_A_TIME = 2  # more would only wait for the same disk and network
 INPUTS = "# Made from inputs with the SHA-256 "
 """Begins a lock's first line: by it a lock is known to be stale without asking any index."""
 
+STAMP = "made-from.txt"
+"""Says in an environment what it was made from, the SHA-256 of its lock on the second line, and where on the last."""
+
 _installing_shared_ops = threading.Lock()  # its build writes into its own folder
 
 
@@ -171,10 +174,10 @@ def _make(uv: str, name: str) -> str | None:
         # One that was copied or moved here holds the old place in its scripts, and in what finds shared_ops.
         if not (_is_of(name, folder) and _is_python(python, lock.python)):
             _run([uv, "venv", "--quiet", "--clear", "--python", lock.python, str(folder)])
-        target = ["--quiet", "--python", python]
-        _run([uv, "pip", "sync", *target, "--require-hashes", *_torch_backend(lock), str(lock.target)], lock)
+        _stamp(name).unlink(missing_ok=True)  # from here on it is neither what it was nor what it will be
+        _sync(uv, python, lock.target)
         with _installing_shared_ops:
-            _run([uv, "pip", "install", *target, "--no-deps", "-e", str(ROOT / "shared_ops")])
+            _run([uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", str(ROOT / "shared_ops")])
     except BuildError as error:
         return f"{name}: {error}"
     _stamp(name).write_text(_stamped(name))
@@ -188,6 +191,28 @@ def _is_python(python: str, version: str) -> bool:
     code = "import platform; print(platform.python_version())"
     found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
     return found == version or found.startswith(f"{version}.")
+
+
+def _sync(uv: str, python: str, lock: Path) -> None:
+    """Have an environment hold just what a lock says."""
+    cpu_torch = "+cpu" in lock.read_text()
+    command = [uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", *_torch_backend(cpu_torch)]
+    _run([*command, str(lock)], cpu_torch)
+
+
+def make_again(lock: Path, python: str, folder: Path) -> None:
+    """Make an environment from a lock that was kept, in a folder of its own, for what ran with it.
+
+    Made once: its stamp, which names the lock's SHA-256, is written last. shared_ops is not in it.
+    """
+    stamp, made_of = folder / STAMP, hashlib.sha256(lock.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text().splitlines()[1] == made_of:
+        return
+    uv, began = find_uv(), time.monotonic()
+    _run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)])
+    _sync(uv, str(folder / "bin" / "python"), lock)
+    stamp.write_text(f"kept\n{made_of}\n{folder}\n")
+    _say(f"made again from the lock {made_of[:12]} ({time.monotonic() - began:.1f} s)")
 
 
 def check_place(name: str) -> None:
@@ -211,14 +236,14 @@ def _is_made(name: str) -> bool:
 
 def _stamp(name: str) -> Path:
     """The file in an environment that says what it was made from, and where."""
-    return ENVS / name / ".venv" / "made-from.txt"
+    return ENVS / name / ".venv" / STAMP
 
 
 def _stamped(name: str) -> str:
     lock = lock_of(name)
     made_from = [lock.target.read_bytes(), lock.python.encode(), (ROOT / "shared_ops" / "pyproject.toml").read_bytes()]
     made_of = hashlib.sha256(b"\0".join(made_from)).hexdigest()
-    return f"{made_of}\n{ENVS / name / '.venv'}\n"
+    return f"{made_of}\n{hashlib.sha256(made_from[0]).hexdigest()}\n{ENVS / name / '.venv'}\n"
 
 
 def _compile(uv: str, lock: Lock, target: Path, options: Sequence[str]) -> None:
@@ -226,8 +251,14 @@ def _compile(uv: str, lock: Lock, target: Path, options: Sequence[str]) -> None:
     command += ["--constraint", "envs/constraints.txt", "--custom-compile-command", "make lock"]
     for overrides in lock.overrides:
         command += ["--override", str(overrides.relative_to(ROOT))]
-    command += [*_torch_backend(lock), *options, str(lock.source.relative_to(ROOT)), "--output-file", str(target)]
-    _run(command, lock)
+    command += [
+        *_torch_backend(lock.cpu_torch),
+        *options,
+        str(lock.source.relative_to(ROOT)),
+        "--output-file",
+        str(target),
+    ]
+    _run(command, lock.cpu_torch)
 
 
 def _problem(uv: str, lock: Lock) -> str | None:
@@ -275,9 +306,9 @@ def _difference(held: dict[str, set[str]], again: dict[str, set[str]]) -> str | 
     return None
 
 
-def _torch_backend(lock: Lock) -> list[str]:
+def _torch_backend(cpu_torch: bool) -> list[str]:
     """Where torch's CPU build comes from: a folder of wheels where one is given, else PyTorch's own index."""
-    return ["--torch-backend", "cpu"] if lock.cpu_torch and sys.platform == "linux" and not _find_links() else []
+    return ["--torch-backend", "cpu"] if cpu_torch and sys.platform == "linux" and not _find_links() else []
 
 
 def _find_links() -> str | None:
@@ -285,10 +316,10 @@ def _find_links() -> str | None:
     return os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
 
 
-def _run(command: Sequence[str], lock: "Lock | None" = None) -> None:
+def _run(command: Sequence[str], cpu_torch: bool = False) -> None:
     """Run uv. Only a lock with a CPU build of torch sees the folder of wheels: no other is made from local files."""
     environment = {name: value for name, value in os.environ.items() if name not in ("UV_FIND_LINKS", "VIRTUAL_ENV")}
-    if lock is not None and lock.cpu_torch and _find_links():
+    if cpu_torch and _find_links():
         environment["UV_FIND_LINKS"] = str(_find_links())
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -319,6 +350,10 @@ def main() -> None:
     locking.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     placed = commands.add_parser("place", help="fail where an environment was not made in this checkout")
     placed.add_argument("names", nargs="+", metavar="environment")
+    again = commands.add_parser("again", help="make an environment from a lock that was kept")
+    again.add_argument("lock", type=Path)
+    again.add_argument("python", help="the Python version that it ran on")
+    again.add_argument("folder", type=Path)
     commands.add_parser("check", help="fail where a lock is not fresh")
     chosen = parser.parse_args()
     try:
@@ -330,6 +365,8 @@ def main() -> None:
         elif chosen.command == "place":
             for name in chosen.names:
                 check_place(name)
+        elif chosen.command == "again":
+            make_again(chosen.lock, chosen.python, chosen.folder)
         elif chosen.command == "lock":
             compile_locks(chosen.upgrade)
         else:

@@ -20,9 +20,11 @@ from deploy.stack.searching import SearchError, ask, follows, wait_for_search
 from deploy.stack.shares import TRAINING
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from deploy.stack.terminal import console, say, visible
-from shared_ops import promotion
+from shared_ops import promotion, runtimes
+from shared_ops.codes import CodeError
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseError
+from shared_ops.runtimes import RuntimeMissingError
 from shared_ops.settings import ROOT, Settings, families, repositories, unread
 
 
@@ -177,10 +179,14 @@ def reproduce(settings: Settings, release: str) -> None:
     family = release.partition("/")[0]
     if family not in families():
         raise StackError(f"Expected <family>/<version> with a family of {', '.join(families())}, got {release!r}.")
-    python = places.environment(families()[family].environment) / "python"
+    try:
+        runtime = runtimes.of_release(settings.staging_url("prod"), family, release.partition("/")[2])
+    except ReleaseError as error:
+        raise StackError(f"{error} Those that are live: make lineage") from error
+    command = [str(runtime.provide(settings)), "-m", "shared_ops.reproduce", release]
     # With as many threads as it was trained with: sums depend on them.
-    variables = os.environ | TRAINING.variables | {"SEARCHLOOP_HOME": str(settings.home)}
-    sys.exit(subprocess.run([str(python), "-m", "deploy.reproduce", release], cwd=ROOT, env=variables).returncode)
+    own = {"SEARCHLOOP_HOME": str(settings.home), **TRAINING.variables, **runtime.variables(settings)}
+    sys.exit(subprocess.run(command, cwd=ROOT, env=os.environ | own).returncode)
 
 
 @commands.command()
@@ -269,6 +275,8 @@ def main() -> None:
     except ValidationError as error:
         sys.exit("\n".join(visible(_problem(each)) for each in error.errors()))
     except (StackError, HomeError, DagitError, NotRunningError, SearchError, ValueError) as error:
+        sys.exit(visible(str(error)))
+    except (CodeError, RuntimeMissingError) as error:
         sys.exit(visible(str(error)))
     except (training.TrainingError, simulation.SimulationError, promotion.PromotionError, ReleaseError) as error:
         sys.exit(visible(str(error)))

@@ -120,7 +120,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
     """
     places.refuse_checkout(settings)
     with _one_at_a_time(settings):
-        listed, serving = processes(settings), workers.listed(settings, workers.first(settings))
+        listed, serving = processes(settings), workers.listed(settings, workers.first(settings), say)
         chosen = [each for each in (*serving, *listed) if names is None or each.name in {"postgres", *names}]
         running = Supervisor(settings)
         if not running.running():
@@ -142,7 +142,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
 def recover(settings: Settings, say: Say) -> None:
     """Start a supervisor in place of one that was killed: it keeps what runs still, and starts what does not."""
     with _one_at_a_time(settings):
-        listed, serving = processes(settings), workers.listed(settings, workers.first(settings))
+        listed, serving = processes(settings), workers.listed(settings, workers.first(settings), say)
         running = Supervisor(settings)
         if running.running():
             return

@@ -131,7 +131,7 @@ def worker(settings: Settings, runtime: Runtime) -> Process:
     socket_file, port = runtime.socket(settings), settings.ports[runtime.family]
     command = [
         *("env", *(f"{name}={value}" for name, value in runtime.variables(settings).items())),
-        *(str(runtime.python()), "-m", "services.prediction", runtime.family),
+        *(str(runtime.provide(settings)), "-m", "services.prediction", runtime.family),
         *("--socket", str(socket_file), "--port", str(port)),
         *("--code", runtime.code, "--environment", runtime.environment),
     ]

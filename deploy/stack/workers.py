@@ -6,7 +6,7 @@ packages, there are two: the new one loads, warms up and checks beside the one t
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from deploy.stack import postgres
 from deploy.stack.processes import Process, worker
@@ -47,18 +47,20 @@ def _of(sets: LiveSets, chosen: LiveSet) -> Iterable[Runtime]:
                 logger.warning("%s", error)
 
 
-def listed(settings: Settings, runtimes_: Iterable[Runtime]) -> list[Process]:
+def listed(settings: Settings, wanted: Iterable[Runtime], say: Callable[[str], None] = logger.warning) -> list[Process]:
     """The processes of these workers; of one that cannot be, the problem is written down for who waits for it."""
     made = []
-    for runtime in runtimes_:
+    for runtime in wanted:
         problem = runtime.problem(settings)
         try:
+            if not runtime.is_here(settings):
+                say(f"{runtime.worker:<14} its environment is made again from its lock, which may take minutes")
             made.append(worker(settings, runtime))
             problem.unlink(missing_ok=True)
         except (CodeError, RuntimeMissingError) as error:
             problem.parent.mkdir(parents=True, exist_ok=True)
             problem.write_text(str(error))
-            logger.warning("%s cannot be started: %s", runtime.worker, error)
+            say(f"{runtime.worker:<14} cannot be started: {error}")
     return made
 
 

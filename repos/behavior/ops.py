@@ -57,4 +57,5 @@ def train(
 
 
 load_inputs = load_inputs_op("behavior")
-evaluate = evaluate_op(searching(model.load))
+opened = searching(model.load)
+evaluate = evaluate_op(opened)

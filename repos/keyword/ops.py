@@ -33,4 +33,5 @@ def train(
 
 
 load_inputs = load_inputs_op("keyword")
-evaluate = evaluate_op(searching(model.load))
+opened = searching(model.load)
+evaluate = evaluate_op(opened)

@@ -1,12 +1,14 @@
 """The code that a release runs with is kept by its hash, and read back only as it was kept."""
 
+import hashlib
+import re
 import subprocess
 import sys
 import tomllib
 
 import pytest
 
-from shared_ops import codes, runtimes, settings
+from shared_ops import codes, runtimes, settings, storage
 from shared_ops.codes import CodeError
 from shared_ops.runtimes import Runtime, RuntimeMissingError
 from shared_ops.settings import ROOT, Settings
@@ -87,6 +89,29 @@ def test_each_pair_of_code_and_environment_has_a_worker_of_its_own(here):
 
 def test_the_environment_is_found_by_its_lock(here):
     runtime = runtimes.keep("keyword", codes.tree("keyword"), here)
-    assert runtime.python() == ROOT / "envs" / "keyword" / ".venv" / "bin" / "python"
+    assert runtime.python(here) == ROOT / "envs" / "keyword" / ".venv" / "bin" / "python"
     with pytest.raises(RuntimeMissingError, match="No environment here is made from the lock 0123"):
-        Runtime("keyword", runtime.code, "0123").python()
+        Runtime("keyword", runtime.code, "0123").python(here)
+
+
+def test_an_environment_of_another_lock_is_made_again_from_the_one_that_was_kept(here):
+    held = (ROOT / "envs" / "search" / "requirements.txt").read_text()
+    lock = re.search(r"^idna==(?:.*\\\n)+.*\n", held, re.MULTILINE)[0].encode()
+    name = hashlib.sha256(lock).hexdigest()
+    for file, content in (("requirements.txt", lock), ("python-version", b"3.11\n")):
+        storage.write_atomic(storage.join(here.locks_url, name, file), content)
+    runtime = Runtime("keyword", "c", name)
+    python = runtime.provide(here)
+    assert python.is_relative_to(here.home / "environments")
+    subprocess.run([python, "-c", "import idna"], check=True)
+    made = python.stat().st_ctime
+    assert runtime.provide(here) == runtime.python(here) == python and python.stat().st_ctime == made
+
+
+def test_a_lock_that_cannot_be_installed_is_told(here):
+    lock = b"no-such-package-anywhere==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
+    name = hashlib.sha256(lock).hexdigest()
+    for file, content in (("requirements.txt", lock), ("python-version", b"3.11\n")):
+        storage.write_atomic(storage.join(here.locks_url, name, file), content)
+    with pytest.raises(RuntimeMissingError, match=r"(?s)could not be made again from the lock .*no-such-package"):
+        Runtime("keyword", "c", name).provide(here)

@@ -21,11 +21,12 @@ from dagster import (
 from pydantic import Field
 
 from shared_ops import gating, inputs
+from shared_ops.answering import answering
 from shared_ops.judging import JudgedQueries
 from shared_ops.lineage import live_set_key, proposed_set_key
 from shared_ops.livesets import Decision, LiveSet
 from shared_ops.notifications import notify
-from shared_ops.ops import GateConfig, Open, numbers, plotted, tell_verdict
+from shared_ops.ops import GateConfig, numbers, plotted, tell_verdict
 from shared_ops.promotion import OvertakenError, PromotionError, past_set
 from shared_ops.promotion import promote as promote_set
 from shared_ops.promotion import rollback as rollback_set
@@ -35,6 +36,7 @@ from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import families
 from shared_ops.snapshots import SnapshotRef, load
+from shared_ops.training import Open
 
 KEPT_RELEASES = 10
 KEPT_SETS = 20
@@ -104,8 +106,8 @@ def _final_order(
     if not len(judged.newest):
         return tested
     manifest = staging.manifest(RANKER, version).model_copy(update={"feedback": judged.feedback})
-    ranker = open_ranker(staging.fetch(RANKER, version), inputs.of_manifest(manifest, staging.url))
-    return pl.concat([tested, ranker.many(judged.asked_newest)])
+    with answering(staging, inputs.of_manifest(manifest, staging.url), version, open_ranker) as ranker:
+        return pl.concat([tested, ranker.many(judged.asked_newest)])
 
 
 def _both(ours: pl.DataFrame, theirs: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:

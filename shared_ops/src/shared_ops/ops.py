@@ -7,6 +7,7 @@ They hand on references (`shared_ops.references`), never data.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from dagster import (
 from pydantic import Field
 
 from shared_ops import checks, codes, gating, inputs, runtimes, storage, tables
+from shared_ops.answering import answering
 from shared_ops.evaluation import means, table
 from shared_ops.feedback import FeedbackRef
 from shared_ops.inputs import Inputs
@@ -40,7 +42,7 @@ from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import current
 from shared_ops.snapshots import Snapshot, SnapshotRef, load, sample
-from shared_ops.training import Answers, Searched, Searcher, Trained
+from shared_ops.training import Open, Searched, Searcher, Trained
 from shared_ops.types import ValidInputs
 
 ROOT_RUN, RETRY_NUMBER = "dagster/root_run_id", "dagster/retry_number"
@@ -169,10 +171,6 @@ def root_run_id(context: OpExecutionContext) -> str:
     return tags[ROOT_RUN] if RETRY_NUMBER in tags else context.run_id
 
 
-Open = Callable[[Path, Inputs], Answers]
-"""A family's saved model, in a folder, made ready to answer the queries of the inputs' snapshot."""
-
-
 def searching(load_model: Callable[[Path], Searcher]) -> Open:
     """The `Open` of a search family, given the `load` of its model."""
     return lambda folder, inputs: Searched(load_model(folder))
@@ -187,21 +185,21 @@ def evaluate_op(open_model: Open) -> OpDefinition:
         snapshot = load(candidate.inputs.snapshot)
         feedback = _judging_feedback(candidate, snapshot, deployment)
         judged, champion = JudgedQueries.of(snapshot, feedback), _champion(candidate.family, deployment)
-        with storage.local_folder(candidate.url) as folder:
-            answers = {"challenger": open_model(folder, candidate.inputs)}
-        if champion:
-            release = deployment.staging.fetch(candidate.family, champion)
-            answers["champion"] = open_model(release, candidate.inputs)
         answered = inputs.release_hits(candidate.url, "test").join(judged.test, on="query_id", how="semi")
-        hits = {"challenger": pl.concat([answered, answers["challenger"].many(judged.asked_newest)])}
-        if champion:
-            hits["champion"] = answers["champion"].many(judged.asked)
+        with ExitStack() as opened:
+            folder = opened.enter_context(storage.local_folder(candidate.url))
+            answers = {"challenger": open_model(folder, candidate.inputs)}
+            hits = {"challenger": pl.concat([answered, answers["challenger"].many(judged.asked_newest)])}
+            if champion:
+                released = answering(deployment.staging, candidate.inputs, champion, open_model)
+                answers["champion"] = opened.enter_context(released)
+                hits["champion"] = answers["champion"].many(judged.asked)
+            took = medians(answers, judged.asked if len(judged.asked) else _titles(snapshot))
         measured = {name: judged.measure(found) for name, found in hits.items()}
         for name, frame in measured.items():
             tables.write(_evaluation_url(candidate, name), frame)
         tables.write(_evaluation_url(candidate, "hits"), hits["challenger"])
         metrics = means(measured["challenger"], judged.slices)
-        took = medians(answers, judged.asked if len(judged.asked) else _titles(snapshot))
         context.add_output_metadata({"metrics": MetadataValue.md(table(metrics)), **plotted(metrics)})
         return Evaluated(
             candidate=candidate,

@@ -7,17 +7,22 @@ tag, and the socket a service's name.
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from shared_ops import codes, storage
 from shared_ops.releases import ReleaseManifest, Staging, environment_lock
-from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.settings import ROOT, Settings, file_url, repositories
 
 LOCK, PYTHON = "requirements.txt", "python-version"
 """The files of a kept environment; the lock is written last."""
+STAMP = "made-from.txt"
+"""What envs/build.py leaves in an environment."""
 
 
 class RuntimeMissingError(RuntimeError):
@@ -48,20 +53,55 @@ class Runtime:
         """The file that says why there is no such worker; missing where nothing is wrong."""
         return self.socket(settings).with_suffix(".problem")
 
-    def python(self) -> Path:
-        """The Python of its environment.
+    def python(self, settings: Settings) -> Path:
+        """The Python of its environment: one of the checkout's, or one that was made again in the home.
 
         Raises:
             RuntimeMissingError: when no environment here was made from that lock.
         """
-        locks = (ROOT / "envs").glob(f"*/{LOCK}")
-        made = {storage.sha256(lock): lock.parent.name for lock in locks}
-        name = made.get(self.environment) if self.code else repositories()[self.family].environment
-        if name:
-            return ROOT / "envs" / name / ".venv" / "bin" / "python"
+        if not self.code:
+            return ROOT / "envs" / repositories()[self.family].environment / ".venv" / "bin" / "python"
+        for folder in (*(ROOT / "envs").glob("*/.venv"), self._again(settings)):
+            if _made_from(folder) == self.environment:
+                return folder / "bin" / "python"
         raise RuntimeMissingError(
             f"No environment here is made from the lock {self.environment[:12]}, which {self.family} ran with."
         )
+
+    def is_here(self, settings: Settings) -> bool:
+        """Whether there is an environment for it."""
+        with suppress(RuntimeMissingError):
+            return bool(self.python(settings))
+        return False
+
+    def _again(self, settings: Settings) -> Path:
+        """Where its environment is made again, when the checkout's is another by now."""
+        return settings.home / "environments" / self.environment[:16]
+
+    def provide(self, settings: Settings) -> Path:
+        """The Python of its environment, made again from the kept lock where there is none: that may take minutes.
+
+        Raises:
+            RuntimeMissingError: when it cannot be made, with what uv said.
+        """
+        with suppress(RuntimeMissingError):
+            return self.python(settings)
+        url, folder = storage.join(settings.locks_url, self.environment), self._again(settings)
+        lock, version = (storage.read_bytes(storage.join(url, name)) for name in (LOCK, PYTHON))
+        named = f"the lock {self.environment[:12]}, which {self.family} ran with"
+        if lock is None or version is None:
+            raise RuntimeMissingError(
+                f"No environment here is made from {named}, nor is it kept in {settings.locks_url}."
+            )
+        written = folder.with_suffix(".txt")
+        with storage.exclusive(file_url(folder.with_suffix(".lock"))):
+            written.write_bytes(lock)
+            build = [sys.executable, str(ROOT / "envs" / "build.py"), "again"]
+            command = [*build, str(written), version.decode().strip(), str(folder)]
+            done = subprocess.run(command, text=True, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeMissingError(f"An environment could not be made again from {named}: {done.stderr.strip()}")
+        return self.python(settings)
 
     def folder(self, settings: Settings) -> Path:
         """The folder that its code is run from.
@@ -85,6 +125,12 @@ class Runtime:
             "PYTHONPYCACHEPREFIX": str(settings.home / "cache" / "bytecode"),
             "NUMBA_CACHE_DIR": str(settings.home / "cache" / "numba"),
         }
+
+
+def _made_from(folder: Path) -> str | None:
+    """The SHA-256 of the lock that an environment was made from (envs/build.py's stamp)."""
+    stamp = folder / STAMP
+    return stamp.read_text().splitlines()[1] if stamp.exists() else None
 
 
 def socket_of(worker: str, settings: Settings) -> Path:

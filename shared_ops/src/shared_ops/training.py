@@ -4,7 +4,7 @@ Knows no Dagster.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import polars as pl
 
 from shared_ops.evaluation import DEPTH
+from shared_ops.inputs import Inputs
 from shared_ops.tables import Hits, hits_table
 
 
@@ -37,6 +38,10 @@ class Answers(Protocol):
 
     def many(self, queries: pl.DataFrame) -> pl.DataFrame:
         """The `hits` table of queries (query_id, text)."""
+
+
+Open = Callable[[Path, Inputs], Answers]
+"""A family's saved model, in a folder, made ready to answer the queries of the inputs' snapshot."""
 
 
 @dataclass(frozen=True)

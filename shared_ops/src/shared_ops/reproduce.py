@@ -1,7 +1,7 @@
 """Trains a release again from its manifest, and compares what came out file by file.
 
-Run in the family's own environment: `envs/<family>/.venv/bin/python -m deploy.reproduce <family>/<version>`; `make
-reproduce RELEASE=<family>/<version>` does. Nothing is published.
+Run with the code and in the environment that made the release (`runtimes`): `make reproduce RELEASE=<family>/<version>`
+does. Nothing is published.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from shared_ops import storage
 from shared_ops.inputs import of_manifest
 from shared_ops.ops import write_trained
-from shared_ops.releases import ReleaseError, ReleaseManifest, Staging, code_version, environment_lock
+from shared_ops.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings, families
 
 NOT_TRAINED = "evaluation/"
@@ -34,8 +34,8 @@ def main() -> None:
         manifest = Staging(settings.staging_url(arguments.deployment)).manifest(family, version)
     except ReleaseError as error:
         sys.exit(f"{error} Those that are live: make lineage")
-    for warning in changed_since(manifest):
-        print(f"note: {warning}")
+    if not manifest.code:
+        print("note: its code was not kept yet when it was trained: it is trained again with the checkout's")
     with tempfile.TemporaryDirectory() as scratch:
         train_again(manifest, Path(scratch), settings.staging_url("prod"))
         differing = differences(manifest, Path(scratch))
@@ -44,19 +44,6 @@ def main() -> None:
     same = len(trained_files(manifest)) - len(differing)
     print(f"{arguments.release}: {same} of {len(trained_files(manifest))} files are the same, bit for bit")
     sys.exit(1 if differing else 0)
-
-
-def changed_since(manifest: ReleaseManifest) -> list[str]:
-    """What is no longer as it was when the release was trained, and may make the weights differ."""
-    found = {
-        "the code": (manifest.code_version, code_version(manifest.family)),
-        "the environment's lock": (manifest.environment, environment_lock(manifest.family)),
-    }
-    return [
-        f"{what} is not what the release was trained with ({then[:12]} then, {now[:12]} now)"
-        for what, (then, now) in found.items()
-        if then != now
-    ]
 
 
 def train_again(manifest: ReleaseManifest, folder: Path, upstream: str) -> None:
