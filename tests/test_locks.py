@@ -113,7 +113,7 @@ def test_an_environment_that_was_copied_from_another_checkout_is_not_made(build)
 
 
 def test_a_checkout_without_environments_says_what_makes_them(build):
-    with pytest.raises(build.BuildError, match="There are no environments yet: make envs"):
+    with pytest.raises(build.BuildError, match="There are no environments yet: make up makes them"):
         build.check_place("platform")
 
 
