@@ -27,8 +27,8 @@ AT_A_TIME = 2  # more would only wait for the same disk and network
 INPUTS = "# Made from inputs with the SHA-256 "
 """Begins a lock's first line: by it a lock is known to be stale without asking any index."""
 
-STAMP = "made-from.txt"
-"""Says in an environment what it was made from, the SHA-256 of its lock on the second line, and where on the last."""
+STAMP, KEPT_LOCK = "made-from.txt", "requirements.txt"
+"""What lies in an environment: what it was made from, and where; and the lock itself."""
 
 _installing_shared_ops = threading.Lock()  # its build writes into its own folder
 
@@ -180,6 +180,7 @@ def _make(uv: str, name: str) -> str | None:
             _run([uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", str(ROOT / "shared_ops")])
     except BuildError as error:
         return f"{name}: {error}"
+    shutil.copyfile(lock.target, folder / KEPT_LOCK)
     _stamp(name).write_text(_stamped(name))
     _say(f"{name:<9} made ({time.monotonic() - began:.1f} s)")
     return None
@@ -203,16 +204,17 @@ def _sync(uv: str, python: str, lock: Path) -> None:
 def make_again(lock: Path, python: str, folder: Path) -> None:
     """Make an environment from a lock that was kept, in a folder of its own, for what ran with it.
 
-    Made once: its stamp, which names the lock's SHA-256, is written last. shared_ops is not in it.
+    Made once: its stamp is written last. shared_ops is not in it.
     """
-    stamp, made_of = folder / STAMP, hashlib.sha256(lock.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text().splitlines()[1] == made_of:
+    stamp = folder / STAMP
+    if stamp.exists():
         return
     uv, began = find_uv(), time.monotonic()
     _run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)])
     _sync(uv, str(folder / "bin" / "python"), lock)
-    stamp.write_text(f"kept\n{made_of}\n{folder}\n")
-    _say(f"made again from the lock {made_of[:12]} ({time.monotonic() - began:.1f} s)")
+    shutil.copyfile(lock, folder / KEPT_LOCK)
+    stamp.write_text(f"{lock}\n{folder}\n")
+    _say(f"made again from {lock} ({time.monotonic() - began:.1f} s)")
 
 
 def check_place(name: str) -> None:
@@ -231,7 +233,8 @@ def _is_of(name: str, folder: Path) -> bool:
 
 
 def _is_made(name: str) -> bool:
-    return _stamp(name).exists() and _stamp(name).read_text() == _stamped(name)
+    kept = _stamp(name).with_name(KEPT_LOCK)
+    return kept.exists() and _stamp(name).exists() and _stamp(name).read_text() == _stamped(name)
 
 
 def _stamp(name: str) -> Path:
@@ -243,7 +246,7 @@ def _stamped(name: str) -> str:
     lock = lock_of(name)
     made_from = [lock.target.read_bytes(), lock.python.encode(), (ROOT / "shared_ops" / "pyproject.toml").read_bytes()]
     made_of = hashlib.sha256(b"\0".join(made_from)).hexdigest()
-    return f"{made_of}\n{hashlib.sha256(made_from[0]).hexdigest()}\n{ENVS / name / '.venv'}\n"
+    return f"{made_of}\n{ENVS / name / '.venv'}\n"
 
 
 def _compile(uv: str, lock: Lock, target: Path, options: Sequence[str]) -> None:

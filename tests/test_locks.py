@@ -98,6 +98,7 @@ def made_in(folder, text):
     """An environment that says what it was made from, and where."""
     folder.mkdir(parents=True)
     (folder / "made-from.txt").write_text(text)
+    (folder / "requirements.txt").touch()
 
 
 def test_an_environment_that_was_copied_from_another_checkout_is_not_made(build):

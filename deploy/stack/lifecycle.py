@@ -120,7 +120,8 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
     """
     places.refuse_checkout(settings)
     with _one_at_a_time(settings):
-        listed, serving = processes(settings), workers.listed(settings, workers.first(settings), say)
+        listed = processes(settings)
+        serving = [] if names else workers.listed(settings, workers.first(settings), say)
         chosen = [each for each in (*serving, *listed) if names is None or each.name in {"postgres", *names}]
         running = Supervisor(settings)
         if not running.running():

@@ -74,25 +74,34 @@ class Workers:
         self._seen: tuple[LiveSet | None, LiveSet | None] = (None, None)
         self._unneeded: dict[str, float] = {}
         """By name, since when a worker is not needed."""
+        self._lacking: set[str] = set()
+        """The workers that are needed, and could not be started when last tried."""
+        self._retry_at = 0.0
 
     def look(self) -> None:
         """Start what is needed and does not run, end what has not been needed for the time of grace."""
         seen = self._sets.live(), self._sets.proposed()
-        if seen == (None, None) or (seen == self._seen and not self._unneeded):
+        if seen == (None, None) or (seen == self._seen and not self._unneeded and not self._lacking):
             return
-        wanted = needed(self._sets)
-        running, now = set(self._supervisor.workers()), time.monotonic()
-        for process in listed(self._settings, [each for each in wanted if each.worker not in running]):
-            logger.info("starting %s", process.name)
-            self._supervisor.add(process)
-            self._supervisor.start_process(process.name)
-        idle = running - {each.worker for each in wanted}
+        wanted, now = needed(self._sets), time.monotonic()
+        if seen != self._seen or now >= self._retry_at:
+            self._start(wanted)
+            self._retry_at = now + self._settings.retry_seconds
+        running, names = set(self._supervisor.workers()), {each.worker for each in wanted}
+        self._lacking, idle = names - running, running - names
         self._unneeded = {name: self._unneeded.get(name, now) for name in idle}
         for name in [name for name, since in self._unneeded.items() if now - since > self._settings.grace_seconds]:
             logger.info("ending %s: no set needs it", name)
             self._supervisor.drop(name)
             del self._unneeded[name]
         self._seen = seen
+
+    def _start(self, wanted: Iterable[Runtime]) -> None:
+        running = self._supervisor.workers()
+        for process in listed(self._settings, [each for each in wanted if each.worker not in running]):
+            logger.info("starting %s", process.name)
+            self._supervisor.add(process)
+            self._supervisor.start_process(process.name)
 
 
 def keep_up() -> None:

@@ -100,6 +100,17 @@ def test_why_a_worker_cannot_be_is_written_for_who_waits_for_it(settings, sets):
     assert "is not in" in runtime.problem(settings).read_text()
 
 
+def test_what_could_not_be_started_is_tried_again(settings, sets, supervisor, monkeypatch):
+    held = Workers(settings)
+    held._settings = settings.model_copy(update={"retry_seconds": 0.0})
+    sets.propose(of(), SNAPSHOT, "first")
+    held.look()
+    assert supervisor.workers() == [], "no such code is kept"
+    monkeypatch.setattr(workers, "worker", lambda _, runtime: sleeper(runtime.worker))
+    held.look()
+    until(lambda: running(supervisor) == named())
+
+
 def test_before_any_set_the_checkout_s_own_code_is_kept_and_run(settings):
     first = workers.first(settings)
     assert [runtime.family for runtime in first] == list(families()) and all(runtime.code for runtime in first)

@@ -210,7 +210,14 @@ def verify(folder: Path, manifest: ReleaseManifest) -> None:
 @cache
 def environment_lock(family: str) -> str:
     """The SHA-256 of the lock of the family's environment."""
-    return storage.sha256(ROOT / "envs" / repositories()[family].environment / "requirements.txt")
+    return storage.sha256(lock_file(family))
+
+
+def lock_file(family: str) -> Path:
+    """The lock that the family's environment was made from (envs/build.py leaves it there); else the checkout's."""
+    folder = ROOT / "envs" / repositories()[family].environment
+    kept = folder / ".venv" / "requirements.txt"
+    return kept if kept.exists() else folder / "requirements.txt"
 
 
 def code_version(family: str) -> str:

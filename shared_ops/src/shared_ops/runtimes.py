@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from shared_ops import codes, storage
-from shared_ops.releases import ReleaseManifest, Staging, environment_lock
+from shared_ops.releases import ReleaseManifest, Staging, environment_lock, lock_file
 from shared_ops.settings import ROOT, Settings, file_url, repositories
 
 LOCK, PYTHON = "requirements.txt", "python-version"
@@ -128,9 +128,9 @@ class Runtime:
 
 
 def _made_from(folder: Path) -> str | None:
-    """The SHA-256 of the lock that an environment was made from (envs/build.py's stamp)."""
-    stamp = folder / STAMP
-    return stamp.read_text().splitlines()[1] if stamp.exists() else None
+    """The SHA-256 of the lock that an environment was made from, None where it is not all made."""
+    there = (folder / STAMP).exists() and (folder / LOCK).exists()
+    return storage.sha256(folder / LOCK) if there else None
 
 
 def socket_of(worker: str, settings: Settings) -> Path:
@@ -159,10 +159,9 @@ def keep(family: str, content: Mapping[str, bytes], settings: Settings) -> Runti
 
 
 def _keep_lock(family: str, settings: Settings) -> str:
-    environment = repositories()[family].environment
+    folder = ROOT / "envs" / repositories()[family].environment
     name, url = environment_lock(family), settings.locks_url
-    for file, kept in ((".python-version", PYTHON), (LOCK, LOCK)):
-        content = (ROOT / "envs" / environment / file).read_bytes()
+    for path, kept in ((folder / ".python-version", PYTHON), (lock_file(family), LOCK)):
         if not storage.exists(storage.join(url, name, kept)):
-            storage.write_atomic(storage.join(url, name, kept), content)
+            storage.write_atomic(storage.join(url, name, kept), path.read_bytes())
     return name
