@@ -6,6 +6,7 @@ The models follow the families' contract (load a folder, search, rank), so these
 import json
 import random
 import re
+import shutil
 import socket
 import threading
 import time
@@ -261,6 +262,7 @@ class Stack:
         for name in list(self._servers):
             self.stop(name)
         self.client.close()
+        shutil.rmtree(self.settings.sockets, ignore_errors=True)  # it may lie in the temporary folder
 
 
 @contextmanager
