@@ -15,8 +15,9 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from deploy.stack.dagit import Dagit
+from shared_ops.codes import code_version
 from shared_ops.livesets import LiveSets
-from shared_ops.releases import Staging, code_version
+from shared_ops.releases import Staging
 from shared_ops.settings import ROOT, Settings
 
 UP_SECONDS = 1200

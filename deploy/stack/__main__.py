@@ -133,7 +133,7 @@ def _reload(settings: Settings, names: list[str]) -> None:
     dagit = _dagit(settings)
     for name in names:
         dagit.reload(name)
-        say(f"{name:<14} reloaded")
+        say(f"{name:<17} reloaded")
 
 
 @commands.command()

@@ -198,7 +198,7 @@ def _prepare_instance(settings: Settings, say: Say) -> None:
         log = settings.home / "logs" / "instance.log"
         log.write_text(made.stdout)
         raise StackError(f"Dagster's tables could not be made in the database: {reason} (all of it is in {log})")
-    say(f"{'tables':<14} up to date ({time.monotonic() - began:.1f} s)")
+    say(f"{'tables':<17} up to date ({time.monotonic() - began:.1f} s)")
 
 
 def _start_phase(settings: Settings, running: Supervisor, group: list[Process], say: Say) -> None:
@@ -216,7 +216,7 @@ def _start_phase(settings: Settings, running: Supervisor, group: list[Process], 
             if reason is None:
                 del waiting[process.name]
                 took = "was running" if process.name in already else f"{time.monotonic() - began:.1f} s"
-                say(f"{process.name:<14} ready ({took})")
+                say(f"{process.name:<17} ready ({took})")
             elif (waited := time.monotonic() - began) > CRASHING_SECONDS and (
                 state == "BACKOFF" or patience[process.name].is_over(pid)
             ):

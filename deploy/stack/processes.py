@@ -6,8 +6,6 @@ Made from repos/repos.toml and the settings. Knows nothing of the supervisor.
 import os
 import socket
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import httpx
 from deploy.stack import postgres
 from deploy.stack.places import WORKSPACE, dagster_home, environment
 from deploy.stack.shares import CONTROL, SERVING, TRAINING, Share
-from shared_ops.runtimes import Runtime
+from shared_ops.runtimes import Runtime, client
 from shared_ops.settings import ROOT, Settings, repositories
 
 STACK_MARK = "SEARCHLOOP_STACK"
@@ -107,7 +105,7 @@ def _dagster(name: str, command: str) -> list[str]:
 
 def _webserver(settings: Settings) -> Process:
     command = [sys.executable, "-m", "deploy.stack.webserver"]
-    ready = _answers(f"{settings.url('dagit')}/server_info")
+    ready = answers(f"{settings.url('dagit')}/server_info")
     return Process("dagit", command, ready, phase=2, port=settings.ports["dagit"], share=CONTROL)
 
 
@@ -141,7 +139,7 @@ def worker(settings: Settings, runtime: Runtime) -> Process:
 def _search(settings: Settings) -> Process:
     command = [str(environment("search") / "python"), "-m", "services.search"]
     port = settings.ports["search"]
-    return Process("search", command, _answers(f"{settings.url('search')}/health"), phase=0, port=port)
+    return Process("search", command, answers(f"{settings.url('search')}/health"), phase=0, port=port)
 
 
 def _listens(host: str, port: int) -> Callable[[], str | None]:
@@ -155,33 +153,20 @@ def _listens(host: str, port: int) -> Callable[[], str | None]:
     return ready
 
 
-def answers_at(socket_file: Path) -> Callable[[], str | None]:
-    """As `_answers`, of one that answers on a Unix socket."""
-
-    def ready() -> str | None:
-        try:
-            with httpx.Client(
-                transport=httpx.HTTPTransport(uds=str(socket_file)), timeout=2, trust_env=False
-            ) as client:
-                client.get("http://localhost/health")
-        except httpx.HTTPError as error:
-            return f"{socket_file} does not answer ({error})"
-        return None
-
-    return ready
-
-
-def _answers(url: str) -> Callable[[], str | None]:
+def answers(url: str, socket_file: Path | None = None) -> Callable[[], str | None]:
     """Any answer will do: before a first live set a service is there and says that it has nothing to serve."""
-    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ready() -> str | None:
         try:
-            directly.open(url, timeout=2).close()
-        except urllib.error.HTTPError:
-            return None
-        except OSError as error:
-            return f"{url} does not answer ({error})"
+            with client(socket_file, 2) as asking:
+                asking.get(url)
+        except httpx.HTTPError as error:
+            return f"{socket_file or url} does not answer ({error})"
         return None
 
     return ready
+
+
+def answers_at(socket_file: Path) -> Callable[[], str | None]:
+    """As `answers`, of a worker."""
+    return answers("http://localhost/health", socket_file)

@@ -26,7 +26,8 @@ def table(settings: Settings) -> Table:
     states = supervisor.states()
     made = Table("process", "state", "pid", "up for", "port", "answers")
     for name in supervisor.workers():
-        _add_row(made, name, states.get(name, UNKNOWN), answers_at(socket_of(name, settings)), "")
+        port = str(settings.ports.get(name.rpartition("-")[0], ""))  # the worker of the live set answers there
+        _add_row(made, name, states.get(name, UNKNOWN), answers_at(socket_of(name, settings)), port)
     for process in processes(settings):
         _add_row(made, process.name, states.get(process.name, UNKNOWN), process.ready, str(process.port or ""))
     return made

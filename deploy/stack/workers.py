@@ -54,13 +54,13 @@ def listed(settings: Settings, wanted: Iterable[Runtime], say: Callable[[str], N
         problem = runtime.problem(settings)
         try:
             if not runtime.is_here(settings):
-                say(f"{runtime.worker:<14} its environment is made again from its lock, which may take minutes")
+                say(f"{runtime.worker:<17} its environment is made again from its lock, which may take minutes")
             made.append(worker(settings, runtime))
             problem.unlink(missing_ok=True)
         except (CodeError, RuntimeMissingError) as error:
             problem.parent.mkdir(parents=True, exist_ok=True)
             problem.write_text(str(error))
-            say(f"{runtime.worker:<14} cannot be started: {error}")
+            say(f"{runtime.worker:<17} cannot be started: {error}")
     return made
 
 

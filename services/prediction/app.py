@@ -5,6 +5,7 @@ own code and environment. Knows nothing of the family but its role.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -163,7 +164,7 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
     Raises:
         KeyError: when `family` is not one of repos/repos.toml's model families.
     """
-    role = families()[family].role
+    role, environment = families()[family].role, runtimes.made_from(Path(sys.prefix))
     worker = Worker(settings.waiting_limit)
 
     @asynccontextmanager
@@ -179,7 +180,7 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
         holds="release",
         host=settings.host,
         max_body=MAX_BODY[role],
-        more_health=lambda: {"code": runtime.code, "environment": runtime.environment} if runtime else {},
+        more_health=lambda: {"code": runtime.code, "environment": environment} if runtime else {},
     )
 
     def model_of(release: str, *queries: str) -> Any:

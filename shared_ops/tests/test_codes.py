@@ -25,6 +25,18 @@ def kept(here, family="keyword", **changed):
     return codes.keep(here.code_url, content)
 
 
+def fetched(here, name):
+    return codes.fetch(here.code_url, name, here.home / "cache" / "code")
+
+
+def test_what_trains_a_family_is_named_without_what_serves_it(monkeypatch):
+    content, versions = codes.tree("keyword"), []
+    for changed in ({}, {"services/web.py": b""}, {"repos/keyword/stop_words.txt": b""}):
+        monkeypatch.setattr(codes, "loaded", lambda _, changed=changed: content | changed)
+        versions.append(codes.code_version("keyword"))
+    assert versions[0] == versions[1] != versions[2]
+
+
 def test_a_tree_holds_what_serves_a_release_and_no_tests():
     names = set(codes.tree("keyword"))
     assert {"repos/keyword/model.py", "repos/keyword/stop_words.txt", "shared_ops/src/shared_ops/codes.py"} <= names
@@ -47,7 +59,7 @@ def test_its_entry_is_that_of_the_list_alone():
 
 def test_it_is_read_back_as_it_was_kept(here):
     name = kept(here)
-    folder = codes.fetch(here.code_url, name)
+    folder = fetched(here, name)
     assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
     assert kept(here) == name and kept(here, repos__keyword__model=b"changed = 1\n") != name
 
@@ -55,18 +67,31 @@ def test_it_is_read_back_as_it_was_kept(here):
 @pytest.mark.parametrize("change", ["changed", "removed", "added"])
 def test_what_is_not_as_it_was_kept_is_not_run(here, change):
     name = kept(here)
-    file = codes.fetch(here.code_url, name) / "repos" / "keyword" / ("new.py" if change == "added" else "model.py")
+    damage(storage.local_path(here.code_url) / name, change)
+    with pytest.raises(CodeError, match="is not what was kept there"):
+        fetched(here, name)
+
+
+@pytest.mark.parametrize("change", ["changed", "removed", "added"])
+def test_a_copy_that_is_not_what_it_should_be_is_made_anew(here, change):
+    name = kept(here)
+    damage(fetched(here, name), change)
+    folder = fetched(here, name)
+    assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
+    assert not (folder / "repos/keyword/new.py").exists()
+
+
+def damage(folder, change):
+    file = folder / "repos" / "keyword" / ("new.py" if change == "added" else "model.py")
     if change == "removed":
         file.unlink()
     else:
         file.write_text("changed = 1\n")
-    with pytest.raises(CodeError, match="is not what was kept there"):
-        codes.fetch(here.code_url, name)
 
 
 def test_code_that_is_not_kept_is_told(here):
     with pytest.raises(CodeError, match=r"abc is not in .*Train the release again"):
-        codes.fetch(here.code_url, "abc")
+        fetched(here, "abc")
 
 
 def test_a_python_told_of_kept_code_imports_that_and_nothing_of_the_checkout(here):
@@ -78,7 +103,7 @@ def test_a_python_told_of_kept_code_imports_that_and_nothing_of_the_checkout(her
     command, variables = [sys.executable, "-c", code], runtime.variables(here)
     done = subprocess.run(command, cwd=ROOT, env=variables, text=True, capture_output=True, check=True)
     assert done.stdout == f"kept kept {runtime.folder(here)}\n"
-    assert codes.fetch(here.code_url, name), "running it leaves nothing behind in it"
+    assert fetched(here, name) == runtime.folder(here), "what running it left behind is no change"
 
 
 def test_each_pair_of_code_and_environment_has_a_worker_of_its_own(here):

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from shared_ops import storage
+from shared_ops.codes import code_version
 from shared_ops.livesets import LiveSets
-from shared_ops.releases import MANIFEST, ReleaseError, ReleaseManifest, Staging, code_version
+from shared_ops.releases import MANIFEST, ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings
 from shared_ops.snapshots import SnapshotRef
 

@@ -17,14 +17,14 @@ SERVICES = {
     "daemon": ("daemon",),
     "Postgres": ("postgres",),
 }
-WORKER = "prediction service"
-VICTIMS = (RUN_WORKER, WORKER, *SERVICES)
+PREDICTION = "prediction service"
+VICTIMS = (RUN_WORKER, PREDICTION, *SERVICES)
 
 
 def service(kind: str, settings: Settings, chance: random.Random) -> psutil.Process | None:
     """A process of this kind, None where it is just away; of a code server the outer process or the inner one."""
     supervisor = Supervisor(settings)
-    names = supervisor.workers() if kind == WORKER else SERVICES[kind]
+    names = supervisor.workers() if kind == PREDICTION else SERVICES[kind]
     pid = supervisor.states()[chance.choice(names)].pid
     inner = kind == "code server" and chance.random() < 0.5
     if not pid:

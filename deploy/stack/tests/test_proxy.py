@@ -50,7 +50,7 @@ def settings(request, tmp_path, monkeypatch):
 def test_no_client_of_the_commands_asks_a_proxy(settings, monkeypatch):
     monkeypatch.setenv("SEARCHLOOP_PORT_BASE", str(settings.port_base))
     url = settings.url("search")
-    assert processes._answers(f"{url}/health")() is None
+    assert processes.answers(f"{url}/health")() is None
     assert searching.ask(settings, "sort", 10)["hits"] == []
     assert searching.follows(settings, 1)
     assert Dagit(url).in_flight() == []

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from shared_ops import storage
-from shared_ops.settings import ROOT, current, repositories
+from shared_ops.settings import ROOT, repositories
 
 TREE = "tree.json"
 """Names every file of a kept tree with its SHA-256: it is written last, and its own hash is the tree's."""
@@ -56,6 +56,12 @@ def loaded(family: str) -> dict[str, bytes]:
     return tree(family)
 
 
+def code_version(family: str) -> str:
+    """The hash of what trains the family, of the code that this process runs: what serves it is left out."""
+    trains = {name: text for name, text in loaded(family).items() if not name.startswith((f"{HOST}/", ENTRY))}
+    return digest(trains)[:16]
+
+
 def keep(root: str, content: Mapping[str, bytes]) -> str:
     """Keep a tree in the store at the fsspec URL `root`; returns its hash. Keeping it again changes nothing."""
     name = digest(content)
@@ -68,37 +74,30 @@ def keep(root: str, content: Mapping[str, bytes]) -> str:
     return name
 
 
-def fetch(root: str, name: str) -> Path:
-    """A local folder with the kept tree of this hash, every file checked: one can be imported from there.
+def fetch(root: str, name: str, cache: Path) -> Path:
+    """A folder that the kept tree of this hash can be imported from: a copy in `cache`, every file of it checked.
 
-    A store on this machine is read in place; another's tree is copied once into the cache under SEARCHLOOP_HOME.
+    A copy, as what runs leaves its caches beside the sources; one that is not what it should be is made anew.
 
     Raises:
-        CodeError: when it is missing, or a file is missing, changed or strange.
+        CodeError: when the tree is missing in the store, or a file of it is missing, changed or strange.
     """
-    url = storage.join(root, name)
+    url, place = storage.join(root, name), cache / name
+    if (place / TREE).exists() and _hash(place) == name:
+        return place
+    storage.remove(str(place))
     if not storage.exists(storage.join(url, TREE)):
         raise CodeError(f"The code {name[:12]} is not in {root}. Train the release again.")
-    folder = storage.local_path(url) or _cached(url, name)
-    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    # What a library caches beside a source is no code: Python is told to look for its own elsewhere (runtimes).
-    kept = [each for each in names if "__pycache__" not in each.parts and each.as_posix() != TREE]
-    content = {each.as_posix(): (folder / each).read_bytes() for each in kept}
-    if digest(content) != name:
-        raise CodeError(
-            f"The code in {folder} is not what was kept there (its hash is another). Train the release again."
-        )
-    return folder
-
-
-def _cached(url: str, name: str) -> Path:
-    place = current().home / "cache" / "code" / name
-    if not (place / TREE).exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
-            storage.fetch_folder(url, Path(scratch))
-            storage.publish_folder(Path(scratch), str(place), commit=TREE)
+    if _hash(storage.copied_folder(url, place, commit=TREE)) != name:
+        raise CodeError(f"The code in {url} is not what was kept there (its hash is another). Train the release again.")
     return place
+
+
+def _hash(folder: Path) -> str:
+    """The hash of the tree in a folder. What is cached beside a source is no part of it: Python checks that itself."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    kept = [each for each in names if "__pycache__" not in each.parts and each.as_posix() != TREE]
+    return digest({each.as_posix(): (folder / each).read_bytes() for each in kept})
 
 
 def _belongs(name: Path) -> bool:

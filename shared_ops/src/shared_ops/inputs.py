@@ -15,9 +15,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops import storage, tables
+from shared_ops.codes import code_version
 from shared_ops.feedback import Feedback, FeedbackRef, Feedbacks
 from shared_ops.home_urls import HomeUrl
-from shared_ops.releases import ReleaseManifest, Staging, code_version, environment_lock
+from shared_ops.releases import ReleaseManifest, Staging, environment_lock
 from shared_ops.settings import repositories, search_families
 from shared_ops.snapshots import SnapshotRef, Snapshots, load
 from shared_ops.tables import Hits

@@ -37,7 +37,7 @@ from shared_ops.latency import medians
 from shared_ops.lineage import challenger_key, release_key
 from shared_ops.notifications import notify
 from shared_ops.references import REASON, VERDICT, Candidate, Evaluated, Gated, Staged
-from shared_ops.releases import ReleaseManifest, code_version, environment_lock
+from shared_ops.releases import ReleaseManifest, environment_lock
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import current
@@ -345,7 +345,7 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Ga
             gate=gated.verdict.model_dump(mode="json"),
             environment=environment_lock(candidate.family),
             code=candidate.code,
-            code_version=code_version(candidate.family),
+            code_version=codes.code_version(candidate.family),
             deployment=deployment.deployment,
             run_id=context.run_id,
         )

@@ -206,12 +206,12 @@ def _state(name: str, runtime: Runtime | None, number: int) -> tuple[str, str]:
     settings = current()
     if runtime and (problem := runtime.problem(settings)).exists():
         return "failed", problem.read_text()
-    via = httpx.HTTPTransport(uds=str(runtime.socket(settings))) if runtime else httpx.HTTPTransport()
+    socket_file = runtime.socket(settings) if runtime else None
     root = "http://localhost" if runtime else settings.url(name)
     try:
-        with httpx.Client(transport=via, timeout=5.0, trust_env=False) as client:
+        with runtimes.client(socket_file, 5.0) as client:
             answer = client.get(f"{root}/sets/{number}")
-            body = answer.json()
+        body = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return "not reached", str(error)
     return str(body.get("state", answer.status_code)), str(body.get("reason") or "")

@@ -6,8 +6,7 @@ commit point: a folder without one is no release.
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -124,18 +123,10 @@ class Staging:
         """
         manifest = self.manifest(family, version)
         url = self.release_url(family, version)
-        folder = storage.local_path(url) or self._cached(manifest, url)
+        place = current().home / "cache" / "releases" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        folder = storage.local_path(url) or storage.copied_folder(url, place, commit=MANIFEST)
         verify(folder, manifest)
         return folder
-
-    def _cached(self, manifest: ReleaseManifest, url: str) -> Path:
-        place = current().home / "cache" / "releases" / hashlib.sha256(url.encode()).hexdigest()[:16]
-        if not (place / MANIFEST).exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
-                storage.fetch_folder(url, Path(scratch))
-                storage.publish_folder(Path(scratch), str(place), commit=MANIFEST)
-        return place
 
     def tidy(self, family: str, keep: int, needed: Collection[str]) -> list[str]:
         """Remove the family's oldest releases beyond the newest `keep`, never the accepted one nor those `needed`.
@@ -218,11 +209,3 @@ def lock_file(family: str) -> Path:
     folder = ROOT / "envs" / repositories()[family].environment
     kept = folder / ".venv" / "requirements.txt"
     return kept if kept.exists() else folder / "requirements.txt"
-
-
-def code_version(family: str) -> str:
-    """The hash of the family's and of shared_ops' Python sources."""
-    folders = (ROOT / "repos" / family, ROOT / "shared_ops" / "src" / "shared_ops")
-    sources = sorted(path for folder in folders for path in folder.rglob("*.py") if "tests" not in path.parts)
-    hashes: Mapping[str, str] = {path.relative_to(ROOT).as_posix(): storage.sha256(path) for path in sources}
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]

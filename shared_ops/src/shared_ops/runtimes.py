@@ -14,10 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared_ops import codes, storage
-from shared_ops.releases import ReleaseManifest, Staging, environment_lock, lock_file
+from shared_ops.releases import Staging, environment_lock, lock_file
 from shared_ops.settings import ROOT, Settings, file_url, repositories
+
+if TYPE_CHECKING:
+    import httpx
 
 LOCK, PYTHON = "requirements.txt", "python-version"
 """The files of a kept environment; the lock is written last."""
@@ -62,7 +66,7 @@ class Runtime:
         if not self.code:
             return ROOT / "envs" / repositories()[self.family].environment / ".venv" / "bin" / "python"
         for folder in (*(ROOT / "envs").glob("*/.venv"), self._again(settings)):
-            if _made_from(folder) == self.environment:
+            if made_from(folder) == self.environment:
                 return folder / "bin" / "python"
         raise RuntimeMissingError(
             f"No environment here is made from the lock {self.environment[:12]}, which {self.family} ran with."
@@ -109,7 +113,7 @@ class Runtime:
         Raises:
             CodeError: when the code is not in the store, or is not what its hash says.
         """
-        return codes.fetch(settings.code_url, self.code) if self.code else ROOT
+        return codes.fetch(settings.code_url, self.code, settings.home / "cache" / "code") if self.code else ROOT
 
     def variables(self, settings: Settings) -> dict[str, str]:
         """What a Python has to find in its environment, so that it imports this code and no other.
@@ -121,13 +125,10 @@ class Runtime:
         return {
             "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "shared_ops" / "src")]),
             "PYTHONSAFEPATH": "1",  # else the working directory's modules come first
-            # Kept code stays as it was kept.
-            "PYTHONPYCACHEPREFIX": str(settings.home / "cache" / "bytecode"),
-            "NUMBA_CACHE_DIR": str(settings.home / "cache" / "numba"),
         }
 
 
-def _made_from(folder: Path) -> str | None:
+def made_from(folder: Path) -> str | None:
     """The SHA-256 of the lock that an environment was made from, None where it is not all made."""
     there = (folder / STAMP).exists() and (folder / LOCK).exists()
     return storage.sha256(folder / LOCK) if there else None
@@ -138,9 +139,12 @@ def socket_of(worker: str, settings: Settings) -> Path:
     return settings.sockets / f"{hashlib.sha256(worker.encode()).hexdigest()[:12]}.sock"
 
 
-def of(manifest: ReleaseManifest) -> Runtime:
-    """What a release runs with."""
-    return Runtime(manifest.family, manifest.code, manifest.environment if manifest.code else "")
+def client(socket_file: Path | None, seconds: float) -> "httpx.Client":
+    """Asks on a worker's socket, or over the network; either way no proxy. Nothing takes longer than `seconds`."""
+    import httpx
+
+    transport = httpx.HTTPTransport(uds=str(socket_file)) if socket_file else httpx.HTTPTransport()
+    return httpx.Client(transport=transport, timeout=seconds, trust_env=False)
 
 
 @lru_cache(maxsize=256)
@@ -150,7 +154,8 @@ def of_release(staging: str, family: str, version: str) -> Runtime:
     Raises:
         ReleaseError: when there is no such release.
     """
-    return of(Staging(staging).manifest(family, version))
+    manifest = Staging(staging).manifest(family, version)
+    return Runtime(family, manifest.code, manifest.environment if manifest.code else "")
 
 
 def keep(family: str, content: Mapping[str, bytes], settings: Settings) -> Runtime:

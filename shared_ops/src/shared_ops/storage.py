@@ -179,6 +179,16 @@ def fetch_folder(url: str, target: Path) -> None:
     filesystem.get(f"{path}/", f"{target}/", recursive=True)
 
 
+def copied_folder(url: str, place: Path, commit: str) -> Path:
+    """The published folder at `url` as it was copied to `place`, now or before: whole, or not at all."""
+    if not (place / commit).exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+            fetch_folder(url, Path(scratch))
+            publish_folder(Path(scratch), str(place), commit)
+    return place
+
+
 def publish_folder(folder: Path, url: str, commit: str) -> None:
     """Publish the local `folder` at `url` so that the file named `commit` appears last, or together with the rest.
 
