@@ -19,10 +19,10 @@ from rich.text import Text
 from deploy.stack import trec
 from deploy.stack.searching import SearchError, ask
 from shared_ops import evaluation as measures
-from shared_ops import fusion, snapshots, tables
+from shared_ops import fusion, runtimes, snapshots, tables
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import Metrics
-from shared_ops.settings import Settings, repositories
+from shared_ops.settings import Settings
 from shared_ops.tables import Hits
 
 DEPTH = measures.DEPTH
@@ -118,22 +118,24 @@ def _services_runs(
 ) -> dict[str, list[Hits]]:
     """The hits of every search service and of the search app, in the order of `texts`."""
     runs: dict[str, list[Hits]] = {}
-    with ThreadPoolExecutor(CLIENTS) as pool, httpx.Client(timeout=60, trust_env=False) as client:
-        for family in (name for name, repository in repositories().items() if repository.role == "search"):
-            url, release = settings.url(family), live.releases[family]
-            runs[family] = list(pool.map(lambda text: _predicted(client, url, release, text), texts))  # noqa: B023
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for family in live.searching:
+            release = live.releases[family]
+            worker = runtimes.of_release(settings.staging_url("prod"), family, release).socket(settings)
+            with runtimes.client(worker, 60) as client:
+                runs[family] = list(pool.map(lambda text: _predicted(client, family, release, text), texts))  # noqa: B023
             say(f"{family:<9} asked")
         runs[FINAL] = list(pool.map(lambda text: _final(settings, text), texts))
         say(f"{FINAL:<9} asked")
     return runs
 
 
-def _predicted(client: httpx.Client, url: str, release: str, text: str) -> Hits:
+def _predicted(client: httpx.Client, family: str, release: str, text: str) -> Hits:
     try:
-        response = client.post(f"{url}/search", json={"release": release, "query": text, "k": DEPTH})
+        response = client.post("http://localhost/search", json={"release": release, "query": text, "k": DEPTH})
         response.raise_for_status()
     except httpx.HTTPError as error:
-        raise SearchError(f"{url} did not answer a search ({error}). make status") from error
+        raise SearchError(f"{family} did not answer a search ({error}). make status") from error
     found = response.json()
     return list(zip(found["doc_ids"], found["scores"], strict=True))
 

@@ -10,12 +10,13 @@ from shared_ops.gating import Verdict
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.published import PublishedError
 from shared_ops.releases import ReleaseError, ReleaseManifest, Staging
-from shared_ops.settings import Settings, families, search_families
+from shared_ops.settings import Settings, families, ranking_family, search_families
 from shared_ops.snapshots import SnapshotRef
 from shared_ops.ubi import SIMULATION
 
 PRIMARY = "nDCG@10"
-NO_PART = "takes no part in this set: no release of it was promoted"
+NO_PART = "takes no part in this set: its ranker did not learn from it"
+NOT_LISTED = "(not in repos/repos.toml any more: it answers until a ranker that does without it is promoted)"
 
 
 def live_lines(settings: Settings) -> Iterator[str]:
@@ -27,10 +28,11 @@ def live_lines(settings: Settings) -> Iterator[str]:
         return
     made = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
     yield f"live set {live.number} of {made} ({live.note}), snapshot {live.snapshot.id}"
-    for family in dict.fromkeys([*live.releases, *families()]):
-        version = live.releases.get(family)
-        told = f"{version}  {_measured(Staging(url), family, version)}" if version else NO_PART
-        yield f"  {family:<9} {told}"
+    for family, version in live.releases.items():
+        told = f"{version}  {_measured(Staging(url), family, version)}"
+        yield f"  {family:<9} {told}" + ("" if family in families() else f"  {NOT_LISTED}")
+    for family in families().keys() - live.releases.keys():
+        yield f"  {family:<9} {NO_PART}"
     for family in search_families():
         accepted = Staging(url).accepted(family)
         if accepted and accepted != live.releases.get(family):
@@ -51,14 +53,15 @@ def rejected_lines(settings: Settings) -> Iterator[str]:
     """The newest rejected release of each family, and the newest set that did not go live, with the reasons."""
     url = settings.staging_url("prod")
     staging, sets = Staging(url), LiveSets(url)
-    for family in families():
+    for family in staging.families():
         manifest = _newest_rejected(staging, family)
         if manifest:
             yield f"rejected: {family}/{manifest.version}: {Verdict.model_validate(manifest.gate).sentence}"
-    ranker = staging.accepted("ranker")
-    decision = sets.decision(ranker) if ranker else None
+    ranker = ranking_family()
+    version = staging.accepted(ranker)
+    decision = sets.decision(version) if version else None
     if decision and not decision.accepted:
-        yield f"not promoted: ranker/{ranker}: {decision.reason}"
+        yield f"not promoted: {ranker}/{version}: {decision.reason}"
     if taken_back := sets.rolled_back():
         plural = "s" if len(taken_back) > 1 else ""
         back = (
@@ -81,11 +84,10 @@ def lineage(settings: Settings) -> Tree | None:
     if live is None:
         return None
     tree = Tree(f"set {live.number} of {live.created_at:%Y-%m-%d %H:%M} UTC ({live.note})")
-    for family in reversed(list(families())):
-        if family in live.releases:
-            _add_release(tree, Staging(url), family, live)
-        else:
-            tree.add(f"{family} {NO_PART}")
+    for family in reversed(live.releases):
+        _add_release(tree, Staging(url), family, live)
+    for family in families().keys() - live.releases.keys():
+        tree.add(f"{family} {NO_PART}")
     _add_snapshot(tree.add(f"shows snapshot {live.snapshot.id}"), live.snapshot)
     return tree
 

@@ -1,13 +1,23 @@
-"""The Dagster instance of a stack, made ready before its first process starts.
+"""The Dagster instance of a stack, made ready before its first process starts, and for repositories that come later.
 
 Run as a process of its own (`python -m deploy.stack.instance`), with the stack's variables in its environment.
 """
 
+import argparse
 import os
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
-from deploy.stack.places import dagster_home
-from shared_ops.settings import ROOT, Settings, repositories
+import yaml
+
+from deploy.stack.places import WORKSPACE, dagster_home, workspace
+from shared_ops import storage
+from shared_ops.settings import ROOT, Settings, file_url, repositories
+
+
+class WorkspaceError(ValueError):
+    """A workspace.yaml that does not name what repos.toml lists."""
 
 
 def place(settings: Settings) -> None:
@@ -15,6 +25,41 @@ def place(settings: Settings) -> None:
     home = dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "deploy" / "dagster.yaml", home / "dagster.yaml")
+
+
+def workspace_content(variables: Mapping[str, str]) -> bytes:
+    """workspace.yaml with its variables filled in: a process has none of what was added since it started.
+
+    Raises:
+        WorkspaceError: where it does not name just the repositories of repos.toml.
+    """
+    locations = yaml.safe_load(WORKSPACE.read_text())["load_from"]
+    named, listed = {each["grpc_server"]["location_name"] for each in locations}, set(repositories())
+    if named != listed:
+        raise WorkspaceError(
+            f"{WORKSPACE.name} and repos/repos.toml list different repositories: {', '.join(sorted(named ^ listed))} "
+            "stands in one of them alone. Add it to the other, or remove it."
+        )
+    return yaml.safe_dump({"load_from": _filled_in(locations, variables)}, sort_keys=False).encode()
+
+
+def place_workspace(settings: Settings, content: bytes) -> None:
+    """Put this workspace.yaml there, where Dagit and the daemon read it again once it has changed."""
+    placed = workspace(settings)
+    if not placed.exists() or placed.read_bytes() != content:
+        storage.write_atomic(file_url(placed), content)
+
+
+def _filled_in(value: Any, variables: Mapping[str, str]) -> Any:
+    """The value with each `env: NAME` replaced by what the variable holds."""
+    if isinstance(value, list):
+        return [_filled_in(each, variables) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"env"}:
+        given = variables[value["env"]]
+        return int(given) if given.isdecimal() else given
+    return {name: _filled_in(each, variables) for name, each in value.items()}
 
 
 def prepare() -> None:
@@ -29,13 +74,25 @@ def prepare() -> None:
         begun_by_none = RunsFilter(statuses=[DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING])
         for run in instance.get_runs(begun_by_none):
             instance.report_run_failed(run, "Its process ended with the stack, before the run had begun.")
-        storage = instance.event_log_storage
-        # A pool that no run has used yet is unknown, and the first two runs in it would start together. Of one that is
-        # known already Dagster cannot be told on Postgres: it goes on in a transaction that has failed (1.13.27).
-        for pool in set(repositories()) - storage.get_concurrency_keys():
-            storage.initialize_concurrency_limit_to_default(pool)
+    add_pools()
+
+
+def add_pools() -> None:
+    """Make the pools known of repositories that are new.
+
+    A pool that no run has used yet is unknown, and the first two runs in it would start together. Of one that is known
+    already Dagster cannot be told on Postgres: it goes on in a transaction that has failed (1.13.27).
+    """
+    from dagster import DagsterInstance
+
+    with DagsterInstance.get() as instance:
+        events = instance.event_log_storage
+        for pool in set(repositories()) - events.get_concurrency_keys():
+            events.initialize_concurrency_limit_to_default(pool)
 
 
 if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(prog="python -m deploy.stack.instance", description=__doc__)
+    arguments.add_argument("--running", action="store_true", help="the stack runs: add what is new, and no more")
     os.environ.setdefault("DAGSTER_HOME", str(dagster_home(Settings())))
-    prepare()
+    add_pools() if arguments.parse_args().running else prepare()

@@ -123,21 +123,20 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
         listed = processes(settings)
         serving = [] if names else workers.listed(settings, workers.first(settings), say)
         chosen = [each for each in (*serving, *listed) if names is None or each.name in {"postgres", *names}]
+        locations = instance.workspace_content(environment_variables(settings))
         running = Supervisor(settings)
         if not running.running():
             _start_supervisor(settings, running, listed, serving, say)
+        gained = _take_up(settings, running, listed, serving)
         states = running.states()
-        for process in serving:
-            if process.name not in states:
-                running.add(process)
-        states = running.states()
-        if missing := {process.name for process in chosen} - set(states):
-            raise StackError(f"The running stack does not know {', '.join(sorted(missing))}: make down, then make up.")
         fresh = not any(states[process.name].pid for process in listed if process.phase > 0)
         for phase, group in groupby(chosen, key=lambda process: process.phase):
-            if phase == 1 and fresh:
-                _prepare_instance(settings, say)
+            if phase == 1 and (fresh or gained):
+                _prepare_instance(settings, say, *([] if fresh else ["--running"]))
             _start_phase(settings, running, list(group), say)
+            if phase == 1:
+                instance.place_workspace(settings, locations)
+        _let_go(running, listed, say)
 
 
 def recover(settings: Settings, say: Say) -> None:
@@ -182,10 +181,32 @@ def _start_supervisor(
     running.start(listed, environment_variables(settings), serving)
 
 
-def _prepare_instance(settings: Settings, say: Say) -> None:
+def _take_up(settings: Settings, running: Supervisor, listed: list[Process], serving: list[Process]) -> bool:
+    """Have the supervisor hold what repos.toml has gained since it was started, and say whether that is anything."""
+    states = running.states()
+    gained = [process for process in listed if process.name not in states]
+    if wrong := preflight.ports(settings, gained):
+        raise StackError("What was added cannot start:\n" + "\n".join(f"- {complaint}" for complaint in wrong))
+    for process in gained:
+        running.add(process)
+    for process in serving:
+        if process.name not in states:
+            running.add(process, worker=True)
+    return bool(gained)
+
+
+def _let_go(running: Supervisor, listed: list[Process], say: Say) -> None:
+    """End what repos.toml has lost; its models answer until a set does without them (workers)."""
+    held = {process.name for process in listed} | set(running.workers())
+    for name in sorted(running.states().keys() - held):
+        running.drop(name)
+        say(f"{name:<17} ended: repos/repos.toml lists it no more")
+
+
+def _prepare_instance(settings: Settings, say: Say, *how: str) -> None:
     began = time.monotonic()
     made = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "deploy.stack.instance"],
+        [sys.executable, "-W", "ignore", "-m", "deploy.stack.instance", *how],
         env=os.environ | environment_variables(settings),
         cwd=ROOT,
         check=False,

@@ -8,12 +8,17 @@ a gRPC server looks ten times a second whether it is to end, which wakes it othe
 fetches all definitions of all code servers anew: two seconds of processor for five. What is noticed so is a code server
 that was started anew by somebody else. And every call to a code server opens a connection of its own. Together that was
 half of what an idle stack took.
+
+The daemon follows the workspace.yaml in DAGSTER_HOME, which names what it is to look at, as soon as it is changed.
 """
 
+import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 WATCH_SECONDS = 5
@@ -44,6 +49,30 @@ def pace() -> None:
     _common.MAXIMUM_WAIT_TIMEOUT = WAIT_SECONDS
     # The code server behind the proxy is started so, too.
     server.get_python_environment_entry_point = _paced_dagster
+
+
+class Changed:
+    """Whether a file was changed since it was last asked; at first, since this was made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = path.stat().st_mtime_ns
+
+    def __call__(self) -> bool:
+        """Look, and say it."""
+        before, self._seen = self._seen, self._path.stat().st_mtime_ns
+        return self._seen != before
+
+
+def _following(check: Any, changed: Callable[[], bool]) -> Any:
+    """In place of the daemon's `check` of whether definitions are due: they are, too, where workspace.yaml changed."""
+
+    def check_workspace_freshness(controller: Any, last: float) -> float:
+        due = changed()
+        fresh: float = check(controller, min(last, time.time() - RELOAD_SECONDS - 1) if due else last)
+        return fresh
+
+    return check_workspace_freshness
 
 
 def _kept(opened: Any) -> Any:
@@ -85,6 +114,12 @@ def main(command: str, *arguments: str) -> None:
         KeyError: where this environment has no such command.
     """
     pace()
+    if command == "dagster-daemon":
+        from dagster._daemon.controller import DagsterDaemonController as Controller
+
+        changed = Changed(Path(os.environ["DAGSTER_HOME"]) / "workspace.yaml")
+        following = _following(Controller.check_workspace_freshness, changed)
+        Controller.check_workspace_freshness = following  # type: ignore[method-assign]
     sys.argv = [command, *arguments]
     entry_points(group="console_scripts")[command].load()()
 

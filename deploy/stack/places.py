@@ -81,6 +81,11 @@ def dagster_home(settings: Settings) -> Path:
     return settings.home / "dagster"
 
 
+def workspace(settings: Settings) -> Path:
+    """The code locations of the stack, with its own addresses, as Dagit and the daemon read them."""
+    return dagster_home(settings) / WORKSPACE.name
+
+
 def log_file(settings: Settings, process: str) -> Path:
     """Where a process's output goes."""
     return settings.home / "logs" / f"{process}.log"

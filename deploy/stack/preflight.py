@@ -24,11 +24,16 @@ DISK_GIB = 6
 def complaints(settings: Settings, listed: Sequence[Process]) -> list[str]:
     """What keeps the stack from starting; empty when nothing does."""
     return [
-        *(_host(settings.host) or [each for process in listed for each in _port(settings.host, process)]),
+        *(_host(settings.host) or ports(settings, listed)),
         *_database(settings),
         *_memory(psutil.virtual_memory().available),
         *_disk(settings.home),
     ]
+
+
+def ports(settings: Settings, listed: Sequence[Process]) -> list[str]:
+    """Which ports of these processes somebody else has."""
+    return [complaint for process in listed for complaint in _port(settings.host, process)]
 
 
 def _host(host: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from deploy.stack import postgres
-from deploy.stack.places import WORKSPACE, dagster_home, environment
+from deploy.stack.places import dagster_home, environment, workspace
 from deploy.stack.shares import CONTROL, SERVING, TRAINING, Share
 from shared_ops.runtimes import Runtime, client
 from shared_ops.settings import ROOT, Settings, repositories
@@ -72,7 +72,7 @@ def processes(settings: Settings) -> list[Process]:
     listed = [] if settings.postgres_url else [_postgres(settings)]
     listed += [_search(settings)]
     listed += [_code_server(settings, name) for name in repositories()]
-    return [*listed, _webserver(settings), _daemon(), _watch()]
+    return [*listed, _webserver(settings), _daemon(settings), _watch()]
 
 
 def _postgres(settings: Settings) -> Process:
@@ -109,8 +109,8 @@ def _webserver(settings: Settings) -> Process:
     return Process("dagit", command, ready, phase=2, port=settings.ports["dagit"], share=CONTROL)
 
 
-def _daemon() -> Process:
-    command = [*_dagster("platform", "dagster-daemon"), "run", "-w", str(WORKSPACE)]
+def _daemon(settings: Settings) -> Process:
+    command = [*_dagster("platform", "dagster-daemon"), "run", "-w", str(workspace(settings))]
     return Process("daemon", command, lambda: None, phase=2, share=CONTROL)
 
 
@@ -126,11 +126,11 @@ def worker(settings: Settings, runtime: Runtime) -> Process:
         CodeError: when the code is not in its store, or is not what its hash says.
         RuntimeMissingError: when there is no such environment here.
     """
-    socket_file, port = runtime.socket(settings), settings.ports[runtime.family]
+    socket_file, port = runtime.socket(settings), settings.ports.get(runtime.family)
     command = [
         *("env", *(f"{name}={value}" for name, value in runtime.variables(settings).items())),
         *(str(runtime.provide(settings)), "-m", "services.prediction", runtime.family),
-        *("--socket", str(socket_file), "--port", str(port)),
+        *("--socket", str(socket_file), "--port", str(port or 0)),
         *("--code", runtime.code, "--environment", runtime.environment),
     ]
     return Process(runtime.worker, command, answers_at(socket_file), phase=0, port=port)

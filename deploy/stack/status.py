@@ -12,7 +12,7 @@ from deploy.stack.supervisor import State, Supervisor
 from shared_ops.runtimes import socket_of
 from shared_ops.settings import Settings
 
-UNKNOWN = State("", "not known to the running stack: make down, make up", 0, 0)
+UNKNOWN = State("", "not started yet: make up", 0, 0)
 """A process that repos.toml has gained since the stack started."""
 
 

@@ -50,11 +50,11 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = settings.home / "supervisor"
-        self._workers = self.folder / "workers"
+        self._programs, self._workers = self.folder / "programs", self.folder / "workers"
         self.socket = settings.sockets / "supervisor.sock"
 
     def start(self, listed: Sequence[Process], variables: dict[str, str], workers: Sequence[Process] = ()) -> None:
-        """Start supervisord with these processes, none of which it starts of itself; workers may come and go later.
+        """Start supervisord with these processes, none of which it starts of itself; others may come and go later.
 
         Raises:
             RuntimeError: when it does not come up, with what it said.
@@ -63,11 +63,12 @@ class Supervisor:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.settings.home / "logs").mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "supervisord.conf"
-        configuration.write_text(self._configuration(listed))
-        shutil.rmtree(self._workers, ignore_errors=True)
-        self._workers.mkdir()
-        for process in workers:
-            self._described(process).write_text(self._program(process))
+        configuration.write_text(self._configuration())
+        for folder, held in ((self._programs, listed), (self._workers, workers)):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            for process in held:
+                (folder / f"{process.name}.conf").write_text(self._program(process))
         started = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(configuration)],
             env=os.environ | variables,
@@ -116,17 +117,19 @@ class Supervisor:
         """The names of the workers that it holds."""
         return sorted(path.stem for path in self._workers.glob("*.conf"))
 
-    def add(self, process: Process) -> None:
-        """Hold one more worker, which is not started yet."""
-        self._described(process).write_text(self._program(process))
+    def add(self, process: Process, worker: bool = False) -> None:
+        """Hold one more process, or one more worker, which is not started yet."""
+        folder = self._workers if worker else self._programs
+        (folder / f"{process.name}.conf").write_text(self._program(process))
         self._call("reloadConfig")
         self._call("addProcessGroup", process.name)
 
     def drop(self, name: str) -> None:
-        """End a worker, and hold it no more."""
+        """End a process or a worker, and hold it no more."""
         self.stop_processes([name])
         self._call("removeProcessGroup", name)
-        (self._workers / f"{name}.conf").unlink()
+        for folder in (self._programs, self._workers):
+            (folder / f"{name}.conf").unlink(missing_ok=True)
         self.forget(name)
 
     def forget(self, name: str) -> None:
@@ -160,9 +163,6 @@ class Supervisor:
         seconds = info["now"] - info["start"]
         return State(info["name"], info["statename"], kept.pid if kept else info["pid"], seconds)
 
-    def _described(self, process: Process) -> Path:
-        return self._workers / f"{process.name}.conf"
-
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
@@ -178,8 +178,8 @@ class Supervisor:
         finally:
             transport.close()
 
-    def _configuration(self, listed: Sequence[Process]) -> str:
-        head = f"""\
+    def _configuration(self) -> str:
+        return f"""\
 [unix_http_server]
 file = {_escaped(self.socket)}
 
@@ -195,9 +195,8 @@ childlogdir = {_escaped(self.settings.home / "logs")}
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 [include]
-files = {self._workers.name}/*.conf
+files = {self._programs.name}/*.conf {self._workers.name}/*.conf
 """
-        return head + "".join(self._program(process) for process in listed)
 
     def _program(self, process: Process) -> str:
         log = places.log_file(self.settings, process.name)

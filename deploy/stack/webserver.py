@@ -5,17 +5,24 @@ name that leads to this machine. Any page that is opened while a stack runs coul
 place of `dagster-webserver` (`python -m deploy.stack.webserver`), with the stack's variables in its environment.
 """
 
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploy.stack.paced import pace
-from deploy.stack.places import WORKSPACE
+from deploy.stack.paced import Changed, pace
+from deploy.stack.places import workspace
 from services.connections import IDLE_SECONDS, BoundedProtocol, serve
 from services.door import from_another_site, wrong_name
 from shared_ops.settings import Settings
 
 GRAPHQL = "/graphql"
+LOOK_SECONDS = 2
+"""Between two looks at whether workspace.yaml has changed."""
 
 
 class _Door:
@@ -46,6 +53,15 @@ def refusal(scope: Scope, host: str) -> str | None:
     return None
 
 
+def _follow(placed: Path, refresh: Callable[[], None]) -> None:
+    """Take up the code locations that `make up` adds or takes away, for as long as this process lives."""
+    changed = Changed(placed)
+    while True:
+        time.sleep(LOOK_SECONDS)
+        if changed():
+            refresh()
+
+
 def main() -> None:
     """Serve Dagit on the stack's port until told to end."""
     from dagster import DagsterInstance
@@ -65,8 +81,9 @@ def main() -> None:
     with DagsterInstance.get() as instance:
         pool = cli.DEFAULT_DB_STATEMENT_TIMEOUT, cli.DEFAULT_POOL_RECYCLE, cli.DEFAULT_POOL_MAX_OVERFLOW
         instance.optimize_for_webserver(*pool)
-        workspace = WorkspaceFileTarget([str(WORKSPACE)])
-        with WorkspaceProcessContext(instance, workspace, version=__version__) as context:
+        placed = workspace(settings)
+        with WorkspaceProcessContext(instance, WorkspaceFileTarget([str(placed)]), version=__version__) as context:
+            threading.Thread(target=_follow, args=(placed, context.refresh_workspace), daemon=True).start()
             app = create_app_from_workspace_process_context(context)
             app.add_middleware(_Door, host=settings.host)
             serve(

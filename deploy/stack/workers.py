@@ -6,7 +6,7 @@ packages, there are two: the new one loads, warms up and checks beside the one t
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from deploy.stack import postgres
 from deploy.stack.processes import Process, worker
@@ -34,17 +34,18 @@ def first(settings: Settings) -> list[Runtime]:
 def needed(sets: LiveSets) -> list[Runtime]:
     """What the live set's releases run with, the proposed one's, and those of the set that one would go back to."""
     live, proposed = sets.live(), sets.proposed()
-    chosen = [live, proposed, sets.before(live) if live else None]
-    return list(dict.fromkeys(runtime for each in chosen if each for runtime in _of(sets, each)))
+    before = _of(sets, sets.before(live) if live else None)
+    # A family that is listed no more ends with the last set that needs it; a rollback starts it again.
+    back = [each for each in before if each.family in families()]
+    return list(dict.fromkeys([*_of(sets, live), *_of(sets, proposed), *back]))
 
 
-def _of(sets: LiveSets, chosen: LiveSet) -> Iterable[Runtime]:
-    for family, version in chosen.releases.items():
-        if family in families():
-            try:
-                yield runtimes.of_release(sets.url, family, version)
-            except ReleaseError as error:  # a set of the past may have lost it; of another the promotion says it
-                logger.warning("%s", error)
+def _of(sets: LiveSets, chosen: LiveSet | None) -> Iterator[Runtime]:
+    for family, version in chosen.releases.items() if chosen else []:
+        try:
+            yield runtimes.of_release(sets.url, family, version)
+        except ReleaseError as error:  # a set of the past may have lost it; of another the promotion says it
+            logger.warning("%s", error)
 
 
 def listed(settings: Settings, wanted: Iterable[Runtime], say: Callable[[str], None] = logger.warning) -> list[Process]:
@@ -100,7 +101,7 @@ class Workers:
         running = self._supervisor.workers()
         for process in listed(self._settings, [each for each in wanted if each.worker not in running]):
             logger.info("starting %s", process.name)
-            self._supervisor.add(process)
+            self._supervisor.add(process, worker=True)
             self._supervisor.start_process(process.name)
 
 

@@ -22,12 +22,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m services.prediction", description=__doc__)
     parser.add_argument("family", choices=list(families()))
     parser.add_argument("--socket", type=Path, help="where a worker answers; the port too while its release is live")
-    parser.add_argument("--port", type=int, help="the family's port, where it is not that of repos.toml")
+    parser.add_argument("--port", type=int, help="the family's port, if not that of repos.toml; 0 for none")
     parser.add_argument("--code", default="", help="the hash of the code that its releases were made with")
     parser.add_argument("--environment", default="", help="the SHA-256 of the lock that they were made with")
     given = parser.parse_args()
     settings, family = Settings(), given.family
-    port = given.port or settings.ports[family]
+    port = settings.ports[family] if given.port is None else given.port
     if given.socket is None:
         web.serve(create_app(family, settings, holder_of(family, settings)), settings.host, port)
         return
@@ -37,7 +37,7 @@ def main() -> None:
     holder = holder_of(family, settings, runtime)
     web.log_lines()
     config = Config(create_app(family, settings, holder, runtime), uds=str(given.socket), **web.SERVER)
-    connections.run(FrontServer(config, holder.leads, settings.host, port))
+    connections.run(FrontServer(config, lambda: bool(port) and holder.leads(), settings.host, port))
 
 
 if __name__ == "__main__":

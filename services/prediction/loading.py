@@ -14,7 +14,6 @@ from typing import Any, Protocol, runtime_checkable
 from shared_ops import snapshots
 from shared_ops.livesets import LiveSet
 from shared_ops.releases import ReleaseError, Staging
-from shared_ops.settings import families
 from shared_ops.snapshots import Snapshot
 from shared_ops.tables import Hits
 
@@ -84,7 +83,7 @@ def load_release(
         raise ReleaseError(f"Set {live_set.number} names no release of {family}. Promote a set that does.")
     model = load(family, staging.fetch(family, version))
     snapshot = snapshots.load(live_set.snapshot)
-    if families()[family].role == "rank":
+    if live_set.roles[family] == "rank":
         _try_ranking(model, snapshot)
     else:
         found = _try_searching(model, snapshot)

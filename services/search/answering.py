@@ -1,4 +1,4 @@
-"""From a query to the final order: three searches in parallel, then the ranker. Knows neither HTTP routes nor the page.
+"""From a query to the final order: the set's searches in parallel, then its ranker. Knows no HTTP route and no page.
 
 One set answers a query from its start to its end. A model that is down or late takes its hits away, and no more;
 without the ranker the hits are fused by their ranks; and either is said in the answer.
@@ -108,11 +108,11 @@ async def _search_all(made: Answer, live: Live[Documents], models: Models) -> di
     async def timed(family: str) -> Hits:
         started = time.perf_counter()
         try:
-            return await models.search(family, live.live_set.releases.get(family), made.query)
+            return await models.search(family, live.live_set.releases[family], made.query)
         finally:
             made.timings_ms[family] = _since(started)
 
-    asked = {family: asyncio.create_task(timed(family)) for family in models.searching}
+    asked = {family: asyncio.create_task(timed(family)) for family in live.live_set.searching}
     await _some(asked.values(), models.timeout_ms / 1000)
     found: dict[str, Hits] = {}
     for family, task in asked.items():
@@ -122,7 +122,7 @@ async def _search_all(made: Answer, live: Live[Documents], models: Models) -> di
         except UnavailableError as error:
             made.degraded.append(Degraded(family, str(error)))
             found[family] = []
-    if len(made.degraded) == len(models.searching):
+    if len(made.degraded) == len(asked):
         raise NothingAnswersError(made.degraded)
     return found
 
@@ -151,19 +151,19 @@ async def _rank(made: Answer, found: Mapping[str, Hits], models: Models, explain
     union = {doc_id for hits in found.values() for doc_id, _ in hits}
     if not union:
         return []
-    started = time.perf_counter()
-    release = made.live_set.releases.get(models.ranking)
-    asked = asyncio.create_task(models.rank(release, made.query, found, explain))
+    started, family = time.perf_counter(), made.live_set.ranking
+    release = made.live_set.releases[family]
+    asked = asyncio.create_task(models.rank(family, release, made.query, found, explain))
     await asyncio.wait([asked], timeout=models.timeout_ms / 1000)
     try:
         order, features = _result(asked, models)
         if {doc_id for doc_id, _ in order} != union:
             raise UnavailableError("ranked other documents than it was asked to")
-        if release and features is not None:
+        if features is not None:
             made.explained = Explained(release, features)
     except UnavailableError as error:
         asked.cancel()
-        made.degraded.append(Degraded(models.ranking, str(error)))
+        made.degraded.append(Degraded(family, str(error)))
         made.ranking = "rrf"
         order = reciprocal_rank_fusion(found)
     made.timings_ms["rank"] = _since(started)

@@ -9,7 +9,7 @@ import orjson
 
 from shared_ops import runtimes
 from shared_ops.releases import ReleaseError
-from shared_ops.settings import Settings, families
+from shared_ops.settings import Settings
 from shared_ops.tables import Hits
 
 HITS_PER_MODEL = 100
@@ -32,9 +32,6 @@ class Models:
     """The families' prediction services, over connections that are kept open."""
 
     def __init__(self, settings: Settings) -> None:
-        by_role = {name: repository.role for name, repository in families().items()}
-        self.searching = [name for name, role in by_role.items() if role == "search"]
-        (self.ranking,) = [name for name, role in by_role.items() if role == "rank"]
         self._settings = settings
         self._staging = settings.staging_url("prod")
         self.timeout_ms = settings.model_timeout_ms
@@ -51,16 +48,16 @@ class Models:
             for session in self._sessions.values():
                 await session.close()
 
-    async def search(self, family: str, release: str | None, query: str) -> Hits:
+    async def search(self, family: str, release: str, query: str) -> Hits:
         """The best hits of a search model's release.
 
         Raises:
             UnavailableError: when there is no answer in time, or none that can be used.
         """
-        return (await self._ask(family, release, {"query": query, "k": HITS_PER_MODEL})).hits
+        return (await self._ask("search", family, release, {"query": query, "k": HITS_PER_MODEL})).hits
 
-    async def rank(self, release: str | None, query: str, hits: Mapping[str, Hits], explain: int) -> Answered:
-        """The ranker's order of all documents in `hits`, best first, and the features of the first `explain` of them.
+    async def rank(self, family: str, release: str, query: str, hits: Mapping[str, Hits], explain: int) -> Answered:
+        """A ranker's order of all documents in `hits`, best first, and the features of the first `explain` of them.
 
         Raises:
             UnavailableError: when there is no answer in time, or none that can be used.
@@ -69,12 +66,9 @@ class Models:
             family: {"doc_ids": [doc_id for doc_id, _ in found], "scores": [score for _, score in found]}
             for family, found in hits.items()
         }
-        return await self._ask(self.ranking, release, {"query": query, "hits": columns, "explain": explain})
+        return await self._ask("rank", family, release, {"query": query, "hits": columns, "explain": explain})
 
-    async def _ask(self, family: str, release: str | None, question: Mapping[str, object]) -> Answered:
-        if release is None:
-            raise UnavailableError("the live set names no release of it")
-        path = "rank" if family == self.ranking else "search"
+    async def _ask(self, path: str, family: str, release: str, question: Mapping[str, object]) -> Answered:
         content = orjson.dumps({"release": release, **question})
         session = self._session(family, release)
         try:

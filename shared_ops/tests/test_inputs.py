@@ -8,7 +8,9 @@ import pytest
 from shared_ops import tables
 from shared_ops.feedback import HELD_BACK, TABLES, FeedbackManifest, Feedbacks
 from shared_ops.inputs import Inputs, MissingInputError, asked_id, find
+from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.settings import search_families
 from shared_ops.training import fold_of
 
 SERVED = {
@@ -112,6 +114,25 @@ def test_who_was_rejected_is_told_why_and_not_to_try_the_same_again(missing, tmp
     staging, said = missing
     published(staging, tmp_path, snapshot, "keyword", accepted=False, reasons=["Every hit has the same score."])
     assert "keyword/v1 was rejected: Every hit has the same score. Change that, then: make train REPO=keyword" in said()
+
+
+def test_a_family_that_was_added_is_not_waited_for_while_a_set_does_without_it(missing, tmp_path, snapshot, snapshots):
+    staging, _ = missing
+    for family in ("semantic", "behavior"):
+        staging.accept(published(staging, tmp_path, snapshot, family, accepted=True, reasons=[]))
+    sets = LiveSets(staging.url)
+    sets.go_live(sets.propose({"semantic": "v1", "behavior": "v1", "ranker": "r1"}, snapshot, "without keyword"))
+    nothing = Feedbacks((tmp_path / "none").as_uri())
+    assert find("ranker", snapshots, nothing, staging).releases == {"semantic": "v1", "behavior": "v1"}
+    staging.accept(published(staging, tmp_path, snapshot, "keyword", accepted=True, reasons=[]))
+    assert list(find("ranker", snapshots, nothing, staging).releases) == search_families()
+
+
+def test_a_family_of_the_live_set_is_waited_for(missing, snapshot):
+    staging, said = missing
+    sets = LiveSets(staging.url)
+    sets.go_live(sets.propose(dict.fromkeys(["keyword", "ranker"], "v1"), snapshot, "with keyword"))
+    assert "keyword has no accepted release" in said()
 
 
 def test_an_accepted_release_is_what_the_advice_was_about(missing, tmp_path, snapshot):

@@ -29,10 +29,21 @@ def deployment() -> DeploymentResource:
 
 
 @pytest.fixture
-def live(deployment, snapshot):
-    sets = deployment.live_sets
+def live(deployment, snapshot, tmp_path):
+    """A live set; of its releases the ranker's is there."""
+    folder, sets = tmp_path / "first", deployment.live_sets
+    folder.mkdir()
+    deployment.staging.publish(folder, manifest("v1", snapshot, dict.fromkeys(search_families(), "v1")))
     sets.go_live(sets.propose(RELEASES, snapshot, "first"))
     return sets.live()
+
+
+def manifest(version, snapshot, learned_from, feedback=None):
+    return ReleaseManifest(
+        family="ranker", version=version, created_at=datetime.now(UTC), snapshot=snapshot, learned_from=learned_from,
+        parameters={}, hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []}, environment="e",
+        code_version="c", deployment="prod", run_id="r", feedback=feedback,
+    )  # fmt: skip
 
 
 def shown(deployment, snapshot, **config):
@@ -122,13 +133,9 @@ def ranker(deployment, snapshot, tmp_path):
             hits = pl.DataFrame(rows, schema=tables.empty("hits").schema, orient="row")
             tables.write(storage.join(folder.as_uri(), "hits", f"{split}.parquet"), hits)
         upstream = dict.fromkeys(search_families(), "v1") | learned_from
-        manifest = ReleaseManifest(
-            family="ranker", version=version, created_at=datetime.now(UTC), snapshot=snapshot, learned_from=upstream,
-            parameters={}, hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []}, environment="e",
-            code_version="c", deployment="prod", run_id="r", feedback=feedback,
-        )  # fmt: skip
-        deployment.staging.accept(deployment.staging.publish(folder, manifest))
-        return manifest
+        made = manifest(version, snapshot, upstream, feedback)
+        deployment.staging.accept(deployment.staging.publish(folder, made))
+        return made
 
     return make
 

@@ -10,15 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from shared_ops.livesets import LiveSets
+from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.promotion import OvertakenError, PromotionError, promote, rollback
 from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.runtimes import Runtime
-from shared_ops.settings import Settings, families
+from shared_ops.settings import Settings, families, search_families
 from shared_ops.snapshots import SnapshotRef
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")
-RELEASES = {family: "v1" for family in families()}
 
 
 @pytest.fixture
@@ -26,10 +25,16 @@ def sets(tmp_path) -> LiveSets:
     """No set yet; of every family some releases that name no code."""
     staging, folder = Staging((tmp_path / "staging" / "prod").as_uri()), tmp_path / "release"
     folder.mkdir()
-    for family in families():
-        for version in ("v1", "v2", "r1", "r2", "r3"):
+    for family in search_families():
+        for version in ("v1", "v2"):
             staging.publish(folder, manifest(family, version))
+    for version in ("v1", "r1", "r2", "r3"):
+        staging.publish(folder, ranker(version))
     return LiveSets(staging.url)
+
+
+def ranker(version="v1", **learned_from):
+    return manifest("ranker", version, learned_from=dict.fromkeys(search_families(), "v1") | learned_from)
 
 
 def manifest(family, version, **more):
@@ -87,45 +92,63 @@ def services(monkeypatch, tmp_path):
 
 
 def test_it_goes_live_when_all_are_ready(sets, services):
-    live = promote(sets, RELEASES, SNAPSHOT, "first", services=True)
+    live = promote(sets, ranker(), SNAPSHOT, "first", services=True)
     assert sets.live() == live and sets.proposed() is None
 
 
 def test_it_waits_for_one_that_still_loads(sets, services):
     services["ranker"] = {"state": "loading"}
     threading.Timer(0.5, lambda: services.update(ranker={"state": "ready"})).start()
-    assert promote(sets, RELEASES, SNAPSHOT, "first", services=True).number == 1
+    assert promote(sets, ranker(), SNAPSHOT, "first", services=True).number == 1
 
 
 def test_one_that_cannot_load_it_keeps_the_live_set(sets, services):
-    before = promote(sets, RELEASES, SNAPSHOT, "first", services=True)
+    before = promote(sets, ranker(), SNAPSHOT, "first", services=True)
     services["semantic"] = {"state": "failed", "reason": "a file changed."}
     with pytest.raises(PromotionError, match=r"semantic could not load set 2: a file changed\."):
-        promote(sets, RELEASES | {"semantic": "v2"}, SNAPSHOT, "second", services=True)
+        promote(sets, ranker("r2", semantic="v2"), SNAPSHOT, "second", services=True)
     assert sets.live() == before and sets.proposed() is None
 
 
 def test_one_that_never_answers_ends_the_wait(sets, services):
     services["keyword"] = {"state": "loading"}
     with pytest.raises(PromotionError, match=r"not loaded by keyword within"):
-        promote(sets, RELEASES, SNAPSHOT, "first", services=True, timeout_s=0.5)
+        promote(sets, ranker(), SNAPSHOT, "first", services=True, timeout_s=0.5)
     assert sets.live() is None and sets.proposed() is None
 
 
-def test_a_set_lacks_no_family(sets):
-    with pytest.raises(PromotionError, match="ranker has none"):
-        promote(sets, {k: v for k, v in RELEASES.items() if k != "ranker"}, SNAPSHOT, "", services=False)
+def test_a_set_holds_its_ranker_and_just_what_that_learned_from(sets):
+    live = promote(sets, manifest("ranker", "r9", learned_from={"keyword": "v2"}), SNAPSHOT, "", services=False)
+    assert live.releases == {"keyword": "v2", "ranker": "r9"}
+    assert live.roles == {"keyword": "search", "ranker": "rank"}
+    assert live.searching == ["keyword"] and live.ranking == "ranker"
+
+
+def test_a_ranker_that_the_list_does_not_name_is_one_by_its_manifest(sets):
+    live = promote(sets, manifest("novel", "r1", learned_from={"trending": "t1"}), SNAPSHOT, "", services=False)
+    assert live.searching == ["trending"] and live.ranking == "novel" and sets.live() == live
+
+
+def test_what_is_no_ranker_makes_no_set(sets):
+    with pytest.raises(PromotionError, match=r"keyword/v1 learned from no family's hits"):
+        promote(sets, manifest("keyword", "v1"), SNAPSHOT, "", services=False)
+
+
+def test_a_set_that_was_made_before_sets_said_so_has_the_roles_of_the_list(sets):
+    told = promote(sets, ranker(), SNAPSHOT, "", services=False).model_dump(mode="json")
+    before = LiveSet.model_validate({name: value for name, value in told.items() if name != "roles"})
+    assert before == sets.live()
 
 
 def test_the_same_set_again_changes_nothing(sets):
-    first = promote(sets, RELEASES, SNAPSHOT, "first", services=False)
-    assert promote(sets, RELEASES, SNAPSHOT, "again", services=False) == first
+    first = promote(sets, ranker(), SNAPSHOT, "first", services=False)
+    assert promote(sets, ranker(), SNAPSHOT, "again", services=False) == first
 
 
 def sets_of(sets, count: int) -> list:
     """So many sets, the last one live; each has a ranker of its own."""
     for number in range(1, count + 1):
-        promote(sets, RELEASES | {"ranker": f"r{number}"}, SNAPSHOT, f"set {number}", services=False)
+        promote(sets, ranker(f"r{number}"), SNAPSHOT, f"set {number}", services=False)
     return [sets.past(number) for number in range(1, count + 1)]
 
 
@@ -153,8 +176,8 @@ def test_a_set_that_was_rolled_back_is_not_promoted_again_by_itself(sets):
     _, second = sets_of(sets, 2)
     rollback(sets, services=False)
     with pytest.raises(PromotionError, match=r"Set 2 held just these releases.*make rollback SET=2"):
-        promote(sets, second.releases, SNAPSHOT, "again", services=False)
-    assert promote(sets, RELEASES | {"ranker": "r3"}, SNAPSHOT, "new", services=False).number == 3
+        promote(sets, ranker(second.releases["ranker"]), SNAPSHOT, "again", services=False)
+    assert promote(sets, ranker("r3"), SNAPSHOT, "new", services=False).number == 3
 
 
 def test_a_set_that_is_gone_cannot_be_rolled_back_to(sets):
@@ -190,7 +213,7 @@ def test_a_rollback_during_a_promotion_wins(sets, services):
 
     threading.Timer(0.5, roll_back).start()
     with pytest.raises(OvertakenError, match="meanwhile set 1 is live"):
-        promote(sets, RELEASES | {"ranker": "r3"}, SNAPSHOT, "third", services=True)
+        promote(sets, ranker("r3"), SNAPSHOT, "third", services=True)
     assert sets.live().number == 1
 
 
@@ -200,7 +223,7 @@ def test_a_promotion_that_was_overtaken_waits_no_longer(sets, services):
     threading.Timer(0.3, lambda: rollback(sets, services=False)).start()
     began = time.monotonic()
     with pytest.raises(OvertakenError, match="meanwhile set 1 is live"):
-        promote(sets, RELEASES | {"ranker": "r3"}, SNAPSHOT, "third", services=True, timeout_s=30)
+        promote(sets, ranker("r3"), SNAPSHOT, "third", services=True, timeout_s=30)
     assert time.monotonic() - began < 20
 
 
@@ -222,7 +245,7 @@ def test_a_proposal_that_another_move_drops_is_made_again(sets, services):
     dropped = threading.Event()
     threading.Timer(0.3, drop).start()
     threading.Thread(target=load, daemon=True).start()
-    live = promote(sets, RELEASES | {"ranker": "r3"}, SNAPSHOT, "third", services=True, timeout_s=10)
+    live = promote(sets, ranker("r3"), SNAPSHOT, "third", services=True, timeout_s=10)
     assert sets.live() == live and live.number == 3
 
 

@@ -3,6 +3,7 @@
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 
@@ -145,8 +146,10 @@ class Drill:
         found = self._worker(PROMOTION)
 
         def has_proposed() -> bool:
-            # One that a killed promotion left behind is older.
-            return not alive(found[1]) or (proposed.exists() and proposed.stat().st_mtime > began)
+            # One that a killed promotion left behind is older; one that has just become live is there no more.
+            with suppress(FileNotFoundError):
+                return not alive(found[1]) or proposed.stat().st_mtime > began
+            return False
 
         until(has_proposed, BACK_SECONDS, "a set is proposed", pause=0.002)
         return found
@@ -193,9 +196,8 @@ def test_whatever_is_killed_what_is_live_is_whole_and_nothing_is_lost(
 def test_a_rollback_whose_process_dies_once_the_set_is_live_goes_back_once(stack, dagit, sets, two_sets, environment):
     """The run is tried again, and must not take the set before for the one to go back to once more."""
     two, one = sets.live(), sets.past(sets.numbers()[0])
-    three = promotion.promote(
-        sets, two.releases | {"keyword": one.releases["keyword"]}, two.snapshot, "drill", services=True
-    )
+    ranker = Staging(sets.url).manifest(one.ranking, one.releases[one.ranking])
+    three = promotion.promote(sets, ranker, one.snapshot, "drill", services=True)
     run = dagit.launch("ranker", "rollback_prod")
     until(lambda: worker(dagit, ["rollback_prod"]), BACK_SECONDS, "its process is there")
     _, process = worker(dagit, ["rollback_prod"])

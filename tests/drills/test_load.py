@@ -45,7 +45,10 @@ def others(stack: Stack, dagit, sets: LiveSets, staging: Staging) -> dict[str, s
     dev, made = Staging(stack.settings.staging_url("dev")), {}
     for family in runs:
         version = dev.versions(family)[-1]
-        manifest = dev.manifest(family, version).model_copy(update={"deployment": "prod"})
+        # As if the ranker had learned from these: a set is of what its ranker's manifest names.
+        learned_from = dict(made) if family == "ranker" else {}
+        changes = {"deployment": "prod", "learned_from": learned_from}
+        manifest = dev.manifest(family, version).model_copy(update=changes)
         made[family] = staging.publish(dev.fetch(family, version), manifest).version
     return made
 
@@ -73,14 +76,15 @@ def _order(response: httpx.Response) -> Order:
 
 
 def test_no_answer_fails_or_mixes_sets_while_the_live_set_moves_twenty_times(
-    stack, dagit, sets, others, queries, environment, say
+    stack, dagit, sets, staging, others, queries, environment, say
 ):
     dagit.settle()
     first, chosen = sets.live(), queries[:: max(len(queries) // QUERIES, 1)][:QUERIES]
     pair = [others, first.releases]
 
     def promote(releases: dict[str, str]) -> LiveSet:
-        return promotion.promote(sets, releases, first.snapshot, "drill", services=True, log=lambda _: None)
+        ranker = staging.manifest("ranker", releases["ranker"])
+        return promotion.promote(sets, ranker, first.snapshot, "drill", services=True, log=lambda _: None)
 
     # Both are held now, and stay so: what each release answers can be asked for.
     used = [first, promote(pair[0])]

@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy
 from dagster import DagsterInstance, DagsterRunStatus, job
 from dagster._core.scheduler.instigation import TickStatus
+from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from deploy.stack import instance, postgres
+from deploy.stack import instance, places, postgres
 from deploy.stack.processes import environment_variables
 from deploy.stack.tests.test_postgres import query, serving
 from shared_ops import pooled_storage, ubi
@@ -69,6 +70,24 @@ def test_it_is_made_ready_again_and_again_and_knows_every_pool(settings):
             lost = made.get_run_by_id(lost.run_id)
     assert limits == dict.fromkeys(repositories(), 1)
     assert lost.status == DagsterRunStatus.FAILURE and lost.tags["dagster/will_retry"] == "true"
+
+
+def test_its_workspace_names_every_code_server_at_its_own_address(settings):
+    content = instance.workspace_content(environment_variables(settings))
+    instance.place_workspace(settings, content)
+    placed = places.workspace(settings)
+    origins = WorkspaceFileTarget([str(placed)]).create_origins()
+    told = {each.location_name: (each.host, each.port) for each in origins}
+    assert told == {name: (settings.host, settings.ports[f"code-{name}"]) for name in repositories()}
+    written = placed.stat().st_mtime_ns
+    instance.place_workspace(settings, content)
+    assert placed.stat().st_mtime_ns == written, "what has not changed is not read again"
+
+
+def test_a_repository_that_the_workspace_does_not_name_is_told(settings, monkeypatch):
+    monkeypatch.setattr(instance, "repositories", lambda: dict.fromkeys([*repositories(), "trending"]))
+    with pytest.raises(ValueError, match="trending stands in one of them alone"):
+        instance.workspace_content(environment_variables(settings))
 
 
 def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_postgres(settings):

@@ -51,7 +51,7 @@ def test_a_process_that_the_running_stack_does_not_know_is_a_row(without_ranker,
         running.shut_down()
     rows = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.startswith("│")}
     assert "STOPPED" in rows["search"]
-    assert "not known to the running stack: make down, make up" in rows["code-ranker"]
+    assert "not started yet: make up" in rows["code-ranker"]
 
 
 class Health(BaseHTTPRequestHandler):

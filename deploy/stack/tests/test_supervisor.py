@@ -72,6 +72,23 @@ def test_stopping_one_leaves_the_other(running):
     assert running.states()["two"].pid
 
 
+def test_processes_come_and_go_and_nothing_else_is_touched(running):
+    before = {name: running.states()[name].pid for name in ("one", "two")}
+    running.add(sleeper("three"))
+    running.add(sleeper("four"), worker=True)
+    for name in ("three", "four"):
+        running.start_process(name)
+    until(lambda: all(state.pid for state in running.states().values()))
+    assert running.workers() == ["four"]
+    pid = running.states()["three"].pid
+    running.drop("three")
+    assert not psutil.pid_exists(pid) and set(running.states()) == {"one", "two", "four"}
+    running.add(sleeper("three"))
+    running.start_process("three")
+    until(lambda: running.states()["three"].pid)
+    assert {name: running.states()[name].pid for name in before} == before
+
+
 def test_shutting_down_ends_everything(running):
     pids = [state.pid for state in running.states().values()]
     running.shut_down()

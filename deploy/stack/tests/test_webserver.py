@@ -11,6 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from deploy.stack import instance
 from deploy.stack.processes import environment_variables, processes
 from shared_ops.settings import ROOT, Settings
 
@@ -23,7 +24,7 @@ START_SECONDS = 180
 def settings(tmp_path_factory):
     """Of a webserver that runs, as the stack runs it, on an instance in SQLite; its code locations are away."""
     settings = Settings(home=tmp_path_factory.mktemp("home"), port_base=random.randrange(33_000, 60_000, 50))
-    (settings.home / "dagster").mkdir()
+    instance.place_workspace(settings, instance.workspace_content(environment_variables(settings)))
     (dagit,) = (process for process in processes(settings) if process.name == "dagit")
     log = (settings.home / "log").open("wb")
     running = subprocess.Popen(

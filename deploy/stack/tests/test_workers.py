@@ -12,7 +12,7 @@ from deploy.stack.workers import Workers, needed
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.runtimes import Runtime
-from shared_ops.settings import Settings, families
+from shared_ops.settings import Settings, families, repositories
 from shared_ops.snapshots import SnapshotRef
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")
@@ -92,6 +92,19 @@ def test_a_worker_comes_with_a_proposal_stays_for_the_way_back_and_goes_when_no_
 def test_families_that_share_their_code_with_the_set_before_need_one_worker(sets):
     sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
     assert {each.worker for each in needed(sets)} == named()
+
+
+def test_a_family_that_is_listed_no_more_answers_until_a_set_does_without_it(sets, monkeypatch):
+    first, everybody = of(), named()
+    fewer = {family: version for family, version in of(ranker="v2").items() if family != "keyword"}
+    sets.go_live(sets.propose(first, SNAPSHOT, "first"))
+    entries = {name: each for name, each in repositories().items() if name != "keyword"}
+    monkeypatch.setattr("shared_ops.settings.repositories", lambda: entries)
+    assert {each.worker for each in needed(sets)} == everybody
+    sets.go_live(sets.propose(fewer, SNAPSHOT, "without it"))
+    assert "keyword" not in {each.family for each in needed(sets)}
+    sets.offer(sets.past(1))
+    assert {each.worker for each in needed(sets)} >= everybody, "a rollback brings it back"
 
 
 def test_why_a_worker_cannot_be_is_written_for_who_waits_for_it(settings, sets):

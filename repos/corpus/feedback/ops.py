@@ -33,7 +33,7 @@ from shared_ops.home_urls import HomeUrl
 from shared_ops.lineage import DEPLOYMENTS, feedback_key
 from shared_ops.releases import Staging
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import current, families
+from shared_ops.settings import current
 from shared_ops.types import ValidFeedback
 from shared_ops.ubi import SIMULATED, SIMULATION, Store
 
@@ -274,7 +274,7 @@ def _learned_from() -> set[str]:
     manifests = (
         staging.manifest(family, version)
         for staging in (Staging(current().staging_url(deployment)) for deployment in DEPLOYMENTS)
-        for family in families()
+        for family in staging.families()
         for version in staging.versions(family)
     )
     return {manifest.feedback.id for manifest in manifests if manifest.feedback}

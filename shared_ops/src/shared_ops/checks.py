@@ -5,7 +5,7 @@ from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asse
 from shared_ops.lineage import DEPLOYMENTS, challenger_key, proposed_set_key, release_key
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseError, Staging
-from shared_ops.settings import Deployment, current
+from shared_ops.settings import Deployment, current, ranking_family
 
 
 def release_checks(family: str) -> list[AssetChecksDefinition]:
@@ -29,7 +29,7 @@ def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:
     )
     def end_to_end() -> AssetCheckResult:
         url = current().staging_url(deployment)
-        ranker = Staging(url).accepted("ranker")
+        ranker = Staging(url).accepted(ranking_family())
         decision = LiveSets(url).decision(ranker) if ranker else None
         if decision is None:
             return AssetCheckResult(passed=False, description=f"No set was decided upon in {deployment}.")

@@ -18,6 +18,7 @@ from shared_ops import storage, tables
 from shared_ops.codes import code_version
 from shared_ops.feedback import Feedback, FeedbackRef, Feedbacks
 from shared_ops.home_urls import HomeUrl
+from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseManifest, Staging, environment_lock
 from shared_ops.settings import repositories, search_families
 from shared_ops.snapshots import SnapshotRef, Snapshots, load
@@ -143,12 +144,7 @@ def find(
     snapshot = snapshot or snapshots.latest()
     if snapshot is None:
         raise MissingInputError(f"There is no snapshot in {snapshots.url} yet. Build one: make train REPO=corpus.")
-    upstream: dict[str, str] = {}
-    for each in search_families() if repository.role == "rank" else []:
-        version = (releases or {}).get(each) or staging.accepted(each)
-        if version is None:
-            raise MissingInputError(_not_accepted(each, staging))
-        upstream[each] = version
+    upstream = _upstream(staging, releases or {}) if repository.role == "rank" else {}
     return Inputs(
         family=family,
         snapshot=snapshot,
@@ -156,6 +152,21 @@ def find(
         releases=upstream,
         staging=staging.url,
     )
+
+
+def _upstream(staging: Staging, stated: Mapping[str, str]) -> dict[str, str]:
+    """The releases whose hits a ranker learns from: of each listed family the one that is stated, or the accepted one.
+
+    A family that has none yet is waited for before the first live set, and after it only if it takes part in that one.
+    """
+    found, live = {}, LiveSets(staging.url).live()
+    for family in search_families():
+        version = stated.get(family) or staging.accepted(family)
+        if version:
+            found[family] = version
+        elif live is None or family in live.releases:
+            raise MissingInputError(_not_accepted(family, staging))
+    return found
 
 
 def _not_accepted(family: str, staging: Staging) -> str:

@@ -30,17 +30,16 @@ from shared_ops.ops import GateConfig, numbers, plotted, tell_verdict
 from shared_ops.promotion import OvertakenError, PromotionError, past_set
 from shared_ops.promotion import promote as promote_set
 from shared_ops.promotion import rollback as rollback_set
-from shared_ops.references import Proposal, Staged
+from shared_ops.references import Staged
 from shared_ops.releases import ReleaseError, ReleaseManifest
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import families
+from shared_ops.settings import ranking_family
 from shared_ops.snapshots import SnapshotRef, load
 from shared_ops.training import Open
 
 KEPT_RELEASES = 10
 KEPT_SETS = 20
-RANKER = "ranker"
 
 
 @op
@@ -50,10 +49,11 @@ def accepted_ranker(context: OpExecutionContext, deployment: DeploymentResource)
     Raises:
         ReleaseError: when there is none.
     """
-    version = deployment.staging.accepted(RANKER)
+    ranker = ranking_family()
+    version = deployment.staging.accepted(ranker)
     if version is None:
-        raise ReleaseError("There is no accepted ranker to promote. Train one: make train REPO=ranker.")
-    return Staged(family=RANKER, version=version, accepted=True)
+        raise ReleaseError(f"There is no accepted ranker to promote. Train one: make train REPO={ranker}.")
+    return Staged(family=ranker, version=version, accepted=True)
 
 
 def gate_set_op(open_ranker: Open) -> OpDefinition:
@@ -62,28 +62,25 @@ def gate_set_op(open_ranker: Open) -> OpDefinition:
     @op(name="gate_set")
     def gate_set(
         context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: Staged
-    ) -> Proposal:
+    ) -> Staged:
         """The end-to-end gate: the proposed set's final order against that of the live set.
 
         They are asked the test queries, those that both sets know, and what the newest sessions asked. Hits for either
         are of models that had not learned from these queries; the live set's for the newest sessions are those served.
         """
-        manifest = deployment.staging.manifest(staged.family, staged.version)
-        releases = {**manifest.learned_from, staged.family: staged.version}
-        proposal = Proposal(ranker=staged.version, releases=releases, accepted=staged.accepted)
-        live = deployment.live_sets.live()
+        manifest, live = deployment.staging.manifest(staged.family, staged.version), deployment.live_sets.live()
         if not staged.accepted:
             context.log.warning(f"{staged.family}/{staged.version} was rejected; the live set stays as it is.")
-            return proposal
-        if live is None or live.releases[staged.family] == staged.version:
+            return staged
+        if live is None or live.releases[live.ranking] == staged.version:
             said = "There is no other live set to compare with."
             context.log.info(said)
             _log_proposed(context, deployment, manifest, said)
-            return proposal
+            return staged
         judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
         ours, theirs = (
-            _final_order(deployment, open_ranker, version, judged)
-            for version in (staged.version, live.releases[staged.family])
+            _final_order(deployment, open_ranker, ranker, judged)
+            for ranker in (manifest, deployment.staging.manifest(live.ranking, live.releases[live.ranking]))
         )
         common = pl.concat([_both(ours, theirs, judged.test), judged.asked_newest.select("query_id")])
         challenger, champion = (_measured(order, common, judged) for order in (ours, theirs))
@@ -91,23 +88,23 @@ def gate_set_op(open_ranker: Open) -> OpDefinition:
         _log_verdict(context, deployment, verdict, manifest)
         page = report(challenger, champion, judged.members, judged.texts, verdict)
         context.add_output_metadata({"report": MetadataValue.md(page)})
-        return proposal.model_copy(update={"accepted": verdict.accepted})
+        return staged.model_copy(update={"accepted": verdict.accepted})
 
     return gate_set
 
 
 def _final_order(
-    deployment: DeploymentResource, open_ranker: Open, version: str, judged: JudgedQueries
+    deployment: DeploymentResource, open_ranker: Open, ranker: ReleaseManifest, judged: JudgedQueries
 ) -> pl.DataFrame:
     """The order that a ranker's release gave the test queries, and gives those of the newest sessions."""
     staging, snapshot = deployment.staging, judged.snapshot
-    hits = inputs.release_hits(staging.release_url(RANKER, version), "test")
+    hits = inputs.release_hits(staging.release_url(ranker.family, ranker.version), "test")
     tested = inputs.kept_hits(hits, judged.test, snapshot.documents())
     if not len(judged.newest):
         return tested
-    manifest = staging.manifest(RANKER, version).model_copy(update={"feedback": judged.feedback})
-    with answering(staging, inputs.of_manifest(manifest, staging.url), version, open_ranker) as ranker:
-        return pl.concat([tested, ranker.many(judged.asked_newest)])
+    asked = inputs.of_manifest(ranker.model_copy(update={"feedback": judged.feedback}), staging.url)
+    with answering(staging, asked, ranker.version, open_ranker) as answers:
+        return pl.concat([tested, answers.many(judged.asked_newest)])
 
 
 def _both(ours: pl.DataFrame, theirs: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
@@ -164,17 +161,17 @@ class PromoteConfig(Config):
 
 @op
 def promote(
-    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Proposal
+    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Staged
 ) -> None:
-    """Make the proposed set the live one; a rejected one changes nothing. Then let go of what is old."""
-    manifest = deployment.staging.manifest(RANKER, proposal.ranker)
+    """Make the proposed ranker's set the live one; a rejected one changes nothing. Then let go of what is old."""
+    manifest = deployment.staging.manifest(proposal.family, proposal.version)
     if proposal.accepted:
         try:
             live = promote_set(
                 deployment.live_sets,
-                proposal.releases,
+                manifest,
                 manifest.snapshot,
-                note=f"{RANKER} {proposal.ranker}",
+                note=f"{proposal.family} {proposal.version}",
                 services=deployment.services,
                 timeout_s=config.timeout_s,
                 log=context.log.info,
@@ -182,10 +179,10 @@ def promote(
         except OvertakenError:
             raise  # it is open still what becomes of this ranker: the promotion trigger tries it over the new set
         except PromotionError as error:
-            deployment.live_sets.decide(proposal.ranker, Decision(accepted=False, reason=str(error)))
+            deployment.live_sets.decide(proposal.version, Decision(accepted=False, reason=str(error)))
             raise
         decision = Decision(accepted=True, reason=live.note, set_number=live.number)
-        deployment.live_sets.decide(proposal.ranker, decision)
+        deployment.live_sets.decide(proposal.version, decision)
         _materialize(context, deployment, live, plotted(manifest.metrics))
     _tidy(context, deployment, config)
 
@@ -196,7 +193,7 @@ def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: P
     if old := sets.forget(config.kept_sets):
         context.log.info(f"Forgot the sets {old}: {config.kept_sets} are kept.")
     kept = [each for each in (*map(sets.past, sets.numbers()), sets.live(), sets.proposed()) if each]
-    for family in families():
+    for family in staging.families():
         needed = {each.releases[family] for each in kept if family in each.releases}
         if removed := staging.tidy(family, config.kept_releases, needed):
             context.log.info(f"Removed {len(removed)} old releases of {family}: {', '.join(removed)}")
@@ -259,7 +256,7 @@ def show(
         return snapshot
     moved = promote_set(
         deployment.live_sets,
-        live.releases,
+        deployment.staging.manifest(live.ranking, live.releases[live.ranking]),
         snapshot,
         note=f"snapshot {snapshot.id}",
         services=deployment.services,

@@ -1,4 +1,4 @@
-"""The live set: one release of every family and the snapshot, moved as one.
+"""The live set: who takes part, a release of each and the snapshot, moved as one.
 
 Knows no Dagster. A set is proposed, every service loads and checks it, then `live.json` is replaced: that one
 replacement is the promotion, and a rollback is the same with a set of the past. `sets/<n>.json` keeps the sets that
@@ -7,26 +7,46 @@ accepted ranker.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops import storage
+from shared_ops.settings import Role, families
 from shared_ops.snapshots import SnapshotRef
 
 
+def listed_roles(releases: Collection[str]) -> dict[str, Role]:
+    """The roles that repos.toml gives these families: of a set that was made before sets stated them."""
+    return {name: repository.role for name, repository in families().items() if name in releases}
+
+
 class LiveSet(BaseModel):
-    """One release of every family, and the snapshot whose documents may be shown."""
+    """The families that answer, with a release and a role of each, and the snapshot whose documents may be shown."""
 
     model_config = ConfigDict(frozen=True)
 
     number: int
     releases: dict[str, str] = Field(description="family to version")
+    roles: dict[str, Role] = Field(
+        default_factory=lambda stated: listed_roles(stated["releases"]),
+        description="family to what it does for a query",
+    )
     snapshot: SnapshotRef
     created_at: datetime
     note: str = Field(default="", description="why it was made")
+
+    @property
+    def searching(self) -> list[str]:
+        """The families whose hits are ranked."""
+        return [name for name, role in self.roles.items() if role == "search"]
+
+    @property
+    def ranking(self) -> str:
+        """The family that ranks them: every set that was promoted has one, and no other."""
+        return next(name for name, role in self.roles.items() if role == "rank")
 
 
 class LiveSetChangedError(RuntimeError):
@@ -71,8 +91,13 @@ class LiveSets:
         found = storage.names(storage.join(self.url, "sets"))
         return sorted(int(name.removesuffix(".json")) for name in found)
 
-    def propose(self, releases: dict[str, str], snapshot: SnapshotRef, note: str) -> LiveSet:
-        """Ask the services to load a new set beside the live one. A proposal that was left behind is replaced."""
+    def propose(
+        self, releases: dict[str, str], snapshot: SnapshotRef, note: str, roles: Mapping[str, Role] | None = None
+    ) -> LiveSet:
+        """Ask the services to load a new set beside the live one. A proposal that was left behind is replaced.
+
+        Without `roles` they are those of repos.toml.
+        """
         known = [*self.numbers(), *(each.number for each in (self.live(), self.proposed()) if each)]
         proposal = LiveSet(
             number=max(known, default=0) + 1,
@@ -80,6 +105,7 @@ class LiveSets:
             snapshot=snapshot,
             created_at=datetime.now(UTC),
             note=note,
+            roles=listed_roles(releases) if roles is None else dict(roles),
         )
         self.offer(proposal)
         return proposal

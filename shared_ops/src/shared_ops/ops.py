@@ -191,7 +191,9 @@ def evaluate_op(open_model: Open) -> OpDefinition:
             answers = {"challenger": open_model(folder, candidate.inputs)}
             hits = {"challenger": pl.concat([answered, answers["challenger"].many(judged.asked_newest)])}
             if champion:
-                released = answering(deployment.staging, candidate.inputs, champion, open_model)
+                released = answering(
+                    deployment.staging, _asked_of(champion, candidate.inputs, deployment), champion, open_model
+                )
                 answers["champion"] = opened.enter_context(released)
                 hits["champion"] = answers["champion"].many(judged.asked)
             took = medians(answers, judged.asked if len(judged.asked) else _titles(snapshot))
@@ -226,6 +228,16 @@ def _champion(family: str, deployment: DeploymentResource) -> str | None:
     if accepted is None or inputs.reach(deployment.staging.release_url(family, accepted)) == []:
         return None
     return accepted
+
+
+def _asked_of(champion: str, asked: Inputs, deployment: DeploymentResource) -> Inputs:
+    """What the champion is asked with: as a ranker it orders hits of the families that it learned from, and no other's.
+
+    Theirs are of the releases that the candidate learned from, where it did from the same family.
+    """
+    learned_from = deployment.staging.manifest(asked.family, champion).learned_from
+    releases = {family: asked.releases.get(family, version) for family, version in learned_from.items()}
+    return asked.model_copy(update={"releases": releases})
 
 
 def _titles(snapshot: Snapshot) -> pl.DataFrame:

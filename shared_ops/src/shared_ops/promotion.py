@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from shared_ops import runtimes
 from shared_ops.livesets import LiveSet, LiveSetChangedError, LiveSets
-from shared_ops.releases import ReleaseError
+from shared_ops.releases import ReleaseError, ReleaseManifest
 from shared_ops.runtimes import Runtime
-from shared_ops.settings import current, families
+from shared_ops.settings import Role, current
 from shared_ops.snapshots import SnapshotRef
 
 POLL_SECONDS = 0.1
@@ -28,7 +28,7 @@ class OvertakenError(PromotionError):
 
 def promote(
     live_sets: LiveSets,
-    releases: dict[str, str],
+    ranker: ReleaseManifest,
     snapshot: SnapshotRef,
     note: str,
     *,
@@ -36,11 +36,11 @@ def promote(
     timeout_s: float = 300.0,
     log: Log = print,
 ) -> LiveSet:
-    """Make a set of these releases and this snapshot live; where it already is, nothing changes.
+    """Make the set of a ranker and of just those releases that it learned from live; where it is, nothing changes.
 
     Args:
         live_sets: the sets of the deployment.
-        releases: family to version, one for every family.
+        ranker: the manifest of the ranker's release: it says who takes part.
         snapshot: whose documents may be shown.
         note: why the set is made.
         services: whether to wait for the prediction services and the search app.
@@ -48,13 +48,14 @@ def promote(
         log: gets a line for each step.
 
     Raises:
-        PromotionError: when a family has no release, the set was taken back before, or a service could not load it in
-            time.
+        PromotionError: when the release is no ranker's, the set was taken back before, or a service could not load it
+            in time.
         OvertakenError: when another set went live meanwhile.
     """
-    missing = sorted(set(families()) - set(releases))
-    if missing:
-        raise PromotionError(f"A live set has one release of every family; {', '.join(missing)} has none. Train it.")
+    if not ranker.learned_from:
+        raise PromotionError(f"{ranker.family}/{ranker.version} learned from no family's hits: it is no ranker.")
+    releases: dict[str, str] = {**ranker.learned_from, ranker.family: ranker.version}
+    roles: dict[str, Role] = {family: "rank" if family == ranker.family else "search" for family in releases}
     live = live_sets.live()
     if live and live.releases == releases and live.snapshot == snapshot:
         log(f"Set {live.number} already holds these releases and this snapshot.")
@@ -64,7 +65,7 @@ def promote(
             f"Set {taken_back.number} held just these releases and was rolled back: it is not promoted again by "
             f"itself. make rollback SET={taken_back.number} brings it back."
         )
-    proposal = live_sets.propose(releases, snapshot, note)
+    proposal = live_sets.propose(releases, snapshot, note, roles)
     log(f"Set {proposal.number} is proposed.")
     _replace(live_sets, live, proposal, services, timeout_s, log)
     log(f"Set {proposal.number} is live.")
@@ -149,7 +150,7 @@ def _replace(
 def _await_services(
     live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet, timeout_s: float, log: Log, skip_unreachable: bool
 ) -> None:
-    workers = {family: _runtime(live_sets, family, chosen) for family in families()}
+    workers = {family: _runtime(live_sets, family, chosen) for family in chosen.releases}
     serving = {_runtime(live_sets, family, live) for family in live.releases} if live else set()
     waiting: dict[str, Runtime | None] = {**workers, "search": None}
     deadline, said = time.monotonic() + timeout_s, "no answer yet"
@@ -194,7 +195,7 @@ def _runtime(live_sets: LiveSets, family: str, chosen: LiveSet) -> Runtime:
         PromotionError: when there is no such release.
     """
     try:
-        return runtimes.of_release(live_sets.url, family, chosen.releases.get(family, ""))
+        return runtimes.of_release(live_sets.url, family, chosen.releases[family])
     except ReleaseError as error:
         raise PromotionError(f"Set {chosen.number} cannot go live: {error}") from error
 

@@ -65,13 +65,3 @@ class Staged(BaseModel):
     family: str
     version: str
     accepted: bool
-
-
-class Proposal(BaseModel):
-    """A ranker's release and those whose hits it learned from, as a set; `accepted` is the end-to-end gate's word."""
-
-    model_config = ConfigDict(frozen=True)
-
-    ranker: str
-    releases: dict[str, str]
-    accepted: bool

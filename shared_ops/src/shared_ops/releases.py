@@ -108,6 +108,10 @@ class Staging:
             raise ReleaseError(f"{name} is not in {self.url}: it has no {MANIFEST}. Published: {published}.")
         return read_manifest(name, content)
 
+    def families(self) -> list[str]:
+        """The families that have published here, whether or not they are listed still."""
+        return [name for name in storage.names(self.url) if storage.names(storage.join(self.url, name, "releases"))]
+
     def versions(self, family: str) -> list[str]:
         """The versions published, oldest first."""
         root = storage.join(self.url, family, "releases")

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 """The checkout: shared_ops is installed editable, so its source lies in it."""
 
 Deployment = Literal["dev", "prod"]
+Role = Literal["data", "search", "rank"]
 PREFIX = "SEARCHLOOP_"
 LONGEST_SOCKET_NAME = "postgres/.s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 103  # bytes in sun_path without the final zero: 107 on Linux, 103 on macOS (unix(7))
@@ -32,7 +33,7 @@ class Repository(BaseModel):
 
     owner: str
     environment: str
-    role: Literal["data", "search", "rank"]
+    role: Role
     queue: str
     code_server_port: int
     prediction_port: int | None = None
@@ -58,6 +59,11 @@ def families() -> dict[str, Repository]:
 def search_families() -> list[str]:
     """The families whose hits the ranker orders."""
     return [name for name, repository in repositories().items() if repository.role == "search"]
+
+
+def ranking_family() -> str:
+    """The family that orders their hits."""
+    return next(name for name, repository in repositories().items() if repository.role == "rank")
 
 
 def file_url(path: Path) -> str:

@@ -22,7 +22,7 @@ from dagster import (
 from shared_ops import inputs
 from shared_ops.inputs import Inputs, MissingInputError
 from shared_ops.resources import PROD
-from shared_ops.settings import repositories
+from shared_ops.settings import ranking_family, repositories
 
 SOON, LATER = 2, 7
 """Between two ticks of a sensor, at least: the daemon looks every 5 s, so they come every 5 and every 10 s."""
@@ -159,13 +159,14 @@ def promotion_sensor(job: JobDefinition) -> SensorDefinition:
 
 def decided() -> SkipReason | None:
     """Why no promotion is left undone, where files alone tell it."""
-    version, live = PROD.staging.accepted("ranker"), PROD.live_sets.live()
+    ranker, live = ranking_family(), PROD.live_sets.live()
+    version = PROD.staging.accepted(ranker)
     if version is None:
         return SkipReason("No ranker is accepted yet.")
-    if live and live.releases["ranker"] == version:
+    if live and live.releases[live.ranking] == version:
         return SkipReason(f"Set {live.number} holds the accepted ranker {version}.")
     if decision := PROD.live_sets.decision(version):
-        return SkipReason(f"ranker/{version} was decided upon: {decision.reason}")
+        return SkipReason(f"{ranker}/{version} was decided upon: {decision.reason}")
     return None
 
 
@@ -173,11 +174,11 @@ def undone(instance: DagsterInstance) -> RunRequest | SkipReason:
     """The promotion that was left undone in prod, or why there is none."""
     if reason := decided():
         return reason
-    version, live = PROD.staging.accepted("ranker"), PROD.live_sets.live()
-    for job in ("ranker", "promotion", "rollback"):
+    ranker, live = ranking_family(), PROD.live_sets.live()
+    for job in (ranker, "promotion", "rollback"):
         if run := _in_flight(instance, job):
             return SkipReason(f"Run {run[:8]} of {job} is in flight.")
-    return RunRequest(run_key=f"{version} over set {live.number if live else 0}")
+    return RunRequest(run_key=f"{PROD.staging.accepted(ranker)} over set {live.number if live else 0}")
 
 
 def daily_schedule(family: str, job: JobDefinition, hour: int = 3) -> ScheduleDefinition:
