@@ -27,8 +27,8 @@ AT_A_TIME = 2  # more would only wait for the same disk and network
 INPUTS = "# Made from inputs with the SHA-256 "
 """Begins a lock's first line: by it a lock is known to be stale without asking any index."""
 
-STAMP, KEPT_LOCK = "made-from.txt", "requirements.txt"
-"""What lies in an environment: what it was made from, and where; and the lock itself."""
+STAMP, KEPT_LOCK, KEPT_PYTHON = "made-from.txt", "requirements.txt", "python-version"
+"""What lies in an environment: what it was made from, and where; the lock itself, and the Python version asked for."""
 
 _installing_shared_ops = threading.Lock()  # its build writes into its own folder
 
@@ -166,32 +166,58 @@ def _version(uv: str) -> tuple[int, ...]:
 
 
 def _make(uv: str, name: str) -> str | None:
-    """Make one environment; returns what went wrong."""
-    began, lock, folder = time.monotonic(), lock_of(name), ENVS / name / ".venv"
-    python = str(folder / "bin" / "python")
+    """Make one environment, beside the one of before, and have its link lead there; returns what went wrong.
+
+    Beside it, as processes run from that one: what they have still to import must not change under them.
+    """
+    began, lock, folder = time.monotonic(), lock_of(name), _folder(name)
+    python, stamp = str(folder / "bin" / "python"), folder / STAMP
     _say(f"{name:<9} ...")
     try:
         # One that was copied or moved here holds the old place in its scripts, and in what finds shared_ops.
-        if not (_is_of(name, folder) and _is_python(python, lock.python)):
+        if not (stamp.exists() and stamp.read_text() == _stamped(name)):
             _run([uv, "venv", "--quiet", "--clear", "--python", lock.python, str(folder)])
-        _stamp(name).unlink(missing_ok=True)  # from here on it is neither what it was nor what it will be
-        _sync(uv, python, lock.target)
-        with _installing_shared_ops:
-            _run([uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", str(ROOT / "shared_ops")])
+            _sync(uv, python, lock.target)
+            with _installing_shared_ops:
+                _run([uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", str(ROOT / "shared_ops")])
+            shutil.copyfile(lock.target, folder / KEPT_LOCK)
+            (folder / KEPT_PYTHON).write_text(lock.python)
+            stamp.write_text(_stamped(name))
     except BuildError as error:
         return f"{name}: {error}"
-    shutil.copyfile(lock.target, folder / KEPT_LOCK)
-    _stamp(name).write_text(_stamped(name))
+    _point(_link(name), folder)
+    _remove_unused(folder)
     _say(f"{name:<9} made ({time.monotonic() - began:.1f} s)")
     return None
 
 
-def _is_python(python: str, version: str) -> bool:
-    if not Path(python).exists():
-        return False
-    code = "import platform; print(platform.python_version())"
-    found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
-    return found == version or found.startswith(f"{version}.")
+def _point(link: Path, folder: Path) -> None:
+    """Have the link lead to the folder, from one moment to the next."""
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)  # an environment of before they lay beside each other
+    new = link.with_name(f"{link.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(folder.relative_to(link.parent), target_is_directory=True)
+    new.replace(link)
+
+
+def _remove_unused(kept: Path) -> None:
+    """Remove the environments beside this one that no process runs from."""
+    if Path("/proc").is_dir():
+        found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
+        running = "\n".join(_content(path) for path in found)
+    else:
+        running = subprocess.run(["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    for folder in kept.parent.iterdir():
+        if folder != kept and f"{folder}/" not in running:
+            shutil.rmtree(folder)
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # the process has ended meanwhile
+        return ""
 
 
 def _sync(uv: str, python: str, lock: Path) -> None:
@@ -219,34 +245,38 @@ def make_again(lock: Path, python: str, folder: Path) -> None:
 
 def check_place(name: str) -> None:
     """Fail where an environment is not there, or points to where its checkout was copied or moved from."""
-    if not _stamp(name).exists():
+    if not (_link(name) / STAMP).exists():
         raise BuildError(
             "There are no environments yet: make up makes them and starts the stack (make envs: makes them alone)"
         )
-    if not _is_of(name, ENVS / name / ".venv"):
+    if not (_link(name) / STAMP).read_text().endswith(f"\n{_link(name).resolve()}\n"):
         raise BuildError(f"The environments in {ENVS} were made in another place, and point to it still: make envs")
 
 
-def _is_of(name: str, folder: Path) -> bool:
-    """Whether an environment was made in this folder."""
-    return _stamp(name).exists() and _stamp(name).read_text().endswith(f"\n{folder}\n")
-
-
 def _is_made(name: str) -> bool:
-    kept = _stamp(name).with_name(KEPT_LOCK)
-    return kept.exists() and _stamp(name).exists() and _stamp(name).read_text() == _stamped(name)
+    stamp = _link(name) / STAMP
+    return stamp.exists() and stamp.read_text() == _stamped(name)
 
 
-def _stamp(name: str) -> Path:
-    """The file in an environment that says what it was made from, and where."""
-    return ENVS / name / ".venv" / STAMP
+def _link(name: str) -> Path:
+    """What leads to the environment, whichever it is."""
+    return ENVS / name / ".venv"
+
+
+def _folder(name: str) -> Path:
+    """Where the environment lies that is asked for now, beside those that were."""
+    return ENVS / name / ".venvs" / _made_of(name)[:12]
 
 
 def _stamped(name: str) -> str:
+    """What the stamp of an environment says: what it was made of, and where."""
+    return f"{_made_of(name)}\n{_folder(name)}\n"
+
+
+def _made_of(name: str) -> str:
     lock = lock_of(name)
     made_from = [lock.target.read_bytes(), lock.python.encode(), (ROOT / "shared_ops" / "pyproject.toml").read_bytes()]
-    made_of = hashlib.sha256(b"\0".join(made_from)).hexdigest()
-    return f"{made_of}\n{ENVS / name / '.venv'}\n"
+    return hashlib.sha256(b"\0".join(made_from)).hexdigest()
 
 
 def _compile(uv: str, lock: Lock, target: Path, options: Sequence[str]) -> None:

@@ -28,13 +28,13 @@ def test_the_process_list_has_a_code_server_for_each_repository_in_its_own_envir
     listed = {process.name: process for process in processes(Settings())}
     for name, repository in repositories().items():
         command = listed[f"code-{name}"].command
-        assert command[0] == str(ROOT / "envs" / repository.environment / ".venv" / "bin" / "python")
+        assert command[0] == str((ROOT / "envs" / repository.environment / ".venv").resolve() / "bin" / "python")
         assert f"repos.{name}.definitions" in command
 
 
 def test_the_process_list_has_a_prediction_service_for_each_family_in_its_own_environment():
     for name, repository in families().items():
-        python = str(ROOT / "envs" / repository.environment / ".venv" / "bin" / "python")
+        python = str((ROOT / "envs" / repository.environment / ".venv").resolve() / "bin" / "python")
         command = worker(Settings(), Runtime(name, "", "")).command
         assert command[command.index(python) + 1 :][:3] == ["-m", "services.prediction", name]
 

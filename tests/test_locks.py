@@ -13,7 +13,7 @@ from shared_ops.settings import ROOT
 @pytest.fixture
 def build(tmp_path):
     """envs/build.py of a copy of the environments' files."""
-    shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns(".venv", ".uv"))
+    shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns(".venv", ".venvs", ".uv"))
     shutil.copytree(ROOT / "shared_ops", tmp_path / "shared_ops", ignore=shutil.ignore_patterns("tests"))
     spec = importlib.util.spec_from_file_location("build", tmp_path / "envs" / "build.py")
     module = importlib.util.module_from_spec(spec)
@@ -102,13 +102,14 @@ def made_in(folder, text):
 
 
 def test_an_environment_that_was_copied_from_another_checkout_is_not_made(build):
-    here = build.ENVS / "search" / ".venv"
+    here = build._folder("search")
     made_in(here, build._stamped("search"))
+    build._point(build._link("search"), here)
     assert build._is_made("search")
     build.check_place("search")
     elsewhere = build._stamped("search").replace(str(build.ROOT), "/another/checkout")
     (here / "made-from.txt").write_text(elsewhere)
-    assert not build._is_made("search") and not build._is_of("search", here)
+    assert not build._is_made("search")
     with pytest.raises(build.BuildError, match=r"made in another place, and point to it still: make envs"):
         build.check_place("search")
 
@@ -121,6 +122,36 @@ def test_a_checkout_without_environments_says_what_makes_them(build):
 def test_an_empty_choice_of_torch_is_none(build, monkeypatch):
     monkeypatch.setenv("SEARCHLOOP_TORCH", "")
     assert build.lock_of("ranker").name == "envs/ranker/requirements.txt"
+
+
+def test_an_environment_whose_lock_has_changed_is_made_beside_the_one_that_processes_run_from(build):
+    """What they have still to import must not change under them; what nothing runs from any more is removed."""
+    before, idle = build._folder("search"), build.ENVS / "search" / ".venvs" / "idle"
+    for folder in (before, idle):
+        made_in(folder, "made")
+    build._point(build._link("search"), before)
+    (before / "bin").mkdir()
+    (before / "bin" / "python").symlink_to(sys.executable)
+    with subprocess.Popen([before / "bin" / "python", "-c", "input()"], stdin=subprocess.PIPE) as running:
+        lock = build.lock_of("search").target
+        lock.write_text(f"{lock.read_text()}# changed\n")
+        after = build._folder("search")
+        assert after != before and not build._is_made("search")
+        made_in(after, build._stamped("search"))
+        build._point(build._link("search"), after)
+        assert build._is_made("search")
+        build._remove_unused(after)
+        assert before.exists() and after.exists() and not idle.exists()
+        running.communicate(b"\n")
+    build._remove_unused(after)
+    assert [folder.name for folder in (build.ENVS / "search" / ".venvs").iterdir()] == [after.name]
+
+
+def test_an_environment_of_before_they_lay_beside_each_other_gives_way(build):
+    made_in(build._link("search"), "made")
+    made_in(build._folder("search"), build._stamped("search"))
+    build._point(build._link("search"), build._folder("search"))
+    assert build._is_made("search") and build._link("search").is_symlink()
 
 
 @pytest.mark.slow

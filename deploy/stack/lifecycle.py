@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
+import psutil
+
 from deploy.stack import instance, places, postgres, preflight, supervisor, workers
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.patience import STALLED_SECONDS, Patience
 from deploy.stack.processes import Process, environment_variables, processes
-from deploy.stack.supervisor import NotRunningError, Supervisor
+from deploy.stack.supervisor import NotRunningError, Supervisor, within
 from shared_ops.settings import ROOT, Settings, variable
 
 Say = Callable[[str], None]
@@ -128,6 +130,9 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
         if not running.running():
             _start_supervisor(settings, running, listed, serving, say)
         gained = _take_up(settings, running, listed, serving)
+        for process in listed:
+            if process.name in (names or ()) and running.changed(process):
+                _renew(running, process)
         states = running.states()
         fresh = not any(states[process.name].pid for process in listed if process.phase > 0)
         for phase, group in groupby(chosen, key=lambda process: process.phase):
@@ -193,6 +198,16 @@ def _take_up(settings: Settings, running: Supervisor, listed: list[Process], ser
         if process.name not in states:
             running.add(process, worker=True)
     return bool(gained)
+
+
+def _renew(running: Supervisor, process: Process) -> None:
+    """Have a process that runs in an environment of before run in the present one, from its next start on."""
+    if pid := running.states()[process.name].pid:
+        # Killed alone, and replaced before it is stopped with its group: a code server's runs in flight go on.
+        psutil.Process(pid).kill()
+        within(RECOVERY_SECONDS, lambda: running.states()[process.name].pid not in (0, pid))
+    running.drop(process.name)
+    running.add(process)
 
 
 def _let_go(running: Supervisor, listed: list[Process], say: Say) -> None:

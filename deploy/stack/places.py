@@ -16,8 +16,8 @@ MADE = (
 
 
 def environment(name: str) -> Path:
-    """The `bin` folder of an environment in envs/."""
-    return ROOT / "envs" / name / ".venv" / "bin"
+    """The `bin` folder of an environment in envs/ as it is now: another that is made later lies beside it."""
+    return (ROOT / "envs" / name / ".venv").resolve() / "bin"
 
 
 class HomeError(RuntimeError):

@@ -5,7 +5,6 @@ Made from repos/repos.toml and the settings. Knows nothing of the supervisor.
 
 import os
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +75,7 @@ def processes(settings: Settings) -> list[Process]:
 
 
 def _postgres(settings: Settings) -> Process:
-    command = [sys.executable, "-m", "deploy.stack.postgres"]
+    command = [*_platform(), "-m", "deploy.stack.postgres"]
     # SIGINT is Postgres' fast shutdown: clean, without waiting for its clients to leave.
     return Process("postgres", command, lambda: postgres.ready(settings), phase=0, stop_signal="INT", share=CONTROL)
 
@@ -103,8 +102,12 @@ def _dagster(name: str, command: str) -> list[str]:
     return [str(environment(name) / "python"), "-m", "deploy.stack.paced", command]
 
 
+def _platform() -> list[str]:
+    return [str(environment("platform") / "python")]
+
+
 def _webserver(settings: Settings) -> Process:
-    command = [sys.executable, "-m", "deploy.stack.webserver"]
+    command = [*_platform(), "-m", "deploy.stack.webserver"]
     ready = answers(f"{settings.url('dagit')}/server_info")
     return Process("dagit", command, ready, phase=2, port=settings.ports["dagit"], share=CONTROL)
 
@@ -116,7 +119,7 @@ def _daemon(settings: Settings) -> Process:
 
 def _watch() -> Process:
     # No less than the services: a supervisor that it starts in place of one that was killed would hand that on.
-    return Process("watch", [sys.executable, "-m", "deploy.stack.watch"], lambda: None, phase=2, share=SERVING)
+    return Process("watch", [*_platform(), "-m", "deploy.stack.watch"], lambda: None, phase=2, share=SERVING)
 
 
 def worker(settings: Settings, runtime: Runtime) -> Process:

@@ -8,7 +8,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -51,6 +50,7 @@ class Supervisor:
         self.settings = settings
         self.folder = settings.home / "supervisor"
         self._programs, self._workers = self.folder / "programs", self.folder / "workers"
+        self._python = places.environment("platform") / "python"
         self.socket = settings.sockets / "supervisor.sock"
 
     def start(self, listed: Sequence[Process], variables: dict[str, str], workers: Sequence[Process] = ()) -> None:
@@ -70,7 +70,7 @@ class Supervisor:
             for process in held:
                 (folder / f"{process.name}.conf").write_text(self._program(process))
         started = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(configuration)],
+            [str(self._python), "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(configuration)],
             env=os.environ | variables,
             cwd=ROOT,
             text=True,
@@ -79,7 +79,7 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             check=False,
         )
-        if started.returncode != 0 or not _within(10, self.running):
+        if started.returncode != 0 or not within(10, self.running):
             raise RuntimeError(f"supervisord did not start: {started.stdout.strip()} (see {self.folder})")
 
     def running(self) -> bool:
@@ -124,6 +124,10 @@ class Supervisor:
         self._call("reloadConfig")
         self._call("addProcessGroup", process.name)
 
+    def changed(self, process: Process) -> bool:
+        """Whether a process that it holds would be run in another way today, as in an environment made since."""
+        return (self._programs / f"{process.name}.conf").read_text() != self._program(process)
+
     def drop(self, name: str) -> None:
         """End a process or a worker, and hold it no more."""
         self.stop_processes([name])
@@ -147,7 +151,7 @@ class Supervisor:
         for name in stopping:
             self._call("stopProcess", name, False)
         ended = ("STOPPED", "EXITED", "FATAL")
-        if not _within(STOP_SECONDS + 5, lambda: all(self.states()[name].state in ended for name in stopping)):
+        if not within(STOP_SECONDS + 5, lambda: all(self.states()[name].state in ended for name in stopping)):
             raise RuntimeError(f"Some processes do not stop: {[s for s in self.states().values() if s.pid]}")
 
     def shut_down(self) -> None:
@@ -200,7 +204,7 @@ files = {self._programs.name}/*.conf {self._workers.name}/*.conf
 
     def _program(self, process: Process) -> str:
         log = places.log_file(self.settings, process.name)
-        keeping = [sys.executable, "-m", "deploy.stack.keeper", str(self._record(process.name)), str(log)]
+        keeping = [str(self._python), "-m", "deploy.stack.keeper", str(self._record(process.name)), str(log)]
         given = ",".join(f'{name}="{value}"' for name, value in process.share.variables.items())
         # It is tried again for ever, after 1, 2, 3, ... seconds where it dies at once: what it needs may be away.
         # Its log is not the supervisor's to rotate (watch does it): the process writes there itself. The supervisor
@@ -250,7 +254,8 @@ def _mark(process: psutil.Process) -> str | None:
         return None  # gone meanwhile, or another user's: not ours either way
 
 
-def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Wait for a condition; whether it came to hold in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -114,7 +114,7 @@ def test_each_pair_of_code_and_environment_has_a_worker_of_its_own(here):
 
 def test_the_environment_is_found_by_its_lock(here):
     runtime = runtimes.keep("keyword", codes.tree("keyword"), here)
-    assert runtime.python(here) == ROOT / "envs" / "keyword" / ".venv" / "bin" / "python"
+    assert runtime.python(here) == (ROOT / "envs" / "keyword" / ".venv").resolve() / "bin" / "python"
     with pytest.raises(RuntimeMissingError, match="No environment here is made from the lock 0123"):
         Runtime("keyword", runtime.code, "0123").python(here)
 

@@ -6,6 +6,7 @@ commit point: a folder without one is no release.
 
 import hashlib
 import json
+import sys
 from collections.abc import Collection
 from datetime import datetime
 from functools import cache
@@ -209,7 +210,11 @@ def environment_lock(family: str) -> str:
 
 
 def lock_file(family: str) -> Path:
-    """The lock that the family's environment was made from (envs/build.py leaves it there); else the checkout's."""
-    folder = ROOT / "envs" / repositories()[family].environment
-    kept = folder / ".venv" / "requirements.txt"
+    """The lock that the family's environment was made from (envs/build.py leaves it there); else the checkout's.
+
+    The environment is the one that this process runs in, where that is the family's: there may be another by now.
+    """
+    folder, own = ROOT / "envs" / repositories()[family].environment, Path(sys.prefix).resolve()
+    made = own if own.parent == folder / ".venvs" else folder / ".venv"
+    kept = made / "requirements.txt"
     return kept if kept.exists() else folder / "requirements.txt"

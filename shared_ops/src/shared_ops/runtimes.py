@@ -64,13 +64,19 @@ class Runtime:
             RuntimeMissingError: when no environment here was made from that lock.
         """
         if not self.code:
-            return ROOT / "envs" / repositories()[self.family].environment / ".venv" / "bin" / "python"
-        for folder in (*(ROOT / "envs").glob("*/.venv"), self._again(settings)):
+            return self._listed() / "bin" / "python"
+        for folder in (*(ROOT / "envs").glob("*/.venvs/*"), self._again(settings)):
             if made_from(folder) == self.environment:
                 return folder / "bin" / "python"
         raise RuntimeMissingError(
             f"No environment here is made from the lock {self.environment[:12]}, which {self.family} ran with."
         )
+
+    def _listed(self) -> Path:
+        """The checkout's environment of the family."""
+        if (repository := repositories().get(self.family)) is None:
+            raise RuntimeMissingError(f"{self.family} is not in repos/repos.toml, and its release names no code.")
+        return (ROOT / "envs" / repository.environment / ".venv").resolve()
 
     def is_here(self, settings: Settings) -> bool:
         """Whether there is an environment for it."""
@@ -164,9 +170,11 @@ def keep(family: str, content: Mapping[str, bytes], settings: Settings) -> Runti
 
 
 def _keep_lock(family: str, settings: Settings) -> str:
-    folder = ROOT / "envs" / repositories()[family].environment
-    name, url = environment_lock(family), settings.locks_url
-    for path, kept in ((folder / ".python-version", PYTHON), (lock_file(family), LOCK)):
+    name, url, lock = environment_lock(family), settings.locks_url, lock_file(family)
+    version = lock.with_name(PYTHON)
+    if not version.exists():
+        version = lock.with_name(".python-version")
+    for path, kept in ((version, PYTHON), (lock, LOCK)):
         if not storage.exists(storage.join(url, name, kept)):
             storage.write_atomic(storage.join(url, name, kept), path.read_bytes())
     return name
