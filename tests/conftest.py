@@ -34,12 +34,14 @@ class Stack:
 
     settings: Settings
     environment: dict[str, str] = field(repr=False)
+    root: Path = ROOT
+    """The checkout that it runs from."""
 
     def make(self, *arguments: str, seconds: float = UP_SECONDS, check: bool = True) -> subprocess.CompletedProcess:
         """Run `make <arguments>`; when it fails, the test fails with what it said."""
         done = subprocess.run(
             ["make", *arguments],
-            cwd=ROOT,
+            cwd=self.root,
             env=self.environment,
             text=True,
             stdout=subprocess.PIPE,
@@ -67,12 +69,12 @@ def asked_graphql(stack: Stack, query: str, **variables: Any) -> dict[str, Any]:
     return answer["data"]
 
 
-def own_stack(home: Path, **variables: str) -> Stack:
-    """A stack in this home, on ports that are free now; nothing is started."""
+def own_stack(home: Path, root: Path = ROOT, **variables: str) -> Stack:
+    """A stack in this home, run from the checkout at `root`, on ports that are free now; nothing is started."""
     chosen = {
         "SEARCHLOOP_HOME": str(home),
         "SEARCHLOOP_PORT_BASE": str(free_port_base()),
-        "SEARCHLOOP_SOURCES": str(ROOT / "deploy" / "sources" / "small.yaml"),
+        "SEARCHLOOP_SOURCES": str(root / "deploy" / "sources" / "small.yaml"),
         # The small corpus has 130 test queries: too few to rule out a loss of 0.02 (docs/gate.md).
         "SEARCHLOOP_GATE_MARGIN": "0.05",
         **variables,
@@ -85,7 +87,7 @@ def own_stack(home: Path, **variables: str) -> Stack:
     # What lies in a home refers to what else lies there: tests that read it read this stack's, as its processes do.
     os.environ["SEARCHLOOP_HOME"] = str(home)
     named = {name.removeprefix("SEARCHLOOP_").lower(): value for name, value in chosen.items()}
-    return Stack(Settings(**named), inherited | chosen)
+    return Stack(Settings(**named), inherited | chosen, root)
 
 
 def share_vectors(made: Stack) -> Stack:

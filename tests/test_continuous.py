@@ -112,7 +112,7 @@ def test_every_trigger_says_why(stack, learned):
         each["name"]: each["sensorState"] for node in data["sensorsOrErrors"]["nodes"] for each in node["sensors"]
     }
     expected = {f"{family}_new_data" for family in families()} | {"sources_changed", "enough_clicks", "drift"}
-    assert expected | {"promotion_left_undone", "failed_runs"} <= set(sensors)
+    assert expected | {"new_accepted_ranker", "failed_runs"} <= set(sensors)
     for name in expected:
         state = sensors[name]
         assert state["status"] == "RUNNING", name

@@ -51,7 +51,7 @@ def up(settings: Settings) -> None:
     lifecycle.wait_for_locations(dagit, list(repositories()))
     if LiveSets(settings.staging_url("prod")).live() is None:
         say("training: no set of models is live yet")
-        training.train(dagit, None, lambda line: say(f"  {line}"))
+        training.train(settings, dagit, None, lambda line: say(f"  {line}"))
     say(f"search: {wait_for_search(settings, lambda: lifecycle.need_still_running(settings))}")
     say(f"up after {time.monotonic() - began:.0f} s\n")
     _addresses(settings)
@@ -143,7 +143,7 @@ def _reload(settings: Settings, names: list[str]) -> None:
 def train(settings: Settings, repository: str | None, force: bool) -> None:
     """Launch the prod jobs, all in order or one, and show their progress until they end."""
     lifecycle.need_running(settings)
-    training.train(_dagit(settings), [repository] if repository else None, say, force)
+    training.train(settings, _dagit(settings), [repository] if repository else None, say, force)
 
 
 @commands.command()

@@ -8,6 +8,7 @@ from shared_ops import snapshots
 from shared_ops.feedback import Feedback
 from shared_ops.gating import Verdict
 from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.promotion import decided
 from shared_ops.published import PublishedError
 from shared_ops.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings, families, ranking_family, search_families
@@ -37,6 +38,8 @@ def live_lines(settings: Settings) -> Iterator[str]:
         accepted = Staging(url).accepted(family)
         if accepted and accepted != live.releases.get(family):
             yield f"accepted, and not in this set: {family}/{accepted}; a ranker that learns from it brings it"
+    if decided(Staging(url), LiveSets(url), ranking_family()) is None:
+        yield f"accepted, and to be promoted: {ranking_family()}/{Staging(url).accepted(ranking_family())}"
 
 
 def _measured(staging: Staging, family: str, version: str) -> str:

@@ -9,6 +9,7 @@ from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.processes import answers_at, processes
 from deploy.stack.searching import lacking_lines
 from deploy.stack.supervisor import State, Supervisor
+from shared_ops.agreement import disagreements
 from shared_ops.runtimes import socket_of
 from shared_ops.settings import Settings
 
@@ -47,6 +48,8 @@ def lines(settings: Settings) -> Iterator[str]:
         yield str(error)
     yield from lacking_lines(settings)
     yield from history.live_lines(settings)
+    for line in disagreements(settings):
+        yield f"not as the live set says: {line}"
     yield from history.rejected_lines(settings)
 
 

@@ -8,10 +8,16 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from deploy.stack.dagit import Dagit, DagitError, Event, RunPage
+from shared_ops.livesets import LiveSets
+from shared_ops.promotion import decided
 from shared_ops.references import VERDICT
-from shared_ops.settings import repositories
+from shared_ops.releases import Staging
+from shared_ops.settings import Settings, ranking_family, repositories
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+PROMOTION = "promotion_prod"
+TRIGGER_SECONDS = 30
+"""How long the trigger of promotions is given to start one."""
 ROLES = ("data", "search", "rank")
 FORCE = {"ops": {"load_inputs": {"config": {"force": True}}}}
 """The configuration of a run that trains although nothing changed."""
@@ -35,30 +41,49 @@ def waves(names: Sequence[str] | None = None) -> list[list[str]]:
     return [list(wave) for _, wave in groupby(chosen, key=lambda name: listed[name].role)]
 
 
-def train(dagit: Dagit, names: Sequence[str] | None, say: Callable[[str], None], force: bool = False) -> None:
+def train(
+    settings: Settings, dagit: Dagit, names: Sequence[str] | None, say: Callable[[str], None], force: bool = False
+) -> None:
     """Train all repositories, or those named, in prod; `say` gets a line for whatever happens.
 
-    What has the same inputs as a release is not trained again, unless by `force`.
+    What has the same inputs as a release is not trained again, unless by `force`. After a ranker's training its
+    promotion is followed, too.
 
     Raises:
         TrainingError: when a run fails, after the runs beside it have ended; what comes after it is not started.
     """
     for wave in waves(names):
-        followed = [_Followed(dagit, name, say, force) for name in wave]
-        while any(not run.ended for run in followed):
-            for run in followed:
-                run.look()
-            time.sleep(1)
-        failures = [run.failure for run in followed if run.failure]
-        if failures:
-            raise TrainingError("\n".join(failures))
+        _follow_all([_Followed(dagit, name, say, force) for name in wave])
+        if ranking_family() in wave:
+            _promote(settings, dagit, say)
+
+
+def _follow_all(followed: Sequence["_Followed"]) -> None:
+    while any(not run.ended for run in followed):
+        for run in followed:
+            run.look()
+        time.sleep(1)
+    if failures := [run.failure for run in followed if run.failure]:
+        raise TrainingError("\n".join(failures))
+
+
+def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None]) -> None:
+    """Follow the promotion of the accepted ranker, if one is due: its trigger's, or one of our own where none comes."""
+    url, ranker, deadline = settings.staging_url("prod"), ranking_family(), time.monotonic() + TRIGGER_SECONDS
+    while decided(Staging(url), LiveSets(url), ranker) is None:
+        if time.monotonic() > deadline or PROMOTION in [run.job for run in dagit.in_flight()]:
+            _follow_all([_Followed(dagit, ranker, say, job=PROMOTION)])
+            return
+        time.sleep(1)
 
 
 class _Followed:
     """One repository's run, from its launch to its end; a run that is retried is followed into its retry."""
 
-    def __init__(self, dagit: Dagit, name: str, say: Callable[[str], None], force: bool) -> None:
-        self.dagit, self.name, self.job = dagit, name, f"{name}_prod"
+    def __init__(
+        self, dagit: Dagit, name: str, say: Callable[[str], None], force: bool = False, job: str | None = None
+    ) -> None:
+        self.dagit, self.name, self.job = dagit, name, job or f"{name}_prod"
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False

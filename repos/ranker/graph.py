@@ -10,15 +10,15 @@ from shared_ops.ops import gate, materialize, stage, validate
 
 @graph
 def ranker() -> None:
-    """From the latest snapshot and the search models' hits to a release, and with it to the live set."""
+    """From the latest snapshot and the search models' hits to a release."""
     inputs = validate(load_inputs())
     check_features(inputs)
-    promote(gate_set(materialize(stage(gate(evaluate(train(inputs)))))))
+    materialize(stage(gate(evaluate(train(inputs)))))
 
 
 @graph
 def promotion() -> None:
-    """The accepted ranker to the live set, where that was left undone."""
+    """The accepted ranker, with what it learned from, through the end-to-end gate to the live set."""
     promote(gate_set(accepted_ranker()))
 
 

@@ -240,7 +240,8 @@ def test_the_job_rolls_back_and_what_it_took_back_stays_back(deployment, instanc
         ranker(version, GOOD)
         run(PROMOTION, instance, ALL)
     run(ROLLBACK, instance)
-    assert deployment.live_sets.live().releases["ranker"] == "r1"
+    assert deployment.live_sets.live().releases["ranker"] == "r1" == deployment.staging.accepted("ranker")
+    deployment.staging.accept(deployment.staging.manifest("ranker", "r2"))
     with pytest.raises(PromotionError, match="was rolled back"):
         run(PROMOTION, instance, ALL)
     assert deployment.live_sets.live().releases["ranker"] == "r1"

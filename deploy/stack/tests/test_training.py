@@ -4,6 +4,7 @@ import pytest
 
 from deploy.stack import training
 from deploy.stack.dagit import Dagit, Event, RunInFlight, RunPage
+from shared_ops.settings import Settings
 
 
 def test_data_first_then_the_searches_side_by_side_then_the_ranker():
@@ -51,7 +52,7 @@ SAID_LATE = [page("STARTING"), page("FAILURE", LOST), page("FAILURE"), page("FAI
 def trained(monkeypatch, looks):
     monkeypatch.setattr(training.time, "sleep", lambda _: None)
     said = []
-    training.train(looks, ["keyword"], said.append)
+    training.train(Settings(), looks, ["keyword"], said.append)
     return said
 
 
@@ -93,4 +94,26 @@ def test_nobody_waits_for_the_dagit_of_a_stack_that_has_ended():
         raise RuntimeError("The stack is not running: make up")
 
     with pytest.raises(RuntimeError, match="not running: make up"):
-        training.train(Dagit("http://127.0.0.1:9", ended), ["keyword"], print)
+        training.train(Settings(), Dagit("http://127.0.0.1:9", ended), ["keyword"], print)
+
+
+def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_own(monkeypatch):
+    due = [None, None, "Set 1 holds the accepted ranker."]
+    monkeypatch.setattr(training, "decided", lambda *_: due.pop(0) if len(due) > 1 else due[0])
+    for trigger_seconds, others in ((30, [RunInFlight("theirs", "promotion_prod", "STARTED")]), (-1, [])):
+        due[:] = [None, None]
+        monkeypatch.setattr(training, "TRIGGER_SECONDS", trigger_seconds)
+        looks = Looks(first=[page("SUCCESS")], theirs=[page("SUCCESS")])
+        looks.running, said = others, []
+        monkeypatch.setattr(training.time, "sleep", lambda _: None)
+        training.train(Settings(), looks, ["ranker"], said.append)
+        assert "ranker_prod ended: SUCCESS" in said[1] and "promotion_prod ended: SUCCESS" in said[-1]
+        assert any("run theirs" in line for line in said) == bool(others)
+
+
+def test_a_ranker_that_was_decided_upon_is_not_promoted(monkeypatch):
+    monkeypatch.setattr(training, "decided", lambda *_: "ranker/r1 was decided upon: worse end to end")
+    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    said = []
+    training.train(Settings(), Looks(first=[page("SUCCESS")]), ["ranker"], said.append)
+    assert not any("promotion" in line for line in said)

@@ -2,10 +2,14 @@
 
 from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asset_check
 
-from shared_ops.lineage import DEPLOYMENTS, challenger_key, proposed_set_key, release_key
+from shared_ops.agreement import disagreements
+from shared_ops.lineage import DEPLOYMENTS, challenger_key, live_set_key, proposed_set_key, release_key
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseError, Staging
 from shared_ops.settings import Deployment, current, ranking_family
+
+ANSWERS = "answers"
+"""The check of who answers."""
 
 
 def release_checks(family: str) -> list[AssetChecksDefinition]:
@@ -17,8 +21,22 @@ def release_checks(family: str) -> list[AssetChecksDefinition]:
 
 
 def live_set_checks() -> list[AssetChecksDefinition]:
-    """The end-to-end gate's verdict on the newest accepted ranker with its hits, in each deployment."""
-    return [_end_to_end(deployment) for deployment in DEPLOYMENTS]
+    """The end-to-end gate's verdict on the newest accepted ranker, in each deployment; and who answers, in prod."""
+    return [*(_end_to_end(deployment) for deployment in DEPLOYMENTS), _answers()]
+
+
+def _answers() -> AssetChecksDefinition:
+    @asset_check(
+        asset=live_set_key("prod"),
+        name=ANSWERS,
+        description="Whether the services answer with the live set's releases, each in the code and environment that "
+        "its manifest names.",
+    )
+    def answers() -> AssetCheckResult:
+        found = disagreements(current())
+        return AssetCheckResult(passed=not found, description="; ".join(found) or None)
+
+    return answers
 
 
 def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:

@@ -5,6 +5,7 @@
 A better model can make the whole worse, so a set is judged by its final order before it is promoted.
 """
 
+import time
 from typing import Any
 
 import polars as pl
@@ -21,30 +22,34 @@ from dagster import (
 from pydantic import Field
 
 from shared_ops import gating, inputs
+from shared_ops.agreement import disagreements
 from shared_ops.answering import answering
+from shared_ops.checks import ANSWERS
 from shared_ops.judging import JudgedQueries
 from shared_ops.lineage import live_set_key, proposed_set_key
 from shared_ops.livesets import Decision, LiveSet
 from shared_ops.notifications import notify
 from shared_ops.ops import GateConfig, numbers, plotted, tell_verdict
-from shared_ops.promotion import OvertakenError, PromotionError, past_set
+from shared_ops.promotion import TakenBackError, past_set
 from shared_ops.promotion import promote as promote_set
 from shared_ops.promotion import rollback as rollback_set
 from shared_ops.references import Staged
 from shared_ops.releases import ReleaseError, ReleaseManifest
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import ranking_family
+from shared_ops.settings import current, ranking_family
 from shared_ops.snapshots import SnapshotRef, load
 from shared_ops.training import Open
 
 KEPT_RELEASES = 10
 KEPT_SETS = 20
+FOLLOW_SECONDS = 10.0
+"""How long the services are given to answer with a set that has just gone live."""
 
 
 @op
 def accepted_ranker(context: OpExecutionContext, deployment: DeploymentResource) -> Staged:
-    """The accepted ranker, to be promoted where that was left undone.
+    """The accepted ranker, whatever made it.
 
     Raises:
         ReleaseError: when there is none.
@@ -176,15 +181,33 @@ def promote(
                 timeout_s=config.timeout_s,
                 log=context.log.info,
             )
-        except OvertakenError:
-            raise  # it is open still what becomes of this ranker: the promotion trigger tries it over the new set
-        except PromotionError as error:
+        except TakenBackError as error:
+            # The last word. Of what else stops a promotion a retry may mend it: the trigger tries again.
             deployment.live_sets.decide(proposal.version, Decision(accepted=False, reason=str(error)))
             raise
         decision = Decision(accepted=True, reason=live.note, set_number=live.number)
         deployment.live_sets.decide(proposal.version, decision)
         _materialize(context, deployment, live, plotted(manifest.metrics))
+        _log_answers(context, deployment)
     _tidy(context, deployment, config)
+
+
+def _log_answers(context: OpExecutionContext, deployment: DeploymentResource) -> None:
+    """Tell Dagster whether the services answer with what is live now; they look at it now and then."""
+    if not deployment.services:
+        return
+    deadline = time.monotonic() + FOLLOW_SECONDS
+    while (found := disagreements(current())) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # as for the verdict
+            asset_key=live_set_key(deployment.deployment),
+            check_name=ANSWERS,
+            passed=not found,
+            severity=AssetCheckSeverity.ERROR,
+            description="; ".join(found) or None,
+        )
+    )
 
 
 def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: PromoteConfig) -> None:

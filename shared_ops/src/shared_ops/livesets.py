@@ -169,6 +169,18 @@ class LiveSets:
         """Remember what became of an accepted ranker."""
         storage.write_json(storage.join(self.url, "decisions", f"{ranker}.json"), decision.model_dump(mode="json"))
 
+    def reopen(self, ranker: str) -> None:
+        """Forget what became of an accepted ranker: it is accepted anew."""
+        storage.remove(storage.join(self.url, "decisions", f"{ranker}.json"))
+
+    def taken_back_release(self, family: str, version: str) -> LiveSet | None:
+        """The newest set of those that were taken back that holds this release; None where the live set does, too."""
+        live = self.live()
+        if live and live.releases.get(family) == version:
+            return None
+        gone = (self.past(number) for number in reversed(self.rolled_back()))
+        return next((past for past in gone if past and past.releases.get(family) == version), None)
+
     def forget(self, keep: int) -> list[int]:
         """Remove the sets beyond the newest `keep`, never the live one; returns their numbers."""
         live = self.live()

@@ -28,6 +28,7 @@ from dagster import (
 from pydantic import Field
 
 from shared_ops import checks, codes, gating, inputs, runtimes, storage, tables
+from shared_ops.acceptance import accept_again
 from shared_ops.answering import answering
 from shared_ops.evaluation import means, table
 from shared_ops.feedback import FeedbackRef
@@ -85,11 +86,22 @@ def load_inputs_op(family: str) -> OpDefinition:
             if not result.accepted:
                 why = " ".join(result.gate["reasons"])
                 context.log.warning(f"{why} Another result takes other data, code or configuration.")
+            if again := accept_again(result, deployment.staging, deployment.live_sets):
+                context.log.info(again)
+                _log_release(context, deployment, result)
             context.instance.add_run_tags(context.run_id, {"searchloop/unchanged": f"{family}/{result.version}"})
             return
         yield Output(found, metadata={"snapshot": found.snapshot.id, "data": found.data_key})
 
     return load_inputs
+
+
+def _log_release(context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest) -> None:
+    """Tell Dagster that a release of before is the accepted one again, or why it is not."""
+    if deployment.staging.accepted(manifest.family) == manifest.version:
+        metadata: dict[str, Any] = {"version": manifest.version, "accepted": "again", **plotted(manifest.metrics)}
+        key = release_key(deployment.deployment, manifest.family)
+        context.log_event(AssetMaterialization(asset_key=key, metadata=metadata))
 
 
 def _snapshot(config: LoadConfig, deployment: DeploymentResource) -> SnapshotRef | None:

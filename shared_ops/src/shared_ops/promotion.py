@@ -6,9 +6,9 @@ Knows no Dagster.
 import time
 from collections.abc import Callable
 
-from shared_ops import runtimes
+from shared_ops import acceptance, runtimes
 from shared_ops.livesets import LiveSet, LiveSetChangedError, LiveSets
-from shared_ops.releases import ReleaseError, ReleaseManifest
+from shared_ops.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.runtimes import Runtime
 from shared_ops.settings import Role, current
 from shared_ops.snapshots import SnapshotRef
@@ -24,6 +24,10 @@ class PromotionError(RuntimeError):
 
 class OvertakenError(PromotionError):
     """Another set went live while this one was loaded."""
+
+
+class TakenBackError(PromotionError):
+    """The set was live and was taken back: only a person brings it back."""
 
 
 def promote(
@@ -48,8 +52,8 @@ def promote(
         log: gets a line for each step.
 
     Raises:
-        PromotionError: when the release is no ranker's, the set was taken back before, or a service could not load it
-            in time.
+        PromotionError: when the release is no ranker's, or a service could not load the set in time.
+        TakenBackError: when the set was taken back before.
         OvertakenError: when another set went live meanwhile.
     """
     if not ranker.learned_from:
@@ -61,7 +65,7 @@ def promote(
         log(f"Set {live.number} already holds these releases and this snapshot.")
         return live
     if taken_back := live_sets.taken_back(releases, snapshot):
-        raise PromotionError(
+        raise TakenBackError(
             f"Set {taken_back.number} held just these releases and was rolled back: it is not promoted again by "
             f"itself. make rollback SET={taken_back.number} brings it back."
         )
@@ -72,13 +76,25 @@ def promote(
     return proposal
 
 
+def decided(staging: Staging, live_sets: LiveSets, ranker: str) -> str | None:
+    """Why the accepted release of this ranker is not to be promoted; None where it is."""
+    version, live = staging.accepted(ranker), live_sets.live()
+    if version is None:
+        return "No ranker is accepted yet."
+    if live and live.releases.get(ranker) == version:
+        return f"Set {live.number} holds the accepted ranker {version}."
+    if decision := live_sets.decision(version):
+        return f"{ranker}/{version} was decided upon: {decision.reason}"
+    return None
+
+
 def rollback(
     live_sets: LiveSets, number: int | None = None, *, services: bool, timeout_s: float = 60.0, log: Log = print
 ) -> LiveSet:
     """Make a set of the past live again: the one of this number, or the one before the present.
 
-    Sets that are newer than it count as taken back: they are not promoted again by themselves. A service that does not
-    run is not waited for: it will load the set when it starts.
+    Sets that are newer than it count as taken back: they are not promoted again by themselves. Its releases are the
+    accepted ones again. A service that does not run is not waited for: it will load the set when it starts.
 
     Raises:
         PromotionError: when there is no such set, or a service could not load it in time.
@@ -87,6 +103,7 @@ def rollback(
     live, chosen = _live(live_sets), past_set(live_sets, number)
     if chosen == live:
         log(f"Set {live.number} is live already.")
+        _accepted_follows(live_sets, live, log)
         return live
     live_sets.offer(chosen)
     # Before the pointer moves: a kill in between must not leave a set that was to go free to come back.
@@ -99,7 +116,14 @@ def rollback(
         live_sets.mark_rolled_back(taken_back)
         raise
     log(f"Set {chosen.number} is live again, instead of set {live.number}.")
+    _accepted_follows(live_sets, chosen, log)
     return chosen
+
+
+def _accepted_follows(live_sets: LiveSets, live: LiveSet, log: Log) -> None:
+    """What is trained next is to be compared with what people get from now on."""
+    if moved := acceptance.follow(live, Staging(live_sets.url)):
+        log(f"Accepted again, to compare the next trainings with: {', '.join(moved)}.")
 
 
 def past_set(live_sets: LiveSets, number: int | None = None) -> LiveSet:

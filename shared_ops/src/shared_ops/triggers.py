@@ -4,12 +4,17 @@ They look at the state, not at events, so nothing is missed while the stack is d
 to one training. Every tick says in words why it acted or did not.
 """
 
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
 from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
     JobDefinition,
+    RunRecord,
     RunRequest,
     RunsFilter,
     ScheduleDefinition,
@@ -19,7 +24,7 @@ from dagster import (
     sensor,
 )
 
-from shared_ops import inputs
+from shared_ops import inputs, promotion
 from shared_ops.inputs import Inputs, MissingInputError
 from shared_ops.resources import PROD
 from shared_ops.settings import ranking_family, repositories
@@ -30,6 +35,11 @@ BECAUSE = "searchloop/because"
 """The tag of a run that says what started it."""
 DATA = "searchloop/data"
 """The tag of a run that a trigger started: the key of the data that it was to learn from."""
+PROMOTES = "searchloop/promotes"
+"""The tag of a run that was to promote a ranker: which one, over which set."""
+FIRST_RETRY, LAST_RETRY = 60.0, 3600.0
+"""Seconds after which a promotion that came to nothing is tried again: at first, then twice as long, and at most."""
+TRIES = 100
 ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 IN_FLIGHT = [
     DagsterRunStatus.QUEUED,
@@ -142,43 +152,49 @@ RETRY_RUN = "dagster/auto_retry_run_id"
 
 
 def promotion_sensor(job: JobDefinition) -> SensorDefinition:
-    """Promotes the accepted ranker where that was left undone, as when its run was killed before it."""
+    """Proposes the set of the accepted ranker, whatever made it, and judges and promotes it: the one way there is."""
 
     @sensor(
-        name="promotion_left_undone",
+        name="new_accepted_ranker",
         job=job,
-        minimum_interval_seconds=27,  # the exception, and a run that ends well promotes by itself
+        minimum_interval_seconds=SOON,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Promotes the accepted ranker where nothing has decided upon it.",
+        description="Judges and promotes the set of the accepted ranker where nothing has decided upon it.",
     )
-    def left_undone(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        return decided() or undone(context.instance)
+    def new_accepted_ranker(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+        return decided() or to_promote(context.instance)
 
-    return left_undone
+    return new_accepted_ranker
 
 
 def decided() -> SkipReason | None:
-    """Why no promotion is left undone, where files alone tell it."""
-    ranker, live = ranking_family(), PROD.live_sets.live()
-    version = PROD.staging.accepted(ranker)
-    if version is None:
-        return SkipReason("No ranker is accepted yet.")
-    if live and live.releases[live.ranking] == version:
-        return SkipReason(f"Set {live.number} holds the accepted ranker {version}.")
-    if decision := PROD.live_sets.decision(version):
-        return SkipReason(f"{ranker}/{version} was decided upon: {decision.reason}")
-    return None
+    """Why there is no set to promote, where files alone tell it."""
+    reason = promotion.decided(PROD.staging, PROD.live_sets, ranking_family())
+    return SkipReason(reason) if reason else None
 
 
-def undone(instance: DagsterInstance) -> RunRequest | SkipReason:
-    """The promotion that was left undone in prod, or why there is none."""
+def to_promote(instance: DagsterInstance) -> RunRequest | SkipReason:
+    """The promotion that is due in prod, or why there is none."""
     if reason := decided():
         return reason
     ranker, live = ranking_family(), PROD.live_sets.live()
-    for job in (ranker, "promotion", "rollback"):
+    for job in ("promotion", "rollback"):
         if run := _in_flight(instance, job):
             return SkipReason(f"Run {run[:8]} of {job} is in flight.")
-    return RunRequest(run_key=f"{PROD.staging.accepted(ranker)} over set {live.number if live else 0}")
+    name, over = f"{ranker}/{PROD.staging.accepted(ranker)}", f"set {live.number if live else 0}"
+    tags = {PROMOTES: f"{name} over {over}"}
+    tried = instance.get_run_records(RunsFilter(job_name="promotion_prod", tags=tags, statuses=ENDED), limit=TRIES)
+    if tried and (again := _again_at(tried)) > time.time():
+        return SkipReason(
+            f"{name} was not promoted by run {tried[0].dagster_run.run_id[:8]}, which ended "
+            f"{tried[0].dagster_run.status.value}: tried again at {datetime.fromtimestamp(again, UTC):%H:%M:%S} UTC."
+        )
+    return RunRequest(run_key=f"{name} over {over}, {len(tried)}", tags=tags | {BECAUSE: f"accepted: {name}"})
+
+
+def _again_at(tried: Sequence[RunRecord]) -> float:
+    """When a promotion that these runs (newest first) did not bring about is tried again, in seconds since 1970."""
+    return tried[0].update_timestamp.timestamp() + min(FIRST_RETRY * 2 ** (len(tried) - 1), LAST_RETRY)
 
 
 def daily_schedule(family: str, job: JobDefinition, hour: int = 3) -> ScheduleDefinition:

@@ -1,0 +1,91 @@
+"""The accepted release is the one that people get: after a rollback, and where code or data were taken back."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from shared_ops.acceptance import accept_again, follow
+from shared_ops.livesets import Decision, LiveSets
+from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.snapshots import SnapshotRef
+
+SNAPSHOT = SnapshotRef(id="s", url="file:///s")
+
+
+@pytest.fixture
+def staging(tmp_path):
+    return Staging(f"file://{tmp_path}/staging")
+
+
+@pytest.fixture
+def sets(staging):
+    return LiveSets(staging.url)
+
+
+@pytest.fixture
+def release(staging, tmp_path):
+    """Publishes a release of keyword, accepted or not."""
+
+    def make(version, accepted=True, family="keyword", **parameters):
+        folder = tmp_path / f"{family}-{version}"
+        folder.mkdir()
+        manifest = ReleaseManifest(
+            family=family, version=version, created_at=datetime.now(UTC), snapshot=SNAPSHOT, parameters=parameters,
+            hyperparameters={}, metrics={}, gate={"accepted": accepted}, environment="e", code_version="c",
+            deployment="prod", run_id="r",
+        )  # fmt: skip
+        staging.publish(folder, manifest)
+        if accepted:
+            staging.accept(manifest)
+        return manifest
+
+    return make
+
+
+def live(sets, **releases):
+    sets.go_live(sets.propose(releases, SNAPSHOT, ""))
+
+
+def test_what_a_training_comes_to_again_is_accepted_again_and_open_to_promotion(staging, sets, release):
+    before, _ = release("v1"), release("v2")
+    sets.decide("v1", Decision(accepted=True, reason="it went live"))
+    assert accept_again(before, staging, sets) == "keyword/v1 is accepted again, in place of keyword/v2."
+    assert staging.accepted("keyword") == "v1" and sets.decision("v1") is None
+
+
+def test_what_is_accepted_already_stays_so_and_nothing_is_said(staging, sets, release):
+    newest = release("v1")
+    sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
+    assert accept_again(newest, staging, sets) is None
+    assert sets.decision("v1") is not None, "the verdict on its set stands"
+
+
+def test_what_was_rejected_is_not_accepted_for_being_made_again(staging, sets, release):
+    rejected, _ = release("v1", accepted=False), release("v2")
+    assert accept_again(rejected, staging, sets) is None and staging.accepted("keyword") == "v2"
+
+
+def test_what_a_person_configured_otherwise_gives_not_way_to_the_configuration_of_every_day(staging, sets, release):
+    every_day, _ = release("v1", k1=1.2), release("v2", k1=2.0)
+    assert accept_again(every_day, staging, sets) is None and staging.accepted("keyword") == "v2"
+
+
+def test_what_was_taken_back_with_its_set_is_not_accepted_by_itself(staging, sets, release):
+    release("v1")
+    newer = release("v2")
+    live(sets, keyword="v1", ranker="r1")
+    live(sets, keyword="v2", ranker="r2")
+    sets.go_live(sets.past(1))
+    sets.mark_rolled_back([2])
+    follow(sets.live(), staging)
+    assert "keyword/v2 was taken back with set 2" in accept_again(newer, staging, sets)
+    assert staging.accepted("keyword") == "v1"
+
+
+def test_the_releases_of_a_set_that_was_gone_back_to_are_the_accepted_ones(staging, sets, release):
+    for version in ("v1", "v2"):
+        release(version)
+        release(version, family="ranker")
+    live(sets, keyword="v1", ranker="v2", semantic="of another staging area")
+    assert follow(sets.live(), staging) == ["keyword/v1"]
+    assert staging.accepted("keyword") == "v1" and staging.accepted("ranker") == "v2"

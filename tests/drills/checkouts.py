@@ -1,0 +1,87 @@
+"""A copy of the checkout, with environments of its own, that a drill changes as a team would; and what it changes."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared_ops.settings import ROOT
+
+FAMILY, ADDED = "keyword", "trending"
+LEAST_PACKAGE = "\ntabulate  # what the drill adds\n"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout in a folder."""
+
+    root: Path
+
+    @classmethod
+    def copied(cls, root: Path) -> "Checkout":
+        """A copy of this checkout's files, as they are; of its environments uv alone is taken along."""
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+        if (ROOT / "envs" / ".uv").exists():
+            (root / "envs" / ".uv").symlink_to(ROOT / "envs" / ".uv", target_is_directory=True)
+        return cls(root)
+
+    def change(self, name: str, before: str, after: str) -> None:
+        """Replace the one place where a file says `before`."""
+        path = self.root / name
+        text = path.read_text()
+        assert text.count(before) == 1, f"{name} says {before!r} {text.count(before)} times"
+        path.write_text(text.replace(before, after))
+
+    def add_family(self) -> None:
+        """A team adds a family: a folder, which is one that there is under another name, and its lines in the lists."""
+        shutil.copytree(
+            self.root / "repos" / FAMILY, self.root / "repos" / ADDED, ignore=shutil.ignore_patterns("tests")
+        )
+        for path in (self.root / "repos" / ADDED).glob("*.py"):
+            path.write_text(path.read_text().replace(FAMILY, ADDED))
+        self._append("repos/repos.toml", ENTRY)
+        self._append("workspace.yaml", LOCATION)
+
+    def remove_family(self) -> None:
+        """The team takes it away again."""
+        shutil.rmtree(self.root / "repos" / ADDED)
+        self.change("repos/repos.toml", ENTRY, "")
+        self.change("workspace.yaml", LOCATION, "")
+
+    def _append(self, name: str, text: str) -> None:
+        (self.root / name).write_text((self.root / name).read_text() + text)
+
+
+ENTRY = f"""
+[{ADDED}]
+owner = "@searchloop/{ADDED}"
+environment = "{FAMILY}"
+role = "search"
+queue = "{ADDED}"
+code_server_port = 15
+prediction_port = 25
+"""
+LOCATION = f"""\
+  - grpc_server:
+      location_name: {ADDED}
+      host: {{ env: SEARCHLOOP_HOST }}
+      port: {{ env: SEARCHLOOP_PORT_CODE_{ADDED.upper()} }}
+"""
+
+
+def another_python() -> tuple[str, Path] | None:
+    """The version of a Python newer than the environments' that this machine has, and the folder that it lies in."""
+    folders = [*map(Path, os.environ["PATH"].split(os.pathsep)), *(Path.home() / ".pyenv" / "versions").glob("*/bin")]
+    for version in ("3.12", "3.13"):
+        for folder in folders:
+            if (python := folder / f"python{version}").exists():
+                asked = [str(python), "-c", "import platform; print(platform.python_version())"]
+                if subprocess.run(asked, capture_output=True, text=True, check=False).stdout.startswith(version):
+                    return version, folder
+    return None

@@ -1,0 +1,310 @@
+"""A team changes its family's code, format, packages or Python, a family is added, a family is removed.
+
+Each change reaches the people who search with its set, through the gates, and goes back with it. They search all the
+while: none fails, no answer lacks a model, and each is just what its set's releases make of the query in their own code
+and environment. The stack runs from a copy of the checkout, with environments of its own.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from deploy.stack.dagit import Dagit
+from deploy.stack.supervisor import Supervisor
+from shared_ops import runtimes, snapshots
+from shared_ops.agreement import disagreements
+from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.runtimes import Runtime
+from shared_ops.settings import families
+from tests.conftest import Stack, own_stack, share_vectors
+from tests.drills.checkouts import ADDED, FAMILY, LEAST_PACKAGE, Checkout, another_python
+from tests.drills.conftest import VARIABLES, until
+from tests.drills.people import People
+
+pytestmark = pytest.mark.slow
+
+RATE = 20
+QUERIES = 10
+SHOWN = 10
+MODEL = f"repos/{FAMILY}/model.py"
+BY_HAND = """
+import importlib, json, sys
+family, folder, *texts = sys.argv[1:]
+from pathlib import Path
+model = importlib.import_module(f"repos.{family}.model").load(Path(folder))
+print(json.dumps([model.search([text], 100)[0] for text in texts]))
+"""
+
+Order = list[tuple[str, float]]
+
+
+@dataclass
+class House:
+    """The stack, the checkout that it runs from, and what each of its sets makes of the queries."""
+
+    checkout: Checkout
+    stack: Stack
+    say: Callable[[str], None] = field(default=print)
+    expected: dict[int, dict[str, Order]] = field(default_factory=dict)
+
+    @property
+    def sets(self) -> LiveSets:
+        return LiveSets(self.stack.settings.staging_url("prod"))
+
+    @property
+    def staging(self) -> Staging:
+        return Staging(self.stack.settings.staging_url("prod"))
+
+    @property
+    def live(self) -> LiveSet:
+        live = self.sets.live()
+        assert live is not None
+        return live
+
+    @property
+    def queries(self) -> list[str]:
+        return snapshots.load(self.live.snapshot).queries("train").sort("query_id")["text"].to_list()[:QUERIES]
+
+    def manifest(self, family: str = FAMILY) -> ReleaseManifest:
+        return self.staging.manifest(family, self.live.releases[family])
+
+    def runtime(self, family: str = FAMILY) -> Runtime:
+        return runtimes.of_release(self.staging.url, family, self.live.releases[family])
+
+    def asked(self, family: str, path: str, **question: object) -> Order:
+        """What the worker of the live set's release answers."""
+        with runtimes.client(self.runtime(family).socket(self.stack.settings), 30) as client:
+            body = {"release": self.live.releases[family], **question}
+            answer = client.post(f"http://localhost/{path}", json=body).raise_for_status().json()
+        return list(zip(answer["doc_ids"], answer["scores"], strict=True))
+
+    def learn(self) -> LiveSet:
+        """See that everybody answers with the live set, and remember what it makes of each query."""
+        until(lambda: not disagreements(self.stack.settings), 30, f"all answer as set {self.live.number} says")
+        live = self.live
+        if live.number not in self.expected:
+            self.expected[live.number] = {query: self._final(live, query) for query in self.queries}
+        return live
+
+    def _final(self, live: LiveSet, query: str) -> Order:
+        found = {family: self.asked(family, "search", query=query, k=100) for family in live.searching}
+        hits = {
+            family: {"doc_ids": [doc for doc, _ in order], "scores": [score for _, score in order]}
+            for family, order in found.items()
+        }
+        return self.asked(live.ranking, "rank", query=query, hits=hits)[:SHOWN]
+
+    def by_hand(self, family: str = FAMILY) -> list[Order]:
+        """What a script makes of the queries that loads the live release, in its own code and environment."""
+        runtime, settings = self.runtime(family), self.stack.settings
+        folder = self.staging.fetch(family, self.live.releases[family])
+        done = subprocess.run(
+            [str(self.python(runtime)), "-c", BY_HAND, family, str(folder), *self.queries],
+            env=self.stack.environment | runtime.variables(settings), cwd=self.checkout.root, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        return [[(doc_id, score) for doc_id, score in order] for order in json.loads(done.stdout)]
+
+    def python(self, runtime: Runtime) -> str:
+        """The Python that the worker of a runtime runs in."""
+        (command,) = (
+            text for text in (self.stack.settings.home / "supervisor" / "workers").glob(f"{runtime.worker}.conf")
+        )
+        (line,) = [line for line in command.read_text().splitlines() if line.startswith("command")]
+        return next(
+            word for word in line.split() if "/envs/" in word or "/environments/" in word if f"/{PLATFORM}/" not in word
+        )
+
+    @contextmanager
+    def people(self, what: str) -> Iterator[People]:
+        """People search all the while; in the end nothing has failed, nothing was lacking, and nothing was mixed."""
+        self.learn()
+        with People(self.stack.settings.url("search"), self.queries, RATE).searching() as people:
+            yield people
+            self.learn()
+        numbers = sorted({search.answer["live_set"]["number"] for search in people.searches if search.answer})
+        mixed = [search for search in people.searches if search.status == 200 and not self._is_of_its_set(search)]
+        self.say(
+            f"{what}: {len(people.searches)} searches at {RATE} a second, {people.failed.total()} failed, "
+            f"{people.degraded.total()} lacked a model, {len(mixed)} mixed; answered by sets {numbers}; "
+            f"p50 {people.quantile(0.5):.0f} ms, p99 {people.quantile(0.99):.0f} ms"
+        )
+        assert people.failed == {} and people.degraded == {} and mixed == []
+
+    def _is_of_its_set(self, search) -> bool:
+        shown = [(hit["doc_id"], hit["score"]) for hit in search.answer["hits"]]
+        return shown == self.expected[search.answer["live_set"]["number"]][search.query]
+
+    def trained(self) -> LiveSet:
+        """`make train` brings a new set, which is learned from the workers that answer for it."""
+        before = self.live
+        self.stack.make("train")
+        assert self.live.number > before.number
+        return self.learn()
+
+    def there_and_back(self, before: LiveSet, after: LiveSet) -> None:
+        """A rollback brings back the set before, and the set after comes again by its number."""
+        self.stack.make("rollback", f"SET={before.number}")
+        assert self.learn() == before
+        self.stack.make("rollback", f"SET={after.number}")
+        assert self.learn() == after
+
+
+PLATFORM = "platform"
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    checkout = Checkout.copied(tmp_path_factory.mktemp("checkout") / "searchloop")
+    python = another_python()
+    variables = VARIABLES | {"SEARCHLOOP_GRACE_SECONDS": "5"}
+    stack = share_vectors(own_stack(tmp_path_factory.mktemp("house"), checkout.root, **variables))
+    if python:  # found where uv looks, after all others
+        stack.environment["PATH"] += f":{python[1]}"
+    try:
+        stack.make("up")
+        yield House(checkout, stack)
+    finally:
+        stack.make("down", check=False)
+
+
+@pytest.fixture(autouse=True)
+def _prints(house: House, say: Callable[[str], None]) -> None:
+    house.say = say
+
+
+def reload(house: House) -> None:
+    house.stack.make("code-server", f"REPO={FAMILY}")
+
+
+def times(factor: float, orders: list[Order]) -> list[Order]:
+    return [[(doc_id, pytest.approx(factor * score, rel=1e-5)) for doc_id, score in order] for order in orders]
+
+
+def test_changed_code_goes_live_with_its_set_and_back_with_it(house: House):
+    before, scores = house.learn(), house.by_hand()
+    with house.people("code changed"):
+        house.checkout.change(MODEL, "score_row[:count].tolist()", "(1000 * score_row[:count]).tolist()")
+        reload(house)
+        assert [house.asked(FAMILY, "search", query=query) for query in house.queries] == scores
+        after = house.trained()
+        assert house.by_hand() == times(1000, scores)
+        assert [house.asked(FAMILY, "search", query=query) for query in house.queries] == house.by_hand()
+        house.there_and_back(before, after)
+    assert house.manifest().code != house.staging.manifest(FAMILY, before.releases[FAMILY]).code
+
+
+def test_a_changed_format_is_no_dead_end(house: House):
+    """The champion is measured in its own code, and the new format is served by its own: both are there to go to."""
+    before = house.learn()
+    with house.people("format changed"):
+        path = house.checkout.root / MODEL
+        path.write_text(path.read_text().replace("index.safetensors", "postings.safetensors"))
+        reload(house)
+        after = house.trained()
+        house.there_and_back(before, after)
+    held = [
+        {entry.path for entry in house.staging.manifest(FAMILY, each.releases[FAMILY]).files}
+        for each in (before, after)
+    ]
+    assert "index.safetensors" in held[0] and "postings.safetensors" in held[1]
+
+
+def test_a_changed_lock_goes_live_with_its_set_and_back_with_it(house: House):
+    before, environment = house.learn(), house.manifest().environment
+    with house.people("lock changed"):
+        requirements = house.checkout.root / "envs" / FAMILY / "requirements.in"
+        requirements.write_text(requirements.read_text() + LEAST_PACKAGE)
+        house.stack.make("lock")
+        house.stack.make("envs")
+        reload(house)
+        after = house.trained()
+        house.there_and_back(before, after)
+    assert (
+        house.manifest().environment
+        != environment
+        == house.staging.manifest(FAMILY, before.releases[FAMILY]).environment
+    )
+
+
+def test_another_python_goes_live_with_its_set_and_back_with_it(house: House):
+    if (python := another_python()) is None:
+        pytest.skip("This machine has no Python 3.12 or 3.13 beside the environments' own.")
+    before = house.learn()
+    with house.people(f"Python {python[0]}"):
+        (house.checkout.root / "envs" / FAMILY / ".python-version").write_text(f"{python[0]}\n")
+        house.stack.make("lock")
+        house.stack.make("envs")
+        reload(house)
+        after = house.trained()
+        version = subprocess.run(
+            [house.python(house.runtime()), "--version"], capture_output=True, text=True, check=True
+        )
+        assert version.stdout.startswith(f"Python {python[0]}")
+        house.there_and_back(before, after)
+
+
+def test_code_that_is_taken_back_brings_its_release_back(house: House):
+    before = house.learn()
+    with house.people("code changed and taken back"):
+        house.checkout.change(MODEL, "(1000 * score_row[:count]).tolist()", "(10 * score_row[:count]).tolist()")
+        reload(house)
+        changed = house.trained()
+        assert changed.releases[FAMILY] != before.releases[FAMILY]
+        house.checkout.change(MODEL, "(10 * score_row[:count]).tolist()", "(1000 * score_row[:count]).tolist()")
+        reload(house)
+        said = house.stack.make("train").stdout
+        again = house.learn()
+    assert (
+        f"{FAMILY}/{before.releases[FAMILY]} is accepted again, in place of {FAMILY}/{changed.releases[FAMILY]}" in said
+    )
+    assert again.number > changed.number and again.releases == before.releases
+
+
+def pids(house: House) -> dict[str, int]:
+    """Of everything that runs, but for the workers, which come and go with the sets."""
+    running = Supervisor(house.stack.settings)
+    return {name: state.pid for name, state in running.states().items() if name not in running.workers()}
+
+
+def test_a_family_that_is_added_takes_part_once_a_ranker_has_learned_from_it(house: House):
+    before, running = house.learn(), pids(house)
+    with house.people("a family added"):
+        house.checkout.add_family()
+        said = house.stack.make("up").stdout
+        assert {name: pid for name, pid in pids(house).items() if name in running} == running, said
+        assert set(pids(house)) - set(running) == {f"code-{ADDED}"}
+        assert ADDED in Dagit(house.stack.settings.url("dagit")).load_errors()
+        house.stack.make("train", f"REPO={ADDED}")
+        assert house.staging.accepted(ADDED)
+        # Its ranker's trigger may have been quicker.
+        house.stack.make("train", "REPO=ranker")
+        after = house.learn()
+        assert set(after.releases) == {*before.releases, ADDED}
+        house.there_and_back(before, after)
+    assert ADDED in house.manifest("ranker").learned_from
+
+
+def test_a_family_that_is_removed_answers_until_a_ranker_does_without_it(house: House):
+    before, running = house.learn(), pids(house)
+    with house.people("a family removed"):
+        house.checkout.remove_family()
+        said = house.stack.make("up").stdout
+        assert f"code-{ADDED}" in said and set(running) - set(pids(house)) == {f"code-{ADDED}"}
+        assert "not in repos/repos.toml any more" in house.stack.make("status").stdout
+        assert house.live == before and house.asked(ADDED, "search", query=house.queries[0])
+        house.stack.make("train", "REPO=ranker")
+        after = house.learn()
+        assert set(after.releases) == {*families()}
+        until(lambda: not workers_of(house, ADDED), 30, f"the worker of {ADDED} has ended")
+        house.there_and_back(before, after)
+        until(lambda: not workers_of(house, ADDED), 30, f"the worker of {ADDED} has ended again")
+
+
+def workers_of(house: House, family: str) -> list[str]:
+    return [name for name in Supervisor(house.stack.settings).workers() if name.startswith(f"{family}-")]
