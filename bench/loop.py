@@ -77,7 +77,7 @@ def _answering(settings: Settings, before: LiveSet, watermark: int, feedbacks: F
 
 def _runs(dagit: Dagit, since: float) -> dict[str, float]:
     """Seconds that each prod job's newest run since then took."""
-    jobs = ("feedback_prod", "behavior_prod", "ranker_prod")
+    jobs = ("feedback_prod", "behavior_prod", "ranker_prod", "promotion_prod")
     return {run.job: run.seconds for run in reversed(dagit.ended(since)) if run.job in jobs}
 
 

@@ -35,6 +35,7 @@ from services import connections
 from services.connections import IDLE_SECONDS, BoundedProtocol
 from services.door import wrong_name
 from services.holder import Holder
+from shared_ops.runtimes import WIRE
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +106,15 @@ def equip(
     @reading(app, "/sets/{number}")
     async def set_state(number: Annotated[int, Path(ge=0, le=MAX_SET)]) -> Response:
         state = holder.state(number)
-        return json_response({"number": number, "state": state.state, holds: state.key, "reason": state.reason})
+        body = {"number": number, "state": state.state, holds: state.key, "reason": state.reason, "wire": WIRE}
+        return json_response(body)
 
     @reading(app, "/health")
     async def health() -> Response:
         live = holder.live
         body = {
             "service": name,
+            "wire": WIRE,
             "status": "ok" if live else "waiting",
             "live_set": live and live.live_set.number,
             "held": holder.held(),

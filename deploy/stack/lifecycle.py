@@ -183,6 +183,7 @@ def _start_supervisor(
     if wrong := preflight.complaints(settings, list(ports.values())):
         raise StackError("The stack cannot start:\n" + "\n".join(f"- {complaint}" for complaint in wrong))
     instance.place(settings)
+    workers.tidy(settings, workers.first(settings))
     running.start(listed, environment_variables(settings), serving)
 
 

@@ -5,6 +5,7 @@ packages, there are two: the new one loads, warms up and checks beside the one t
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -63,6 +64,15 @@ def listed(settings: Settings, wanted: Iterable[Runtime], say: Callable[[str], N
             problem.write_text(str(error))
             say(f"{runtime.worker:<17} cannot be started: {error}")
     return made
+
+
+def tidy(settings: Settings, wanted: Iterable[Runtime]) -> None:
+    """Remove the copies of code, and the environments that were made again, that none of these needs."""
+    needed = {each.code for each in wanted} | {each.environment[:16] for each in wanted}
+    for folder in (settings.home / "cache" / "code", settings.home / "environments"):
+        for path in folder.glob("*/"):
+            if path.name not in needed:
+                shutil.rmtree(path)
 
 
 class Workers:

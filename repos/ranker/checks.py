@@ -9,9 +9,9 @@ from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asse
 from repos.ranker.features import FeatureSpace
 from repos.ranker.skew import compare
 from shared_ops.feedback import Feedback, Feedbacks
-from shared_ops.lineage import DEPLOYMENTS, release_key
+from shared_ops.lineage import release_key
 from shared_ops.releases import ReleaseError, Staging
-from shared_ops.settings import Deployment, current
+from shared_ops.settings import DEPLOYMENTS, Deployment, current
 
 FEATURES_CHECK = "served_features"
 

@@ -5,13 +5,16 @@ import re
 import subprocess
 import sys
 import tomllib
+from datetime import UTC, datetime
 
 import pytest
 
 from shared_ops import codes, runtimes, settings, storage
 from shared_ops.codes import CodeError
+from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.runtimes import Runtime, RuntimeMissingError
 from shared_ops.settings import ROOT, Settings
+from shared_ops.snapshots import SnapshotRef
 
 
 @pytest.fixture
@@ -131,6 +134,24 @@ def test_an_environment_of_another_lock_is_made_again_from_the_one_that_was_kept
     subprocess.run([python, "-c", "import idna"], check=True)
     made = python.stat().st_ctime
     assert runtime.provide(here) == runtime.python(here) == python and python.stat().st_ctime == made
+
+
+def test_what_no_release_names_is_removed_a_day_after_it_was_last_trained_with(here, tmp_path, monkeypatch):
+    needed, unneeded = kept(here), kept(here, repos__keyword__mark=b"MARK = 1")
+    for name in ("needed", "unneeded"):
+        storage.write_atomic(storage.join(here.locks_url, name, runtimes.LOCK), b"")
+    folder = tmp_path / "release"
+    folder.mkdir()
+    manifest = ReleaseManifest(
+        family="keyword", version="v1", created_at=datetime.now(UTC), snapshot=SnapshotRef(id="s", url="file:///s"),
+        parameters={}, hyperparameters={}, metrics={}, gate={}, environment="needed", code=needed, code_version="",
+        deployment="dev", run_id="r",
+    )  # fmt: skip
+    Staging(here.staging_url("dev")).publish(folder, manifest)
+    assert runtimes.tidy(here) == [], "a training that is under way names them at its end"
+    monkeypatch.setattr(runtimes, "KEPT_SECONDS", -1)
+    assert set(runtimes.tidy(here)) == {unneeded, "unneeded"}
+    assert storage.names(here.code_url) == [needed] and storage.names(here.locks_url) == ["needed"]
 
 
 def test_a_lock_that_cannot_be_installed_is_told(here):

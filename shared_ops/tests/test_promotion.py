@@ -10,10 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from shared_ops.agreement import disagreements
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.promotion import OvertakenError, PromotionError, promote, rollback
 from shared_ops.releases import ReleaseManifest, Staging
-from shared_ops.runtimes import Runtime
+from shared_ops.runtimes import WIRE, Runtime
 from shared_ops.settings import Settings, families, search_families
 from shared_ops.snapshots import SnapshotRef
 
@@ -108,6 +109,14 @@ def test_one_that_cannot_load_it_keeps_the_live_set(sets, services):
     with pytest.raises(PromotionError, match=r"semantic could not load set 2: a file changed\."):
         promote(sets, ranker("r2", semantic="v2"), SNAPSHOT, "second", services=True)
     assert sets.live() == before and sets.proposed() is None
+
+
+def test_one_that_speaks_another_version_of_the_wire_keeps_the_live_set(sets, services):
+    services["semantic"] = {"state": "ready", "wire": 99}
+    with pytest.raises(PromotionError, match="semantic could not load set 1: It speaks version 99 of the wire"):
+        promote(sets, ranker(), SNAPSHOT, "first", services=True)
+    services["semantic"] = {"state": "ready", "wire": WIRE}
+    assert promote(sets, ranker(), SNAPSHOT, "first", services=True) == sets.live()
 
 
 def test_one_that_never_answers_ends_the_wait(sets, services):
@@ -254,3 +263,42 @@ def test_old_sets_are_forgotten_and_the_live_one_never(sets):
     rollback(sets, 1, services=False)
     assert sets.forget(keep=2) == [2, 3]
     assert sets.numbers() == [1, 4, 5] and sets.live().number == 1
+
+
+# Whether those who answer are what the live set says.
+
+
+@pytest.fixture
+def told(sets, services, monkeypatch, tmp_path):
+    """What each service says of itself, with set 1 live; its releases name no code."""
+    monkeypatch.setenv("SEARCHLOOP_STAGING", str(tmp_path / "staging"))
+    promote(sets, ranker(), SNAPSHOT, "first", services=True)
+    for state in services.values():
+        state["live_set"] = 1
+    return services
+
+
+def test_nothing_is_said_where_all_agree_and_where_nothing_is_live(told, monkeypatch, tmp_path):
+    assert disagreements(Settings()) == []
+    monkeypatch.setenv("SEARCHLOOP_STAGING", str(tmp_path / "none"))
+    assert disagreements(Settings()) == []
+
+
+def test_who_answers_with_another_set_is_named(told):
+    told["semantic"]["live_set"] = told["search"]["live_set"] = None
+    assert disagreements(Settings()) == [
+        "search answers from set None, and set 1 is live",
+        "semantic answers with live set None, and live set 1 is stated",
+    ]
+
+
+def test_a_family_whose_worker_is_not_there_is_named(told, sets, tmp_path, services):
+    made = manifest("keyword", "v3", code="the code that made it").model_copy(update={"environment": "its lock"})
+    Staging(sets.url).publish(tmp_path / "release", made)
+    staged = ranker("r2", keyword="v3")
+    Staging(sets.url).publish(tmp_path / "release", staged)
+    promote(sets, staged, SNAPSHOT, "second", services=False)
+    for state in services.values():
+        state["live_set"] = 2
+    (said,) = [line for line in disagreements(Settings()) if line.startswith("keyword")]
+    assert "keyword does not say what it answers with" in said, "no worker of that code is there"

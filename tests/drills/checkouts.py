@@ -40,10 +40,9 @@ class Checkout:
 
     def add_family(self) -> None:
         """A team adds a family: a folder, which is one that there is under another name, and its lines in the lists."""
-        shutil.copytree(
-            self.root / "repos" / FAMILY, self.root / "repos" / ADDED, ignore=shutil.ignore_patterns("tests")
-        )
-        for path in (self.root / "repos" / ADDED).glob("*.py"):
+        folder = self.root / "repos" / ADDED
+        shutil.copytree(self.root / "repos" / FAMILY, folder, ignore=shutil.ignore_patterns("tests"))
+        for path in folder.glob("*.py"):
             path.write_text(path.read_text().replace(FAMILY, ADDED))
         self._append("repos/repos.toml", ENTRY)
         self._append("workspace.yaml", LOCATION)

@@ -30,7 +30,10 @@ class Search:
 
 @dataclass
 class People:
-    """Who search at `url`, `rate` times a second, in turn for `queries`; with `clicks`, they open each first hit."""
+    """Who search at `url`, `rate` times a second, in turn for `queries`; with `clicks`, they open each first hit.
+
+    The rate may be changed while they search.
+    """
 
     url: str
     queries: Sequence[str]
@@ -76,7 +79,7 @@ class People:
         return 1000 * took[min(int(share * len(took)), len(took) - 1)]
 
     def _run(self, ended: Event) -> None:
-        began = time.monotonic()
+        due = time.monotonic()
         headers = {"x-application": self.application}
         with (
             httpx.Client(base_url=self.url, timeout=30, headers=headers) as client,
@@ -84,10 +87,10 @@ class People:
         ):
             visits = []
             for number in range(MOST):
-                due = began + number / self.rate
                 if ended.wait(max(due - time.monotonic(), 0)):
                     break
                 visits.append(pool.submit(self._visit, client, self.queries[number % len(self.queries)], due))
+                due += 1 / self.rate
             for visit in visits:
                 visit.result()
 

@@ -8,8 +8,10 @@ and environment. The stack runs from a copy of the checkout, with environments o
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +30,8 @@ from tests.drills.people import People
 
 pytestmark = pytest.mark.slow
 
-RATE = 20
+RATE, CALM = 20, 2
+"""Searches a second: while anything moves, and while models are trained, which two cores would take minutes for."""
 QUERIES = 10
 SHOWN = 10
 MODEL = f"repos/{FAMILY}/model.py"
@@ -51,6 +54,7 @@ class House:
     stack: Stack
     say: Callable[[str], None] = field(default=print)
     expected: dict[int, dict[str, Order]] = field(default_factory=dict)
+    searching: People | None = None
 
     @property
     def sets(self) -> LiveSets:
@@ -70,8 +74,8 @@ class House:
     def queries(self) -> list[str]:
         return snapshots.load(self.live.snapshot).queries("train").sort("query_id")["text"].to_list()[:QUERIES]
 
-    def manifest(self, family: str = FAMILY) -> ReleaseManifest:
-        return self.staging.manifest(family, self.live.releases[family])
+    def manifest(self, family: str = FAMILY, of: LiveSet | None = None) -> ReleaseManifest:
+        return self.staging.manifest(family, (of or self.live).releases[family])
 
     def runtime(self, family: str = FAMILY) -> Runtime:
         return runtimes.of_release(self.staging.url, family, self.live.releases[family])
@@ -110,21 +114,17 @@ class House:
         )  # fmt: skip
         return [[(doc_id, score) for doc_id, score in order] for order in json.loads(done.stdout)]
 
-    def python(self, runtime: Runtime) -> str:
-        """The Python that the worker of a runtime runs in."""
-        (command,) = (
-            text for text in (self.stack.settings.home / "supervisor" / "workers").glob(f"{runtime.worker}.conf")
-        )
-        (line,) = [line for line in command.read_text().splitlines() if line.startswith("command")]
-        return next(
-            word for word in line.split() if "/envs/" in word or "/environments/" in word if f"/{PLATFORM}/" not in word
-        )
+    def python(self, runtime: Runtime) -> Path:
+        """The Python of the environment that a runtime is of."""
+        folders = [*self.checkout.root.glob("envs/*/.venvs/*"), *self.stack.settings.home.glob("environments/*")]
+        return next(each for each in folders if runtimes.made_from(each) == runtime.environment) / "bin" / "python"
 
     @contextmanager
     def people(self, what: str) -> Iterator[People]:
         """People search all the while; in the end nothing has failed, nothing was lacking, and nothing was mixed."""
         self.learn()
         with People(self.stack.settings.url("search"), self.queries, RATE).searching() as people:
+            self.searching = people
             yield people
             self.learn()
         numbers = sorted({search.answer["live_set"]["number"] for search in people.searches if search.answer})
@@ -140,12 +140,17 @@ class House:
         shown = [(hit["doc_id"], hit["score"]) for hit in search.answer["hits"]]
         return shown == self.expected[search.answer["live_set"]["number"]][search.query]
 
-    def trained(self) -> LiveSet:
-        """`make train` brings a new set, which is learned from the workers that answer for it."""
-        before = self.live
-        self.stack.make("train")
-        assert self.live.number > before.number
-        return self.learn()
+    def trained(self, *arguments: str) -> tuple[LiveSet, str]:
+        """`make train` brings a new set; returns it, and what was said."""
+        assert self.searching is not None
+        before, self.searching.rate = self.live, CALM
+        with ThreadPoolExecutor(1) as pool:
+            training = pool.submit(self.stack.make, "train", *arguments)
+            until(lambda: training.done() or self.sets.proposed(), 900, "a set is proposed")
+            self.searching.rate = RATE
+            said = training.result().stdout
+        assert self.live.number > before.number, said
+        return self.learn(), said
 
     def there_and_back(self, before: LiveSet, after: LiveSet) -> None:
         """A rollback brings back the set before, and the set after comes again by its number."""
@@ -153,9 +158,6 @@ class House:
         assert self.learn() == before
         self.stack.make("rollback", f"SET={after.number}")
         assert self.learn() == after
-
-
-PLATFORM = "platform"
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +194,11 @@ def test_changed_code_goes_live_with_its_set_and_back_with_it(house: House):
         house.checkout.change(MODEL, "score_row[:count].tolist()", "(1000 * score_row[:count]).tolist()")
         reload(house)
         assert [house.asked(FAMILY, "search", query=query) for query in house.queries] == scores
-        after = house.trained()
+        after, _ = house.trained()
         assert house.by_hand() == times(1000, scores)
         assert [house.asked(FAMILY, "search", query=query) for query in house.queries] == house.by_hand()
         house.there_and_back(before, after)
-    assert house.manifest().code != house.staging.manifest(FAMILY, before.releases[FAMILY]).code
+    assert house.manifest().code != house.manifest(of=before).code
 
 
 def test_a_changed_format_is_no_dead_end(house: House):
@@ -206,30 +208,23 @@ def test_a_changed_format_is_no_dead_end(house: House):
         path = house.checkout.root / MODEL
         path.write_text(path.read_text().replace("index.safetensors", "postings.safetensors"))
         reload(house)
-        after = house.trained()
+        after, _ = house.trained()
         house.there_and_back(before, after)
-    held = [
-        {entry.path for entry in house.staging.manifest(FAMILY, each.releases[FAMILY]).files}
-        for each in (before, after)
-    ]
+    held = [{entry.path for entry in house.manifest(of=each).files} for each in (before, after)]
     assert "index.safetensors" in held[0] and "postings.safetensors" in held[1]
 
 
 def test_a_changed_lock_goes_live_with_its_set_and_back_with_it(house: House):
-    before, environment = house.learn(), house.manifest().environment
+    before = house.learn()
     with house.people("lock changed"):
         requirements = house.checkout.root / "envs" / FAMILY / "requirements.in"
         requirements.write_text(requirements.read_text() + LEAST_PACKAGE)
         house.stack.make("lock")
         house.stack.make("envs")
         reload(house)
-        after = house.trained()
+        after, _ = house.trained()
         house.there_and_back(before, after)
-    assert (
-        house.manifest().environment
-        != environment
-        == house.staging.manifest(FAMILY, before.releases[FAMILY]).environment
-    )
+    assert house.manifest().environment != house.manifest(of=before).environment
 
 
 def test_another_python_goes_live_with_its_set_and_back_with_it(house: House):
@@ -241,11 +236,10 @@ def test_another_python_goes_live_with_its_set_and_back_with_it(house: House):
         house.stack.make("lock")
         house.stack.make("envs")
         reload(house)
-        after = house.trained()
-        version = subprocess.run(
-            [house.python(house.runtime()), "--version"], capture_output=True, text=True, check=True
-        )
-        assert version.stdout.startswith(f"Python {python[0]}")
+        after, _ = house.trained()
+        command = [house.python(house.runtime()), "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert said.startswith(f"Python {python[0]}.")
         house.there_and_back(before, after)
 
 
@@ -254,15 +248,13 @@ def test_code_that_is_taken_back_brings_its_release_back(house: House):
     with house.people("code changed and taken back"):
         house.checkout.change(MODEL, "(1000 * score_row[:count]).tolist()", "(10 * score_row[:count]).tolist()")
         reload(house)
-        changed = house.trained()
+        changed, _ = house.trained()
         assert changed.releases[FAMILY] != before.releases[FAMILY]
         house.checkout.change(MODEL, "(10 * score_row[:count]).tolist()", "(1000 * score_row[:count]).tolist()")
         reload(house)
-        said = house.stack.make("train").stdout
-        again = house.learn()
-    assert (
-        f"{FAMILY}/{before.releases[FAMILY]} is accepted again, in place of {FAMILY}/{changed.releases[FAMILY]}" in said
-    )
+        again, said = house.trained()
+    old, new = (f"{FAMILY}/{each.releases[FAMILY]}" for each in (before, changed))
+    assert f"{old} is accepted again, in place of {new}" in said
     assert again.number > changed.number and again.releases == before.releases
 
 
@@ -280,11 +272,7 @@ def test_a_family_that_is_added_takes_part_once_a_ranker_has_learned_from_it(hou
         assert {name: pid for name, pid in pids(house).items() if name in running} == running, said
         assert set(pids(house)) - set(running) == {f"code-{ADDED}"}
         assert ADDED in Dagit(house.stack.settings.url("dagit")).load_errors()
-        house.stack.make("train", f"REPO={ADDED}")
-        assert house.staging.accepted(ADDED)
-        # Its ranker's trigger may have been quicker.
-        house.stack.make("train", "REPO=ranker")
-        after = house.learn()
+        after, _ = house.trained()
         assert set(after.releases) == {*before.releases, ADDED}
         house.there_and_back(before, after)
     assert ADDED in house.manifest("ranker").learned_from
@@ -298,8 +286,7 @@ def test_a_family_that_is_removed_answers_until_a_ranker_does_without_it(house: 
         assert f"code-{ADDED}" in said and set(running) - set(pids(house)) == {f"code-{ADDED}"}
         assert "not in repos/repos.toml any more" in house.stack.make("status").stdout
         assert house.live == before and house.asked(ADDED, "search", query=house.queries[0])
-        house.stack.make("train", "REPO=ranker")
-        after = house.learn()
+        after, _ = house.trained()
         assert set(after.releases) == {*families()}
         until(lambda: not workers_of(house, ADDED), 30, f"the worker of {ADDED} has ended")
         house.there_and_back(before, after)

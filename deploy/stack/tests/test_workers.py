@@ -107,6 +107,16 @@ def test_a_family_that_is_listed_no_more_answers_until_a_set_does_without_it(set
     assert {each.worker for each in needed(sets)} >= everybody, "a rollback brings it back"
 
 
+def test_what_no_set_needs_any_more_is_removed_from_the_home(settings, sets):
+    sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
+    folders = [settings.home / "cache" / "code" / name for name in ("code of v1", "code of v0")]
+    folders += [settings.home / "environments" / name for name in ("lock", "another")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    workers.tidy(settings, needed(sets))
+    assert [folder.name for folder in folders if folder.exists()] == ["code of v1", "lock"]
+
+
 def test_why_a_worker_cannot_be_is_written_for_who_waits_for_it(settings, sets):
     runtime = Runtime("keyword", "code of v1", "lock")
     assert workers.listed(settings, [runtime]) == []

@@ -30,10 +30,10 @@ from repos.corpus.ops import DATA_VERSION
 from shared_ops import storage
 from shared_ops.feedback import Feedback, FeedbackManifest, FeedbackRef, Feedbacks
 from shared_ops.home_urls import HomeUrl
-from shared_ops.lineage import DEPLOYMENTS, feedback_key
+from shared_ops.lineage import feedback_key
 from shared_ops.releases import Staging
 from shared_ops.resources import DeploymentResource
-from shared_ops.settings import current
+from shared_ops.settings import DEPLOYMENTS, current
 from shared_ops.types import ValidFeedback
 from shared_ops.ubi import SIMULATED, SIMULATION, Store
 

@@ -3,10 +3,10 @@
 from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asset_check
 
 from shared_ops.agreement import disagreements
-from shared_ops.lineage import DEPLOYMENTS, challenger_key, live_set_key, proposed_set_key, release_key
+from shared_ops.lineage import challenger_key, live_set_key, proposed_set_key, release_key
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseError, Staging
-from shared_ops.settings import Deployment, current, ranking_family
+from shared_ops.settings import DEPLOYMENTS, Deployment, current, ranking_family
 
 ANSWERS = "answers"
 """The check of who answers."""

@@ -63,7 +63,7 @@ def code_version(family: str) -> str:
 
 
 def keep(root: str, content: Mapping[str, bytes]) -> str:
-    """Keep a tree in the store at the fsspec URL `root`; returns its hash. Keeping it again changes nothing."""
+    """Keep a tree in the store at the fsspec URL `root`; returns its hash. Keeping it again changes its time alone."""
     name = digest(content)
     with tempfile.TemporaryDirectory() as scratch:
         for path, text in content.items():
@@ -71,6 +71,7 @@ def keep(root: str, content: Mapping[str, bytes]) -> str:
             (Path(scratch) / path).write_bytes(text)
         (Path(scratch) / TREE).write_bytes(_listing(content))
         storage.publish_folder(Path(scratch), storage.join(root, name), commit=TREE)
+    storage.write_atomic(storage.join(root, name, TREE), _listing(content))  # by its time it is not removed
     return name
 
 

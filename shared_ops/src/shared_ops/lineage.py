@@ -8,9 +8,7 @@ from typing import Any
 
 from dagster import AssetKey, AssetSpec
 
-from shared_ops.settings import Deployment, repositories
-
-DEPLOYMENTS: tuple[Deployment, ...] = ("dev", "prod")
+from shared_ops.settings import DEPLOYMENTS, Deployment, repositories
 
 
 def snapshot_key(deployment: Deployment) -> AssetKey:

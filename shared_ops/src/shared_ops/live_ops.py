@@ -21,7 +21,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from shared_ops import gating, inputs
+from shared_ops import gating, inputs, runtimes
 from shared_ops.agreement import disagreements
 from shared_ops.answering import answering
 from shared_ops.checks import ANSWERS
@@ -220,6 +220,8 @@ def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: P
         needed = {each.releases[family] for each in kept if family in each.releases}
         if removed := staging.tidy(family, config.kept_releases, needed):
             context.log.info(f"Removed {len(removed)} old releases of {family}: {', '.join(removed)}")
+    if gone := runtimes.tidy(current()):
+        context.log.info(f"Removed {len(gone)} codes and locks that no release names.")
 
 
 class RollbackConfig(Config):

@@ -9,6 +9,7 @@ accepted ranker.
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,6 +61,12 @@ class Decision(BaseModel):
     reason: str
     set_number: int | None = None
     verdict: dict[str, Any] = {}
+
+
+@lru_cache(maxsize=64)
+def _parsed(content: bytes) -> LiveSet:
+    """Once for equal contents: every service reads its pointers twice a second, and they hardly ever change."""
+    return LiveSet.model_validate_json(content)
 
 
 class LiveSets:
@@ -191,7 +198,7 @@ class LiveSets:
 
     def _read(self, *name: str) -> LiveSet | None:
         content = storage.read_bytes(storage.join(self.url, *name))
-        return None if content is None else LiveSet.model_validate_json(content)
+        return None if content is None else _parsed(content)
 
     def _write(self, chosen: LiveSet, *name: str) -> None:
         value: dict[str, Any] = chosen.model_dump(mode="json")

@@ -239,4 +239,6 @@ def _state(name: str, runtime: Runtime | None, number: int) -> tuple[str, str]:
         body = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return "not reached", str(error)
+    if (wire := body.get("wire", 1)) not in runtimes.SPOKEN:
+        return "failed", f"It speaks version {wire} of the wire, and this stack {runtimes.SPOKEN}."
     return str(body.get("state", answer.status_code)), str(body.get("reason") or "")

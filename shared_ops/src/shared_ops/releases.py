@@ -113,6 +113,10 @@ class Staging:
         """The families that have published here, whether or not they are listed still."""
         return [name for name in storage.names(self.url) if storage.names(storage.join(self.url, name, "releases"))]
 
+    def published(self) -> list[tuple[str, str]]:
+        """Every release: family and version."""
+        return [(family, version) for family in self.families() for version in self.versions(family)]
+
     def versions(self, family: str) -> list[str]:
         """The versions published, oldest first."""
         root = storage.join(self.url, family, "releases")

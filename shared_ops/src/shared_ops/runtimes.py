@@ -18,15 +18,25 @@ from typing import TYPE_CHECKING
 
 from shared_ops import codes, storage
 from shared_ops.releases import Staging, environment_lock, lock_file
-from shared_ops.settings import ROOT, Settings, file_url, repositories
+from shared_ops.settings import DEPLOYMENTS, ROOT, Settings, file_url, repositories
 
 if TYPE_CHECKING:
     import httpx
+
+WIRE = 1
+"""The version of what a worker and those who ask it say to each other: POST /search, /rank and /embed, GET /sets/<n>
+and /health. Each worker states that of its own code, which may be of any age: none stated is version 1."""
+SPOKEN = (1,)
+"""The versions that this code can ask in."""
 
 LOCK, PYTHON = "requirements.txt", "python-version"
 """The files of a kept environment; the lock is written last."""
 STAMP = "made-from.txt"
 """What envs/build.py leaves in an environment."""
+
+
+KEPT_SECONDS = 86_400.0
+"""For which code and locks are kept that no release names: a training that is under way names them at its end."""
 
 
 class RuntimeMissingError(RuntimeError):
@@ -165,8 +175,25 @@ def of_release(staging: str, family: str, version: str) -> Runtime:
 
 
 def keep(family: str, content: Mapping[str, bytes], settings: Settings) -> Runtime:
-    """Keep a family's code, and the lock of its environment, as far as they are not kept yet."""
+    """Keep a family's code, and the lock of its environment."""
     return Runtime(family, codes.keep(settings.code_url, content), _keep_lock(family, settings))
+
+
+def tidy(settings: Settings) -> list[str]:
+    """Remove the code and the locks that no release needs, and that nothing was trained with for a day; their names."""
+    areas = [Staging(settings.staging_url(deployment)) for deployment in DEPLOYMENTS]
+    manifests = [area.manifest(*each) for area in areas for each in area.published()]
+    stores = {
+        (settings.code_url, codes.TREE): {each.code for each in manifests},
+        (settings.locks_url, LOCK): {each.environment for each in manifests},
+    }
+    gone = []
+    for (url, last_written), needed in stores.items():
+        for name in set(storage.names(url)) - needed:
+            if storage.age(storage.join(url, name, last_written)) > KEPT_SECONDS:
+                storage.remove(storage.join(url, name))
+                gone.append(name)
+    return gone
 
 
 def _keep_lock(family: str, settings: Settings) -> str:
@@ -175,6 +202,5 @@ def _keep_lock(family: str, settings: Settings) -> str:
     if not version.exists():
         version = lock.with_name(".python-version")
     for path, kept in ((version, PYTHON), (lock, LOCK)):
-        if not storage.exists(storage.join(url, name, kept)):
-            storage.write_atomic(storage.join(url, name, kept), path.read_bytes())
+        storage.write_atomic(storage.join(url, name, kept), path.read_bytes())  # again: by its time it is not removed
     return name

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 """The checkout: shared_ops is installed editable, so its source lies in it."""
 
 Deployment = Literal["dev", "prod"]
+DEPLOYMENTS: tuple[Deployment, ...] = get_args(Deployment)
 Role = Literal["data", "search", "rank"]
 PREFIX = "SEARCHLOOP_"
 LONGEST_SOCKET_NAME = "postgres/.s.PGSQL.5432"

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,16 @@ def exists(url: str) -> bool:
     """Whether `url` names a file or a folder."""
     filesystem, path = fsspec.core.url_to_fs(url)
     return bool(filesystem.exists(path))
+
+
+def age(url: str) -> float:
+    """Seconds since a file was last written; of one that is not there yet 0."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    try:
+        written: datetime = filesystem.modified(path)
+    except FileNotFoundError:
+        return 0.0
+    return (datetime.now(UTC) - written).total_seconds()
 
 
 def names(url: str) -> list[str]:
