@@ -9,7 +9,7 @@ from pathlib import Path
 from shared_ops.settings import ROOT
 
 FAMILY, ADDED = "keyword", "trending"
-LEAST_PACKAGE = "\ntabulate  # what the drill adds\n"
+ONE_PACKAGE_MORE = "\ntabulate  # what the drill adds\n"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,13 @@ class Checkout:
         text = path.read_text()
         assert text.count(before) == 1, f"{name} says {before!r} {text.count(before)} times"
         path.write_text(text.replace(before, after))
+
+    def restore(self, *names: str) -> None:
+        """Take these files, and those in these folders, back to what they were."""
+        for name in names:
+            for path in [ROOT / name, *(ROOT / name).glob("*")]:
+                if path.is_file():
+                    shutil.copy2(path, self.root / path.relative_to(ROOT))
 
     def add_family(self) -> None:
         """A team adds a family: a folder, which is one that there is under another name, and its lines in the lists."""

@@ -24,7 +24,7 @@ from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.runtimes import Runtime
 from shared_ops.settings import families
 from tests.conftest import Stack, own_stack, share_vectors
-from tests.drills.checkouts import ADDED, FAMILY, LEAST_PACKAGE, Checkout, another_python
+from tests.drills.checkouts import ADDED, FAMILY, ONE_PACKAGE_MORE, Checkout, another_python
 from tests.drills.conftest import VARIABLES, until
 from tests.drills.people import People
 
@@ -35,6 +35,8 @@ RATE, CALM = 20, 2
 QUERIES = 10
 SHOWN = 10
 MODEL = f"repos/{FAMILY}/model.py"
+THE_LINE = ("score_row[:count].tolist()", "(1000 * score_row[:count]).tolist()")
+"""A line of the model, and what it is changed to."""
 BY_HAND = """
 import importlib, json, sys
 family, folder, *texts = sys.argv[1:]
@@ -130,7 +132,8 @@ class House:
         numbers = sorted({search.answer["live_set"]["number"] for search in people.searches if search.answer})
         mixed = [search for search in people.searches if search.status == 200 and not self._is_of_its_set(search)]
         self.say(
-            f"{what}: {len(people.searches)} searches at {RATE} a second, {people.failed.total()} failed, "
+            f"{what}: {len(people.searches)} searches, {RATE} a second while anything moves, {CALM} while models are "
+            f"trained; {people.failed.total()} failed, "
             f"{people.degraded.total()} lacked a model, {len(mixed)} mixed; answered by sets {numbers}; "
             f"p50 {people.quantile(0.5):.0f} ms, p99 {people.quantile(0.99):.0f} ms"
         )
@@ -191,7 +194,7 @@ def times(factor: float, orders: list[Order]) -> list[Order]:
 def test_changed_code_goes_live_with_its_set_and_back_with_it(house: House):
     before, scores = house.learn(), house.by_hand()
     with house.people("code changed"):
-        house.checkout.change(MODEL, "score_row[:count].tolist()", "(1000 * score_row[:count]).tolist()")
+        house.checkout.change(MODEL, *THE_LINE)
         reload(house)
         assert [house.asked(FAMILY, "search", query=query) for query in house.queries] == scores
         after, _ = house.trained()
@@ -201,56 +204,37 @@ def test_changed_code_goes_live_with_its_set_and_back_with_it(house: House):
     assert house.manifest().code != house.manifest(of=before).code
 
 
-def test_a_changed_format_is_no_dead_end(house: House):
-    """The champion is measured in its own code, and the new format is served by its own: both are there to go to."""
-    before = house.learn()
-    with house.people("format changed"):
-        path = house.checkout.root / MODEL
-        path.write_text(path.read_text().replace("index.safetensors", "postings.safetensors"))
+def test_a_changed_format_lock_and_python_are_no_dead_end(house: House):
+    """The champion is measured in its own code and environment, and each is there to go back to."""
+    before, python = house.learn(), another_python()
+    with house.people(f"format and lock changed, {f'Python {python[0]}' if python else 'no other Python here'}"):
+        model = house.checkout.root / MODEL
+        model.write_text(model.read_text().replace("index.safetensors", "postings.safetensors"))
+        requirements = house.checkout.root / "envs" / FAMILY / "requirements.in"
+        requirements.write_text(requirements.read_text() + ONE_PACKAGE_MORE)
+        if python:
+            (house.checkout.root / "envs" / FAMILY / ".python-version").write_text(f"{python[0]}\n")
+        for command in ("lock", "envs"):
+            house.stack.make(command)
         reload(house)
         after, _ = house.trained()
         house.there_and_back(before, after)
     held = [{entry.path for entry in house.manifest(of=each).files} for each in (before, after)]
     assert "index.safetensors" in held[0] and "postings.safetensors" in held[1]
-
-
-def test_a_changed_lock_goes_live_with_its_set_and_back_with_it(house: House):
-    before = house.learn()
-    with house.people("lock changed"):
-        requirements = house.checkout.root / "envs" / FAMILY / "requirements.in"
-        requirements.write_text(requirements.read_text() + LEAST_PACKAGE)
-        house.stack.make("lock")
-        house.stack.make("envs")
-        reload(house)
-        after, _ = house.trained()
-        house.there_and_back(before, after)
     assert house.manifest().environment != house.manifest(of=before).environment
+    if python:
+        asked = [house.python(house.runtime()), "--version"]
+        assert f"Python {python[0]}." in subprocess.run(asked, capture_output=True, text=True, check=True).stdout
 
 
-def test_another_python_goes_live_with_its_set_and_back_with_it(house: House):
-    if (python := another_python()) is None:
-        pytest.skip("This machine has no Python 3.12 or 3.13 beside the environments' own.")
-    before = house.learn()
-    with house.people(f"Python {python[0]}"):
-        (house.checkout.root / "envs" / FAMILY / ".python-version").write_text(f"{python[0]}\n")
-        house.stack.make("lock")
+def test_code_and_packages_that_are_taken_back_bring_their_release_back(house: House):
+    changed = house.learn()
+    before = house.sets.past(changed.number - 1)
+    assert before is not None
+    with house.people("code, lock and Python taken back"):
+        house.checkout.restore("repos/keyword/model.py", "envs/keyword")
+        house.checkout.change(MODEL, *THE_LINE)
         house.stack.make("envs")
-        reload(house)
-        after, _ = house.trained()
-        command = [house.python(house.runtime()), "--version"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        assert said.startswith(f"Python {python[0]}.")
-        house.there_and_back(before, after)
-
-
-def test_code_that_is_taken_back_brings_its_release_back(house: House):
-    before = house.learn()
-    with house.people("code changed and taken back"):
-        house.checkout.change(MODEL, "(1000 * score_row[:count]).tolist()", "(10 * score_row[:count]).tolist()")
-        reload(house)
-        changed, _ = house.trained()
-        assert changed.releases[FAMILY] != before.releases[FAMILY]
-        house.checkout.change(MODEL, "(10 * score_row[:count]).tolist()", "(1000 * score_row[:count]).tolist()")
         reload(house)
         again, said = house.trained()
     old, new = (f"{FAMILY}/{each.releases[FAMILY]}" for each in (before, changed))
