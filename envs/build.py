@@ -202,12 +202,14 @@ def _point(link: Path, folder: Path) -> None:
 
 
 def _remove_unused(kept: Path) -> None:
-    """Remove the environments beside this one that no process runs from."""
+    """Remove the environments beside this one that no process runs from; one that was started by the link may."""
     if Path("/proc").is_dir():
         found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
         running = "\n".join(_content(path) for path in found)
     else:
         running = subprocess.run(["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    if f"envs/{kept.parent.parent.name}/.venv/" in running:
+        return
     for folder in kept.parent.iterdir():
         if folder != kept and f"{folder}/" not in running:
             shutil.rmtree(folder)

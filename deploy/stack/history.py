@@ -29,10 +29,11 @@ def live_lines(settings: Settings) -> Iterator[str]:
         return
     made = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
     yield f"live set {live.number} of {made} ({live.note}), snapshot {live.snapshot.id}"
-    for family, version in live.releases.items():
+    for family in _in_order(live):
+        version = live.releases[family]
         told = f"{version}  {_measured(Staging(url), family, version)}"
         yield f"  {family:<9} {told}" + ("" if family in families() else f"  {NOT_LISTED}")
-    for family in families().keys() - live.releases.keys():
+    for family in _without_part(live):
         yield f"  {family:<9} {NO_PART}"
     for family in search_families():
         accepted = Staging(url).accepted(family)
@@ -40,6 +41,15 @@ def live_lines(settings: Settings) -> Iterator[str]:
             yield f"accepted, and not in this set: {family}/{accepted}; a ranker that learns from it brings it"
     if decided(Staging(url), LiveSets(url), ranking_family()) is None:
         yield f"accepted, and to be promoted: {ranking_family()}/{Staging(url).accepted(ranking_family())}"
+
+
+def _in_order(live: LiveSet) -> list[str]:
+    """The families of a set, the searches first."""
+    return sorted(live.releases, key=lambda family: live.roles[family] == "rank")
+
+
+def _without_part(live: LiveSet) -> list[str]:
+    return [family for family in families() if family not in live.releases]
 
 
 def _measured(staging: Staging, family: str, version: str) -> str:
@@ -87,9 +97,9 @@ def lineage(settings: Settings) -> Tree | None:
     if live is None:
         return None
     tree = Tree(f"set {live.number} of {live.created_at:%Y-%m-%d %H:%M} UTC ({live.note})")
-    for family in reversed(live.releases):
+    for family in reversed(_in_order(live)):
         _add_release(tree, Staging(url), family, live)
-    for family in families().keys() - live.releases.keys():
+    for family in _without_part(live):
         tree.add(f"{family} {NO_PART}")
     _add_snapshot(tree.add(f"shows snapshot {live.snapshot.id}"), live.snapshot)
     return tree

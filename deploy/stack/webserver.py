@@ -5,6 +5,7 @@ name that leads to this machine. Any page that is opened while a stack runs coul
 place of `dagster-webserver` (`python -m deploy.stack.webserver`), with the stack's variables in its environment.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from services.connections import IDLE_SECONDS, BoundedProtocol, serve
 from services.door import from_another_site, wrong_name
 from shared_ops.settings import Settings
 
+logger = logging.getLogger("deploy.stack.webserver")
 GRAPHQL = "/graphql"
 LOOK_SECONDS = 2
 """Between two looks at whether workspace.yaml has changed."""
@@ -58,8 +60,11 @@ def _follow(placed: Path, refresh: Callable[[], None]) -> None:
     changed = Changed(placed)
     while True:
         time.sleep(LOOK_SECONDS)
-        if changed():
-            refresh()
+        try:
+            if changed():
+                refresh()
+        except Exception:  # a code server may be away just then: the next change is followed all the same
+            logger.exception("The code locations could not be loaded anew")
 
 
 def main() -> None:

@@ -78,6 +78,21 @@ def test_what_was_learned_is_not_due_whatever_became_of_it(instance, snapshot, t
     assert f"keyword/v1 ({word}) already learned from snapshot {snapshot.id}" in why(due(instance, "keyword"))
 
 
+def test_data_that_comes_back_is_due_once_to_accept_what_it_led_to(instance, snapshot, content, tmp_path):
+    """So is what a ranker learned from, where a family's code was taken back: its release of before comes back, too."""
+    learn(tmp_path, "keyword", "v1")
+    new_snapshot(content | {"slices": content["slices"].clear()})
+    learn(tmp_path, "keyword", "v2")
+    PROD.snapshots.point_to(snapshot)
+    request = due(instance, "keyword")
+    assert "after v2" in request.run_key
+    tags = {DATA: request.tags[DATA]}
+    run = create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=tags)
+    assert f"Run {run.run_id[:8]} was to learn" in why(due(instance, "keyword")), "and no second time by itself"
+    PROD.staging.accept(PROD.staging.manifest("keyword", "v1"))
+    assert "keyword/v1 (accepted) already learned" in why(due(instance, "keyword"))
+
+
 def test_a_new_snapshot_makes_it_due_again(instance, snapshot, content, tmp_path):
     learn(tmp_path, "keyword", "v1")
     other = new_snapshot(content | {"slices": content["slices"].clear()})

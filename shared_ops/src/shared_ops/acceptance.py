@@ -7,17 +7,23 @@ from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import ReleaseManifest, Staging
 
 
-def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> str | None:
-    """Accept a release that passed its gate once, as a training has just come to it again; says what was done.
+def comes_back(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> bool:
+    """Whether a release, to which a training would come again, is to be accepted in place of the accepted one.
 
-    So it is where code, packages or data were taken back. None where nothing is to be done: it is accepted, or was
-    rejected, or what is accepted was trained with another configuration, which a person chose for that one run.
+    So it is where code, packages or data were taken back. Not where it was rejected, where a rollback took it back, or
+    where what is accepted was trained with another configuration, which a person chose for that one run.
     """
+    return _passed_once(result, staging) and live_sets.taken_back_release(result.family, result.version) is None
+
+
+def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> str | None:
+    """Accept a release to which a training has just come again, where it `comes_back`; says what was done, and why not.
+
+    None where there is nothing to say.
+    """
+    if not _passed_once(result, staging):
+        return None
     name, accepted = f"{result.family}/{result.version}", staging.accepted(result.family)
-    if not result.accepted or accepted is None or accepted == result.version:
-        return None
-    if staging.manifest(result.family, accepted).parameters != result.parameters:
-        return None
     if past := live_sets.taken_back_release(result.family, result.version):
         return (
             f"{name} was taken back with set {past.number}, so {result.family}/{accepted} stays accepted: "
@@ -26,6 +32,14 @@ def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets)
     staging.accept(result)
     live_sets.reopen(result.version)
     return f"{name} is accepted again, in place of {result.family}/{accepted}."
+
+
+def _passed_once(result: ReleaseManifest, staging: Staging) -> bool:
+    """Whether it passed its gate, and another release of the same configuration is accepted now."""
+    accepted = staging.accepted(result.family)
+    if not result.accepted or accepted is None or accepted == result.version:
+        return False
+    return staging.manifest(result.family, accepted).parameters == result.parameters
 
 
 def follow(live: LiveSet, staging: Staging) -> list[str]:

@@ -24,7 +24,7 @@ from dagster import (
     sensor,
 )
 
-from shared_ops import inputs, promotion
+from shared_ops import acceptance, inputs, promotion
 from shared_ops.inputs import Inputs, MissingInputError
 from shared_ops.resources import PROD
 from shared_ops.settings import ranking_family, repositories
@@ -98,13 +98,20 @@ def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
             *(f"{name}/{version}" for name, version in found.releases.items()),
         ]
     )
-    return RunRequest(run_key=found.data_key, tags={DATA: found.data_key, BECAUSE: f"new: {what}"[:250]})
+    key = _key(found)
+    return RunRequest(run_key=key, tags={DATA: key, BECAUSE: f"new: {what}"[:250]})
+
+
+def _key(found: Inputs) -> str:
+    """Names the data of a run; once more where what it led to was replaced since, and the data has come back."""
+    came_before = inputs.result_of(found, PROD.staging) is not None
+    return f"{found.data_key} after {PROD.staging.accepted(found.family)}" if came_before else found.data_key
 
 
 def _learned(found: Inputs) -> str | None:
-    """The release that learned from these inputs already, None where there is none."""
+    """The release that learned from these inputs already; None where there is none, or it is to be accepted again."""
     result = inputs.result_of(found, PROD.staging)
-    if result is None:
+    if result is None or acceptance.comes_back(result, PROD.staging, PROD.live_sets):
         return None
     verdict = "accepted" if result.accepted else "rejected"
     return f"{result.family}/{result.version} ({verdict}) already learned from snapshot {found.snapshot.id}" + (
@@ -117,7 +124,7 @@ def _settled(instance: DagsterInstance, found: Inputs) -> str | None:
     if learned := _learned(found):
         return learned
     # Ended ones alone: a run may have been created since somebody looked for those in flight.
-    filters = RunsFilter(job_name=f"{found.family}_prod", tags={DATA: found.data_key}, statuses=ENDED)
+    filters = RunsFilter(job_name=f"{found.family}_prod", tags={DATA: _key(found)}, statuses=ENDED)
     if tried := instance.get_runs(filters, limit=1):
         return (
             f"Run {tried[0].run_id[:8]} was to learn from this data and ended {tried[0].status.value}; it is not tried "
