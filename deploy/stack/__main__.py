@@ -23,7 +23,7 @@ from deploy.stack.terminal import console, say, visible
 from shared_ops import promotion, runtimes
 from shared_ops.codes import CodeError
 from shared_ops.livesets import LiveSets
-from shared_ops.releases import ReleaseError
+from shared_ops.releases import ReleaseError, Staging
 from shared_ops.runtimes import RuntimeMissingError
 from shared_ops.settings import ROOT, Settings, families, repositories, unread
 
@@ -176,11 +176,11 @@ def reproduce(settings: Settings, release: str) -> None:
     """Train a release (family/version) again from its manifest, and compare the weights."""
     if not release:
         raise StackError("Say which: make reproduce RELEASE=keyword/<version>. Those that are live: make lineage")
-    family = release.partition("/")[0]
-    if family not in families():
-        raise StackError(f"Expected <family>/<version> with a family of {', '.join(families())}, got {release!r}.")
+    family, staging = release.partition("/")[0], Staging(settings.staging_url("prod"))
+    if family not in (known := list(dict.fromkeys([*families(), *staging.families()]))):
+        raise StackError(f"Expected <family>/<version> with a family of {', '.join(known)}, got {release!r}.")
     try:
-        runtime = runtimes.of_release(settings.staging_url("prod"), family, release.partition("/")[2])
+        runtime = runtimes.of_release(staging.url, family, release.partition("/")[2])
     except ReleaseError as error:
         raise StackError(f"{error} Those that are live: make lineage") from error
     command = [str(runtime.provide(settings)), "-m", "shared_ops.reproduce", release]

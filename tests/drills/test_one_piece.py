@@ -219,6 +219,8 @@ def test_a_changed_format_lock_and_python_are_no_dead_end(house: House):
         reload(house)
         after, _ = house.trained()
         house.there_and_back(before, after)
+    said = house.stack.make("reproduce", f"RELEASE={FAMILY}/{before.releases[FAMILY]}").stdout
+    assert "7 of 7 files are the same, bit for bit" in said
     held = [{entry.path for entry in house.manifest(of=each).files} for each in (before, after)]
     assert "index.safetensors" in held[0] and "postings.safetensors" in held[1]
     assert house.manifest().environment != house.manifest(of=before).environment

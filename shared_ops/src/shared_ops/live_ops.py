@@ -40,6 +40,7 @@ from shared_ops.resources import DeploymentResource
 from shared_ops.settings import current, ranking_family
 from shared_ops.snapshots import SnapshotRef, load
 from shared_ops.training import Open
+from shared_ops.triggers import BECAUSE
 
 KEPT_RELEASES = 10
 KEPT_SETS = 20
@@ -176,7 +177,7 @@ def promote(
                 deployment.live_sets,
                 manifest,
                 manifest.snapshot,
-                note=f"{proposal.family} {proposal.version}",
+                note=f"{proposal.family} {proposal.version}, {_by(context)}",
                 services=deployment.services,
                 timeout_s=config.timeout_s,
                 log=context.log.info,
@@ -190,6 +191,11 @@ def promote(
         _materialize(context, deployment, live, plotted(manifest.metrics))
         _log_answers(context, deployment)
     _tidy(context, deployment, config)
+
+
+def _by(context: OpExecutionContext) -> str:
+    """Which run made a set, and why it was started."""
+    return f"by run {context.run_id[:8]}: {context.get_tag(BECAUSE) or 'started by hand'}"
 
 
 def _log_answers(context: OpExecutionContext, deployment: DeploymentResource) -> None:
@@ -283,7 +289,7 @@ def show(
         deployment.live_sets,
         deployment.staging.manifest(live.ranking, live.releases[live.ranking]),
         snapshot,
-        note=f"snapshot {snapshot.id}",
+        note=f"snapshot {snapshot.id}, {_by(context)}",
         services=deployment.services,
         timeout_s=config.timeout_s,
         log=context.log.info,

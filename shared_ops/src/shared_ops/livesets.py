@@ -37,7 +37,7 @@ class LiveSet(BaseModel):
     )
     snapshot: SnapshotRef
     created_at: datetime
-    note: str = Field(default="", description="why it was made")
+    note: str = Field(default="", description="what for and why it was made, by which run")
 
     @property
     def searching(self) -> list[str]:

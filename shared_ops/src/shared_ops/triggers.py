@@ -196,7 +196,7 @@ def to_promote(instance: DagsterInstance) -> RunRequest | SkipReason:
             f"{name} was not promoted by run {tried[0].dagster_run.run_id[:8]}, which ended "
             f"{tried[0].dagster_run.status.value}: tried again at {datetime.fromtimestamp(again, UTC):%H:%M:%S} UTC."
         )
-    return RunRequest(run_key=f"{name} over {over}, {len(tried)}", tags=tags | {BECAUSE: f"accepted: {name}"})
+    return RunRequest(run_key=f"{name} over {over}, {len(tried)}", tags=tags | {BECAUSE: "its gate accepted it"})
 
 
 def _again_at(tried: Sequence[RunRecord]) -> float:
