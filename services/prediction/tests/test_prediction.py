@@ -10,6 +10,7 @@ import pytest
 
 from services.prediction import app
 from services.tests.stack import DOCUMENTS, SEARCHING, TinyEncoder, TinyExplainer, load_tiny, stack, until
+from shared_ops.runtimes import WIRE
 
 QUERY = "fourier transform"
 
@@ -324,6 +325,7 @@ class TestProposals:
             "state": "ready",
             "release": "v2",
             "reason": None,
+            "wire": WIRE,
         }
         assert ask(live, "v1").status_code == ask(live, "v2").status_code == 200
         assert live.get("keyword", "/health").json()["live_set"] == live.first.number
