@@ -7,6 +7,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason, build_sensor_context, job
 from dagster._core.test_utils import create_run_for_test
 
+from shared_ops.acceptance import follow
 from shared_ops.feedback import FeedbackManifest
 from shared_ops.inputs import find
 from shared_ops.livesets import Decision
@@ -91,6 +92,25 @@ def test_data_that_comes_back_is_due_once_to_accept_what_it_led_to(instance, sna
     assert f"Run {run.run_id[:8]} was to learn" in why(due(instance, "keyword")), "and no second time by itself"
     PROD.staging.accept(PROD.staging.manifest("keyword", "v1"))
     assert "keyword/v1 (accepted) already learned" in why(due(instance, "keyword"))
+
+
+def test_a_rollback_is_not_undone_by_a_ranker_of_the_same_data_over_the_releases_that_were_gone_back_to(
+    instance, snapshot, content, tmp_path
+):
+    for family in families():
+        learn(tmp_path, family, "v1")
+    sets = PROD.live_sets
+    sets.go_live(sets.propose(dict.fromkeys(families(), "v1"), snapshot, "first"))
+    other = new_snapshot(content | {"slices": content["slices"].clear()})
+    for family in families():
+        learn(tmp_path, family, "v2")
+    sets.go_live(sets.propose(dict.fromkeys(families(), "v2"), other, "second"))
+    sets.go_live(sets.past(1))
+    sets.mark_rolled_back([2])
+    follow(sets.live(), PROD.staging)
+    assert "ranker/v2 learned from this data and was taken back with set 2" in why(due(instance, "ranker"))
+    learn(tmp_path, "keyword", "v3")
+    assert "keyword/v3" in due(instance, "ranker").tags["searchloop/because"], "something new has come"
 
 
 def test_a_new_snapshot_makes_it_due_again(instance, snapshot, content, tmp_path):

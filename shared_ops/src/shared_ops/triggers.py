@@ -111,12 +111,33 @@ def _key(found: Inputs) -> str:
 def _learned(found: Inputs) -> str | None:
     """The release that learned from these inputs already; None where there is none, or it is to be accepted again."""
     result = inputs.result_of(found, PROD.staging)
-    if result is None or acceptance.comes_back(result, PROD.staging, PROD.live_sets):
+    if result is None:
+        return _taken_back(found)
+    if acceptance.comes_back(result, PROD.staging, PROD.live_sets):
         return None
     verdict = "accepted" if result.accepted else "rejected"
     return f"{result.family}/{result.version} ({verdict}) already learned from snapshot {found.snapshot.id}" + (
         f" and feedback {found.feedback.id}." if found.feedback else "."
     )
+
+
+def _taken_back(found: Inputs) -> str | None:
+    """That a rollback took back what this snapshot and feedback led to, and nothing has come since; else None.
+
+    A ranker that learned the same over the releases that were gone back to would undo the rollback.
+    """
+    live = PROD.live_sets.live()
+    if live is None or not found.releases or not found.releases.items() <= live.releases.items():
+        return None
+    for version in reversed(PROD.staging.versions(found.family)):
+        past = PROD.live_sets.taken_back_release(found.family, version)
+        manifest = PROD.staging.manifest(found.family, version) if past else None
+        if past and manifest and (manifest.snapshot, manifest.feedback) == (found.snapshot, found.feedback):
+            return (
+                f"{found.family}/{version} learned from this data and was taken back with set {past.number}: new data "
+                f"starts a training, or make train REPO={found.family}."
+            )
+    return None
 
 
 def _settled(instance: DagsterInstance, found: Inputs) -> str | None:
