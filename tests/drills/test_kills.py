@@ -165,7 +165,7 @@ def two_sets(dagit: Dagit, sets: LiveSets) -> None:
     if len(sets.numbers()) < 2:
         number = sets.live().number
         assert finish(dagit, dagit.launch("keyword", "keyword_prod", FORCE)) == "SUCCESS"
-        until(lambda: sets.live().number > number, 120, "the ranker's training and the promotion follow")
+        until(lambda: sets.live().number > number, 300, "the ranker's training and the promotion follow")
     dagit.settle()
 
 
@@ -211,7 +211,7 @@ def the_next_trigger_goes_through(drill: Drill) -> None:
     """A new keyword release leads to a ranker and to a live set, as if nothing had been."""
     assert finish(drill.dagit, drill.launch("keyword", "keyword_prod", FORCE)) == "SUCCESS"
     keyword = drill.staging.accepted("keyword")
-    until(lambda: drill.live().releases["keyword"] == keyword, 120, f"a set with keyword/{keyword} is live")
+    until(lambda: drill.live().releases["keyword"] == keyword, 300, f"a set with keyword/{keyword} is live")
     until(drill.whole, BACK_SECONDS, "every service answers with it")
     drill.check()
 
