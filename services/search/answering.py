@@ -151,7 +151,7 @@ async def _rank(made: Answer, found: Mapping[str, Hits], models: Models, explain
     union = {doc_id for hits in found.values() for doc_id, _ in hits}
     if not union:
         return []
-    started, family = time.perf_counter(), made.live_set.ranking
+    started, family = time.perf_counter(), made.live_set.ranker
     release = made.live_set.releases[family]
     asked = asyncio.create_task(models.rank(family, release, made.query, found, explain))
     await asyncio.wait([asked], timeout=models.timeout_ms / 1000)

@@ -130,12 +130,12 @@ def test_a_set_holds_its_ranker_and_just_what_that_learned_from(sets):
     live = promote(sets, manifest("ranker", "r9", learned_from={"keyword": "v2"}), SNAPSHOT, "", services=False)
     assert live.releases == {"keyword": "v2", "ranker": "r9"}
     assert live.roles == {"keyword": "search", "ranker": "rank"}
-    assert live.searching == ["keyword"] and live.ranking == "ranker"
+    assert live.searching == ["keyword"] and live.ranker == "ranker"
 
 
 def test_a_ranker_that_the_list_does_not_name_is_one_by_its_manifest(sets):
     live = promote(sets, manifest("novel", "r1", learned_from={"trending": "t1"}), SNAPSHOT, "", services=False)
-    assert live.searching == ["trending"] and live.ranking == "novel" and sets.live() == live
+    assert live.searching == ["trending"] and live.ranker == "novel" and sets.live() == live
 
 
 def test_what_is_no_ranker_makes_no_set(sets):

@@ -196,7 +196,7 @@ def test_whatever_is_killed_what_is_live_is_whole_and_nothing_is_lost(
 def test_a_rollback_whose_process_dies_once_the_set_is_live_goes_back_once(stack, dagit, sets, two_sets, environment):
     """The run is tried again, and must not take the set before for the one to go back to once more."""
     two, one = sets.live(), sets.past(sets.numbers()[0])
-    ranker = Staging(sets.url).manifest(one.ranking, one.releases[one.ranking])
+    ranker = Staging(sets.url).manifest(one.ranker, one.releases[one.ranker])
     three = promotion.promote(sets, ranker, one.snapshot, "drill", services=True)
     run = dagit.launch("ranker", "rollback_prod")
     until(lambda: worker(dagit, ["rollback_prod"]), BACK_SECONDS, "its process is there")

@@ -103,7 +103,7 @@ class House:
             family: {"doc_ids": [doc for doc, _ in order], "scores": [score for _, score in order]}
             for family, order in found.items()
         }
-        return self.asked(live.ranking, "rank", query=query, hits=hits)[:SHOWN]
+        return self.asked(live.ranker, "rank", query=query, hits=hits)[:SHOWN]
 
     def by_hand(self, family: str = FAMILY) -> list[Order]:
         """What a script makes of the queries that loads the live release, in its own code and environment."""

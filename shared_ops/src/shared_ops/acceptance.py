@@ -13,7 +13,7 @@ def comes_back(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -
     So it is where code, packages or data were taken back. Not where it was rejected, where a rollback took it back, or
     where what is accepted was trained with another configuration, which a person chose for that one run.
     """
-    return _passed_once(result, staging) and live_sets.taken_back_release(result.family, result.version) is None
+    return _was_replaced(result, staging) and live_sets.taken_back_release(result.family, result.version) is None
 
 
 def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> str | None:
@@ -21,7 +21,7 @@ def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets)
 
     None where there is nothing to say.
     """
-    if not _passed_once(result, staging):
+    if not _was_replaced(result, staging):
         return None
     name, accepted = f"{result.family}/{result.version}", staging.accepted(result.family)
     if past := live_sets.taken_back_release(result.family, result.version):
@@ -34,7 +34,7 @@ def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets)
     return f"{name} is accepted again, in place of {result.family}/{accepted}."
 
 
-def _passed_once(result: ReleaseManifest, staging: Staging) -> bool:
+def _was_replaced(result: ReleaseManifest, staging: Staging) -> bool:
     """Whether it passed its gate, and another release of the same configuration is accepted now."""
     accepted = staging.accepted(result.family)
     if not result.accepted or accepted is None or accepted == result.version:

@@ -75,10 +75,7 @@ def gate_set_op(open_ranker: Open) -> OpDefinition:
         are of models that had not learned from these queries; the live set's for the newest sessions are those served.
         """
         manifest, live = deployment.staging.manifest(staged.family, staged.version), deployment.live_sets.live()
-        if not staged.accepted:
-            context.log.warning(f"{staged.family}/{staged.version} was rejected; the live set stays as it is.")
-            return staged
-        if live is None or live.releases[live.ranking] == staged.version:
+        if live is None or live.releases[live.ranker] == staged.version:
             said = "There is no other live set to compare with."
             context.log.info(said)
             _log_proposed(context, deployment, manifest, said)
@@ -86,7 +83,7 @@ def gate_set_op(open_ranker: Open) -> OpDefinition:
         judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
         ours, theirs = (
             _final_order(deployment, open_ranker, ranker, judged)
-            for ranker in (manifest, deployment.staging.manifest(live.ranking, live.releases[live.ranking]))
+            for ranker in (manifest, deployment.staging.manifest(live.ranker, live.releases[live.ranker]))
         )
         common = pl.concat([_both(ours, theirs, judged.test), judged.asked_newest.select("query_id")])
         challenger, champion = (_measured(order, common, judged) for order in (ours, theirs))
@@ -287,7 +284,7 @@ def show(
         return snapshot
     moved = promote_set(
         deployment.live_sets,
-        deployment.staging.manifest(live.ranking, live.releases[live.ranking]),
+        deployment.staging.manifest(live.ranker, live.releases[live.ranker]),
         snapshot,
         note=f"snapshot {snapshot.id}, {_by(context)}",
         services=deployment.services,

@@ -45,7 +45,7 @@ class LiveSet(BaseModel):
         return [name for name, role in self.roles.items() if role == "search"]
 
     @property
-    def ranking(self) -> str:
+    def ranker(self) -> str:
         """The family that ranks them: every set that was promoted has one, and no other."""
         return next(name for name, role in self.roles.items() if role == "rank")
 

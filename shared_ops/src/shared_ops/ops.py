@@ -97,7 +97,7 @@ def load_inputs_op(family: str) -> OpDefinition:
 
 
 def _log_release(context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest) -> None:
-    """Tell Dagster that a release of before is the accepted one again, or why it is not."""
+    """Tell Dagster that a release of before is the accepted one again, where it is."""
     if deployment.staging.accepted(manifest.family) == manifest.version:
         metadata: dict[str, Any] = {"version": manifest.version, "accepted": "again", **plotted(manifest.metrics)}
         key = release_key(deployment.deployment, manifest.family)
