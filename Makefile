@@ -11,7 +11,7 @@ STACK := $(PLATFORM) -W ignore -m deploy.stack
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE
+READ := Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -53,8 +53,8 @@ code-servers: made ## Start the running stack's code servers that do not run, re
 code-server: made ## The same for one: REPO=<name>
 	@$(STACK) code-server -- "$$REPO"
 
-rollback: made ## Make the set before the present live again, or another one [SET=<n>]
-	@$(STACK) rollback $${SET:+"$$SET"}
+rollback: made ## Make the set before the present live again, or another one [SET=<n>] [WHY="<reason>"]
+	@$(STACK) rollback $${WHY:+--why="$$WHY"} $${SET:+"$$SET"}
 
 lineage: made ## Print the chain from the sources to the weights of the live set
 	@$(STACK) lineage

@@ -133,9 +133,18 @@ def test_the_gates_verdicts_stand_in_dagit_with_their_numbers(stack, learned):
         assert {"difference", "confidence_low", "confidence_high", "p_value", "queries", "slices"} <= labels
 
 
+def newest_set_of_dagit(stack) -> int:
+    query = """query { assetOrError(assetKey: {path: ["prod", "live_set"]}) { ... on Asset {
+        assetMaterializations(limit: 1) { metadataEntries { label ... on IntMetadataEntry { intValue } } } } } }"""
+    (told,) = asked_graphql(stack, query)["assetOrError"]["assetMaterializations"]
+    return next(entry["intValue"] for entry in told["metadataEntries"] if entry["label"] == "set")
+
+
 def test_a_rollback_answers_with_the_set_before_and_stays(stack, sets, learned):
-    before = stack.make("rollback").stdout
+    before = stack.make("rollback", "WHY=a wrong order").stdout
     back = sets.live()
+    assert sets.moves()[0].number == back.number and sets.moves()[0].note.endswith(": a wrong order")
+    assert newest_set_of_dagit(stack) == back.number
     assert back.number < learned.number and f"live set {back.number}" in before
     assert stack.search("sort", k=1)["live_set"]["number"] == back.number
     time.sleep(15)  # the promotion trigger has looked meanwhile, and left it alone

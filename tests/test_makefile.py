@@ -33,6 +33,7 @@ def make(*arguments, **variables):
         ("train", "REPO", "<train><{}>"),
         ("code-server", "REPO", "<code-server><--><{}>"),
         ("rollback", "SET", "<rollback><{}>"),
+        ("rollback", "WHY", "<rollback><--why={}>"),
         ("reproduce", "RELEASE", "<reproduce><--><{}>"),
         ("simulate", "SESSIONS", "<simulate><--sessions={}>"),
         ("simulate", "DRIFT", "<simulate><--drift={}>"),

@@ -1,5 +1,6 @@
 """The stack's commands: `envs/platform/.venv/bin/python -m deploy.stack <command>`; the Makefile calls them."""
 
+import getpass
 import os
 import subprocess
 import sys
@@ -148,17 +149,33 @@ def train(settings: Settings, repository: str | None, force: bool) -> None:
 
 @commands.command()
 @click.argument("number", type=click.IntRange(1), required=False)
+@click.option("--why", default="", help="The reason, kept with the move.")
 @click.pass_obj
-def rollback(settings: Settings, number: int | None) -> None:
+def rollback(settings: Settings, number: int | None, why: str) -> None:
     """Make the set before the present live again, or the one of this number."""
     sets = LiveSets(settings.staging_url("prod"))
     running = bool(Supervisor(settings).running())
-    live = promotion.rollback(sets, number, services=running, log=lambda line: say(f"  {line}"))
+    note = f"rollback by {_who()}{f': {why}' if why else ''}"
+    live = promotion.rollback(sets, number, note=note, services=running, log=lambda line: say(f"  {line}"))
     say(f"live set {live.number}: {live.releases}")
     if not running:
         say(f"the stack in {settings.home} is not running: make up answers from it")
-    if running and not follows(settings, live.number):
+        return
+    if not follows(settings, live.number):
         say("the search app does not answer from it yet: make status")
+    try:
+        from shared_ops.lineage import live_set_key  # imports Dagster: seconds, which the set has not to wait for
+
+        _dagit(settings).materialized(live_set_key("prod").path, live.facts(note))
+    except DagitError as error:
+        say(f"Dagit shows the set before until the next move: {error}")
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in a container whose user has no name
+        return f"user {os.getuid()}"
 
 
 @commands.command()

@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 
@@ -270,6 +271,20 @@ class Dagit:
                     return event.failure
             page = self.run(run_id, page.cursor)
         return "no reason was given"
+
+    def materialized(self, key: Sequence[str], metadata: Mapping[str, Any]) -> None:
+        """Tell Dagster of an asset that was made outside its runs.
+
+        Raises:
+            DagitError: when it does not take it.
+        """
+        path = "/".join(quote(part, safe="") for part in key)
+        try:
+            response = self._client.post(f"/report_asset_materialization/{path}", json={"metadata": dict(metadata)})
+        except httpx.HTTPError as error:
+            raise DagitError(f"Dagit at {self.url} does not answer ({error})") from error
+        if response.is_error:
+            raise DagitError(f"Dagit answered {response.status_code}: {response.text[:300]}")
 
     def cancel(self, run_ids: list[str]) -> None:
         """Cancel runs, and mark them as cancelled at once."""

@@ -43,6 +43,13 @@ def live_lines(settings: Settings) -> Iterator[str]:
         yield f"accepted, and to be promoted: {ranking_family()}/{Staging(url).accepted(ranking_family())}"
 
 
+def moved_lines(settings: Settings) -> Iterator[str]:
+    """The newest moves of the live set, a line each: when, from which set to which, by whom and why."""
+    for move in LiveSets(settings.staging_url("prod")).moves():
+        instead = "" if move.instead_of is None else f" in place of set {move.instead_of}"
+        yield f"moved {move.at:%Y-%m-%d %H:%M} UTC: set {move.number}{instead}, {move.note}"
+
+
 def _in_order(live: LiveSet) -> list[str]:
     """The families of a set, the searches first."""
     return sorted(live.releases, key=lambda family: live.roles[family] == "rank")

@@ -142,6 +142,8 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
             if phase == 1:
                 instance.place_workspace(settings, locations)
         _let_go(running, listed, say)
+        if names is None:
+            _tell_of_before(running, listed, say)
 
 
 def recover(settings: Settings, say: Say) -> None:
@@ -217,6 +219,15 @@ def _let_go(running: Supervisor, listed: list[Process], say: Say) -> None:
     for name in sorted(running.states().keys() - held):
         running.drop(name)
         say(f"{name:<17} ended: repos/repos.toml lists it no more")
+
+
+def _tell_of_before(running: Supervisor, listed: list[Process], say: Say) -> None:
+    """Say which processes would be run in another way today, as in an environment made since, and what renews them."""
+    for process in listed:
+        if running.changed(process):
+            kind, _, repository = process.name.partition("-")
+            renews = f"make code-server REPO={repository}" if kind == "code" else "make down, then make up"
+            say(f"{process.name:<17} goes on in the environment it was started in, which has changed: {renews}")
 
 
 def _prepare_instance(settings: Settings, say: Say, *how: str) -> None:

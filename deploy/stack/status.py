@@ -51,6 +51,7 @@ def lines(settings: Settings) -> Iterator[str]:
     for line in disagreements(settings):
         yield f"not as the live set says: {line}"
     yield from history.rejected_lines(settings)
+    yield from history.moved_lines(settings)
 
 
 def _dagit_lines(dagit: Dagit) -> Iterator[str]:

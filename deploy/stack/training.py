@@ -12,7 +12,7 @@ from shared_ops.livesets import LiveSets
 from shared_ops.promotion import decided
 from shared_ops.references import VERDICT
 from shared_ops.releases import Staging
-from shared_ops.settings import Settings, ranking_family, repositories
+from shared_ops.settings import Settings, ranking_family, repositories, search_families
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 PROMOTION = "promotion_prod"
@@ -50,31 +50,43 @@ def train(
     promotion is followed, too.
 
     Raises:
-        TrainingError: when a run fails, after the runs beside it have ended; what comes after it is not started.
+        TrainingError: with every run that failed. What is made of its result is not started where there is no such
+            result of before: a search's failure leaves the ranker to the others' trainings and its accepted release.
     """
+    failures: list[str] = []
     for wave in waves(names):
-        _follow_all([_Followed(dagit, name, say, force) for name in wave])
+        if failures and not _goes_on(settings, wave):
+            break
+        failures += _follow_all([_Followed(dagit, name, say, force) for name in wave])
         if ranking_family() in wave:
-            _promote(settings, dagit, say)
+            failures += _promote(settings, dagit, say)
+    if failures:
+        raise TrainingError("\n".join(failures))
 
 
-def _follow_all(followed: Sequence["_Followed"]) -> None:
+def _goes_on(settings: Settings, wave: Sequence[str]) -> bool:
+    """Whether a wave has what it needs though one of before has failed."""
+    staging = Staging(settings.staging_url("prod"))
+    return wave == [ranking_family()] and all(staging.accepted(family) for family in search_families())
+
+
+def _follow_all(followed: Sequence["_Followed"]) -> list[str]:
+    """Follow runs until all have ended; returns the failures."""
     while any(not run.ended for run in followed):
         for run in followed:
             run.look()
         time.sleep(1)
-    if failures := [run.failure for run in followed if run.failure]:
-        raise TrainingError("\n".join(failures))
+    return [run.failure for run in followed if run.failure]
 
 
-def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None]) -> None:
+def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None]) -> list[str]:
     """Follow the promotion of the accepted ranker, if one is due: its trigger's, or one of our own where none comes."""
     url, ranker, deadline = settings.staging_url("prod"), ranking_family(), time.monotonic() + TRIGGER_SECONDS
     while decided(Staging(url), LiveSets(url), ranker) is None:
         if time.monotonic() > deadline or PROMOTION in [run.job for run in dagit.in_flight()]:
-            _follow_all([_Followed(dagit, ranker, say, job=PROMOTION)])
-            return
+            return _follow_all([_Followed(dagit, ranker, say, job=PROMOTION)])
         time.sleep(1)
+    return []
 
 
 class _Followed:
@@ -84,6 +96,7 @@ class _Followed:
         self, dagit: Dagit, name: str, say: Callable[[str], None], force: bool = False, job: str | None = None
     ) -> None:
         self.dagit, self.name, self.job = dagit, name, job or f"{name}_prod"
+        self.label = name if job is None else job.removesuffix("_prod")
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False
@@ -177,4 +190,4 @@ class _Followed:
 
     def _line(self, text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
-        self._say(f"{self.name:<9} {minutes:02}:{seconds:02}  {text}")
+        self._say(f"{self.label:<9} {minutes:02}:{seconds:02}  {text}")

@@ -163,27 +163,29 @@ def sets_of(sets, count: int) -> list:
 
 def test_a_rollback_makes_the_set_before_live_again(sets, services):
     first, _ = sets_of(sets, 2)
-    assert rollback(sets, services=True) == first == sets.live()
+    assert rollback(sets, note="by hand", services=True) == first == sets.live()
     assert sets.proposed() is None and sets.numbers() == [1, 2]
 
 
 def test_a_set_can_be_chosen_by_its_number_and_taken_forward_again(sets):
     first, _, third = sets_of(sets, 3)
-    assert rollback(sets, 1, services=False) == first
-    assert rollback(sets, 3, services=False) == third == sets.live()
-    assert rollback(sets, services=False) == first  # set 2 was taken back too, and nobody has brought it back
+    assert rollback(sets, 1, note="by hand", services=False) == first
+    assert rollback(sets, 3, note="by hand", services=False) == third == sets.live()
+    assert (
+        rollback(sets, note="by hand", services=False) == first
+    )  # set 2 was taken back too, and nobody has brought it back
 
 
 def test_one_rollback_after_the_other_goes_further_back(sets):
     sets_of(sets, 3)
-    assert [rollback(sets, services=False).number for _ in range(2)] == [2, 1]
+    assert [rollback(sets, note="by hand", services=False).number for _ in range(2)] == [2, 1]
     with pytest.raises(PromotionError, match="no set before set 1"):
-        rollback(sets, services=False)
+        rollback(sets, note="by hand", services=False)
 
 
 def test_a_set_that_was_rolled_back_is_not_promoted_again_by_itself(sets):
     _, second = sets_of(sets, 2)
-    rollback(sets, services=False)
+    rollback(sets, note="by hand", services=False)
     with pytest.raises(PromotionError, match=r"Set 2 held just these releases.*make rollback SET=2"):
         promote(sets, ranker(second.releases["ranker"]), SNAPSHOT, "again", services=False)
     assert promote(sets, ranker("r3"), SNAPSHOT, "new", services=False).number == 3
@@ -192,7 +194,7 @@ def test_a_set_that_was_rolled_back_is_not_promoted_again_by_itself(sets):
 def test_a_set_that_is_gone_cannot_be_rolled_back_to(sets):
     sets_of(sets, 2)
     with pytest.raises(PromotionError, match=r"no set 7. Kept are: 1, 2"):
-        rollback(sets, 7, services=False)
+        rollback(sets, 7, note="by hand", services=False)
 
 
 def test_a_rollback_does_not_wait_for_a_service_that_is_down(sets, services, monkeypatch):
@@ -200,14 +202,14 @@ def test_a_rollback_does_not_wait_for_a_service_that_is_down(sets, services, mon
     from shared_ops.settings import Settings
 
     monkeypatch.setattr("shared_ops.settings.Settings.ports", Settings().ports | {"semantic": 1})
-    assert rollback(sets, services=True) == first
+    assert rollback(sets, note="by hand", services=True) == first
 
 
 def test_a_rollback_that_a_service_cannot_load_changes_nothing(sets, services):
     _, second = sets_of(sets, 2)
     services["ranker"] = {"state": "failed", "reason": "a file changed."}
     with pytest.raises(PromotionError, match="ranker could not load set 1"):
-        rollback(sets, services=True)
+        rollback(sets, note="by hand", services=True)
     assert sets.live() == second and sets.rolled_back() == [] and sets.proposed() is None
 
 
@@ -217,7 +219,7 @@ def test_a_rollback_during_a_promotion_wins(sets, services):
     services["keyword"] = {"state": "loading"}
 
     def roll_back():
-        rollback(sets, services=False)
+        rollback(sets, note="by hand", services=False)
         services["keyword"] = {"state": "ready"}
 
     threading.Timer(0.5, roll_back).start()
@@ -229,7 +231,7 @@ def test_a_rollback_during_a_promotion_wins(sets, services):
 def test_a_promotion_that_was_overtaken_waits_no_longer(sets, services):
     sets_of(sets, 2)
     services["keyword"] = {"state": "loading"}
-    threading.Timer(0.3, lambda: rollback(sets, services=False)).start()
+    threading.Timer(0.3, lambda: rollback(sets, note="by hand", services=False)).start()
     began = time.monotonic()
     with pytest.raises(OvertakenError, match="meanwhile set 1 is live"):
         promote(sets, ranker("r3"), SNAPSHOT, "third", services=True, timeout_s=30)
@@ -260,9 +262,28 @@ def test_a_proposal_that_another_move_drops_is_made_again(sets, services):
 
 def test_old_sets_are_forgotten_and_the_live_one_never(sets):
     sets_of(sets, 5)
-    rollback(sets, 1, services=False)
+    rollback(sets, 1, note="by hand", services=False)
     assert sets.forget(keep=2) == [2, 3]
     assert sets.numbers() == [1, 4, 5] and sets.live().number == 1
+
+
+def test_every_move_is_kept_with_when_and_by_whom_and_why(sets):
+    sets_of(sets, 2)
+    rollback(sets, note="rollback by ada: wrong order", services=False)
+    moves = sets.moves()
+    assert [(move.number, move.instead_of) for move in moves] == [(1, 2), (2, 1), (1, None)]
+    assert [move.note for move in moves] == ["rollback by ada: wrong order", "set 2", "set 1"]
+    assert moves[0].at >= moves[1].at >= moves[2].at
+    assert sets.live().note == "set 1", "what a set was made for stays"
+    assert [move.number for move in sets.moves(newest=1)] == [1]
+
+
+def test_what_did_not_go_live_is_no_move(sets, services):
+    sets_of(sets, 2)
+    services["ranker"] = {"state": "failed", "reason": "a file changed."}
+    with pytest.raises(PromotionError):
+        rollback(sets, note="by hand", services=True)
+    assert [move.number for move in sets.moves()] == [2, 1]
 
 
 # Whether those who answer are what the live set says.

@@ -101,7 +101,7 @@ def test_no_answer_fails_or_mixes_sets_while_the_live_set_moves_twenty_times(
             time.sleep(PAUSE_SECONDS)
         for number in [None] * (MOVES - 1) + [first.number]:
             began = time.monotonic()
-            used.append(promotion.rollback(sets, number, services=True, log=lambda _: None))
+            used.append(promotion.rollback(sets, number, note="drill", services=True, log=lambda _: None))
             took.append(time.monotonic() - began)
             time.sleep(PAUSE_SECONDS)
     until(lambda: set(told_sets(stack).values()) == {used[-1].number}, 10, "every service follows")

@@ -44,6 +44,18 @@ def running(tmp_path):
         made.shut_down()
 
 
+def test_what_goes_on_in_an_environment_of_before_is_told_with_what_renews_it(running):
+    said = []
+    lifecycle._tell_of_before(running, [sleeper("one"), sleeper("dagit")], said.append)
+    assert not said
+    running.add(sleeper("code-keyword"))
+    renewed = [sleeper(name, "import time; time.sleep(601)") for name in ("dagit", "code-keyword")]
+    lifecycle._tell_of_before(running, [sleeper("one"), *renewed], said.append)
+    dagit, keyword = said
+    assert dagit.startswith("dagit ") and dagit.endswith("make down, then make up")
+    assert keyword.startswith("code-keyword ") and keyword.endswith("make code-server REPO=keyword")
+
+
 COMMANDS = (["up"], ["down"], ["train"], ["status"], ["search", "x"], ["evaluate", "runs"], ["simulate"], ["addresses"])
 
 

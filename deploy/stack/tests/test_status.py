@@ -42,6 +42,16 @@ def test_a_release_that_waits_for_a_ranker_is_a_line(without_ranker):
     assert "behavior/v2; a ranker that learns from it brings it" in line
 
 
+def test_the_moves_of_the_live_set_are_lines(without_ranker):
+    sets = LiveSets(without_ranker.staging_url("prod"))
+    one = sets.live()
+    sets.go_live(one.model_copy(update={"number": 2, "note": "ranker r2, by run 1a2b: new data"}), instead_of=one)
+    sets.go_live(one, note="rollback by ada: wrong order")
+    newest, second = history.moved_lines(without_ranker)
+    assert newest.endswith(" UTC: set 1 in place of set 2, rollback by ada: wrong order")
+    assert second.endswith(" UTC: set 2 in place of set 1, ranker r2, by run 1a2b: new data")
+
+
 def test_a_process_that_the_running_stack_does_not_know_is_a_row(without_ranker, capsys):
     running = Supervisor(without_ranker)
     running.start([sleeper("search")], environment_variables(without_ranker))

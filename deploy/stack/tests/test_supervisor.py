@@ -72,6 +72,11 @@ def test_stopping_one_leaves_the_other(running):
     assert running.states()["two"].pid
 
 
+def test_what_would_be_run_in_another_way_today_is_changed(running):
+    assert not running.changed(sleeper("one"))
+    assert running.changed(sleeper("one", "import time; time.sleep(601)"))
+
+
 def test_processes_come_and_go_and_nothing_else_is_touched(running):
     before = {name: running.states()[name].pid for name in ("one", "two")}
     running.add(sleeper("three"))

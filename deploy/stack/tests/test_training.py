@@ -108,7 +108,35 @@ def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_ow
         monkeypatch.setattr(training.time, "sleep", lambda _: None)
         training.train(Settings(), looks, ["ranker"], said.append)
         assert "ranker_prod ended: SUCCESS" in said[1] and "promotion_prod ended: SUCCESS" in said[-1]
+        assert said[-1].startswith("promotion ")
         assert any("run theirs" in line for line in said) == bool(others)
+
+
+def failure(cause):
+    """A run that has failed and is not tried again, as it is told look after look."""
+    return [page("FAILURE", Event("RunFailureEvent", cause, "ERROR", None, None)), page("FAILURE", will_retry="false")]
+
+
+@pytest.mark.parametrize("accepted", ["v1", None])
+def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(monkeypatch, accepted):
+    monkeypatch.setattr(training, "decided", lambda *_: "Set 1 holds the accepted ranker.")
+    monkeypatch.setattr(training.Staging, "accepted", lambda *_: accepted)
+    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    looks = Looks(keyword=failure("no memory"), ranker=[page("SUCCESS")])
+    looks.launch = lambda location, job: location
+    said = []
+    with pytest.raises(training.TrainingError, match=r"^keyword_prod ended with FAILURE: no memory"):
+        training.train(Settings(), looks, ["keyword", "ranker"], said.append)
+    assert any("ranker_prod ended: SUCCESS" in line for line in said) == bool(accepted)
+
+
+def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch):
+    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    looks, launched = Looks(corpus=failure("no disk")), []
+    looks.launch = lambda location, job: launched.append(location) or location
+    with pytest.raises(training.TrainingError, match="no disk"):
+        training.train(Settings(), looks, None, lambda _: None)
+    assert launched == ["corpus"]
 
 
 def test_a_ranker_that_was_decided_upon_is_not_promoted(monkeypatch):

@@ -245,8 +245,11 @@ def set_of_the_past(config: RollbackConfig, deployment: DeploymentResource) -> L
 @op
 def roll_back(context: OpExecutionContext, deployment: DeploymentResource, chosen: LiveSet) -> None:
     """Make a set of the past live again; what is newer is not promoted again by itself."""
-    live = rollback_set(deployment.live_sets, chosen.number, services=deployment.services, log=context.log.info)
-    _materialize(context, deployment, live, {})
+    note = f"rollback {_by(context)}"
+    live = rollback_set(
+        deployment.live_sets, chosen.number, note=note, services=deployment.services, log=context.log.info
+    )
+    _materialize(context, deployment, live, {}, note)
 
 
 class ShowConfig(Config):
@@ -296,13 +299,11 @@ def show(
 
 
 def _materialize(
-    context: OpExecutionContext, deployment: DeploymentResource, live: LiveSet, measured: dict[str, float]
+    context: OpExecutionContext,
+    deployment: DeploymentResource,
+    live: LiveSet,
+    measured: dict[str, float],
+    note: str | None = None,
 ) -> None:
-    metadata: dict[str, Any] = {
-        "set": live.number,
-        "releases": MetadataValue.json(live.releases),
-        "snapshot": live.snapshot.id,
-        "note": live.note,
-        **measured,
-    }
+    metadata = {**live.facts(note), **measured}
     context.log_event(AssetMaterialization(asset_key=live_set_key(deployment.deployment), metadata=metadata))

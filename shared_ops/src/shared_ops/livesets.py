@@ -2,8 +2,8 @@
 
 Knows no Dagster. A set is proposed, every service loads and checks it, then `live.json` is replaced: that one
 replacement is the promotion, and a rollback is the same with a set of the past. `sets/<n>.json` keeps the sets that
-were live, `rolled_back.json` the numbers of those that were taken back, `decisions/<ranker>.json` what became of each
-accepted ranker.
+were live, `rolled_back.json` the numbers of those that were taken back, `moves/<n>.json` who moved the live set when
+and why, `decisions/<ranker>.json` what became of each accepted ranker.
 """
 
 import json
@@ -49,9 +49,27 @@ class LiveSet(BaseModel):
         """The family that ranks them: every set that was promoted has one, and no other."""
         return next(name for name, role in self.roles.items() if role == "rank")
 
+    def facts(self, note: str | None = None) -> dict[str, Any]:
+        """What Dagit shows of a move to this set; `note` as in `LiveSets.go_live`."""
+        return {
+            "set": self.number,
+            "releases": self.releases,
+            "snapshot": self.snapshot.id,
+            "note": self.note if note is None else note,
+        }
+
 
 class LiveSetChangedError(RuntimeError):
     """The live set is no longer the one that was to be replaced."""
+
+
+class Move(BaseModel):
+    """One change of what is live, forward or back."""
+
+    at: datetime
+    number: int = Field(description="the set that went live")
+    instead_of: int | None = Field(description="the set that it replaced, None for the first")
+    note: str = Field(description="who or what moved it, and why")
 
 
 class Decision(BaseModel):
@@ -125,17 +143,36 @@ class LiveSets:
         """Drop the proposal."""
         storage.remove(storage.join(self.url, "proposed.json"))
 
-    def go_live(self, chosen: LiveSet, instead_of: LiveSet | None = None) -> None:
+    def go_live(self, chosen: LiveSet, instead_of: LiveSet | None = None, note: str | None = None) -> None:
         """Make `chosen` the set that answers. Kept in the history first, so that what is live can always be named.
+
+        `note` says who moves it and why; without one it is what the set was made for.
 
         Raises:
             LiveSetChangedError: when `instead_of` is given and another set is live by now.
         """
         with storage.exclusive(storage.join(self.url, ".live.lock")):
             self.check_live(chosen, instead_of)
+            before = self.live()
             self._write(chosen, "sets", f"{chosen.number}.json")
             self._write(chosen, "live.json")
+            self._remember(chosen, before, chosen.note if note is None else note)
             self.withdraw()
+
+    def _remember(self, chosen: LiveSet, before: LiveSet | None, note: str) -> None:
+        made = Move(at=datetime.now(UTC), number=chosen.number, instead_of=before.number if before else None, note=note)
+        number = max(self._moves(), default=0) + 1
+        storage.write_json(storage.join(self.url, "moves", f"{number}.json"), made.model_dump(mode="json"))
+
+    def _moves(self) -> list[int]:
+        return sorted(int(name.removesuffix(".json")) for name in storage.names(storage.join(self.url, "moves")))
+
+    def moves(self, newest: int = 5) -> list[Move]:
+        """The newest changes of what is live, the latest first."""
+        read = (
+            storage.read_bytes(storage.join(self.url, "moves", f"{n}.json")) for n in self._moves()[: -newest - 1 : -1]
+        )
+        return [Move.model_validate_json(content) for content in read if content]
 
     def check_live(self, chosen: LiveSet, instead_of: LiveSet | None) -> None:
         """Check that the set that `chosen` is to replace is live still; None replaces whatever is live.

@@ -89,9 +89,17 @@ def decided(staging: Staging, live_sets: LiveSets, ranker: str) -> str | None:
 
 
 def rollback(
-    live_sets: LiveSets, number: int | None = None, *, services: bool, timeout_s: float = 60.0, log: Log = print
+    live_sets: LiveSets,
+    number: int | None = None,
+    *,
+    note: str,
+    services: bool,
+    timeout_s: float = 60.0,
+    log: Log = print,
 ) -> LiveSet:
     """Make a set of the past live again: the one of this number, or the one before the present.
+
+    `note` says who goes back and why: it is kept with the move.
 
     Sets that are newer than it count as taken back: they are not promoted again by themselves. Its releases are the
     accepted ones again. A service that does not run is not waited for: it will load the set when it starts.
@@ -111,7 +119,7 @@ def rollback(
     taken_back = [each for each in live_sets.rolled_back() if each != chosen.number]
     live_sets.mark_rolled_back([*taken_back, *newer])
     try:
-        _replace(live_sets, live, chosen, services, timeout_s, log, skip_unreachable=True)
+        _replace(live_sets, live, chosen, services, timeout_s, log, note=note, skip_unreachable=True)
     except PromotionError:
         live_sets.mark_rolled_back(taken_back)
         raise
@@ -158,12 +166,13 @@ def _replace(
     services: bool,
     timeout_s: float,
     log: Log,
+    note: str | None = None,
     skip_unreachable: bool = False,
 ) -> None:
     try:
         if services:
             _await_services(live_sets, live, chosen, timeout_s, log, skip_unreachable)
-        live_sets.go_live(chosen, instead_of=live)
+        live_sets.go_live(chosen, instead_of=live, note=note)
     except LiveSetChangedError as error:
         raise OvertakenError(str(error)) from error
     finally:
