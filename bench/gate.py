@@ -62,8 +62,8 @@ def main() -> None:
             cells = " | ".join(f"{rate:.3f}" for rate in rates)
             print(f"| {name} | {(pair != 0).mean():.0%} | {pair.std():.3f} | {queries:,} | {cells} |", flush=True)
     plain = [_rate(pair, -policy.margin, QUERIES[0], options.trials, policy, plain=True) for pair in pairs().values()]
-    rates = ", ".join(f"{rate:.3f}" for rate in plain)
-    print(f"\nWithout the pessimistic query, {-policy.margin:+.2f} on {QUERIES[0]} queries: {rates}")
+    shown = ", ".join(f"{rate:.3f}" for rate in plain)
+    print(f"\nWithout the pessimistic query, {-policy.margin:+.2f} on {QUERIES[0]} queries: {shown}")
     print(f"\nThe whole gate, no true difference, {SLICES} slices of a tenth each: accepted, and rejected by a slice\n")
     print("| pair | queries | accepted | rejected by a slice |\n|---|---|---|---|")
     for name, pair in pairs().items():

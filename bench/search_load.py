@@ -86,7 +86,7 @@ def main() -> None:
     finally:
         _turn_daemon(supervisor, on=True)
     if wanted.train:
-        _while_training(dagit, processors, _people(settings, texts, wanted.train_rate), wanted.train)
+        _while_training(settings, dagit, processors, _people(settings, texts, wanted.train_rate), wanted.train)
 
 
 def _arguments() -> argparse.Namespace:
@@ -137,10 +137,10 @@ def _loaded(processors: Processors, people: People, seconds: float) -> None:
     time.sleep(SETTLE_SECONDS / 4)
 
 
-def _while_training(dagit: Dagit, processors: Processors, people: People, family: str) -> None:
+def _while_training(settings: Settings, dagit: Dagit, processors: Processors, people: People, family: str) -> None:
     began = time.monotonic()
     with processors.measured() as taken, people.searching(), ThreadPoolExecutor(1) as thread:
-        thread.submit(training.train, dagit, [family], lambda line: None, force=True).result()
+        thread.submit(training.train, settings, dagit, [family], lambda line: None, force=True).result()
     took = time.monotonic() - began
     print(f"\n{family} trains for {took:.0f} s, load {os.getloadavg()[0]:.1f}")
     print(f"  {people.rate:g}/s {_met(people)}\n      hundredths of a core: {_shown(taken, 100 / took)}")

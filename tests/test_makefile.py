@@ -45,6 +45,14 @@ def test_a_variable_is_taken_as_it_was_typed(target, variable, shown):
     assert not (ROOT / "owned").exists()
 
 
+def test_a_misspelt_sources_file_is_told_before_the_environments_are_made():
+    variables = os.environ | {"SEARCHLOOP_SOURCES": "no such.yaml"}
+    command = ["make", "--no-print-directory", "up", "PYTHON=false"]
+    done = subprocess.run(command, cwd=ROOT, env=variables, text=True, capture_output=True, check=False)
+    assert done.returncode and done.stdout == ""
+    assert done.stderr.startswith("SEARCHLOOP_SOURCES=no such.yaml: no such file. Expected a YAML file of sources")
+
+
 def test_a_setting_is_taken_as_it_was_typed():
     shows = """STACK=bash -c 'printf "<%s>" "$SEARCHLOOP_HOME"'"""
     assert make("status", "SEARCHLOOP_HOME=/tmp/a$b", shows) == "</tmp/a$b>"

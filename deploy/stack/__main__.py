@@ -34,6 +34,9 @@ from shared_ops.settings import ROOT, Settings, families, repositories, unread
 def commands(context: click.Context) -> None:
     """Start, end, look at and use the stack whose home is SEARCHLOOP_HOME."""
     context.obj = Settings()
+    for name, meant in unread(os.environ).items():
+        said = f"{name} is no setting, and nothing reads it.{f' Was {meant} meant?' if meant else ''} See make help"
+        click.echo(said, err=True)
     lifecycle.refuse_other_addresses(context.obj)
 
 
@@ -42,8 +45,6 @@ def commands(context: click.Context) -> None:
 def up(settings: Settings) -> None:
     """Start everything, train where nothing is live yet, and wait until a search answers."""
     began = time.monotonic()
-    for name, meant in unread(os.environ).items():
-        say(f"{name} is no setting, and nothing reads it.{f' Was {meant} meant?' if meant else ''} See make help")
     lifecycle.refuse_other_settings(settings)
     sources.check(settings, say)
     say(f"servers (home {settings.home})")

@@ -161,6 +161,10 @@ def recover(settings: Settings, say: Say) -> None:
 
 def stop(settings: Settings, say: Say) -> None:
     """End everything that belongs to this stack, and nothing else; Postgres last, and cleanly."""
+    if not places.is_home(settings):  # nothing is made in a folder that is no stack's; its home may have been removed
+        _end_leftovers(settings, say)
+        say(f"the stack in {settings.home} is not running")
+        return
     with _one_at_a_time(settings):
         running = Supervisor(settings)
         try:

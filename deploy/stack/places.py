@@ -1,6 +1,7 @@
 """Where a stack keeps what it makes while it runs, and where the checkout keeps what it runs."""
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -28,9 +29,16 @@ def make_home(settings: Settings) -> Path:
     """Make the home; returns the file by which commands wait for each other there.
 
     Raises:
-        HomeError: where it cannot be made, or written to.
+        HomeError: where it cannot be made, or written to, or holds what bears the names of a stack's things already:
+            `clean` would take that away, too.
     """
     lock = settings.home / LOCK
+    if not is_home(settings) and (held := [name for name in MADE if (settings.home / name).exists()]):
+        raise HomeError(
+            f"SEARCHLOOP_HOME={settings.home} holds {', '.join(held)}, and no stack runs or ran there: expected a "
+            f"folder for the stack alone. Where this is a stack's home that has lost its {LOCK}: "
+            f"touch {shlex.quote(str(lock))}"
+        )
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         lock.touch()
@@ -40,6 +48,11 @@ def make_home(settings: Settings) -> Path:
             "expected a folder that may be made and written to."
         ) from error
     return lock
+
+
+def is_home(settings: Settings) -> bool:
+    """Whether a stack has been started in the home, ever."""
+    return (settings.home / LOCK).exists()
 
 
 def refuse_checkout(settings: Settings) -> None:
@@ -63,7 +76,7 @@ def clean(settings: Settings) -> list[str]:
     """
     if not settings.home.exists():
         return []
-    if not (settings.home / LOCK).exists():
+    if not is_home(settings):
         raise HomeError(f"{settings.home} does not look like a stack's home (no {LOCK}): nothing was removed.")
     for path in (settings.home / name for name in MADE):
         if path.is_dir() and not path.is_symlink():

@@ -95,6 +95,13 @@ def test_a_worse_one_is_rejected_with_its_numbers(champion):
     assert "A loss of 0.02 is not ruled out" in verdict.sentence and "v1" in verdict.sentence
 
 
+def test_one_that_too_few_queries_tell_from_its_champion_is_rejected_with_what_would_tell(champion):
+    ours, theirs = measured(champion[:12] * 0 + [0.4, 0.6] * 6), measured(champion[:12] * 0 + 0.5)
+    verdict = judge(ours, theirs, members(champion[:12]), POLICY, "v1")
+    assert verdict.difference == pytest.approx(0)
+    assert verdict.reasons[0].endswith(": more judgements, or more people's clicks, would tell.")
+
+
 def test_a_better_one_with_noise_passes(champion):
     noise = np.random.default_rng(1).normal(0.03, 0.1, len(champion))
     verdict = judge(measured(np.clip(champion + noise, 0, 1)), measured(champion), members(champion), POLICY, "v1")

@@ -17,7 +17,7 @@ from deploy.stack.places import HomeError
 from deploy.stack.processes import Process, environment_variables
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from deploy.stack.tests.test_supervisor import sleeper, until
-from shared_ops.settings import ROOT, Settings
+from shared_ops.settings import ROOT, Settings, repositories
 
 PORT_BASE = 31_000
 
@@ -111,6 +111,10 @@ def process(home, *arguments):
         (["simulate", "--sessions=abc"], "SESSIONS: 'abc' is not a valid integer range. See make help\n"),
         (["simulate", "--rate=0"], "RATE: 0.0 is not in the range x>0. See make help\n"),
         (["rollback", "abc"], "SET: 'abc' is not a valid integer range. See make help\n"),
+        (
+            ["code-server", "nosuch"],
+            f"Say which, not nosuch: make code-server REPO=<one of {', '.join(repositories())}>\n",
+        ),
     ],
 )
 def test_a_variable_of_another_kind_is_told_by_its_name(tmp_path, arguments, said):
@@ -165,11 +169,35 @@ def test_cleaning_removes_what_a_stack_has_made_and_nothing_else(tmp_path):
 
 def test_cleaning_a_home_of_its_own_removes_it(tmp_path):
     settings = Settings(home=tmp_path / "home")
-    for name in places.MADE[:-1]:
-        (settings.home / name).mkdir(parents=True)
     places.make_home(settings)
+    for name in places.MADE[:-1]:
+        (settings.home / name).mkdir()
     assert places.clean(settings) == []
     assert not settings.home.exists()
+
+
+@pytest.mark.parametrize("name", ["cache", "logs", "postgres"])
+def test_a_folder_that_holds_other_things_of_a_stack_s_names_is_no_home(tmp_path, name):
+    settings = Settings(home=tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(HomeError, match=f"holds {name}, and no stack runs or ran there"):
+        places.make_home(settings)
+    (tmp_path / places.LOCK).touch()
+    assert places.make_home(settings).exists(), "as where its lock was lost"
+
+
+def test_down_makes_nothing_where_no_stack_was(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "mine").touch()
+    assert process(tmp_path, "down").returncode == 0
+    assert process(tmp_path, "clean").returncode == 1
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["logs", "mine"]
+
+
+def test_every_command_tells_of_a_misspelt_setting(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEARCHLOOP_HOM", "elsewhere")
+    told = process(tmp_path, "status").stderr.splitlines()
+    assert told[0] == "SEARCHLOOP_HOM is no setting, and nothing reads it. Was SEARCHLOOP_HOME meant? See make help"
 
 
 def test_nothing_in_the_checkout_bears_the_name_of_what_a_stack_makes():

@@ -444,6 +444,11 @@ def test_whoever_watches_sees_how_much_better_others_are_answered_who_taught_not
     assert len(app.searches) == record.counts.searches, "who only measures is not recorded"
 
 
+def test_who_does_not_watch_is_told_what_follows(stack):
+    _, said, _ = simulated(stack, sessions=1)
+    assert any("trainings start by themselves: make status, or WATCH=1 to wait" in line for line in said)
+
+
 def test_watching_ends(stack, monkeypatch):
     monkeypatch.setattr("deploy.stack.simulation.WATCH_SECONDS", 0.1)
     with pytest.raises(SimulationError, match="Set 1 is still live"):

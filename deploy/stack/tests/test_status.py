@@ -13,6 +13,7 @@ from deploy.stack.terminal import console
 from deploy.stack.tests.test_supervisor import sleeper
 from shared_ops import storage
 from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.releases import ReleaseManifest
 from shared_ops.settings import Settings, families
 from shared_ops.snapshots import SnapshotRef
 
@@ -40,6 +41,19 @@ def test_a_release_that_waits_for_a_ranker_is_a_line(without_ranker):
     storage.write_json(accepted, {"version": "v2"})
     (line,) = [line for line in history.live_lines(without_ranker) if "accepted" in line]
     assert "behavior/v2; a ranker that learns from it brings it" in line
+
+
+def test_a_release_that_nothing_judged_says_when_that_was(without_ranker):
+    snapshot = LiveSets(without_ranker.staging_url("prod")).live().snapshot
+    made = ReleaseManifest(
+        family="behavior", version="v1", created_at=datetime(2026, 11, 1, 9, tzinfo=UTC), snapshot=snapshot,
+        parameters={}, hyperparameters={}, metrics={}, gate={"notes": ["Nobody has clicked yet."]}, environment="",
+        code_version="", deployment="prod", run_id="r", files=[],
+    )  # fmt: skip
+    folder = storage.join(without_ranker.staging_url("prod"), "behavior", "releases", "v1")
+    storage.write_json(storage.join(folder, "manifest.json"), made.model_dump(mode="json"))
+    (line,) = [line for line in history.live_lines(without_ranker) if line.startswith("  behavior")]
+    assert line.endswith("when it was trained (2026-11-01 09:00 UTC), nothing was judged. Nobody has clicked yet.")
 
 
 def test_the_moves_of_the_live_set_are_lines(without_ranker):

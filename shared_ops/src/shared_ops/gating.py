@@ -233,7 +233,7 @@ def judge(
     slices = _slices(paired["query_id"], ours - theirs, members, policy)
     reasons = _objections(challenger, hits, latency, policy)
     if p_value > policy.alpha:
-        reasons.append(f"A loss of {policy.margin} is not ruled out at {policy.alpha}.")
+        reasons.append(_not_ruled_out(float(differences.mean()), policy))
     reasons += _losing(slices, policy)
     deviation = float(differences.std(ddof=1)) if np.ptp(differences) else 0.0
     return Verdict(
@@ -256,6 +256,12 @@ def judge(
         latency=latency,
         policy=policy,
     )
+
+
+def _not_ruled_out(difference: float, policy: GatePolicy) -> str:
+    said = f"A loss of {policy.margin} is not ruled out at {policy.alpha}"
+    worse = difference <= -policy.margin
+    return f"{said}." if worse else f"{said}: more judgements, or more people's clicks, would tell."
 
 
 def unsound(hits: pl.DataFrame) -> str | None:
