@@ -77,6 +77,7 @@ class Holder(Generic[Content]):
         self._pointer: LiveSet | None = None
         self._previous: LiveSet | None = None
         self._watched: dict[int, _Watched] = {}
+        self._wanted: set[int] = set()
         self._held: dict[str, Content] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
 
@@ -140,14 +141,16 @@ class Holder(Generic[Content]):
         live, proposed = await asyncio.to_thread(lambda: (self._live_sets.live(), self._live_sets.proposed()))
         # Without a pointer what was live stays live: nothing that answers is given up for nothing.
         self._pointer = live or self._pointer
-        for wanted in (self._previous, self._pointer, proposed):
-            if wanted is not None:
-                self._start_load(self._watch(wanted))
+        wanted = [each for each in (self._previous, self._pointer, proposed) if each]
+        for each in wanted:
+            self._start_load(self._watch(each))
+        self._wanted = {each.number for each in wanted}
         self._settle()
 
     def _watch(self, wanted: LiveSet) -> _Watched:
         watched = self._watched.get(wanted.number)
-        if watched is None or watched.live_set != wanted:
+        # Proposed once more is tried at once, whatever it failed for before.
+        if watched is None or watched.live_set != wanted or wanted.number not in self._wanted:
             watched = self._watched[wanted.number] = _Watched(wanted, time.monotonic())
         watched.last_wanted = time.monotonic()
         return watched

@@ -39,8 +39,18 @@ def live_lines(settings: Settings) -> Iterator[str]:
         accepted = Staging(url).accepted(family)
         if accepted and accepted != live.releases.get(family):
             yield f"accepted, and not in this set: {family}/{accepted}; a ranker that learns from it brings it"
-    if decided(Staging(url), LiveSets(url), ranking_family()) is None:
-        yield f"accepted, and to be promoted: {ranking_family()}/{Staging(url).accepted(ranking_family())}"
+    yield from _accepted_ranker(url, live)
+
+
+def _accepted_ranker(url: str, live: LiveSet) -> Iterator[str]:
+    """What becomes of the accepted ranker, where it is not the live one."""
+    ranker, version = ranking_family(), Staging(url).accepted(ranking_family())
+    decision = LiveSets(url).decision(version) if version else None
+    if decided(Staging(url), LiveSets(url), ranker) is None:
+        yield f"accepted, and to be promoted: {ranker}/{version}"
+    elif version != live.releases.get(ranker) and decision and decision.set_number:
+        back = f"make rollback SET={decision.set_number} brings it back"
+        yield f"accepted, and not in this set: {ranker}/{version}; {back}"
 
 
 def moved_lines(settings: Settings) -> Iterator[str]:

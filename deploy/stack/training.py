@@ -66,8 +66,10 @@ def train(
 
 def _goes_on(settings: Settings, wave: Sequence[str]) -> bool:
     """Whether a wave has what it needs though one of before has failed."""
-    staging = Staging(settings.staging_url("prod"))
-    return wave == [ranking_family()] and all(staging.accepted(family) for family in search_families())
+    url = settings.staging_url("prod")
+    live = LiveSets(url).live()
+    needed = live.searching if live else search_families()
+    return wave == [ranking_family()] and all(Staging(url).accepted(family) for family in needed)
 
 
 def _follow_all(followed: Sequence["_Followed"]) -> list[str]:

@@ -143,9 +143,11 @@ def holder_of(
     staging = Staging(settings.staging_url("prod"))
 
     def key(live_set: LiveSet) -> str | None:
-        version = live_set.releases.get(family, "")
+        version = live_set.releases.get(family)
+        if version is None:
+            return None  # the family takes no part in this set
         try:
-            ours = runtime is None or not version or runtimes.of_release(staging.url, family, version) == runtime
+            ours = runtime is None or runtimes.of_release(staging.url, family, version) == runtime
         except ReleaseError:
             ours = True  # loading it will say what is wrong
         return version if ours else None

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared_ops.acceptance import accept_again, follow
+from shared_ops import inputs
+from shared_ops.acceptance import accept_again, comes_back, follow
 from shared_ops.livesets import Decision, LiveSets
 from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.snapshots import SnapshotRef
@@ -26,7 +27,7 @@ def sets(staging):
 def release(staging, tmp_path):
     """Publishes a release of keyword, accepted or not."""
 
-    def make(version, accepted=True, family="keyword", **parameters):
+    def make(version, accepted=True, family="keyword", configured=None, **parameters):
         folder = tmp_path / f"{family}-{version}"
         folder.mkdir()
         manifest = ReleaseManifest(
@@ -34,6 +35,10 @@ def release(staging, tmp_path):
             hyperparameters={}, metrics={}, gate={"accepted": accepted}, environment="e", code_version="c",
             deployment="prod", run_id="r",
         )  # fmt: skip
+        if configured is not None:
+            of_data = inputs.of_manifest(manifest, "").data_key
+            stated = [of_data, manifest.code_version, manifest.environment, configured]
+            manifest = manifest.model_copy(update={"key": inputs._digest(stated)})
         staging.publish(folder, manifest)
         if accepted:
             staging.accept(manifest)
@@ -70,6 +75,32 @@ def test_what_a_person_configured_otherwise_gives_not_way_to_the_configuration_o
     assert accept_again(every_day, staging, sets) is None and staging.accepted("keyword") == "v2"
 
 
+def test_code_that_is_taken_back_may_have_had_other_parameters(staging, sets, release):
+    """What a training is configured by is in its key; its parameters are what its code makes of that."""
+    before, _ = release("v1", configured={}, k1=1.2), release("v2", configured={}, k1=1.2, b=0.75)
+    assert accept_again(before, staging, sets) == "keyword/v1 is accepted again, in place of keyword/v2."
+
+
+def test_what_was_accepted_and_never_live_does_not_come_back_by_itself_after_a_rollback(staging, sets, release):
+    release("v1")
+    live(sets, keyword="v1", ranker="r1")
+    never_live = release("v2")
+    follow(sets, sets.live(), staging)
+    assert staging.accepted("keyword") == "v1" and not comes_back(never_live, staging, sets)
+    assert "keyword/v2 was passed over when a set was gone back to" in accept_again(never_live, staging, sets)
+    release("v3")
+    assert comes_back(never_live, staging, sets), (
+        "a gate has accepted another since: whatever comes is compared with that"
+    )
+
+
+def test_a_verdict_on_its_set_is_the_last_word_on_what_is_accepted_again(staging, sets, release):
+    before, _ = release("v1"), release("v2")
+    sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
+    accept_again(before, staging, sets)
+    assert sets.decision("v1").reason == "worse end to end"
+
+
 def test_what_was_taken_back_with_its_set_is_not_accepted_by_itself(staging, sets, release):
     release("v1")
     newer = release("v2")
@@ -77,7 +108,7 @@ def test_what_was_taken_back_with_its_set_is_not_accepted_by_itself(staging, set
     live(sets, keyword="v2", ranker="r2")
     sets.go_live(sets.past(1))
     sets.mark_rolled_back([2])
-    follow(sets.live(), staging)
+    follow(sets, sets.live(), staging)
     assert "keyword/v2 was taken back with set 2" in accept_again(newer, staging, sets)
     assert staging.accepted("keyword") == "v1"
 
@@ -87,5 +118,5 @@ def test_the_releases_of_a_set_that_was_gone_back_to_are_the_accepted_ones(stagi
         release(version)
         release(version, family="ranker")
     live(sets, keyword="v1", ranker="v2", semantic="of another staging area")
-    assert follow(sets.live(), staging) == ["keyword/v1"]
+    assert follow(sets, sets.live(), staging) == ["keyword/v1"]
     assert staging.accepted("keyword") == "v1" and staging.accepted("ranker") == "v2"

@@ -5,16 +5,18 @@ import socket
 import socketserver
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from shared_ops import storage
 from shared_ops.agreement import disagreements
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.promotion import OvertakenError, PromotionError, promote, rollback
 from shared_ops.releases import ReleaseManifest, Staging
-from shared_ops.runtimes import WIRE, Runtime
+from shared_ops.runtimes import WIRE, Runtime, RuntimeMissingError, of_release
 from shared_ops.settings import Settings, families, search_families
 from shared_ops.snapshots import SnapshotRef
 
@@ -265,6 +267,105 @@ def test_old_sets_are_forgotten_and_the_live_one_never(sets):
     rollback(sets, 1, note="by hand", services=False)
     assert sets.forget(keep=2) == [2, 3]
     assert sets.numbers() == [1, 4, 5] and sets.live().number == 1
+
+
+def test_a_verdict_against_another_set_than_the_live_one_promotes_nothing(sets):
+    """As where somebody went back while the gate was at work."""
+    first, second = sets_of(sets, 2)
+    rollback(sets, note="by hand", services=False)
+    with pytest.raises(OvertakenError, match=r"ranker/r3 was judged against set 2; set 1 is live by now, and stays\."):
+        promote(sets, ranker("r3"), SNAPSHOT, "third", services=False, over=second.number)
+    assert sets.live() == first and sets.proposed() is None
+    assert promote(sets, ranker("r3"), SNAPSHOT, "third", services=False, over=1).number == 3
+    assert promote(sets, ranker("r3"), SNAPSHOT, "again", services=False, over=1).number == 3, "as a retry finds it"
+
+
+def test_a_rollback_that_fails_leaves_what_was_taken_back_as_it_was(sets, services):
+    sets_of(sets, 3)
+    rollback(sets, 2, note="by hand", services=True)
+    services["ranker"] = {"state": "failed", "reason": "a file changed."}
+    for number in (1, 3):
+        with pytest.raises(PromotionError):
+            rollback(sets, number, note="by hand", services=True)
+        assert sets.rolled_back() == [3]
+
+
+def test_a_rollback_that_is_interrupted_leaves_what_was_taken_back_as_it_was(sets, services, monkeypatch):
+    sets_of(sets, 2)
+    monkeypatch.setattr("shared_ops.promotion._await_services", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rollback(sets, note="by hand", services=True)
+    assert sets.rolled_back() == [] and sets.live().number == 2
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_rollback_that_is_killed_half_way_takes_no_live_set_back(sets):
+    _, two = sets_of(sets, 2)
+    sets.mark_rolled_back([two.number])  # and dead, before set 1 is live
+    assert sets.rolled_back() == []
+    promote(sets, ranker("r3"), SNAPSHOT, "third", services=False)
+    assert sets.rolled_back() == [] and rollback(sets, note="by hand", services=False) == two
+
+
+def test_back_is_to_a_set_that_answers_otherwise(sets):
+    """A kill just before a set went live left it in the history; the next try made another one of the same."""
+    one, two = sets_of(sets, 2)
+    twin = two.model_copy(update={"number": 3, "note": "of the next try"})
+    sets.go_live(twin)
+    assert rollback(sets, note="by hand", services=False) == one
+
+
+def test_a_live_set_whose_release_is_gone_can_be_gone_back_from(sets, services):
+    one, two = sets_of(sets, 2)
+    storage.remove(Staging(sets.url).release_url("ranker", two.releases["ranker"]))
+    of_release.cache_clear()
+    assert rollback(sets, note="by hand", services=True) == one
+
+
+def test_what_a_release_cannot_run_without_is_told_before_anything_moves(sets, services, monkeypatch):
+    _, two = sets_of(sets, 2)
+    monkeypatch.setattr("shared_ops.runtimes.Runtime.provide", missing)
+    with pytest.raises(PromotionError, match=r"/v1 cannot go live: uv is offline\. The live set stays\."):
+        rollback(sets, note="by hand", services=True)
+    with pytest.raises(PromotionError, match=r"uv is offline"):
+        promote(sets, ranker("r3"), SNAPSHOT, "third", services=True)
+    assert sets.live() == two and sets.proposed() is None and sets.rolled_back() == []
+
+
+def missing(*_):
+    raise RuntimeMissingError("uv is offline.")
+
+
+def test_what_kept_a_worker_from_starting_once_keeps_no_later_try(sets, services):
+    one, _ = sets_of(sets, 2)
+    problem = Runtime("keyword", "", "").problem(Settings())
+    problem.write_text("uv was offline.")
+    assert rollback(sets, note="by hand", services=True) == one and not problem.exists()
+
+
+def test_a_service_that_has_seen_another_set_of_the_same_number_is_waited_for(sets, services):
+    for state in ("ready", "failed"):
+        services["semantic"] = {"state": state, "release": "of a set that was withdrawn", "reason": "r"}
+        with pytest.raises(PromotionError, match="semantic: loading, it has seen another set of this number"):
+            promote(sets, ranker(), SNAPSHOT, "first", services=True, timeout_s=3)
+    services["semantic"] = {"state": "ready", "release": "v1"}
+    services["search"] = {"state": "ready", "snapshot": SNAPSHOT.id}
+    assert promote(sets, ranker(), SNAPSHOT, "first", services=True) == sets.live()
+
+
+def test_a_failure_of_a_try_before_is_not_believed_at_once(sets, services):
+    services["semantic"] = {"state": "failed", "release": "v1", "reason": "of a moment ago"}
+    threading.Timer(0.5, lambda: services.update(semantic={"state": "ready", "release": "v1"})).start()
+    assert promote(sets, ranker(), SNAPSHOT, "first", services=True) == sets.live()
+
+
+def test_two_proposals_at_once_have_two_numbers(sets):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: sets.propose({"keyword": str(n)}, SNAPSHOT, ""), range(8)))
+    assert sorted(each.number for each in made) == list(range(1, 9)) and sets.proposed() in made
 
 
 def test_every_move_is_kept_with_when_and_by_whom_and_why(sets):

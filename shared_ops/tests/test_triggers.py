@@ -107,7 +107,7 @@ def test_a_rollback_is_not_undone_by_a_ranker_of_the_same_data_over_the_releases
     sets.go_live(sets.propose(dict.fromkeys(families(), "v2"), other, "second"))
     sets.go_live(sets.past(1))
     sets.mark_rolled_back([2])
-    follow(sets.live(), PROD.staging)
+    follow(sets, sets.live(), PROD.staging)
     assert "ranker/v2 learned from this data and was taken back with set 2" in why(due(instance, "ranker"))
     learn(tmp_path, "keyword", "v3")
     assert "keyword/v3" in due(instance, "ranker").tags["searchloop/because"], "something new has come"

@@ -3,6 +3,7 @@
 Knows no Dagster. The next training is compared with the accepted release, which should be what people get.
 """
 
+from shared_ops import inputs
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import ReleaseManifest, Staging
 
@@ -10,10 +11,13 @@ from shared_ops.releases import ReleaseManifest, Staging
 def comes_back(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> bool:
     """Whether a release, to which a training would come again, is to be accepted in place of the accepted one.
 
-    So it is where code, packages or data were taken back. Not where it was rejected, where a rollback took it back, or
-    where what is accepted was trained with another configuration, which a person chose for that one run.
+    So it is where code, packages or data were taken back. Not where it was rejected, where a rollback took it back or
+    passed it over before it was ever live, or where what is accepted was trained with another configuration, which a
+    person chose for that one run.
     """
-    return _was_replaced(result, staging) and live_sets.taken_back_release(result.family, result.version) is None
+    if not _was_replaced(result, staging) or result.version in staging.passed_over(result.family):
+        return False
+    return live_sets.taken_back_release(result.family, result.version) is None
 
 
 def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> str | None:
@@ -29,8 +33,14 @@ def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets)
             f"{name} was taken back with set {past.number}, so {result.family}/{accepted} stays accepted: "
             f"make rollback SET={past.number} brings it back."
         )
+    if result.version in staging.passed_over(result.family):
+        return (
+            f"{name} was passed over when a set was gone back to, so {result.family}/{accepted} stays accepted: other "
+            "data or code bring another, and FORCE=1 trains the same anew."
+        )
+    if (decision := live_sets.decision(result.version)) and decision.accepted:
+        live_sets.reopen(result.version)  # first: the next try finds it where a kill comes in between
     staging.accept(result)
-    live_sets.reopen(result.version)
     return f"{name} is accepted again, in place of {result.family}/{accepted}."
 
 
@@ -39,17 +49,27 @@ def _was_replaced(result: ReleaseManifest, staging: Staging) -> bool:
     accepted = staging.accepted(result.family)
     if not result.accepted or accepted is None or accepted == result.version:
         return False
-    return staging.manifest(result.family, accepted).parameters == result.parameters
+    return _configured_alike(result, staging.manifest(result.family, accepted))
 
 
-def follow(live: LiveSet, staging: Staging) -> list[str]:
+def _configured_alike(one: ReleaseManifest, other: ReleaseManifest) -> bool:
+    """Whether two trainings had the same configuration; code that changes has other parameters, or defaults, itself."""
+    return one.parameters == other.parameters or (inputs.unconfigured(one) and inputs.unconfigured(other))
+
+
+def follow(live_sets: LiveSets, live: LiveSet, staging: Staging) -> list[str]:
     """Accept those releases of a set that was gone back to that another one was accepted in place of; returns them.
 
-    What a dev set holds of prod's staging area is left alone.
+    One that was accepted and never live is passed over: it would come back by itself at once. What a dev set holds of
+    prod's staging area is left alone.
     """
     moved = []
     for family, version in live.releases.items():
-        if staging.accepted(family) != version and version in staging.versions(family):
-            staging.accept(staging.manifest(family, version))
+        accepted = staging.accepted(family)
+        if accepted != version and version in staging.versions(family):
+            gone = set(staging.passed_over(family))
+            if accepted and not live_sets.was_live(family, accepted):
+                gone.add(accepted)
+            staging.accept(staging.manifest(family, version), passed_over=gone - {version})
             moved.append(f"{family}/{version}")
     return moved

@@ -6,7 +6,7 @@ learn from, and `result_of` whether one already did.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -190,21 +190,37 @@ def of_manifest(manifest: ReleaseManifest, staging: str) -> Inputs:
 
 
 def result_of(inputs: Inputs, staging: Staging) -> ReleaseManifest | None:
-    """The newest release in `staging`, accepted or not, that learned from the same data; None when there is none."""
-    for version in reversed(staging.versions(inputs.family)):
-        manifest = _manifest(staging.url, inputs.family, version)
-        if of_manifest(manifest, inputs.staging).data_key == inputs.data_key:
-            return manifest
-    return None
+    """The release in `staging` that learned from the same data, as `_best` has it; None when there is none."""
+    return _best(
+        manifest
+        for manifest in _newest_first(inputs.family, staging)
+        if of_manifest(manifest, inputs.staging).data_key == inputs.data_key
+    )
 
 
 def with_key(key: str, family: str, staging: Staging) -> ReleaseManifest | None:
-    """The release of this key, accepted or not; None when there is none."""
-    for version in reversed(staging.versions(family)):
-        manifest = _manifest(staging.url, family, version)
-        if manifest.key == key:
+    """The release of this key, as `_best` has it; None when there is none."""
+    return _best(manifest for manifest in _newest_first(family, staging) if manifest.key == key)
+
+
+def unconfigured(manifest: ReleaseManifest) -> bool:
+    """Whether nobody configured its training: its configuration is that of its code and of the job."""
+    data_key = of_manifest(manifest, "").data_key
+    return manifest.key == _digest([data_key, manifest.code_version, manifest.environment, {}])
+
+
+def _best(manifests: Iterable[ReleaseManifest]) -> ReleaseManifest | None:
+    """The newest that its gate accepted, else the newest: what was made again by force may have been too slow once."""
+    newest: ReleaseManifest | None = None
+    for manifest in manifests:
+        if manifest.accepted:
             return manifest
-    return None
+        newest = newest or manifest
+    return newest
+
+
+def _newest_first(family: str, staging: Staging) -> Iterator[ReleaseManifest]:
+    return (_manifest(staging.url, family, version) for version in reversed(staging.versions(family)))
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,7 @@ A better model can make the whole worse, so a set is judged by its final order b
 """
 
 import time
+from collections import defaultdict
 from typing import Any
 
 import polars as pl
@@ -33,7 +34,7 @@ from shared_ops.ops import GateConfig, numbers, plotted, tell_verdict
 from shared_ops.promotion import TakenBackError, past_set
 from shared_ops.promotion import promote as promote_set
 from shared_ops.promotion import rollback as rollback_set
-from shared_ops.references import Staged
+from shared_ops.references import Proposal, Staged
 from shared_ops.releases import ReleaseError, ReleaseManifest
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
@@ -68,18 +69,19 @@ def gate_set_op(open_ranker: Open) -> OpDefinition:
     @op(name="gate_set")
     def gate_set(
         context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: Staged
-    ) -> Staged:
+    ) -> Proposal:
         """The end-to-end gate: the proposed set's final order against that of the live set.
 
         They are asked the test queries, those that both sets know, and what the newest sessions asked. Hits for either
         are of models that had not learned from these queries; the live set's for the newest sessions are those served.
         """
         manifest, live = deployment.staging.manifest(staged.family, staged.version), deployment.live_sets.live()
+        proposal = Proposal(**staged.model_dump(), over=live.number if live else 0)
         if live is None or live.releases[live.ranker] == staged.version:
             said = "There is no other live set to compare with."
             context.log.info(said)
             _log_proposed(context, deployment, manifest, said)
-            return staged
+            return proposal
         judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
         ours, theirs = (
             _final_order(deployment, open_ranker, ranker, judged)
@@ -91,7 +93,7 @@ def gate_set_op(open_ranker: Open) -> OpDefinition:
         _log_verdict(context, deployment, verdict, manifest)
         page = report(challenger, champion, judged.members, judged.texts, verdict)
         context.add_output_metadata({"report": MetadataValue.md(page)})
-        return staged.model_copy(update={"accepted": verdict.accepted})
+        return proposal.model_copy(update={"accepted": verdict.accepted})
 
     return gate_set
 
@@ -105,7 +107,7 @@ def _final_order(
     tested = inputs.kept_hits(hits, judged.test, snapshot.documents())
     if not len(judged.newest):
         return tested
-    asked = inputs.of_manifest(ranker.model_copy(update={"feedback": judged.feedback}), staging.url)
+    asked = inputs.of_manifest(ranker.model_copy(update={"feedback": judged.feedback}), deployment.input_staging.url)
     with answering(staging, asked, ranker.version, open_ranker) as answers:
         return pl.concat([tested, answers.many(judged.asked_newest)])
 
@@ -164,7 +166,7 @@ class PromoteConfig(Config):
 
 @op
 def promote(
-    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Staged
+    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Proposal
 ) -> None:
     """Make the proposed ranker's set the live one; a rejected one changes nothing. Then let go of what is old."""
     manifest = deployment.staging.manifest(proposal.family, proposal.version)
@@ -173,7 +175,8 @@ def promote(
             live = promote_set(
                 deployment.live_sets,
                 manifest,
-                manifest.snapshot,
+                _shown_with(manifest, deployment),
+                over=proposal.over,
                 note=f"{proposal.family} {proposal.version}, {_by(context)}",
                 services=deployment.services,
                 timeout_s=config.timeout_s,
@@ -188,6 +191,15 @@ def promote(
         _materialize(context, deployment, live, plotted(manifest.metrics))
         _log_answers(context, deployment)
     _tidy(context, deployment, config)
+
+
+def _shown_with(manifest: ReleaseManifest, deployment: DeploymentResource) -> SnapshotRef:
+    """The snapshot whose documents a ranker's set may show: its own, or the newest where the live set shows it already.
+
+    What has left the corpus since the ranker's training began stays away.
+    """
+    live, newest = deployment.live_sets.live(), deployment.input_snapshots.latest()
+    return live.snapshot if live and live.snapshot == newest else manifest.snapshot
 
 
 def _by(context: OpExecutionContext) -> str:
@@ -219,9 +231,16 @@ def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: P
     if old := sets.forget(config.kept_sets):
         context.log.info(f"Forgot the sets {old}: {config.kept_sets} are kept.")
     kept = [each for each in (*map(sets.past, sets.numbers()), sets.live(), sets.proposed()) if each]
+    needed: dict[str, set[str]] = defaultdict(set)
+    for each in kept:
+        for family, version in each.releases.items():
+            needed[family].add(version)
+    for family in staging.families():  # what a kept ranker learned from is needed to train it again
+        for version in staging.kept(family, config.kept_releases, needed[family]):
+            for upstream, learned in staging.manifest(family, version).learned_from.items():
+                needed[upstream].add(learned)
     for family in staging.families():
-        needed = {each.releases[family] for each in kept if family in each.releases}
-        if removed := staging.tidy(family, config.kept_releases, needed):
+        if removed := staging.tidy(family, config.kept_releases, needed[family]):
             context.log.info(f"Removed {len(removed)} old releases of {family}: {', '.join(removed)}")
     if gone := runtimes.tidy(current()):
         context.log.info(f"Removed {len(gone)} codes and locks that no release names.")
@@ -290,6 +309,7 @@ def show(
         deployment.staging.manifest(live.ranker, live.releases[live.ranker]),
         snapshot,
         note=f"snapshot {snapshot.id}, {_by(context)}",
+        over=live.number,
         services=deployment.services,
         timeout_s=config.timeout_s,
         log=context.log.info,

@@ -8,6 +8,7 @@ and why, `decisions/<ranker>.json` what became of each accepted ranker.
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -20,8 +21,11 @@ from shared_ops.snapshots import SnapshotRef
 
 
 def listed_roles(releases: Collection[str]) -> dict[str, Role]:
-    """The roles that repos.toml gives these families: of a set that was made before sets stated them."""
-    return {name: repository.role for name, repository in families().items() if name in releases}
+    """The roles that repos.toml gives these families: of a set that was made before sets stated them.
+
+    One that is listed no more was a search: the ranker of those sets is listed still.
+    """
+    return {name: families()[name].role if name in families() else "search" for name in releases}
 
 
 class LiveSet(BaseModel):
@@ -48,6 +52,10 @@ class LiveSet(BaseModel):
     def ranker(self) -> str:
         """The family that ranks them: every set that was promoted has one, and no other."""
         return next(name for name, role in self.roles.items() if role == "rank")
+
+    def answers_as(self, other: "LiveSet") -> bool:
+        """Whether it answers everything as the other does."""
+        return self.releases == other.releases and self.snapshot == other.snapshot
 
     def facts(self, note: str | None = None) -> dict[str, Any]:
         """What Dagit shows of a move to this set; `note` as in `LiveSets.go_live`."""
@@ -106,10 +114,13 @@ class LiveSets:
         return self._read("sets", f"{number}.json")
 
     def before(self, live: LiveSet) -> LiveSet | None:
-        """The newest set before `live` that was not itself taken back; None where there is none."""
+        """The newest set before `live` that was not itself taken back; None where there is none.
+
+        Nor one of the same releases and snapshot, which a kill just before it went live may have left.
+        """
         gone = self.rolled_back()
-        earlier = [number for number in self.numbers() if number < live.number and number not in gone]
-        return self.past(earlier[-1]) if earlier else None
+        earlier = (self.past(n) for n in reversed(self.numbers()) if n < live.number and n not in gone)
+        return next((each for each in earlier if each and not each.answers_as(live)), None)
 
     def numbers(self) -> list[int]:
         """The numbers of all sets that were ever live, in order."""
@@ -123,17 +134,21 @@ class LiveSets:
 
         Without `roles` they are those of repos.toml.
         """
-        known = [*self.numbers(), *(each.number for each in (self.live(), self.proposed()) if each)]
-        proposal = LiveSet(
-            number=max(known, default=0) + 1,
-            releases=releases,
-            snapshot=snapshot,
-            created_at=datetime.now(UTC),
-            note=note,
-            roles=listed_roles(releases) if roles is None else dict(roles),
-        )
-        self.offer(proposal)
+        with self._exclusive():  # two proposals at once are two numbers
+            known = [*self.numbers(), *(each.number for each in (self.live(), self.proposed()) if each)]
+            proposal = LiveSet(
+                number=max(known, default=0) + 1,
+                releases=releases,
+                snapshot=snapshot,
+                created_at=datetime.now(UTC),
+                note=note,
+                roles=listed_roles(releases) if roles is None else dict(roles),
+            )
+            self.offer(proposal)
         return proposal
+
+    def _exclusive(self) -> AbstractContextManager[None]:
+        return storage.exclusive(storage.join(self.url, ".live.lock"))
 
     def offer(self, chosen: LiveSet) -> None:
         """Ask the services to load this set beside the live one."""
@@ -151,7 +166,7 @@ class LiveSets:
         Raises:
             LiveSetChangedError: when `instead_of` is given and another set is live by now.
         """
-        with storage.exclusive(storage.join(self.url, ".live.lock")):
+        with self._exclusive():
             self.check_live(chosen, instead_of)
             before = self.live()
             self._write(chosen, "sets", f"{chosen.number}.json")
@@ -188,9 +203,13 @@ class LiveSets:
             )
 
     def rolled_back(self) -> list[int]:
-        """The numbers of the sets that were taken back."""
-        content = storage.read_bytes(storage.join(self.url, "rolled_back.json"))
-        return [] if content is None else [int(number) for number in json.loads(content)]
+        """The numbers of the sets that were taken back; never that of the live one.
+
+        It is marked while it is replaced, which a kill may end half-way.
+        """
+        content, live = storage.read_bytes(storage.join(self.url, "rolled_back.json")), self.live()
+        marked = [] if content is None else [int(number) for number in json.loads(content)]
+        return [number for number in marked if live is None or number != live.number]
 
     def mark_rolled_back(self, numbers: Iterable[int]) -> None:
         """Remember exactly these sets as taken back."""
@@ -225,12 +244,18 @@ class LiveSets:
         gone = (self.past(number) for number in reversed(self.rolled_back()))
         return next((past for past in gone if past and past.releases.get(family) == version), None)
 
+    def was_live(self, family: str, version: str) -> bool:
+        """Whether a set that is kept holds this release: people were answered by it."""
+        sets = (self.past(number) for number in self.numbers())
+        return any(each.releases.get(family) == version for each in sets if each)
+
     def forget(self, keep: int) -> list[int]:
         """Remove the sets beyond the newest `keep`, never the live one; returns their numbers."""
         live = self.live()
         old = [number for number in self.numbers()[:-keep] if live is None or number != live.number]
         for number in old:
             storage.remove(storage.join(self.url, "sets", f"{number}.json"))
+        self.mark_rolled_back(set(self.rolled_back()) - set(old))
         return old
 
     def _read(self, *name: str) -> LiveSet | None:

@@ -38,7 +38,7 @@ from shared_ops.latency import medians
 from shared_ops.lineage import challenger_key, release_key
 from shared_ops.notifications import notify
 from shared_ops.references import REASON, VERDICT, Candidate, Evaluated, Gated, Staged
-from shared_ops.releases import ReleaseManifest, environment_lock
+from shared_ops.releases import ReleaseError, ReleaseManifest, environment_lock
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import current
@@ -86,6 +86,8 @@ def load_inputs_op(family: str) -> OpDefinition:
             if not result.accepted:
                 why = " ".join(result.gate["reasons"])
                 context.log.warning(f"{why} Another result takes other data, code or configuration.")
+            if result.code != codes.digest(codes.loaded(family)):
+                context.log.info("What serves it has changed since: FORCE=1 trains it anew, to be served with that.")
             if again := accept_again(result, deployment.staging, deployment.live_sets):
                 context.log.info(again)
                 _log_release(context, deployment, result)
@@ -158,6 +160,8 @@ def save_candidate(
         inputs=inputs,
         key=training_key(context, inputs),
         code=runtimes.keep(inputs.family, codes.loaded(inputs.family), current()).code,
+        code_version=codes.code_version(inputs.family),
+        environment=environment_lock(inputs.family),
         url=url,
         parameters=parameters,
         hyperparameters=trained.hyperparameters,
@@ -194,6 +198,7 @@ def evaluate_op(open_model: Open) -> OpDefinition:
     @op(name="evaluate")
     def evaluate(context: OpExecutionContext, deployment: DeploymentResource, candidate: Candidate) -> Evaluated:
         """Measure the candidate on the judged queries, and the accepted release on the same ones."""
+        _need_its_own_code(candidate)
         snapshot = load(candidate.inputs.snapshot)
         feedback = _judging_feedback(candidate, snapshot, deployment)
         judged, champion = JudgedQueries.of(snapshot, feedback), _champion(candidate.family, deployment)
@@ -225,6 +230,22 @@ def evaluate_op(open_model: Open) -> OpDefinition:
         )
 
     return evaluate
+
+
+def _need_its_own_code(candidate: Candidate) -> None:
+    """See that this process runs what trained the candidate: a step that is executed again may find other code.
+
+    Raises:
+        ReleaseError: when it does not: the gate would measure what nobody gets.
+    """
+    if (candidate.code, candidate.environment) != (
+        codes.digest(codes.loaded(candidate.family)),
+        environment_lock(candidate.family),
+    ):
+        raise ReleaseError(
+            f"{candidate.family} was trained by this run with other code or packages than are here now, which would be "
+            f"measured in their place. Train it anew: make train REPO={candidate.family}."
+        )
 
 
 def _judging_feedback(candidate: Candidate, snapshot: Snapshot, deployment: DeploymentResource) -> FeedbackRef | None:
@@ -349,6 +370,8 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Ga
     """Publish the release with its manifest; point to it as accepted if the gate said so."""
     evaluated, candidate = gated.evaluated, gated.evaluated.candidate
     found = candidate.inputs
+    _need_its_own_code(candidate)
+    runtimes.keep(candidate.family, codes.loaded(candidate.family), current())  # by now it may have been tidied away
     # The first run's own time, not the clock's: a step that is repeated publishes the same release once.
     record = context.instance.get_run_record_by_id(root_run_id(context))
     assert record is not None, "a run that executes is recorded"
@@ -367,9 +390,9 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Ga
             hyperparameters=candidate.hyperparameters,
             metrics=evaluated.metrics,
             gate=gated.verdict.model_dump(mode="json"),
-            environment=environment_lock(candidate.family),
+            environment=candidate.environment,
             code=candidate.code,
-            code_version=codes.code_version(candidate.family),
+            code_version=candidate.code_version,
             deployment=deployment.deployment,
             run_id=context.run_id,
         )

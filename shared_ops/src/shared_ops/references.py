@@ -25,6 +25,8 @@ class Candidate(BaseModel):
     inputs: Inputs
     key: str = Field(description="of the training (Inputs.key)")
     code: str = Field(description="hash of the code that trained it, and that a release of it runs with")
+    code_version: str = Field(description="hash of what of this code trains")
+    environment: str = Field(description="SHA-256 of the lock of the environment that trained it")
     url: HomeUrl
     parameters: dict[str, Any]
     hyperparameters: dict[str, Any]
@@ -65,3 +67,14 @@ class Staged(BaseModel):
     family: str
     version: str
     accepted: bool
+
+
+class Proposal(BaseModel):
+    """A ranker whose set was judged end to end."""
+
+    model_config = ConfigDict(frozen=True)
+
+    family: str
+    version: str
+    accepted: bool
+    over: int = Field(description="the number of the live set that it was judged against, 0 where there was none")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -137,29 +137,53 @@ class Staging:
         verify(folder, manifest)
         return folder
 
+    def kept(self, family: str, keep: int, needed: Collection[str]) -> list[str]:
+        """The versions that `tidy` leaves: the newest `keep`, the accepted one, and those `needed`."""
+        versions = self.versions(family)
+        chosen = {*versions[-keep:], *needed, self.accepted(family)}
+        return [version for version in versions if version in chosen]
+
     def tidy(self, family: str, keep: int, needed: Collection[str]) -> list[str]:
         """Remove the family's oldest releases beyond the newest `keep`, never the accepted one nor those `needed`.
 
         The manifest goes first: what is killed in between is no release any more. Returns the versions removed.
         """
-        versions = self.versions(family)
-        kept = {*versions[-keep:], *needed, self.accepted(family)}
-        old = [version for version in versions if version not in kept]
+        kept = self.kept(family, keep, needed)
+        old = [version for version in self.versions(family) if version not in kept]
         for version in old:
             url = self.release_url(family, version)
             storage.remove(storage.join(url, MANIFEST))
             storage.remove(url)
         return old
 
-    def accept(self, manifest: ReleaseManifest) -> None:
-        """Point the family at this release: the newest that passed its own gate."""
-        pointer = {"version": manifest.version, "snapshot": manifest.snapshot.model_dump()}
+    def accept(self, manifest: ReleaseManifest, passed_over: Collection[str] = ()) -> None:
+        """Point the family at this release: the newest that passed its own gate.
+
+        Or an older one, in place of those that are `passed_over`: they are not accepted again by themselves.
+        """
+        pointer = {
+            "version": manifest.version,
+            "snapshot": manifest.snapshot.model_dump(),
+            "at": datetime.now(UTC).isoformat(),
+            "passed_over": sorted(passed_over),
+        }
         storage.write_json(storage.join(self.url, manifest.family, "accepted.json"), pointer)
 
     def accepted(self, family: str) -> str | None:
         """The version of the newest release that passed its own gate, None when there is none."""
+        return self._pointer(family).get("version")
+
+    def accepted_at(self, family: str) -> str | None:
+        """When that was said, in ISO 8601; None where no pointer says it, as of before."""
+        return self._pointer(family).get("at")
+
+    def passed_over(self, family: str) -> list[str]:
+        """The versions in whose place the accepted one was taken, when a set was gone back to."""
+        return self._pointer(family).get("passed_over", [])
+
+    def _pointer(self, family: str) -> dict[str, Any]:
         content = storage.read_bytes(storage.join(self.url, family, "accepted.json"))
-        return None if content is None else str(json.loads(content)["version"])
+        return {} if content is None else dict(json.loads(content))
 
 
 def read_manifest(name: str, content: bytes) -> ReleaseManifest:

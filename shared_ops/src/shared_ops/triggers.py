@@ -105,7 +105,10 @@ def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
 def _key(found: Inputs) -> str:
     """Names the data of a run; once more where what it led to was replaced since, and the data has come back."""
     came_before = inputs.result_of(found, PROD.staging) is not None
-    return f"{found.data_key} after {PROD.staging.accepted(found.family)}" if came_before else found.data_key
+    if not came_before:
+        return found.data_key
+    replaced_by = f"{PROD.staging.accepted(found.family)} of {PROD.staging.accepted_at(found.family)}"
+    return f"{found.data_key} after {replaced_by}"
 
 
 def _learned(found: Inputs) -> str | None:
@@ -217,7 +220,8 @@ def to_promote(instance: DagsterInstance) -> RunRequest | SkipReason:
             f"{name} was not promoted by run {tried[0].dagster_run.run_id[:8]}, which ended "
             f"{tried[0].dagster_run.status.value}: tried again at {datetime.fromtimestamp(again, UTC):%H:%M:%S} UTC."
         )
-    return RunRequest(run_key=f"{name} over {over}, {len(tried)}", tags=tags | {BECAUSE: "its gate accepted it"})
+    after = tried[0].dagster_run.run_id if tried else "nothing"
+    return RunRequest(run_key=f"{name} over {over} after {after}", tags=tags | {BECAUSE: "its gate accepted it"})
 
 
 def _again_at(tried: Sequence[RunRecord]) -> float:
