@@ -8,6 +8,7 @@ from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asse
 
 from repos.ranker.features import FeatureSpace
 from repos.ranker.skew import compare
+from shared_ops.codes import code_version
 from shared_ops.feedback import Feedback, Feedbacks
 from shared_ops.lineage import release_key
 from shared_ops.releases import ReleaseError, Staging
@@ -17,11 +18,17 @@ FEATURES_CHECK = "served_features"
 
 
 def logged_spaces(releases: Iterable[str], staging: str) -> dict[str, FeatureSpace]:
-    """The feature spaces of the rankers that logged features; those that staging no longer keeps are left out."""
-    spaces = {}
+    """The feature spaces of the rankers that logged features.
+
+    Left out are those that staging no longer keeps, and those of other code: its features are others by intent, and its
+    files may be.
+    """
+    spaces, area = {}, Staging(staging)
     for release in releases:
         try:
-            spaces[release] = FeatureSpace.load(Staging(staging).fetch("ranker", release))
+            manifest = area.manifest("ranker", release)
+            if manifest.code_version == code_version("ranker"):
+                spaces[release] = FeatureSpace.load(area.fetch("ranker", release))
         except ReleaseError:
             continue
     return spaces
@@ -33,13 +40,13 @@ def compared(requests: pl.DataFrame, staging: str) -> tuple[bool, str, dict[str,
     metadata: dict[str, Any] = {
         "requests compared": skew.compared,
         "requests unequal": skew.unequal,
-        "requests of releases that are gone": skew.skipped,
+        "requests of releases that are gone or of other code": skew.skipped,
         "largest difference": skew.largest_difference,
         "first unequal": MetadataValue.json([vars(each) for each in skew.examples]),
     }
     description = (
         f"{skew.compared} served requests compared, {skew.unequal} unequal, "
-        f"{skew.skipped} of releases that are gone; largest difference {skew.largest_difference:g}."
+        f"{skew.skipped} of releases that are gone or of other code; largest difference {skew.largest_difference:g}."
     )
     return skew.unequal == 0, description, metadata
 

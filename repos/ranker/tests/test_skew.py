@@ -1,15 +1,20 @@
 """Features that were served and those that training computes are compared bit by bit, through JSON and tables."""
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 import pytest
 
+from repos.ranker.checks import logged_spaces
 from repos.ranker.features import FeatureSpace
 from repos.ranker.skew import Unequal, compare
 from repos.ranker.tests.conftest import unions
 from shared_ops import tables
+from shared_ops.codes import code_version
+from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.snapshots import SnapshotRef
 
 SHOWN = 10
 NEW = "newer than the release"
@@ -102,3 +107,22 @@ def test_requests_of_a_ranker_that_is_gone_are_skipped_and_counted(requests):
 def test_examples_are_few(requests, space):
     skew = compare(requests(lambda _, features: features.__setitem__(1, [9.0] * len(space.names))), lambda _: space)
     assert skew.unequal == 5 and len(skew.examples) == 20
+
+
+@pytest.mark.parametrize(("code", "counts"), [(code_version("ranker"), (5, 0, 0)), ("of before", (0, 0, 5))])
+def test_requests_of_other_code_are_skipped_whose_features_are_others_by_intent(
+    requests, space, tmp_path, code, counts
+):
+    (folder := tmp_path / "release").mkdir()
+    space.save(folder)
+    staging = Staging((tmp_path / "staging").as_uri())
+    staging.publish(
+        folder,
+        ReleaseManifest(
+            family="ranker", version="ranker-1", created_at=datetime.now(UTC), snapshot=SnapshotRef(id="s", url="file:///s"),
+            parameters={}, hyperparameters={}, metrics={}, gate={"accepted": True}, environment="", code_version=code,
+            deployment="prod", run_id="r",
+        ),
+    )  # fmt: skip
+    skew = compare(requests(), logged_spaces(["ranker-1"], staging.url).get)
+    assert (skew.compared, skew.unequal, skew.skipped) == counts
