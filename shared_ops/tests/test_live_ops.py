@@ -13,9 +13,18 @@ from shared_ops.feedback import TABLES, FeedbackManifest, Feedbacks
 from shared_ops.io_manager import json_io_manager
 from shared_ops.jobs import family_jobs
 from shared_ops.lineage import live_set_key, proposed_set_key
-from shared_ops.live_ops import ShowConfig, accepted_ranker, gate_set_op, promote, roll_back, set_of_the_past, show
-from shared_ops.promotion import PromotionError
-from shared_ops.references import VERDICT
+from shared_ops.live_ops import (
+    PromoteConfig,
+    ShowConfig,
+    accepted_ranker,
+    gate_set_op,
+    promote,
+    roll_back,
+    set_of_the_past,
+    show,
+)
+from shared_ops.promotion import OvertakenError, PromotionError
+from shared_ops.references import VERDICT, Proposal
 from shared_ops.releases import ReleaseManifest
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import families, search_families
@@ -259,3 +268,42 @@ def test_the_newest_releases_and_whatever_a_kept_set_needs_are_kept(deployment, 
         ranker(f"r{number}", GOOD)
     assert deployment.staging.tidy("ranker", keep=1, needed={"r4"}) == ["r5", "r6", "r7"]
     assert deployment.staging.versions("ranker") == ["r4", "r8"]
+
+
+def test_a_verdict_against_a_set_that_was_gone_back_from_promotes_nothing(deployment, instance, ranker):
+    """The verdict outlives its step: a promotion that is tried again, or executed again by hand, finds it."""
+    for version in ("r1", "r2"):
+        ranker(version, GOOD)
+        run(PROMOTION, instance, ALL)
+    ranker("r3", GOOD)
+    proposal = Proposal(family="ranker", version="r3", accepted=True, over=2)
+    run(ROLLBACK, instance)
+    with pytest.raises(OvertakenError, match="judged against set 2; set 1 is live by now"):
+        promote(build_op_context(), PromoteConfig(), deployment, proposal)
+    assert deployment.live_sets.live().number == 1 and deployment.live_sets.decision("r3") is None
+
+
+def test_a_ranker_that_learned_before_documents_left_does_not_bring_them_back(
+    deployment, instance, ranker, snapshots, content
+):
+    ranker("r1", GOOD)
+    run(PROMOTION, instance, ALL)
+    smaller = snapshots.publish(without(content, ["numpy.cumsum"]))
+    deployment.snapshots.point_to(smaller)
+    shown(deployment, smaller)
+    ranker("r2", GOOD)
+    run(PROMOTION, instance, ALL)
+    live = deployment.live_sets.live()
+    assert live.releases["ranker"] == "r2" and live.snapshot == smaller
+
+
+def test_what_a_kept_ranker_learned_from_is_kept_to_train_it_again(deployment, instance, ranker, snapshot, tmp_path):
+    (folder := tmp_path / "keyword").mkdir()
+    for version in ("k1", "k2", "k3", "k4"):
+        deployment.staging.publish(folder, manifest(version, snapshot, {}).model_copy(update={"family": "keyword"}))
+    few = ALL | {"promote": {"config": {"kept_releases": 2, "kept_sets": 2}}}
+    for number in (1, 2, 3):
+        ranker(f"r{number}", GOOD, keyword=f"k{number}")
+    run(PROMOTION, instance, few)
+    assert deployment.staging.versions("ranker") == ["r2", "r3"]
+    assert deployment.staging.versions("keyword") == ["k2", "k3", "k4"]

@@ -3,13 +3,14 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 
 import polars as pl
 import pytest
 from dagster import Config, DagsterInstance, DagsterTypeCheckDidNotPass, In, OpExecutionContext, Out, graph, op
 
-from shared_ops import storage, tables
+from shared_ops import codes, storage, tables
 from shared_ops.checks import release_checks
 from shared_ops.feedback import TABLES, FeedbackManifest, Feedbacks
 from shared_ops.inputs import Inputs
@@ -26,7 +27,7 @@ from shared_ops.ops import (
     validate,
 )
 from shared_ops.references import REASON, VERDICT, Candidate
-from shared_ops.releases import Staging
+from shared_ops.releases import ReleaseError, Staging
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import Settings
 from shared_ops.snapshots import SnapshotRef, Snapshots, load
@@ -159,8 +160,8 @@ def test_a_challenger_that_passes_its_gate_is_a_release_that_is_read_back(instan
 def test_a_file_that_changed_since_it_was_published_fails_the_check_by_name(instance, latest, staging, monkeypatch):
     accept = Staging.accept
 
-    def accept_and_damage(self, manifest):
-        accept(self, manifest)
+    def accept_and_damage(self, manifest, **more):
+        accept(self, manifest, **more)
         (storage.local_path(self.release_url(manifest.family, manifest.version)) / "model.json").write_text("{}")
 
     monkeypatch.setattr(Staging, "accept", accept_and_damage)
@@ -418,3 +419,21 @@ def test_documents_that_are_all_alike_are_told_and_shown(instance, content, stag
     run(PROD, instance)
     (note,) = verdict_of(staging)["notes"]
     assert staging.accepted("keyword") and note.startswith("All documents hold the same words")
+
+
+def test_a_step_that_is_executed_again_in_other_code_measures_nothing(instance, latest, staging, monkeypatch):
+    """The gate would judge answers that nobody gets: a release runs with the code that trained it."""
+    monkeypatch.setattr("shared_ops.ops.environment_lock", lambda family: next(locks))
+    locks = chain(["of the training"], repeat("of another"))
+    with pytest.raises(ReleaseError, match=r"other code or packages than are here now.*make train REPO=keyword"):
+        run(PROD, instance)
+    assert staging.versions("keyword") == []
+
+
+def test_a_release_whose_serving_code_has_changed_says_what_brings_the_new_one(instance, latest, monkeypatch):
+    run(PROD, instance)
+    loaded = codes.loaded("keyword") | {"services/prediction/app.py": b"# another host"}
+    monkeypatch.setattr(codes, "loaded", lambda family: loaded)
+    result = run(PROD, instance)
+    said = [log.user_message for log in instance.all_logs(result.run_id)]
+    assert any("What serves it has changed since: FORCE=1 trains it anew" in line for line in said)
