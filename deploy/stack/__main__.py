@@ -156,8 +156,10 @@ def rollback(settings: Settings, number: int | None, why: str) -> None:
     """Make the set before the present live again, or the one of this number."""
     sets = LiveSets(settings.staging_url("prod"))
     running = bool(Supervisor(settings).running())
-    note = f"rollback by {_who()}{f': {why}' if why else ''}"
-    live = promotion.rollback(sets, number, note=note, services=running, log=lambda line: say(f"  {line}"))
+    chosen, note = promotion.past_set(sets, number), f"rollback by {_who()}{f': {why}' if why else ''}"
+    if not running:
+        promotion.provide(sets, chosen.releases)  # or make up would find what it cannot start
+    live = promotion.rollback(sets, chosen.number, note=note, services=running, log=lambda line: say(f"  {line}"))
     say(f"live set {live.number}: {live.releases}")
     if not running:
         say(f"the stack in {settings.home} is not running: make up answers from it")

@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import PlainTextResponse
@@ -55,15 +54,16 @@ def refusal(scope: Scope, host: str) -> str | None:
     return None
 
 
-def _follow(placed: Path, refresh: Callable[[], None]) -> None:
+def _follow(changed: Callable[[], bool], refresh: Callable[[], None]) -> None:
     """Take up the code locations that `make up` adds or takes away, for as long as this process lives."""
-    changed = Changed(placed)
+    due = False
     while True:
         time.sleep(LOOK_SECONDS)
         try:
-            if changed():
+            if due := due or changed():
                 refresh()
-        except Exception:  # a code server may be away just then: the next change is followed all the same
+            due = False
+        except Exception:  # a code server may be away just then: the next look tries it again
             logger.exception("The code locations could not be loaded anew")
 
 
@@ -87,8 +87,9 @@ def main() -> None:
         pool = cli.DEFAULT_DB_STATEMENT_TIMEOUT, cli.DEFAULT_POOL_RECYCLE, cli.DEFAULT_POOL_MAX_OVERFLOW
         instance.optimize_for_webserver(*pool)
         placed = workspace(settings)
+        changed = Changed(placed)  # first: what changes while it is loaded is followed, too
         with WorkspaceProcessContext(instance, WorkspaceFileTarget([str(placed)]), version=__version__) as context:
-            threading.Thread(target=_follow, args=(placed, context.refresh_workspace), daemon=True).start()
+            threading.Thread(target=_follow, args=(changed, context.refresh_workspace), daemon=True).start()
             app = create_app_from_workspace_process_context(context)
             app.add_middleware(_Door, host=settings.host)
             serve(

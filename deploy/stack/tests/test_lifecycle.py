@@ -17,7 +17,10 @@ from deploy.stack.places import HomeError
 from deploy.stack.processes import Process, environment_variables
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from deploy.stack.tests.test_supervisor import sleeper, until
+from shared_ops.livesets import LiveSets
+from shared_ops.promotion import PromotionError
 from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.snapshots import SnapshotRef
 
 PORT_BASE = 31_000
 
@@ -133,6 +136,16 @@ def test_logs_of_a_stack_that_is_down_are_shown_and_not_waited_for(tmp_path):
 def test_a_stack_that_ends_while_a_command_waits_for_it_is_told(tmp_path):
     with pytest.raises(NotRunningError, match=r"has been ended while .* make up"):
         lifecycle.need_still_running(Settings(home=tmp_path))
+
+
+def test_a_rollback_while_the_stack_is_down_is_refused_where_its_releases_cannot_run(tmp_path):
+    settings = Settings(home=tmp_path, port_base=PORT_BASE, postgres_url=None)
+    sets, snapshot = LiveSets(settings.staging_url("prod")), SnapshotRef(id="s", url=f"file://{tmp_path}/s")
+    for version in ("v1", "v2"):
+        sets.go_live(sets.propose({"keyword": version}, snapshot, ""))
+    done = command(settings, "rollback")
+    assert isinstance(done.exception, PromotionError) and "keyword/v1 cannot go live" in str(done.exception)
+    assert sets.live().number == 2 and sets.rolled_back() == []
 
 
 def test_down_again_says_that_nothing_runs(tmp_path):

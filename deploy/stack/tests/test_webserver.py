@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from deploy.stack import instance
+from deploy.stack import instance, webserver
 from deploy.stack.processes import environment_variables, processes
 from shared_ops.settings import ROOT, Settings
 
@@ -139,3 +139,18 @@ def test_its_own_page_and_programs_change_what_they_want(settings, named):
         done = httpx.post(f"{own(settings)}/graphql", **JSON, headers=page | {"host": address[7:]}, trust_env=False)
         assert done.status_code == 200 and "errors" not in done.json()
     assert changed(settings)
+
+
+def test_code_locations_that_could_not_be_taken_up_are_tried_again(monkeypatch):
+    tries = []
+
+    def refresh():
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise ConnectionError("a code server is away")
+        raise SystemExit  # nothing else ends it
+
+    monkeypatch.setattr(webserver, "LOOK_SECONDS", 0)
+    with pytest.raises(SystemExit):
+        webserver._follow(iter([True, *[False] * 100]).__next__, refresh)
+    assert tries == [0, 1]
