@@ -1,13 +1,14 @@
 """Nothing is lost, changed or made without a word: what cannot be read as it was meant is told."""
 
 import os
+import signal
 import sqlite3
 
 import polars as pl
 import pytest
 
 from repos.corpus import build, preflight
-from repos.corpus.sources import config, formats
+from repos.corpus.sources import config, fingerprints, formats
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import load
 from repos.corpus.tests.conftest import write_lines
@@ -127,14 +128,48 @@ def table_of(tmp_path, path):
     return tmp_path / "sources.yaml"
 
 
-def test_a_folder_and_a_pipe_are_no_file_that_can_be_read(tmp_path):
+@pytest.fixture
+def impatient():
+    """Whoever waits for a pipe is woken after a few seconds, and fails."""
+
+    def woken(*_):
+        pytest.fail("a pipe was waited for")
+
+    before = signal.signal(signal.SIGALRM, woken)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("d.csv", "d.csv is a folder"),
+        ("p.csv", "p.csv is neither a file nor a folder"),
+        ("link.csv", "link.csv is neither a file nor a folder"),
+        ("zip://d.csv::{}/p.csv", "/p.csv is neither a file nor a folder"),
+    ],
+)
+def test_a_folder_and_a_pipe_are_no_file_that_can_be_read_or_looked_at(tmp_path, impatient, name, what):
     (tmp_path / "d.csv").mkdir()
     os.mkfifo(tmp_path / "p.csv")
-    for name, what in (("d.csv", "is a folder"), ("p.csv", "is neither a file nor a folder")):
-        (problem,) = preflight.problems(table_of(tmp_path, name))
-        assert what in problem and "Name one file" in problem
-        with pytest.raises(SourceError, match=what):
-            build.build(load(table_of(tmp_path, name)))
+    (tmp_path / "link.csv").symlink_to("p.csv")
+    path = table_of(tmp_path, name.format(tmp_path))
+    (problem,) = preflight.problems(path)
+    assert what in problem and "Name one file" in problem
+    for look in (lambda: build.build(load(path)), lambda: fingerprints.take(path, {})):
+        with pytest.raises(SourceError) as error:
+            look()
+        assert str(error.value) == problem
+
+
+def test_a_pipe_in_the_place_of_a_folders_file_is_told_where_changes_are_looked_for(beir, impatient):
+    (beir / "corpus.jsonl").unlink()
+    os.mkfifo(beir / "corpus.jsonl")
+    (beir.parent / "sources.yaml").write_text(f"sources: [{{kind: beir, name: it, path: '{beir}'}}]")
+    with pytest.raises(SourceError, match=r"'it': .*corpus.jsonl is neither a file nor a folder. Name one file"):
+        fingerprints.take(beir.parent / "sources.yaml", {})
 
 
 @pytest.mark.parametrize("url", ["zip://d.csv::{}/no.zip", "tar://d.csv::{}/no.tar", "github://d.csv"])
