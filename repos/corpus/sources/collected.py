@@ -20,7 +20,7 @@ _SECRET = "pass|pwd|secret|token|key|sig|auth|cred"
 SECRET = re.compile(_SECRET, re.IGNORECASE)
 """What the name of a parameter of a URL's query has in it, where its value is nobody's business (`sig`, `api_key`)."""
 # People write passwords as they are, with spaces and slashes, and names with an @. Rather too much is hidden than too
-# little: up to the last @ before the first slash or in what follows that without a space; where there is none, up to the
+# little: up to the last @ before the first slash or in what follows it without a space; where there is none, up to the
 # last @ of the line, unless a port follows the colon. In zip://d.csv::ftp:// the colon begins the next address.
 _PASSWORD = re.compile(r"(?<=://)([^/:\n]*):(?!:\w+://)(?:[^/\n]*(?:/\S*)?|(?!\d+(?:\W|$))(?:(?!://)[^\n])*)@")
 _PARAMETER = re.compile(rf"([?&;][^\s=&#?]*(?:{_SECRET})[^\s=&#]*=)[^\s&#]*[^\s&#.,;:'\")\]]", re.IGNORECASE)

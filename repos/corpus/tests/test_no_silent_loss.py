@@ -84,9 +84,37 @@ def test_two_files_put_together_give_no_document_of_column_names(built):
     assert report.bad["documents: the header line again"].count == 1
 
 
-def test_quotation_marks_after_a_space_are_no_part_of_the_text(built):
-    tables, report = built('doc_id, title, text\nd1, "One", "first, words"\nd2, Two, second words\n')
+@pytest.mark.parametrize(
+    "content",
+    [
+        'doc_id, title, text\nd1, "One", "first, words"\nd2, Two, second words\n',
+        'doc_id, title, text\nd1,"One","first, words"\nd2,Two,second words\n',
+        'doc_id,title,text\nd1, "One", "first, words"\nd2, Two, second words\n',
+        'doc_id;title;text\nd1; "One"; "first, words"\nd2; Two; "second words"\n',
+        'doc_id,title,text,url\nd1, "One", "first, words",\n\nd2, "Two", "second words",\n',
+        'doc_id,title,text\nd0, , ""\n' + "d2, Two, second words\n" * 40 + 'd1, "One", "first, words"\n',
+    ],
+)
+def test_quotation_marks_after_a_space_are_no_part_of_the_text(built, content):
+    tables, report = built(content)
     assert tables["documents"].select("title", "text").rows() == [("One", "first, words"), ("Two", "second words")]
+    assert "documents: broken line" not in report.bad
+
+
+@pytest.mark.parametrize("row", ['d1, "One",first words', 'd1,One, "first words"', 'd1, "One", "first, words"'])
+def test_a_quotation_after_a_space_in_a_file_without_spaces_is_a_bad_row_that_says_what_to_do(built, row):
+    tables, report = built(f"doc_id,title,text\nd2,Two,second words\n{row}\n")
+    assert tables["documents"]["doc_id"].to_list() == ["d2"]
+    (told,) = report.bad["documents: broken line"].examples
+    assert told.endswith(
+        "d.csv, line 3: a quotation mark or a line end is out of place; quote whole fields, "
+        "a space after all commas or none"
+    )
+
+
+def test_a_text_that_begins_with_a_quotation_or_is_one_after_a_space_stays_as_it_is_written(built):
+    tables, report = built('doc_id,title,text\nd1, "One" of many,first words\nd2," ""Two""",second words\n')
+    assert tables["documents"]["title"].to_list() == ['"One" of many', '"Two"']
     assert not report.bad
 
 
