@@ -158,7 +158,7 @@ class QueryColumns(_Columns):
 
 
 class QrelColumns(_Columns):
-    """The columns of a table of judgements. Without a grade, a row is relevant with grade 1."""
+    """The columns of a table of judgements. Without a grade, and any other column, a row is relevant with grade 1."""
 
     query_id: str = "query_id"
     doc_id: str = "doc_id"

@@ -46,8 +46,12 @@ def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reade
             checked.query(where, _renamed(row, source.queries.columns.model_dump()))
     checked.split_by_hash(source.split)
     if source.qrels is not None:
-        for where, row in reader("qrels", source.qrels, _wanted(source.qrels.columns)):
+        wanted = _wanted(source.qrels.columns, needed_beside_others=source.qrels.columns.grade)
+        for where, row in reader("qrels", source.qrels, wanted):
             judged = _renamed(row, source.qrels.columns.model_dump())
+            if wanted.in_its_place(list(row)):  # of JSON, where each row has names of its own
+                checked.collected.reject("qrels", f"no {wanted.needed_beside_others}, beside other names", where)
+                continue
             if "grade" not in judged:
                 checked.collected.note(
                     f"qrels: no column {source.qrels.columns.grade!r}, each is relevant with grade 1"
@@ -56,8 +60,9 @@ def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reade
     return checked.done()
 
 
-def _wanted(columns: QueryColumns | QrelColumns) -> Wanted:
-    return Wanted(columns.required(), list(columns.model_dump().values()))
+def _wanted(columns: QueryColumns | QrelColumns, needed_beside_others: str = "") -> Wanted:
+    optional = list(columns.model_dump().values())
+    return Wanted(columns.required(), optional, needed_beside_others=needed_beside_others)
 
 
 def _renamed(row: Row, columns: dict[str, str]) -> Row:

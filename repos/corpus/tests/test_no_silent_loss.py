@@ -68,9 +68,52 @@ def test_a_column_under_our_name_in_other_letters_is_told_for_it_would_not_be_re
         built(qrels=f"{header}\nq1,d1,0\nq2,d2,3\n")
 
 
-def test_judgements_without_a_grade_say_that_each_counts_as_one(built):
-    _, report = built(qrels="query_id,doc_id,relevance\nq1,d1,0\nq2,d2,3\n")
+def test_judgements_of_two_ids_alone_say_that_each_counts_as_one(built):
+    tables, report = built(qrels="query_id,doc_id,,\nq1,d1,,\nq2,d2,,\n")
     assert report.notes["qrels: no column 'grade', each is relevant with grade 1"] == 2
+    assert tables["qrels"]["grade"].to_list() == [1, 1]
+
+
+def test_judgements_without_a_grade_beside_other_columns_are_refused_for_a_0_would_count_as_1(built, tmp_path):
+    has = "header line of .*j.csv has no column 'grade', .*it has 'query_id', 'doc_id', 'relevance'. Where one is"
+    way_out = r"write `columns: \{grade: relevance\}`; where none is, leave all but query_id and doc_id away"
+    with pytest.raises(SourceError, match=f"{has}, {way_out}"):
+        built(qrels="query_id,doc_id,relevance\nq1,d1,0\nq2,d2,3\n")
+    with pytest.raises(SourceError, match=r"write `columns: \{grade: <its name>\}`"):
+        built(qrels="query_id,doc_id,by,relevance\nq1,d1,me,0\n")
+    (problem,) = preflight.problems(tmp_path / "sources.yaml")
+    assert "'by', 'relevance'. Where one is" in problem
+    columns = "path: j.csv, columns: {grade: relevance}"
+    (tmp_path / "sources.yaml").write_text(f"sources: [{TABLE.replace('path: j.csv', columns)}]")
+    assert build.build(load(tmp_path / "sources.yaml")).reports[0].notes["qrels: judged not relevant"] == 1
+
+
+@pytest.mark.parametrize("rows", [3, 5000])
+def test_judgements_in_json_without_a_grade_beside_other_names_are_refused_in_whole_and_in_part(built, tmp_path, rows):
+    built()
+    (tmp_path / "sources.yaml").write_text(f"max_bad_share: 1.0\nsources: [{TABLE.replace('j.csv', 'j.jsonl')}]")
+    write_lines(tmp_path / "j.jsonl", [{"query_id": "q1", "doc_id": "d1", "relevance": 0}] * rows)
+    told = "j.jsonl has no column 'grade', .* write `columns: {grade: relevance}`"
+    with pytest.raises(SourceError, match=told):
+        build.build(load(tmp_path / "sources.yaml"))
+    (problem,) = preflight.problems(tmp_path / "sources.yaml")
+    assert "`columns: {grade: relevance}`" in problem
+    judged = [{"query_id": "q2", "doc_id": "d2", "grade": 3}, {"query_id": "q1", "doc_id": "d1", "relevance": 0}]
+    write_lines(tmp_path / "j.jsonl", [*judged, {"query_id": "q2", "doc_id": "d1"}])
+    made = build.build(load(tmp_path / "sources.yaml"))
+    assert made.tables["qrels"].rows() == [("q2", "d1", 1), ("q2", "d2", 3)]
+    assert made.reports[0].bad["qrels: no grade, beside other names"].examples == [f"{tmp_path}/j.jsonl, line 2"]
+
+
+def test_a_statement_for_judgements_without_a_grade_beside_other_columns_is_refused(tmp_path):
+    statements = {
+        "documents": "SELECT 'd' AS doc_id, 'words' AS text",
+        "queries": "SELECT 'q' AS query_id, 'words' AS text",
+        "qrels": "SELECT 'q' AS query_id, 'd' AS doc_id, 0 AS times",
+    }
+    entry = {"kind": "sql", "name": "shop", "url": "sqlite://"} | {k: {"query": v} for k, v in statements.items()}
+    with pytest.raises(SourceError, match=r"the statement for qrels has no column 'grade', .*: \{grade: times\}`"):
+        build.build(config.Sources.model_validate({"sources": [entry]}))
 
 
 def test_a_grade_is_a_number_as_people_write_it(built):
