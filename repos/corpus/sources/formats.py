@@ -117,11 +117,16 @@ def _head(file: IO[bytes], url: str, source: str, form: str) -> bytes:
     return head
 
 
-def _format_of(file: IO[bytes], url: str, source: str) -> Format:
+def format_of_name(url: str) -> Format | None:
+    """The format that a file's name tells by its ending, None where it tells none."""
     endings = url.partition("::")[0].rpartition("/")[2].lower().split(".")[1:]
-    for ending in reversed(endings):  # outer endings name a compression
-        if ending in _ENDINGS:
-            return _ENDINGS[ending]
+    # outer endings name a compression
+    return next((_ENDINGS[ending] for ending in reversed(endings) if ending in _ENDINGS), None)
+
+
+def _format_of(file: IO[bytes], url: str, source: str) -> Format:
+    if form := format_of_name(url):
+        return form
     other = foreign.told(file.read(_HEAD), None)
     told = f", and {other}" if other else ". Write `format:` and one of jsonl, csv, tsv, parquet beside its path."
     raise SourceError(f"Source {source!r}: the name of {url} does not tell its format{told}")
