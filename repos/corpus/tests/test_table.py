@@ -127,9 +127,7 @@ def test_a_bad_line_among_trecs_is_counted_with_its_place(tmp_path):
 
 
 def test_names_for_trecs_columns_are_refused_and_what_is_not_trecs_is_read_as_before(tmp_path):
-    with pytest.raises(
-        SourceError, match=r"TREC's four columns .* have no names, and `columns` names some. Leave `col"
-    ):
+    with pytest.raises(SourceError, match=r"TREC's four columns .* have no names, and `columns` names some. Leave"):
         read_judged(tmp_path, "q1 0 d1 3\n", path="j.tsv", columns={"grade": "stars"})
     with pytest.raises(SourceError, match=r"does not tell its format. Write `format:`"):
         read_judged(tmp_path, "query_id doc_id grade\nq1 d1 3\n", path="j.txt")
@@ -233,3 +231,17 @@ def test_a_column_that_the_sources_file_names_must_be_there(tmp_path):
     for columns in ({"title": "headline"}, {"metadata": ["lang"]}):
         with pytest.raises(SourceError, match=r"has no column '(headline|lang)'"):
             read({"path": url, "columns": columns})
+
+
+@pytest.mark.parametrize("header", ["doc_id,Title,text,url", "doc_id,TITLE,text,url", "doc_id,title,text,URL"])
+def test_documents_columns_under_our_names_in_other_letters_are_told_for_they_would_not_be_read(tmp_path, header):
+    url = write(f"file://{tmp_path}/d.csv", f"{header}\n1,One,words,https://h.example/\n")
+    cased = next(name for name in header.split(",") if name != name.lower())
+    told = f"has a column '{cased}', and '{cased.lower()}' is looked for: it would not be read. Name its columns"
+    with pytest.raises(SourceError, match=told):
+        read({"path": url})
+    (document,) = read({"path": url, "columns": {cased.lower(): cased}}).documents
+    assert (document["title"], document["url"]) == ("One", "https://h.example/")
+    pl.DataFrame({"doc_id": ["1"], "text": ["words"], cased: ["One"]}).write_parquet(tmp_path / "d.parquet")
+    with pytest.raises(SourceError, match=told):
+        read({"path": str(tmp_path / "d.parquet")})
