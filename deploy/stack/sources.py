@@ -22,6 +22,9 @@ def check(settings: Settings, say: Callable[[str], None]) -> None:
         StackError: where nothing is live yet, so that a build would have to follow.
     """
     wrong = problems(settings)
+    if wrong is None:
+        say(f"sources: the look at them was given up after {SECONDS:g} s; the build will say what is wrong with them.")
+        return
     if wrong and LiveSets(settings.staging_url("prod")).live() is None:
         listed = "\n".join(f"- {problem}" for problem in wrong)
         raise StackError(f"The corpus cannot be built from {settings.sources}, so nothing was started:\n{listed}")
@@ -29,15 +32,18 @@ def check(settings: Settings, say: Callable[[str], None]) -> None:
         say(f"sources: {problem} What is live stays as it is.")
 
 
-def problems(settings: Settings) -> list[str]:
-    """What keeps the configured sources from being read, in the corpus' own words; empty when nothing does."""
+def problems(settings: Settings) -> list[str] | None:
+    """What keeps the configured sources from being read, in the corpus' own words; empty when nothing does.
+
+    None where that was not known after SECONDS.
+    """
     name, repository = next((name, each) for name, each in repositories().items() if each.role == "data")
     python = environment(repository.environment) / "python"
     command = [str(python), "-W", "ignore", "-m", f"repos.{name}.preflight", str(settings.sources)]
     try:
         looked = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return []
+        return None
     if looked.returncode and not looked.stdout.strip():
         return [f"they could not be looked at: {looked.stderr.strip()}"]
     return looked.stdout.splitlines() if looked.returncode else []

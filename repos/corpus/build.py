@@ -144,7 +144,23 @@ def _keep_held_back(collections: Sequence[Collected]) -> None:
             setattr(collected, kind, [row for row in getattr(collected, kind) if row["query_id"] in kept])
 
 
+def sources_file(program: str, arguments: Sequence[str]) -> Path:
+    """The sources file that a command line names. Where it names none, or more, say what to write, and end with 2."""
+    if len(arguments) != 1:
+        print(
+            f"Expected one sources file, got {len(arguments)}: {' '.join(arguments) or 'nothing'}. Write python -m "
+            f"repos.corpus.{program} <sources file>, like deploy/sources/pydocs.yaml.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    return Path(arguments[0])
+
+
 if __name__ == "__main__":
-    built = build(config.load(Path(sys.argv[1])), print)
-    print(summary(built.reports))
-    check(built.reports)
+    path = sources_file("build", sys.argv[1:])
+    try:
+        built = build(config.load(path), print)
+        print(summary(built.reports))
+        check(built.reports)
+    except SourceError as error:
+        sys.exit(str(error))

@@ -1,7 +1,7 @@
 """Whether a build could begin: `python -m repos.corpus.preflight <sources file>`, in the corpus' environment.
 
 Reads the first rows of each source as a build does, and says what a build would say. Prints what is wrong, a line each,
-and then ends with 1.
+and then ends with 1; with 2 where it is called otherwise.
 """
 
 import sys
@@ -55,6 +55,6 @@ def _check(collected: Collected, max_bad_share: float) -> None:
 
 
 if __name__ == "__main__":
-    found = problems(Path(sys.argv[1]))
+    found = problems(build.sources_file("preflight", sys.argv[1:]))
     print("\n".join(found))
     sys.exit(1 if found else 0)

@@ -52,3 +52,11 @@ def test_where_a_set_is_live_it_is_said_and_search_goes_on(settings):
     sources.check(settings, told.append)
     (line,) = told
     assert "There is no sources file" in line and line.endswith("What is live stays as it is.")
+
+
+def test_a_look_that_takes_too_long_is_given_up_with_a_word_and_stops_nothing(settings, monkeypatch):
+    settings.sources.write_text(SEVERAL)
+    monkeypatch.setattr(sources, "SECONDS", 0.01)
+    told = []
+    sources.check(settings, told.append)
+    assert told == ["sources: the look at them was given up after 0.01 s; the build will say what is wrong with them."]

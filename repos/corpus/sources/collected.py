@@ -16,18 +16,26 @@ EXAMPLES = 5
 """How many examples of each kind of bad row a report holds."""
 
 
-_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):\S*@")
+_SECRET = "pass|pwd|secret|token|key|sig|auth|cred"
+SECRET = re.compile(_SECRET, re.IGNORECASE)
+"""What the name of a parameter of a URL's query has in it, where its value is nobody's business (`sig`, `api_key`)."""
+# People write passwords as they are, with spaces and slashes, and names with an @. Rather too much is hidden than too
+# little: up to the last @ before the first slash or in what follows it without a space; where there is none, up to the
+# last @ of the line, unless a port follows the colon. In zip://d.csv::ftp:// the colon begins the next address.
+_PASSWORD = re.compile(r"(?<=://)([^/:\n]*):(?!:\w+://)(?:[^/\n]*(?:/\S*)?|(?!\d+(?:\W|$))(?:(?!://)[^\n])*)@")
+_PARAMETER = re.compile(rf"([?&;][^\s=&#?]*(?:{_SECRET})[^\s=&#]*=)[^\s&#]*[^\s&#.,;:'\")\]]", re.IGNORECASE)
+"""A secret parameter: its name, and its value but for what ends a quotation or a sentence."""
 
 
 def hidden(text: str) -> str:
-    """`text` without the passwords of the URLs in it."""
-    return _PASSWORD.sub(r"\1:***@", text)
+    """`text` without the passwords of the URLs in it, and without what else of their queries is secret."""
+    return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 class SourceError(RuntimeError):
     """A source cannot be read, or too much of it is bad. The message says which source, what, and what to do.
 
-    It goes to logs, to Dagit and to people's chats, so no URL in it shows its password.
+    It goes to logs, to Dagit and to people's chats, so no URL in it shows its password or a token.
     """
 
     def __init__(self, message: str) -> None:

@@ -29,7 +29,7 @@ from pydantic import (
 
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.mistakes import told
-from repos.corpus.sources.text import Split
+from repos.corpus.sources.text import Split, is_utf8
 
 
 def _number(value: Any) -> Any:
@@ -50,12 +50,32 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+_TAGS = {"int": "a whole number", "float": "a number", "bool": "true or false", "timestamp": "a date"}
+
+
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which the first would be dropped without a word."""
+    """Refuses a key that stands twice, of which the first would be dropped without a word, and a value of no sense."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if isinstance(node, yaml.ScalarNode) and ("\0" in node.value or not is_utf8(node.value)):
+            raise yaml.constructor.ConstructorError(
+                problem="expected text, got an escape (like \\0 or \\ud800) for what no text holds",
+                problem_mark=node.start_mark,
+            )
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # It looks like a number or a date, or is called one, and YAML's reader trusts that it is.
+            expected = _TAGS.get(node.tag.rpartition(":")[2], "a value of its kind")
+            raise yaml.constructor.ConstructorError(
+                problem=f"expected {expected}, got something else; put what is text into quotation marks",
+                problem_mark=node.start_mark,
+            ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # what else it may be, YAML's reader refuses
+        for key in (key for key, _ in pairs if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"{key.value[:60]!r} stands twice", problem_mark=key.start_mark
@@ -138,7 +158,7 @@ class QueryColumns(_Columns):
 
 
 class QrelColumns(_Columns):
-    """The columns of a table of judgements. Without a grade, a row is relevant with grade 1."""
+    """The columns of a table of judgements. Without a grade, and any other column, a row is relevant with grade 1."""
 
     query_id: str = "query_id"
     doc_id: str = "doc_id"
@@ -282,15 +302,18 @@ def load(path: Path) -> Sources:
         SourceError: where it is missing, is no YAML, or does not say what a sources file says, with each mistake.
     """
     try:
-        content: Any = yaml.load(path.read_bytes(), _Loader)
+        content: Any = yaml.load(_written(path), _Loader)
     except FileNotFoundError:
         raise SourceError(f"There is no sources file at {path}. SEARCHLOOP_SOURCES names it.") from None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error}. Name a sources file that this process may read.") from None
     except yaml.MarkedYAMLError as error:  # in its own words it quotes the line, in which a password may stand
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise SourceError(f"{path}{where} cannot be read as YAML: {error.problem or error.context}") from None
-    except (OSError, yaml.YAMLError, ValueError) as error:  # a value that looks like a date or a number, and is none
-        raise SourceError(f"{path} cannot be read as YAML: {error}. Put what is text into quotation marks.") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # bytes that are no text; an escape of no character
+        words = " ".join(str(error).split())
+        raise SourceError(f"{path} cannot be read as YAML: {words}. See that it is YAML in UTF-8.") from None
     except RecursionError:
         raise SourceError(f"{path} cannot be read as YAML: its lists lie too deep in one another.") from None
     if not isinstance(content, dict):
@@ -300,3 +323,9 @@ def load(path: Path) -> Sources:
         return Sources.model_validate(content, context={"folder": path.resolve().parent})
     except ValidationError as error:
         raise SourceError(f"{path} is not a sources file: {told(error)}. See repos/corpus/README.md.") from None
+
+
+def _written(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a pipe would be waited for, for ever
+        raise OSError("it is no file")
+    return path.read_bytes()

@@ -52,10 +52,11 @@ def exists(url: str, source: str) -> bool:
     """Whether there is a file.
 
     Raises:
-        SourceError: where that cannot be told: no access, or a scheme that no installed package reads.
+        SourceError: where that cannot be told: no access, a scheme that no installed package reads, or what is there
+            is no file.
     """
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = _place(url, source)
         _only_a_file(filesystem.info(path), url, source)  # its `exists` takes any error for an answer
     except FileNotFoundError:
         _no_link(url, source)
@@ -65,6 +66,16 @@ def exists(url: str, source: str) -> bool:
     except _FAULTS as error:
         raise unreadable(url, source, error) from None
     return True
+
+
+def _place(url: str, source: str) -> tuple[Any, str]:
+    """The filesystem of a URL and the path in it. An archive on this machine is opened for that, so it is a file."""
+    for archive in url.split("::")[1:]:
+        if storage.local_path(archive) is not None:
+            filesystem, path = fsspec.core.url_to_fs(archive)
+            _only_a_file(filesystem.info(path), archive, source)
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return filesystem, path
 
 
 def _only_a_file(info: dict[str, Any], url: str, source: str) -> None:
@@ -103,12 +114,14 @@ def state(url: str, source: str, known: FileState | None = None) -> FileState | 
     """The file as it is now, None when it is not there. Its content is read where its stamp is not the `known` one.
 
     Raises:
-        SourceError: where that cannot be told: no access, or a scheme that no installed package reads.
+        SourceError: where that cannot be told: no access, a scheme that no installed package reads, or what is there
+            is no file.
     """
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = _place(url, source)
         filesystem.invalidate_cache()
         info = filesystem.info(path)
+        _only_a_file(info, url, source)
         stamp = hashlib.sha256(json.dumps(info, sort_keys=True, default=str).encode()).hexdigest()
         if known is not None and known.stamp == stamp:
             return known
@@ -118,6 +131,8 @@ def state(url: str, source: str, known: FileState | None = None) -> FileState | 
     except FileNotFoundError:
         _no_link(url, source)
         return None
+    except SourceError:
+        raise
     except _FAULTS as error:
         raise unreadable(url, source, error) from None
 
@@ -130,7 +145,7 @@ def opened(url: str, source: str) -> Iterator[IO[bytes]]:
         SourceError: where it is missing or cannot be read, or changed until the block ended.
     """
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = _place(url, source)
         _only_a_file(filesystem.info(path), url, source)
         before = filesystem.ukey(path)
         with _decompressed(url, path) as file:

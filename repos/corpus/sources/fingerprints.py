@@ -24,11 +24,15 @@ class Fingerprints(BaseModel):
     sources: dict[str, str] = Field(description="a source's name to the hash of its settings and of its content")
     untold: list[str] = Field(description="sources whose content only reading them tells; theirs is of settings alone")
     missing: list[str] = Field(description="what must be there and is not, in words")
-    files: dict[str, FileState] = Field(description="by URL; handed on, unchanged files are not read again")
+    files: dict[str, FileState] = Field(description="by URL")
+
+    def known(self) -> dict[str, FileState]:
+        """The files by the marks of their URLs: kept and handed to `take`, unchanged files are not read again."""
+        return {_mark(url): each for url, each in self.files.items()}
 
 
 def take(path: Path, known: Mapping[str, FileState]) -> Fingerprints:
-    """The fingerprints of the sources that the sources file at `path` names. `known`: the files as last seen.
+    """The fingerprints of the sources that the sources file at `path` names. `known`: of those last taken.
 
     Raises:
         SourceError: where the file is broken, or a source cannot be reached.
@@ -88,7 +92,12 @@ def _place(snapshots_url: str, snapshot_id: str) -> str:
 
 def _files(source: config.BeirSource | config.TableSource, known: Mapping[str, FileState]) -> dict[str, FileState]:
     urls = expected(source)
-    return {url: seen for url in urls if (seen := state(url, source.name, known.get(url))) is not None}
+    return {url: seen for url in urls if (seen := state(url, source.name, known.get(_mark(url)))) is not None}
+
+
+def _mark(url: str) -> str:
+    """What tells a URL from others where it is kept for people to see: a password may stand in it."""
+    return hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()
 
 
 def expected(source: config.BeirSource | config.TableSource) -> dict[str, bool]:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Any, Literal, TypeAlias
 
 import polars as pl
@@ -31,6 +31,9 @@ _HEAD = 65536
 """How many bytes tell what a file is, and how its lines end."""
 _HEADER_LINES = 20
 """Over how many lines a header may go on, with line ends in its quotation marks."""
+_FIRST_LINES = 20
+"""How many lines after the header tell, beside it, whether spaces follow the file's commas."""
+_OUT_OF_PLACE = "a quotation mark or a line end is out of place; quote whole fields, a space after all commas or none"
 
 Numbered: TypeAlias = Iterable[tuple[int, list[str] | None]]
 """Each row's first line and its fields, None where they cannot be told apart."""
@@ -95,7 +98,7 @@ def as_rows(
         where = f"{url}, line {number}"
         collected.rows_read[table] += 1
         if fields is None:
-            collected.reject(table, "broken line", f"{where}: a quotation mark or a line end is out of its place")
+            collected.reject(table, "broken line", f"{where}: {_OUT_OF_PLACE}")
         elif len(fields) != len(header):
             collected.reject(table, "broken line", f"{where}: fields: {len(fields)}, columns: {len(header)}")
         elif not is_utf8("".join(fields)):
@@ -114,11 +117,16 @@ def _head(file: IO[bytes], url: str, source: str, form: str) -> bytes:
     return head
 
 
-def _format_of(file: IO[bytes], url: str, source: str) -> Format:
+def format_of_name(url: str) -> Format | None:
+    """The format that a file's name tells by its ending, None where it tells none."""
     endings = url.partition("::")[0].rpartition("/")[2].lower().split(".")[1:]
-    for ending in reversed(endings):  # outer endings name a compression
-        if ending in _ENDINGS:
-            return _ENDINGS[ending]
+    # outer endings name a compression
+    return next((_ENDINGS[ending] for ending in reversed(endings) if ending in _ENDINGS), None)
+
+
+def _format_of(file: IO[bytes], url: str, source: str) -> Format:
+    if form := format_of_name(url):
+        return form
     other = foreign.told(file.read(_HEAD), None)
     told = f", and {other}" if other else ". Write `format:` and one of jsonl, csv, tsv, parquet beside its path."
     raise SourceError(f"Source {source!r}: the name of {url} does not tell its format{told}")
@@ -183,9 +191,11 @@ def _comma_separated(
             break
     delimiter, header = _header(header_lines, url, source, wanted)
     wanted.check(header, f"the header line of {url}", source)
-    # A quotation mark after a space begins no quotation, unless every comma of the file has a space after it.
-    spaced = "".join(header_lines).count(f"{delimiter} ") == len(header) - 1 > 0
-    numbered = _csv_rows(lines, delimiter, spaced, blank + len(header_lines), url, source)
+    # A quotation mark after a space begins no quotation, unless every comma has a space after it: of the header, which
+    # people write by hand, or of the first rows.
+    first = list(islice(lines, _FIRST_LINES))
+    spaced = _is_spaced("".join(header_lines), delimiter) or _is_spaced("".join(first), delimiter)
+    numbered = _csv_rows(chain(first, lines), delimiter, spaced, blank + len(header_lines), url, source)
     yield from as_rows(header, numbered, url, collected, table)
 
 
@@ -220,11 +230,21 @@ def _header(lines: list[str], url: str, source: str, wanted: Wanted) -> tuple[st
     return max(readings.items(), key=lambda each: len(each[1]))
 
 
+def _is_spaced(text: str, delimiter: str) -> bool:
+    """Whether a space follows each delimiter outside of quotations that has anything after it."""
+    outside = re.sub(r'"[^"]*("|$)', '""', text)
+    followed = re.findall(rf"{re.escape(delimiter)}([^\r\n{re.escape(delimiter)}])", outside)
+    return bool(followed) and set(followed) == {" "}
+
+
 def _csv_rows(
     lines: Iterator[str], delimiter: str, spaced: bool, before: int, url: str, source: str
 ) -> Iterator[tuple[int, list[str] | None]]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=spaced)
+    """Each row's first line and its fields; None for a row that is broken, or has a quotation after a space."""
+    row: list[str] = []
+    reader = csv.reader(_kept(lines, row), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     while True:
+        row.clear()
         start = before + reader.line_num + 1
         try:
             fields = next(reader)
@@ -235,7 +255,24 @@ def _csv_rows(
                 raise unreadable(url, source, ValueError(f"the row of line {start} never ends")) from error
             yield start, None
         else:
-            yield start, fields
+            yield start, None if _quotes_after_space(fields, row, delimiter) else fields
+
+
+def _kept(lines: Iterator[str], row: list[str]) -> Iterator[str]:
+    """The lines, each of which is also put into `row`."""
+    for line in lines:
+        row.append(line)
+        yield line
+
+
+def _quotes_after_space(fields: list[str], row: list[str], delimiter: str) -> bool:
+    """Whether a field that begins with a space and a quotation mark is, in the lines `row`, a quotation of its own."""
+    if not any(field.startswith(" ") and field.lstrip(" ").startswith('"') for field in fields):
+        return False
+    with suppress(csv.Error):
+        read = next(csv.reader(row, delimiter=delimiter, strict=True, skipinitialspace=True))
+        return [field.lstrip(" ") for field in read] != [field.lstrip(" ") for field in fields]
+    return False  # a text in which words follow the quotation
 
 
 def _parquet(file: IO[bytes], url: str, collected: Collected, table: str, wanted: Wanted) -> Iterator[tuple[str, Row]]:

@@ -15,6 +15,8 @@ from repos.corpus.sources.wanted import Wanted
 
 BEIR = ["query-id", "corpus-id", "score"]
 TREC = ["query-id", "iteration", "corpus-id", "score"]
+_HEAD = 65536
+"""How many bytes hold a file's first line."""
 
 
 def judgements(url: str, collected: Collected) -> Iterator[tuple[str, Row]]:
@@ -33,15 +35,31 @@ def judgements(url: str, collected: Collected) -> Iterator[tuple[str, Row]]:
         yield from as_rows(header, ((number, fields(line)) for number, line in data), url, collected, "qrels")
 
 
+def is_trec(url: str, source: str) -> bool:
+    """Whether a file begins with a judgement in TREC's columns, which has no names for them.
+
+    Raises:
+        SourceError: where the file is missing or cannot be read.
+    """
+    with opened(url, source) as file:
+        head = file.read(_HEAD).decode("utf-8-sig", errors="replace")
+    return _is_trec(next((line for line in head.splitlines() if line.strip()), ""))
+
+
+def _is_trec(line: str) -> bool:
+    fields = line.split()
+    return len(fields) == len(TREC) and _is_grade(fields[-1])
+
+
 def _layout(first: str, url: str, source: str) -> tuple[list[str], Callable[[str], list[str] | None]]:
     """What a file's first line says of its columns: their names, and how a line becomes its fields."""
-    by_tabs, by_space = _stripped_fields(first) or [], first.split()
+    by_tabs = _stripped_fields(first) or []
     if set(BEIR) <= set(by_tabs):
         Wanted(BEIR).check(by_tabs, f"the header line of {url}", source)
         return by_tabs, _stripped_fields
     if len(by_tabs) == len(BEIR) and _is_grade(by_tabs[-1]):
         return BEIR, _stripped_fields
-    if len(by_space) == len(TREC) and _is_grade(by_space[-1]):
+    if _is_trec(first):
         return TREC, str.split
     raise SourceError(
         f"Source {source!r}: {url} holds no judgements in BEIR's columns (query-id, corpus-id, score; tabs between) "

@@ -15,14 +15,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from repos.corpus.sources.checked import Checked
-from repos.corpus.sources.collected import Collected, Row, SourceError
+from repos.corpus.sources.collected import SECRET, Collected, Row, SourceError
 from repos.corpus.sources.config import DocumentQuery, QrelQuery, QueryQuery, SqlSource
 from repos.corpus.sources.table import read_mapped
 from repos.corpus.sources.wanted import Wanted
 
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
-_SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
-"""What the name of a parameter of a URL's query has in it, where its value is nobody's business."""
 
 
 def read(source: SqlSource, most: int | None = None) -> Collected:
@@ -176,7 +174,7 @@ def _filled(part: Part) -> Part:
 
 def _without_secrets(text: str, url: URL) -> str:
     """What a driver said, without the password and what else of its URL is secret."""
-    named = [value for name, value in url.normalized_query.items() if _SECRET.search(name)]
+    named = [value for name, value in url.normalized_query.items() if SECRET.search(name)]
     for secret in filter(None, [url.password, *chain.from_iterable(named)]):
         text = text.replace(str(secret), "***")
     return text

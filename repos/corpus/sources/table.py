@@ -1,15 +1,25 @@
 """JSONL, CSV, TSV and Parquet files at any fsspec URL, with a mapping from their columns to ours.
 
-The column mapping itself is shared with the sql source.
+Judgements may also be a file in TREC's columns, which have no names. The column mapping itself is shared with the sql
+source.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from repos.corpus.sources.checked import Checked
-from repos.corpus.sources.collected import Collected, Row
-from repos.corpus.sources.config import QrelColumns, QueryColumns, SqlSource, TableSource
-from repos.corpus.sources.formats import rows
+from repos.corpus.sources.collected import Collected, Row, SourceError
+from repos.corpus.sources.config import (
+    DocumentFile,
+    QrelColumns,
+    QrelFile,
+    QueryColumns,
+    QueryFile,
+    SqlSource,
+    TableSource,
+)
+from repos.corpus.sources.formats import format_of_name, rows
+from repos.corpus.sources.qrels import is_trec, judgements
 from repos.corpus.sources.wanted import Wanted
 
 Reader: TypeAlias = Callable[[str, Any, Wanted], Iterable[tuple[str, Row]]]
@@ -28,9 +38,35 @@ def read(source: TableSource, most: int | None = None) -> Collected:
         SourceError: where a file or a column is missing, or a file cannot be read or changes while it is read.
     """
     checked = Checked(source.name, source.kind, source.exclude_self, most)
-    return read_mapped(
-        source, checked, lambda table, file, wanted: rows(file.path, file.format, checked.collected, table, wanted)
-    )
+
+    def read_file(table: str, file: DocumentFile | QueryFile | QrelFile, wanted: Wanted) -> Iterable[tuple[str, Row]]:
+        if isinstance(file, QrelFile) and _is_trec(file, source.name):
+            return _trec(file, checked.collected)
+        return rows(file.path, file.format, checked.collected, table, wanted)
+
+    return read_mapped(source, checked, read_file)
+
+
+def _is_trec(file: QrelFile, source: str) -> bool:
+    """Whether judgements are in TREC's columns.
+
+    Raises:
+        SourceError: where they are, and columns are named in the sources file.
+    """
+    if (file.format or format_of_name(file.path)) not in ("tsv", None) or not is_trec(file.path, source):
+        return False
+    if file.columns.model_fields_set:
+        raise SourceError(
+            f"Source {source!r}: {file.path} begins with a judgement in TREC's four columns (query, iteration, "
+            "document, grade), which have no names, and `columns` names some. Leave `columns` out, or write a line of "
+            "names on top."
+        )
+    return True
+
+
+def _trec(file: QrelFile, collected: Collected) -> Iterator[tuple[str, Row]]:
+    for where, row in judgements(file.path, collected):
+        yield where, {"query_id": row["query-id"], "doc_id": row["corpus-id"], "grade": row["score"]}
 
 
 def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reader) -> Collected:
@@ -46,8 +82,12 @@ def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reade
             checked.query(where, _renamed(row, source.queries.columns.model_dump()))
     checked.split_by_hash(source.split)
     if source.qrels is not None:
-        for where, row in reader("qrels", source.qrels, _wanted(source.qrels.columns)):
+        wanted = _wanted(source.qrels.columns, needed_beside_others=source.qrels.columns.grade)
+        for where, row in reader("qrels", source.qrels, wanted):
             judged = _renamed(row, source.qrels.columns.model_dump())
+            if wanted.in_its_place(list(row)):  # of JSON, where each row has names of its own
+                checked.collected.reject("qrels", f"no {wanted.needed_beside_others}, beside other names", where)
+                continue
             if "grade" not in judged:
                 checked.collected.note(
                     f"qrels: no column {source.qrels.columns.grade!r}, each is relevant with grade 1"
@@ -56,8 +96,9 @@ def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reade
     return checked.done()
 
 
-def _wanted(columns: QueryColumns | QrelColumns) -> Wanted:
-    return Wanted(columns.required(), list(columns.model_dump().values()))
+def _wanted(columns: QueryColumns | QrelColumns, needed_beside_others: str = "") -> Wanted:
+    optional = list(columns.model_dump().values())
+    return Wanted(columns.required(), optional, needed_beside_others=needed_beside_others)
 
 
 def _renamed(row: Row, columns: dict[str, str]) -> Row:

@@ -14,9 +14,11 @@ class Wanted:
     required: Sequence[str]
     optional: Sequence[str] = ()
     advice: str = "Name its columns under `columns` in the sources file."
+    needed_beside_others: str = ""
+    """An optional column that may be missing only where the required ones stand alone: another may be meant by it."""
 
     def check(self, there: Sequence[str], what: str, source: str) -> None:
-        """Check that a table has every required column, and no wanted one twice.
+        """Check that a table has every required column, no wanted one twice, and none that may stand for a missing one.
 
         Raises:
             SourceError: naming what it has, and what to do.
@@ -41,3 +43,16 @@ class Wanted:
                 f"Source {source!r}: {what} has more than one column {twice[0]!r}, and which of them is meant cannot "
                 f"be told; it has {shown}. Give each a name of its own."
             )
+        if others := self.in_its_place(there):
+            name = others[0] if len(others) == 1 else "<its name>"
+            raise SourceError(
+                f"Source {source!r}: {what} has no column {self.needed_beside_others!r}, and others that may be meant; "
+                f"it has {shown}. Where one is, write `columns: {{{self.needed_beside_others}: {name}}}`; where none "
+                f"is, leave all but {' and '.join(self.required)} away."
+            )
+
+    def in_its_place(self, there: Sequence[str]) -> list[str]:
+        """The columns that may be meant by the one that is needed beside others, where that is not there."""
+        if not self.needed_beside_others or self.needed_beside_others in there:
+            return []
+        return [name for name in there if name and name not in self.required]

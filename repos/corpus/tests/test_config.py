@@ -1,5 +1,7 @@
 """What a sources file may say, and what is said of its mistakes."""
 
+import os
+
 import pytest
 
 from repos.corpus.sources.collected import SourceError
@@ -24,6 +26,24 @@ sources:
     near, far = load(file).sources
     assert near.path == str(tmp_path / "collections" / "near")
     assert far.documents.path == "s3://bucket/docs.csv"
+
+
+NO_VALUES = [
+    ("0x_", "expected a whole number, got something else; put what is text into quotation marks"),
+    ("!!int abc", "expected a whole number, got something else; put what is text"),
+    ("!!int ''", "expected a whole number"),
+    ("!!float abc", "expected a number"),
+    ("!!float ''", "expected a number"),
+    ("!!bool abc", "expected true or false"),
+    ("!!timestamp abc", "expected a date"),
+    ("2024-13-45", "expected a date"),
+    ("!!set [x]", "expected a mapping node, but found sequence"),
+    ("!!map abc", "expected a mapping node, but found scalar"),
+    ("!!map [x]", "expected a mapping node, but found sequence"),
+    ("!!str [x]", "expected a scalar node, but found sequence"),
+    ('"a\\0b"', "expected text, got an escape"),
+    ('"\\ud800"', "expected text, got an escape"),
+]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +116,13 @@ sources:
         ("max_bad_share: 3\nsources: [{kind: beir, name: x, path: y}]", "max_bad_share"),
         ("just words", "is not a sources file"),
         ("sources: [", "cannot be read as YAML"),
-        (b"sources: \xff", "cannot be read as YAML"),
+        (b"sources: \xff", "cannot be read as YAML: unacceptable character #x00ff: invalid start byte in"),
+        *(
+            (f"sources: [{{kind: beir, path: y, name: {value}}}]", f"line 1, column 39 cannot be read as YAML: {told}")
+            for value, told in NO_VALUES
+        ),
+        ('sources: "\\U00110000"', "cannot be read as YAML: chr() arg not in range(0x110000). See that it is YAML"),
+        ('sources: "\\UFFFFFFFF"', "cannot be read as YAML: Python int too large to convert to C int. See that it"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path, content, told):
@@ -110,3 +136,10 @@ def test_a_mistake_is_named_with_its_place(tmp_path, content, told):
 def test_a_missing_file_is_told_with_the_variable_that_names_it(tmp_path):
     with pytest.raises(SourceError, match="SEARCHLOOP_SOURCES"):
         load(tmp_path / "none.yaml")
+
+
+def test_a_folder_and_a_pipe_in_the_files_place_are_told(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(SourceError, match=f"{path} cannot be read: it is no file. Name a sources file that"):
+            load(path)

@@ -1,13 +1,14 @@
 """Nothing is lost, changed or made without a word: what cannot be read as it was meant is told."""
 
 import os
+import signal
 import sqlite3
 
 import polars as pl
 import pytest
 
 from repos.corpus import build, preflight
-from repos.corpus.sources import config, formats
+from repos.corpus.sources import config, fingerprints, formats
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import load
 from repos.corpus.tests.conftest import write_lines
@@ -67,9 +68,52 @@ def test_a_column_under_our_name_in_other_letters_is_told_for_it_would_not_be_re
         built(qrels=f"{header}\nq1,d1,0\nq2,d2,3\n")
 
 
-def test_judgements_without_a_grade_say_that_each_counts_as_one(built):
-    _, report = built(qrels="query_id,doc_id,relevance\nq1,d1,0\nq2,d2,3\n")
+def test_judgements_of_two_ids_alone_say_that_each_counts_as_one(built):
+    tables, report = built(qrels="query_id,doc_id,,\nq1,d1,,\nq2,d2,,\n")
     assert report.notes["qrels: no column 'grade', each is relevant with grade 1"] == 2
+    assert tables["qrels"]["grade"].to_list() == [1, 1]
+
+
+def test_judgements_without_a_grade_beside_other_columns_are_refused_for_a_0_would_count_as_1(built, tmp_path):
+    has = "header line of .*j.csv has no column 'grade', .*it has 'query_id', 'doc_id', 'relevance'. Where one is"
+    way_out = r"write `columns: \{grade: relevance\}`; where none is, leave all but query_id and doc_id away"
+    with pytest.raises(SourceError, match=f"{has}, {way_out}"):
+        built(qrels="query_id,doc_id,relevance\nq1,d1,0\nq2,d2,3\n")
+    with pytest.raises(SourceError, match=r"write `columns: \{grade: <its name>\}`"):
+        built(qrels="query_id,doc_id,by,relevance\nq1,d1,me,0\n")
+    (problem,) = preflight.problems(tmp_path / "sources.yaml")
+    assert "'by', 'relevance'. Where one is" in problem
+    columns = "path: j.csv, columns: {grade: relevance}"
+    (tmp_path / "sources.yaml").write_text(f"sources: [{TABLE.replace('path: j.csv', columns)}]")
+    assert build.build(load(tmp_path / "sources.yaml")).reports[0].notes["qrels: judged not relevant"] == 1
+
+
+@pytest.mark.parametrize("rows", [3, 5000])
+def test_judgements_in_json_without_a_grade_beside_other_names_are_refused_in_whole_and_in_part(built, tmp_path, rows):
+    built()
+    (tmp_path / "sources.yaml").write_text(f"max_bad_share: 1.0\nsources: [{TABLE.replace('j.csv', 'j.jsonl')}]")
+    write_lines(tmp_path / "j.jsonl", [{"query_id": "q1", "doc_id": "d1", "relevance": 0}] * rows)
+    told = "j.jsonl has no column 'grade', .* write `columns: {grade: relevance}`"
+    with pytest.raises(SourceError, match=told):
+        build.build(load(tmp_path / "sources.yaml"))
+    (problem,) = preflight.problems(tmp_path / "sources.yaml")
+    assert "`columns: {grade: relevance}`" in problem
+    judged = [{"query_id": "q2", "doc_id": "d2", "grade": 3}, {"query_id": "q1", "doc_id": "d1", "relevance": 0}]
+    write_lines(tmp_path / "j.jsonl", [*judged, {"query_id": "q2", "doc_id": "d1"}])
+    made = build.build(load(tmp_path / "sources.yaml"))
+    assert made.tables["qrels"].rows() == [("q2", "d1", 1), ("q2", "d2", 3)]
+    assert made.reports[0].bad["qrels: no grade, beside other names"].examples == [f"{tmp_path}/j.jsonl, line 2"]
+
+
+def test_a_statement_for_judgements_without_a_grade_beside_other_columns_is_refused(tmp_path):
+    statements = {
+        "documents": "SELECT 'd' AS doc_id, 'words' AS text",
+        "queries": "SELECT 'q' AS query_id, 'words' AS text",
+        "qrels": "SELECT 'q' AS query_id, 'd' AS doc_id, 0 AS times",
+    }
+    entry = {"kind": "sql", "name": "shop", "url": "sqlite://"} | {k: {"query": v} for k, v in statements.items()}
+    with pytest.raises(SourceError, match=r"the statement for qrels has no column 'grade', .*: \{grade: times\}`"):
+        build.build(config.Sources.model_validate({"sources": [entry]}))
 
 
 def test_a_grade_is_a_number_as_people_write_it(built):
@@ -83,9 +127,37 @@ def test_two_files_put_together_give_no_document_of_column_names(built):
     assert report.bad["documents: the header line again"].count == 1
 
 
-def test_quotation_marks_after_a_space_are_no_part_of_the_text(built):
-    tables, report = built('doc_id, title, text\nd1, "One", "first, words"\nd2, Two, second words\n')
+@pytest.mark.parametrize(
+    "content",
+    [
+        'doc_id, title, text\nd1, "One", "first, words"\nd2, Two, second words\n',
+        'doc_id, title, text\nd1,"One","first, words"\nd2,Two,second words\n',
+        'doc_id,title,text\nd1, "One", "first, words"\nd2, Two, second words\n',
+        'doc_id;title;text\nd1; "One"; "first, words"\nd2; Two; "second words"\n',
+        'doc_id,title,text,url\nd1, "One", "first, words",\n\nd2, "Two", "second words",\n',
+        'doc_id,title,text\nd0, , ""\n' + "d2, Two, second words\n" * 40 + 'd1, "One", "first, words"\n',
+    ],
+)
+def test_quotation_marks_after_a_space_are_no_part_of_the_text(built, content):
+    tables, report = built(content)
     assert tables["documents"].select("title", "text").rows() == [("One", "first, words"), ("Two", "second words")]
+    assert "documents: broken line" not in report.bad
+
+
+@pytest.mark.parametrize("row", ['d1, "One",first words', 'd1,One, "first words"', 'd1, "One", "first, words"'])
+def test_a_quotation_after_a_space_in_a_file_without_spaces_is_a_bad_row_that_says_what_to_do(built, row):
+    tables, report = built(f"doc_id,title,text\nd2,Two,second words\n{row}\n")
+    assert tables["documents"]["doc_id"].to_list() == ["d2"]
+    (told,) = report.bad["documents: broken line"].examples
+    assert told.endswith(
+        "d.csv, line 3: a quotation mark or a line end is out of place; quote whole fields, "
+        "a space after all commas or none"
+    )
+
+
+def test_a_text_that_begins_with_a_quotation_or_is_one_after_a_space_stays_as_it_is_written(built):
+    tables, report = built('doc_id,title,text\nd1, "One" of many,first words\nd2," ""Two""",second words\n')
+    assert tables["documents"]["title"].to_list() == ['"One" of many', '"Two"']
     assert not report.bad
 
 
@@ -127,14 +199,48 @@ def table_of(tmp_path, path):
     return tmp_path / "sources.yaml"
 
 
-def test_a_folder_and_a_pipe_are_no_file_that_can_be_read(tmp_path):
+@pytest.fixture
+def impatient():
+    """Whoever waits for a pipe is woken after a few seconds, and fails."""
+
+    def woken(*_):
+        pytest.fail("a pipe was waited for")
+
+    before = signal.signal(signal.SIGALRM, woken)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("d.csv", "d.csv is a folder"),
+        ("p.csv", "p.csv is neither a file nor a folder"),
+        ("link.csv", "link.csv is neither a file nor a folder"),
+        ("zip://d.csv::{}/p.csv", "/p.csv is neither a file nor a folder"),
+    ],
+)
+def test_a_folder_and_a_pipe_are_no_file_that_can_be_read_or_looked_at(tmp_path, impatient, name, what):
     (tmp_path / "d.csv").mkdir()
     os.mkfifo(tmp_path / "p.csv")
-    for name, what in (("d.csv", "is a folder"), ("p.csv", "is neither a file nor a folder")):
-        (problem,) = preflight.problems(table_of(tmp_path, name))
-        assert what in problem and "Name one file" in problem
-        with pytest.raises(SourceError, match=what):
-            build.build(load(table_of(tmp_path, name)))
+    (tmp_path / "link.csv").symlink_to("p.csv")
+    path = table_of(tmp_path, name.format(tmp_path))
+    (problem,) = preflight.problems(path)
+    assert what in problem and "Name one file" in problem
+    for look in (lambda: build.build(load(path)), lambda: fingerprints.take(path, {})):
+        with pytest.raises(SourceError) as error:
+            look()
+        assert str(error.value) == problem
+
+
+def test_a_pipe_in_the_place_of_a_folders_file_is_told_where_changes_are_looked_for(beir, impatient):
+    (beir / "corpus.jsonl").unlink()
+    os.mkfifo(beir / "corpus.jsonl")
+    (beir.parent / "sources.yaml").write_text(f"sources: [{{kind: beir, name: it, path: '{beir}'}}]")
+    with pytest.raises(SourceError, match=r"'it': .*corpus.jsonl is neither a file nor a folder. Name one file"):
+        fingerprints.take(beir.parent / "sources.yaml", {})
 
 
 @pytest.mark.parametrize("url", ["zip://d.csv::{}/no.zip", "tar://d.csv::{}/no.tar", "github://d.csv"])

@@ -62,7 +62,8 @@ def test_a_stray_carriage_return_does_not_cut_a_row_in_two(tmp_path):
     documents, report = read(write(tmp_path / "d.csv", ROWS + "3,Three,cut\rhere\n4,Four,fourth words\n"))
     assert documents["doc_id"].to_list() == ["1", "2", "4"]
     assert report.bad["documents: broken line"].examples == [
-        f"{tmp_path}/d.csv, line 4: a quotation mark or a line end is out of its place"
+        f"{tmp_path}/d.csv, line 4: a quotation mark or a line end is out of place; quote whole fields, "
+        "a space after all commas or none"
     ]
 
 

@@ -7,7 +7,7 @@ from dagster import DagsterEventType, DagsterInstance, build_run_status_sensor_c
 
 from repos.corpus import definitions
 from repos.corpus.graph import jobs
-from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.collected import SourceError, hidden
 from repos.corpus.sources.config import load
 from repos.corpus.triggers.sources import sources_changed
 from shared_ops.alerts import failure_sensor
@@ -68,3 +68,25 @@ def test_a_mistake_in_yaml_is_told_with_its_place_and_without_its_line(tmp_path)
     path.write_text(f"sources:\n  - kind: sql\n    url: {AWAY}: again\n")
     with pytest.raises(SourceError, match=r"sources.yaml, line 3, column \d+ cannot be read as YAML: mapping values"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("ftp://me:p@h/x.csv, line 3; ftp://me:p@h/x.csv", "ftp://me:***@h/x.csv, line 3; ftp://me:***@h/x.csv"),
+        ("ftp://me:my own p@h/x.csv is not there, a@b", "ftp://me:***@h/x.csv is not there, a@b"),
+        ("ftp://me:p@q r/s@h/x.csv is not there", "ftp://me:***@h/x.csv is not there"),
+        ("ftp://me:p/q r@h/x.csv is not there", "ftp://me:***@h/x.csv is not there"),
+        ("ftp://me@corp.example:p q@h/x.csv", "ftp://me@corp.example:***@h/x.csv"),
+        ("ftp://my name:p@h/x.csv", "ftp://my name:***@h/x.csv"),
+        ("zip://d.csv::ftp://me:p q@h/x.zip", "zip://d.csv::ftp://me:***@h/x.zip"),
+        ("https://h:8080/x.csv cannot be read: ask a@b", "https://h:8080/x.csv cannot be read: ask a@b"),
+        ("https://h/x.csv?v=1&sig=a%2Fb/c=&w=2, line 3", "https://h/x.csv?v=1&sig=***&w=2, line 3"),
+        ("url='https://h/x.csv?X-Amz-Signature=a.b.c'. So", "url='https://h/x.csv?X-Amz-Signature=***'. So"),
+        ("https://h/x.csv?api_key=a&Token=b#c is not", "https://h/x.csv?api_key=***&Token=***#c is not"),
+        ("s3://b/d.csv?versionId=7 is not there", "s3://b/d.csv?versionId=7 is not there"),
+    ],
+)
+def test_what_is_secret_in_an_address_is_hidden_and_the_rest_of_a_message_stays(told, shown):
+    assert hidden(told) == shown
+    assert hidden(shown) == shown

@@ -1,7 +1,9 @@
 """The look before anything starts says what a build would say, from the first rows alone."""
 
 import json
+import runpy
 import sqlite3
+import sys
 
 import polars as pl
 import pytest
@@ -149,3 +151,35 @@ def test_what_is_wrong_with_all_of_the_first_rows_is_told(folder, few):
     write_lines(folder / "many.jsonl", [{"id": "1", "text": "words"}] * 9)
     (problem,) = preflight.problems(write(folder, table("many.jsonl")))
     assert "many.jsonl has no column 'doc_id'; it has 'id', 'text'" in problem
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Calls a program of the corpus as a command line does: its status, and what it says there."""
+
+    def of(program, *arguments):
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
+        monkeypatch.delitem(sys.modules, f"repos.corpus.{program}")
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module(f"repos.corpus.{program}", run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    return of
+
+
+@pytest.mark.parametrize("program", ["build", "preflight"])
+@pytest.mark.parametrize(("arguments", "got"), [([], "got 0: nothing"), (["a.yaml", "b.yaml"], "got 2: a.yaml b.yaml")])
+def test_a_command_line_that_names_no_sources_file_or_two_says_what_to_write(command, program, arguments, got):
+    status, said, complained = command(program, *arguments)
+    assert (status, said) == (2, "")
+    assert complained == (
+        f"Expected one sources file, {got}. Write python -m repos.corpus.{program} <sources file>, like "
+        "deploy/sources/pydocs.yaml.\n"
+    )
+
+
+def test_called_by_hand_what_is_wrong_with_the_sources_is_said_in_a_line(folder, command):
+    path = write(folder, table("missing.csv"))
+    (problem,) = preflight.problems(path)
+    assert command("preflight", path) == (1, f"{problem}\n", "")
+    assert command("build", path)[0] == problem  # Python says it and ends with 1

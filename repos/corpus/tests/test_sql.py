@@ -163,6 +163,15 @@ def test_a_whole_address_may_come_from_the_environment(postgres, shop, monkeypat
         ("nodialect://host/db", "cannot be read: .*nodialect. .*driver has to stand in envs/corpus/requirements.in"),
         ("postgres://host/db", r"cannot be read: .*for PostgreSQL: postgresql\+psycopg2://"),
         ("postgresql://host/db", r"for PostgreSQL: postgresql\+psycopg2://"),
+        ("sqlite:////nowhere/x\0.db", r"'/nowhere/x\\x00.db' is not there. Check the path in its url"),
+        ("sqlite:////nowhere\0/x.db", r"'/nowhere\\x00/x.db' is not there. Check the path in its url"),
+        (
+            "postgresql+psycopg2://reader\0@127.0.0.1:1/shop",
+            "cannot be read: embedded null character. Nothing was publ",
+        ),
+        ("postgresql+psycopg2://127.0.0.1\0:1/shop", "cannot be read: embedded null character. Nothing was published"),
+        ("postgresql+psycopg2://127.0.0.1:1/shop\0", "cannot be read: embedded null character. Nothing was published"),
+        ("postgresql+psycopg2://127.0.0.1:1/shop?user=a\0", "cannot be read: embedded null character. Nothing was"),
         ("mysql://host/db", "No module named 'MySQLdb'. .*driver has to stand in envs/corpus/requirements.in"),
     ],
 )

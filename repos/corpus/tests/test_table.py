@@ -96,6 +96,45 @@ def test_a_table_may_have_splits_of_its_own(tmp_path):
     assert found.report.bad["queries: split that is none of train, dev, test"].count == 1
 
 
+def read_judged(tmp_path, judgements, **qrels):
+    """What a source of two documents and two queries gives with these judgements, (query, document) to grade."""
+    documents = write(f"file://{tmp_path}/d.csv", "doc_id,text\nd1,one\nd2,two\n")
+    queries = write(f"file://{tmp_path}/q.csv", "query_id,text\nq1,first\nq2,second\n")
+    write(f"file://{tmp_path}/{qrels['path']}", judgements)
+    found = read({"path": documents}, queries={"path": queries}, qrels={**qrels, "path": str(tmp_path / qrels["path"])})
+    return {(row["query_id"], row["doc_id"]): row["grade"] for row in found.qrels}, found.report
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("j.tsv", "q1\t0\td1\t3\nq2\t0\td2\t1\nq2\t0\td1\t0\n"),
+        ("j.tsv", "q1 Q0 d1 3\nq2 Q0 d2 1\nq2 Q0 d1 0\n"),
+        ("j.txt", "\n q1  0  d1  3.0\r\nq2 0 d2 1\r\nq2 0 d1 0\r\n"),
+        ("qrels.robust2004", "\ufeffq1 0 d1 3\nq2 0 d2 1\nq2 0 d1 -1\n"),
+        ("j.txt.gz", gzip.compress(b"q1 0 d1 3\nq2 0 d2 1\nq2 0 d1 0\n")),
+    ],
+)
+def test_judgements_of_a_table_may_be_in_trecs_columns(tmp_path, name, content):
+    judged, report = read_judged(tmp_path, content, path=name)
+    assert judged == {("q1", "d1"): 3, ("q2", "d2"): 1}
+    assert report.notes == {"qrels: judged not relevant": 1} and not report.bad
+
+
+def test_a_bad_line_among_trecs_is_counted_with_its_place(tmp_path):
+    _, report = read_judged(tmp_path, "q1 0 d1 3\nq2 0 d2\n", path="j.txt")
+    assert report.bad["qrels: broken line"].examples == [f"{tmp_path}/j.txt, line 2: fields: 3, columns: 4"]
+
+
+def test_names_for_trecs_columns_are_refused_and_what_is_not_trecs_is_read_as_before(tmp_path):
+    with pytest.raises(SourceError, match=r"TREC's four columns .* have no names, and `columns` names some. Leave"):
+        read_judged(tmp_path, "q1 0 d1 3\n", path="j.tsv", columns={"grade": "stars"})
+    with pytest.raises(SourceError, match=r"does not tell its format. Write `format:`"):
+        read_judged(tmp_path, "query_id doc_id grade\nq1 d1 3\n", path="j.txt")
+    judged, _ = read_judged(tmp_path, "query_id\tdoc_id\tgrade\tby\nq1\td1\t3\t4\n", path="j.tsv")
+    assert judged == {("q1", "d1"): 3}
+
+
 def test_ids_that_are_numbers_become_text(tmp_path):
     path = tmp_path / "d.parquet"
     pl.DataFrame({"doc_id": [7.0, 8.0, None], "text": ["a", "b", "c"]}).write_parquet(path)
@@ -192,3 +231,17 @@ def test_a_column_that_the_sources_file_names_must_be_there(tmp_path):
     for columns in ({"title": "headline"}, {"metadata": ["lang"]}):
         with pytest.raises(SourceError, match=r"has no column '(headline|lang)'"):
             read({"path": url, "columns": columns})
+
+
+@pytest.mark.parametrize("header", ["doc_id,Title,text,url", "doc_id,TITLE,text,url", "doc_id,title,text,URL"])
+def test_documents_columns_under_our_names_in_other_letters_are_told_for_they_would_not_be_read(tmp_path, header):
+    url = write(f"file://{tmp_path}/d.csv", f"{header}\n1,One,words,https://h.example/\n")
+    cased = next(name for name in header.split(",") if name != name.lower())
+    told = f"has a column '{cased}', and '{cased.lower()}' is looked for: it would not be read. Name its columns"
+    with pytest.raises(SourceError, match=told):
+        read({"path": url})
+    (document,) = read({"path": url, "columns": {cased.lower(): cased}}).documents
+    assert (document["title"], document["url"]) == ("One", "https://h.example/")
+    pl.DataFrame({"doc_id": ["1"], "text": ["words"], cased: ["One"]}).write_parquet(tmp_path / "d.parquet")
+    with pytest.raises(SourceError, match=told):
+        read({"path": str(tmp_path / "d.parquet")})

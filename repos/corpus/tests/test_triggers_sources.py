@@ -252,7 +252,7 @@ def test_what_a_person_built_from_other_sources_stays_until_the_sources_change(s
 
 def test_a_cursor_of_another_version_starts_anew(sources, ticks, instance):
     build(instance)
-    ticks.cursor = '{"files": "no longer a mapping"}'
+    ticks.cursor = '{"known": "no longer a mapping"}'
     assert "Nothing changed since snapshot" in ticks.tick()
 
 
@@ -273,6 +273,39 @@ def test_a_file_of_a_table_elsewhere_is_told_by_what_its_store_says(sources, tic
     assert "Nothing changed since snapshot" in ticks.tick()
     store.pipe_file("/faq.jsonl", b'{"doc_id": "b", "text": "B."}')
     assert ticks.tick().tags[BECAUSE] == "faq was changed"
+
+
+@pytest.fixture
+def behind_a_password(sources, instance):
+    """A corpus built from a file in whose address a password stands."""
+    url = "memory://reader:hunter2@h/secret.jsonl"
+    fsspec.filesystem("memory").pipe_file(url, b'{"doc_id": "a", "text": "A."}')
+    sources.write_text(f"sources: [{{kind: table, name: faq, documents: {{path: '{url}'}}}}]")
+    assert build(instance).success
+    return url
+
+
+def test_the_cursor_names_no_address_because_it_is_stored_and_shown(behind_a_password, ticks, monkeypatch):
+    assert "Nothing changed since snapshot" in ticks.tick()
+    assert "hunter2" not in ticks.cursor and "secret.jsonl" not in ticks.cursor
+    seen = []
+    monkeypatch.setattr(fingerprints, "state", lambda url, source, known: seen.append(known) or known)
+    assert "Nothing changed since snapshot" in ticks.tick()
+    assert seen != [None], "what was seen of the file is found again"
+
+
+def test_a_cursor_that_names_addresses_is_read_and_they_are_gone_after_a_tick(behind_a_password, ticks, sources):
+    ticks.tick()
+    now = json.loads(ticks.cursor)
+    (state,) = now["known"].values()
+    before = json.dumps({**now, "known": {}, "files": {behind_a_password: state}})
+    ticks.cursor = before
+    assert "Nothing changed since snapshot" in ticks.tick()
+    assert json.loads(ticks.cursor) == now
+    ticks.cursor = before
+    sources.write_text("sources: [{kind: table, name: faq, documents: {path: nowhere.jsonl}}]")
+    assert "nowhere.jsonl is not there" in ticks.tick()
+    assert "hunter2" not in ticks.cursor and json.loads(ticks.cursor)["decided"] == now["decided"]
 
 
 def test_another_version_of_a_package_is_a_change(sources, monkeypatch):

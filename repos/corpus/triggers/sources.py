@@ -37,9 +37,10 @@ _, corpus_prod = jobs
 
 
 class Seen(BaseModel):
-    """What the sensor remembers."""
+    """What the sensor remembers. It is shown to people, and so names no URL; cursors of before did, under `files`."""
 
-    files: dict[str, FileState] = {}
+    known: dict[str, FileState] = {}
+    """The files as last seen, by the marks of their URLs."""
     decided: dict[str, str] | None = None
     """The fingerprints that a build was asked for last, or was found to be there for."""
     asked: str | None = None
@@ -57,12 +58,12 @@ def sources_changed(context: SensorEvaluationContext) -> SensorResult:
     """Compare every source's fingerprint with what was read for the latest snapshot."""
     seen = restored(Seen, context.cursor)
     try:
-        found = take(current().sources, seen.files)
+        found = take(current().sources, seen.known)
     except SourceError as error:
-        return _unreadable(str(error))
+        return _unreadable(str(error), seen)
     if found.missing:
-        return _unreadable(" ".join(found.missing))
-    seen.files = found.files
+        return _unreadable(" ".join(found.missing), seen)
+    seen.known = found.known()
     decision = _decide(context, seen, found)
     cursor = seen.model_dump_json()
     if isinstance(decision, SkipReason):
@@ -91,8 +92,9 @@ def daily_build(instance: DagsterInstance) -> RunRequest | SkipReason:
     return RunRequest(tags={BECAUSE: "every source is read once a day"})
 
 
-def _unreadable(what: str) -> SensorResult:
-    return SensorResult(skip_reason=f"Nothing is built while a source cannot be read: {what}")
+def _unreadable(what: str, seen: Seen) -> SensorResult:
+    told = f"Nothing is built while a source cannot be read: {what}"
+    return SensorResult(skip_reason=told, cursor=seen.model_dump_json())
 
 
 def _decide(context: SensorEvaluationContext, seen: Seen, found: Fingerprints) -> RunRequest | SkipReason:
