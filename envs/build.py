@@ -175,7 +175,8 @@ def _make(uv: str, name: str) -> str | None:
     _say(f"{name:<9} ...")
     try:
         # One that was copied or moved here holds the old place in its scripts, and in what finds shared_ops.
-        if not (stamp.exists() and stamp.read_text() == _stamped(name)):
+        if not (_is_whole(folder) and stamp.read_text() == _stamped(name)):
+            stamp.unlink(missing_ok=True)  # before anything of it: what is killed in between is not made
             _run([uv, "venv", "--quiet", "--clear", "--python", lock.python, str(folder)])
             _sync(uv, python, lock.target)
             with _installing_shared_ops:
@@ -186,7 +187,6 @@ def _make(uv: str, name: str) -> str | None:
     except BuildError as error:
         return f"{name}: {error}"
     _point(_link(name), folder)
-    _remove_unused(folder)
     _say(f"{name:<9} made ({time.monotonic() - began:.1f} s)")
     return None
 
@@ -199,27 +199,6 @@ def _point(link: Path, folder: Path) -> None:
     new.unlink(missing_ok=True)
     new.symlink_to(folder.relative_to(link.parent), target_is_directory=True)
     new.replace(link)
-
-
-def _remove_unused(kept: Path) -> None:
-    """Remove the environments beside this one that no process runs from; one that was started by the link may."""
-    if Path("/proc").is_dir():
-        found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
-        running = "\n".join(_content(path) for path in found)
-    else:
-        running = subprocess.run(["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True).stdout
-    if f"envs/{kept.parent.parent.name}/.venv/" in running:
-        return
-    for folder in kept.parent.iterdir():
-        if folder != kept and f"{folder}/" not in running:
-            shutil.rmtree(folder)
-
-
-def _content(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:  # the process has ended meanwhile
-        return ""
 
 
 def _sync(uv: str, python: str, lock: Path) -> None:
@@ -235,8 +214,9 @@ def make_again(lock: Path, python: str, folder: Path) -> None:
     Made once: its stamp is written last. shared_ops is not in it.
     """
     stamp = folder / STAMP
-    if stamp.exists():
+    if _is_whole(folder):
         return
+    stamp.unlink(missing_ok=True)  # before anything of it, as above
     uv, began = find_uv(), time.monotonic()
     _run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)])
     _sync(uv, str(folder / "bin" / "python"), lock)
@@ -251,13 +231,19 @@ def check_place(name: str) -> None:
         raise BuildError(
             "There are no environments yet: make up makes them and starts the stack (make envs: makes them alone)"
         )
+    if not _is_whole(_link(name)):
+        raise BuildError(f"The Python that {_link(name)} was made with is not on this machine any more: make envs")
     if not (_link(name) / STAMP).read_text().endswith(f"\n{_link(name).resolve()}\n"):
         raise BuildError(f"The environments in {ENVS} were made in another place, and point to it still: make envs")
 
 
 def _is_made(name: str) -> bool:
-    stamp = _link(name) / STAMP
-    return stamp.exists() and stamp.read_text() == _stamped(name)
+    return _is_whole(_link(name)) and (_link(name) / STAMP).read_text() == _stamped(name)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all of an environment is there, and the Python that it leads to, which is the machine's."""
+    return (folder / STAMP).exists() and (folder / "bin" / "python").exists()
 
 
 def _link(name: str) -> Path:

@@ -99,6 +99,8 @@ def made_in(folder, text):
     folder.mkdir(parents=True)
     (folder / "made-from.txt").write_text(text)
     (folder / "requirements.txt").touch()
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").symlink_to(sys.executable)
 
 
 def test_an_environment_that_was_copied_from_another_checkout_is_not_made(build):
@@ -124,27 +126,49 @@ def test_an_empty_choice_of_torch_is_none(build, monkeypatch):
     assert build.lock_of("ranker").name == "envs/ranker/requirements.txt"
 
 
-def test_an_environment_whose_lock_has_changed_is_made_beside_the_one_that_processes_run_from(build):
-    """What they have still to import must not change under them; what nothing runs from any more is removed."""
-    before, idle = build._folder("search"), build.ENVS / "search" / ".venvs" / "idle"
-    for folder in (before, idle):
-        made_in(folder, "made")
+def test_an_environment_whose_lock_has_changed_is_made_beside_the_one_of_before_which_stays(build):
+    """What runs from it has still to import, and releases may need it although nothing runs: a stack's start knows."""
+    before = build._folder("search")
+    made_in(before, build._stamped("search"))
     build._point(build._link("search"), before)
-    (before / "bin").mkdir()
-    (before / "bin" / "python").symlink_to(sys.executable)
-    with subprocess.Popen([before / "bin" / "python", "-c", "input()"], stdin=subprocess.PIPE) as running:
-        lock = build.lock_of("search").target
-        lock.write_text(f"{lock.read_text()}# changed\n")
-        after = build._folder("search")
-        assert after != before and not build._is_made("search")
-        made_in(after, build._stamped("search"))
-        build._point(build._link("search"), after)
-        assert build._is_made("search")
-        build._remove_unused(after)
-        assert before.exists() and after.exists() and not idle.exists()
-        running.communicate(b"\n")
-    build._remove_unused(after)
-    assert [folder.name for folder in (build.ENVS / "search" / ".venvs").iterdir()] == [after.name]
+    lock = build.lock_of("search").target
+    lock.write_text(f"{lock.read_text()}# changed\n")
+    after = build._folder("search")
+    assert after != before and not build._is_made("search")
+    made_in(after, build._stamped("search"))
+    assert build._make("no uv", "search") is None
+    assert build._is_made("search") and build._link("search").resolve() == after and before.exists()
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(build, monkeypatch):
+    folder, ran = build._folder("search"), []
+    made_in(folder, build._stamped("search"))
+    build._point(build._link("search"), folder)
+    (folder / "bin" / "python").unlink()
+    (folder / "bin" / "python").symlink_to("/no/such/python")
+    assert not build._is_made("search")
+    with pytest.raises(build.BuildError, match="is not on this machine any more: make envs"):
+        build.check_place("search")
+
+    def killed(command, *_):
+        ran.append(command)
+        raise build.BuildError("killed")
+
+    monkeypatch.setattr(build, "_run", killed)
+    assert build._make("uv", "search") == "search: killed"
+    assert "venv" in ran[0] and not (folder / "made-from.txt").exists(), "what is killed in between is not made"
+
+
+def test_an_environment_that_is_made_again_is_made_once_and_whole(build, tmp_path, monkeypatch):
+    folder, ran = tmp_path / "again", []
+    made_in(folder, "made")
+    monkeypatch.setattr(build, "find_uv", lambda: "uv")
+    monkeypatch.setattr(build, "_run", lambda command, *_: ran.append(command))
+    build.make_again(build.lock_of("search").target, "3.11", folder)
+    assert not ran
+    (folder / "bin" / "python").unlink()
+    build.make_again(build.lock_of("search").target, "3.11", folder)
+    assert [command[1] for command in ran] == ["venv", "pip"] and (folder / "made-from.txt").exists()
 
 
 def test_an_environment_of_before_they_lay_beside_each_other_gives_way(build):

@@ -5,9 +5,12 @@ packages, there are two: the new one loads, warms up and checks beside the one t
 """
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+
+import psutil
 
 from deploy.stack import postgres
 from deploy.stack.processes import Process, worker
@@ -17,7 +20,7 @@ from shared_ops.codes import CodeError
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import ReleaseError
 from shared_ops.runtimes import Runtime, RuntimeMissingError
-from shared_ops.settings import Settings, families
+from shared_ops.settings import ROOT, Settings, families
 
 SECONDS = 0.5
 """Between two looks at which sets are live and proposed."""
@@ -67,12 +70,28 @@ def listed(settings: Settings, wanted: Iterable[Runtime], say: Callable[[str], N
 
 
 def tidy(settings: Settings, wanted: Iterable[Runtime]) -> None:
-    """Remove the copies of code, and the environments that were made again, that none of these needs."""
-    needed = {each.code for each in wanted} | {each.environment[:16] for each in wanted}
-    for folder in (settings.home / "cache" / "code", settings.home / "environments"):
-        for path in folder.glob("*/"):
-            if path.name not in needed:
-                shutil.rmtree(path)
+    """Remove the copies of code, and the environments, that neither these nor the sets need.
+
+    An environment stays, too, which a link leads to or a process runs from: another stack's, or one started by hand.
+    """
+    kept = {*wanted, *needed(LiveSets(settings.staging_url("prod")))}
+    for copy in (settings.home / "cache" / "code").glob("*/"):
+        if copy.name not in {each.code for each in kept}:
+            shutil.rmtree(copy)
+    locks, running = {each.environment for each in kept}, _running()
+    for folder in [*(settings.home / "environments").glob("*/"), *(ROOT / "envs").glob("*/.venvs/*/")]:
+        link = folder.parent.with_name(".venv")
+        run = f"{folder}/" in running or f"envs/{link.parent.name}/.venv/" in running
+        if not run and link.resolve() != folder and runtimes.made_from(folder) not in locks:
+            (folder / runtimes.STAMP).unlink(missing_ok=True)  # first: what is killed in between is not made
+            shutil.rmtree(folder)
+
+
+def _running() -> str:
+    """The command lines of all processes but this one and those that it was started by, which run from the present."""
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = [process for process in psutil.process_iter(["cmdline"]) if process.pid not in ours]
+    return "\n".join(" ".join(process.info["cmdline"] or []) for process in found)
 
 
 class Workers:

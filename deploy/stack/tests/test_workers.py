@@ -1,5 +1,8 @@
 """Workers come with the sets that need them, and go with them: the real supervisor, with processes that only sleep."""
 
+import hashlib
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +12,7 @@ from deploy.stack.processes import environment_variables
 from deploy.stack.supervisor import Supervisor
 from deploy.stack.tests.test_supervisor import sleeper, until
 from deploy.stack.workers import Workers, needed
+from shared_ops import runtimes
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.runtimes import Runtime
@@ -16,6 +20,8 @@ from shared_ops.settings import Settings, families, repositories
 from shared_ops.snapshots import SnapshotRef
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")
+LOCK = "the lock of all releases"
+ENVIRONMENT = hashlib.sha256(LOCK.encode()).hexdigest()
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def sets(settings, tmp_path):
         for version in ("v1", "v2"):
             manifest = ReleaseManifest(
                 family=family, version=version, created_at=datetime.now(UTC), snapshot=SNAPSHOT, parameters={},
-                hyperparameters={}, metrics={}, gate={}, environment="lock", code=f"code of {version}",
+                hyperparameters={}, metrics={}, gate={}, environment=ENVIRONMENT, code=f"code of {version}",
                 code_version="", deployment="prod", run_id="r",
             )  # fmt: skip
             staging.publish(folder, manifest)
@@ -58,7 +64,7 @@ def of(**versions):
 
 
 def named(**versions):
-    return {Runtime(family, f"code of {version}", "lock").worker for family, version in of(**versions).items()}
+    return {Runtime(family, f"code of {version}", ENVIRONMENT).worker for family, version in of(**versions).items()}
 
 
 def running(supervisor):
@@ -107,14 +113,50 @@ def test_a_family_that_is_listed_no_more_answers_until_a_set_does_without_it(set
     assert {each.worker for each in needed(sets)} >= everybody, "a rollback brings it back"
 
 
-def test_what_no_set_needs_any_more_is_removed_from_the_home(settings, sets):
+def environment(folder, lock):
+    """One that is made from a lock of this content; returns its Python."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    (folder / runtimes.STAMP).touch()
+    (folder / runtimes.LOCK).write_text(lock)
+    return folder / "bin" / "python"
+
+
+def test_what_no_set_needs_any_more_is_removed(settings, sets, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "ROOT", tmp_path)
     sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
-    folders = [settings.home / "cache" / "code" / name for name in ("code of v1", "code of v0")]
-    folders += [settings.home / "environments" / name for name in ("lock", "another")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-    workers.tidy(settings, needed(sets))
-    assert [folder.name for folder in folders if folder.exists()] == ["code of v1", "lock"]
+    copies = [settings.home / "cache" / "code" / name for name in ("code of v1", "code of v0")]
+    for copy in copies:
+        copy.mkdir(parents=True)
+    beside, again = tmp_path / "envs" / "search" / ".venvs", settings.home / "environments"
+    made = {beside / "linked": "new", beside / "run": "old", beside / "needed": LOCK, beside / "idle": "old"}
+    made |= {again / "needed": LOCK, again / "idle": "old"}
+    pythons = {folder.name: environment(folder, lock) for folder, lock in made.items()}
+    (beside / "half").mkdir()
+    beside.with_name(".venv").symlink_to(beside / "linked")
+    with subprocess.Popen([pythons["run"], "-c", "input()"], stdin=subprocess.PIPE) as running:
+        workers.tidy(settings, [])
+        running.communicate(b"\n")
+    assert [copy.name for copy in copies if copy.exists()] == ["code of v1"]
+    assert {folder.name for folder in beside.iterdir()} == {"linked", "run", "needed"}
+    assert [folder.name for folder in again.iterdir()] == ["needed"]
+
+
+def test_an_environment_that_is_only_half_removed_is_not_made(settings, sets, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "ROOT", tmp_path)
+    folder = settings.home / "environments" / "idle"
+    environment(folder, "old")
+    monkeypatch.setattr(workers.shutil, "rmtree", lambda _: None)  # as when it is killed there
+    workers.tidy(settings, [])
+    assert folder.exists() and runtimes.made_from(folder) is None
+
+
+def test_an_environment_whose_python_is_gone_is_not_made(tmp_path):
+    python = environment(tmp_path / "made", "lock")
+    assert runtimes.made_from(tmp_path / "made") == hashlib.sha256(b"lock").hexdigest()
+    python.unlink()
+    python.symlink_to(tmp_path / "gone")
+    assert runtimes.made_from(tmp_path / "made") is None
 
 
 def test_why_a_worker_cannot_be_is_written_for_who_waits_for_it(settings, sets):

@@ -145,8 +145,8 @@ class Runtime:
 
 
 def made_from(folder: Path) -> str | None:
-    """The SHA-256 of the lock that an environment was made from, None where it is not all made."""
-    there = (folder / STAMP).exists() and (folder / LOCK).exists()
+    """The SHA-256 of the lock that an environment was made from, None where it is not all there, or its Python gone."""
+    there = all((folder / name).exists() for name in (STAMP, LOCK, "bin/python"))
     return storage.sha256(folder / LOCK) if there else None
 
 
