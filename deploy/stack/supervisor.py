@@ -18,7 +18,7 @@ from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
 import psutil
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from deploy.stack import keeper, places
 from deploy.stack.processes import STACK_MARK, Process
@@ -56,6 +56,8 @@ class Supervisor:
     def start(self, listed: Sequence[Process], variables: dict[str, str], workers: Sequence[Process] = ()) -> None:
         """Start supervisord with these processes, none of which it starts of itself; others may come and go later.
 
+        A worker that lives still is held, too, whoever needs it: else nobody would end it.
+
         Raises:
             RuntimeError: when it does not come up, with what it said.
         """
@@ -64,11 +66,14 @@ class Supervisor:
         (self.settings.home / "logs").mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "supervisord.conf"
         configuration.write_text(self._configuration())
-        for folder, held in ((self._programs, listed), (self._workers, workers)):
+        living = {name: self._conf(name).read_text() for name in self.workers() if keeper.living(self._record(name))}
+        given = {process.name: self._program(process) for process in workers}
+        programs = {process.name: self._program(process) for process in listed}
+        for folder, held in ((self._programs, programs), (self._workers, living | given)):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            for process in held:
-                (folder / f"{process.name}.conf").write_text(self._program(process))
+            for name, program in held.items():
+                (folder / f"{name}.conf").write_text(program)
         started = subprocess.run(
             [str(self._python), "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(configuration)],
             env=os.environ | variables,
@@ -81,6 +86,8 @@ class Supervisor:
         )
         if started.returncode != 0 or not within(10, self.running):
             raise RuntimeError(f"supervisord did not start: {started.stdout.strip()} (see {self.folder})")
+        for name in living:
+            self.start_process(name)
 
     def running(self) -> bool:
         """Whether the supervisor answers."""
@@ -114,24 +121,27 @@ class Supervisor:
         return {info["name"]: self._state(info) for info in self._call("getAllProcessInfo")}
 
     def workers(self) -> list[str]:
-        """The names of the workers that it holds."""
+        """The names of the workers that it was given; `states` says which of them it holds."""
         return sorted(path.stem for path in self._workers.glob("*.conf"))
 
     def add(self, process: Process, worker: bool = False) -> None:
-        """Hold one more process, or one more worker, which is not started yet."""
-        folder = self._workers if worker else self._programs
-        (folder / f"{process.name}.conf").write_text(self._program(process))
+        """Hold one more process, or one more worker, which is not started yet; one that it holds already stays so."""
+        conf = self._conf(process.name, worker)
+        written = conf.with_suffix(".new")
+        written.write_text(self._program(process))
+        written.replace(conf)  # half a file would keep it from reading any
         self._call("reloadConfig")
-        self._call("addProcessGroup", process.name)
+        self._call("addProcessGroup", process.name, but=Faults.ALREADY_ADDED)  # by somebody else, just now
 
     def changed(self, process: Process) -> bool:
         """Whether a process that it holds would be run in another way today, as in an environment made since."""
         return (self._programs / f"{process.name}.conf").read_text() != self._program(process)
 
     def drop(self, name: str) -> None:
-        """End a process or a worker, and hold it no more."""
-        self.stop_processes([name])
-        self._call("removeProcessGroup", name)
+        """End a process or a worker, and hold it no more; of one that is not held only what is left is removed."""
+        if name in self.states():
+            self.stop_processes([name])
+            self._call("removeProcessGroup", name)
         for folder in (self._programs, self._workers):
             (folder / f"{name}.conf").unlink(missing_ok=True)
         self.forget(name)
@@ -143,7 +153,7 @@ class Supervisor:
     def start_process(self, name: str) -> None:
         """Have a process started, if it does not run already; does not wait for it."""
         if self.states()[name].state not in ("RUNNING", "STARTING", "BACKOFF"):
-            self._call("startProcess", name, False)
+            self._call("startProcess", name, False, but=Faults.ALREADY_STARTED)
 
     def stop_processes(self, names: Iterable[str]) -> None:
         """Stop processes side by side, and wait until they are gone."""
@@ -170,7 +180,11 @@ class Supervisor:
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _conf(self, name: str, worker: bool = True) -> Path:
+        return (self._workers if worker else self._programs) / f"{name}.conf"
+
+    def _call(self, method: str, *arguments: Any, but: int | None = None) -> Any:
+        """Ask the supervisor; the fault `but` is none."""
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
         server = ServerProxy("http://supervisor", transport=transport)
         try:
@@ -178,6 +192,8 @@ class Supervisor:
         except (OSError, HTTPException) as error:  # the latter where it ends in the middle of an answer
             raise NotRunningError(f"The stack in {self.settings.home} is not running: make up") from error
         except Fault as fault:
+            if fault.faultCode == but:
+                return None
             raise RuntimeError(f"supervisord: {method}{arguments}: {fault.faultString}") from fault
         finally:
             transport.close()

@@ -9,12 +9,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import psutil
 
 from deploy.stack import postgres
 from deploy.stack.processes import Process, worker
-from deploy.stack.supervisor import Supervisor
+from deploy.stack.supervisor import State, Supervisor
 from shared_ops import codes, runtimes
 from shared_ops.codes import CodeError
 from shared_ops.livesets import LiveSet, LiveSets
@@ -24,14 +25,19 @@ from shared_ops.settings import ROOT, Settings, families
 
 SECONDS = 0.5
 """Between two looks at which sets are live and proposed."""
+LONGEST_SECONDS = 3600.0
+"""Between two tries to start what could not be started: each takes twice as long to come as the one before."""
 logger = logging.getLogger("deploy.stack.workers")
 
 
 def first(settings: Settings) -> list[Runtime]:
-    """What the stack starts with: what its sets need; before any is live, what the checkout's code would need."""
+    """What a stack's start waits for: what answers; before any set is, what the checkout's code would need.
+
+    What is proposed, or can be gone back to, comes by `keep_up`: where it cannot be, the stack starts all the same.
+    """
     sets = LiveSets(settings.staging_url("prod"))
-    if sets.live() or sets.proposed():
-        return needed(sets)
+    if live := sets.live() or sets.proposed():
+        return list(_of(sets, live))
     return [runtimes.keep(family, codes.tree(family), settings) for family in families()]
 
 
@@ -62,10 +68,11 @@ def listed(settings: Settings, wanted: Iterable[Runtime], say: Callable[[str], N
                 say(f"{runtime.worker:<17} its environment is made again from its lock, which may take minutes")
             made.append(worker(settings, runtime))
             problem.unlink(missing_ok=True)
-        except (CodeError, RuntimeMissingError) as error:
-            problem.parent.mkdir(parents=True, exist_ok=True)
-            problem.write_text(str(error))
+        except (CodeError, RuntimeMissingError, OSError) as error:  # the last of a full disk, or a store that is away
             say(f"{runtime.worker:<17} cannot be started: {error}")
+            with suppress(OSError):
+                problem.parent.mkdir(parents=True, exist_ok=True)
+                problem.write_text(str(error))
     return made
 
 
@@ -106,32 +113,46 @@ class Workers:
         """By name, since when a worker is not needed."""
         self._lacking: set[str] = set()
         """The workers that are needed, and could not be started when last tried."""
-        self._retry_at = 0.0
+        self._retry_at = self._pause = 0.0
 
     def look(self) -> None:
         """Start what is needed and does not run, end what has not been needed for the time of grace."""
         seen = self._sets.live(), self._sets.proposed()
         if seen == (None, None) or (seen == self._seen and not self._unneeded and not self._lacking):
             return
-        wanted, now = needed(self._sets), time.monotonic()
-        if seen != self._seen or now >= self._retry_at:
-            self._start(wanted)
-            self._retry_at = now + self._settings.retry_seconds
-        running, names = set(self._supervisor.workers()), {each.worker for each in wanted}
-        self._lacking, idle = names - running, running - names
+        wanted = needed(self._sets)
+        names = {each.worker for each in wanted}
+        if seen != self._seen or time.monotonic() >= self._retry_at:
+            self._pause = min(2 * self._pause, LONGEST_SECONDS) if seen == self._seen else self._settings.retry_seconds
+            self._seen, self._lacking = seen, names
+            try:
+                self._start(wanted)
+            finally:  # counted from here: making an environment may have taken longer than the pause
+                self._retry_at = time.monotonic() + self._pause
+        states, now = self._supervisor.states(), time.monotonic()
+        self._lacking = {name for name in names if not _is_started(states.get(name))}
+        idle = states.keys() & set(self._supervisor.workers()) - names
         self._unneeded = {name: self._unneeded.get(name, now) for name in idle}
         for name in [name for name, since in self._unneeded.items() if now - since > self._settings.grace_seconds]:
             logger.info("ending %s: no set needs it", name)
             self._supervisor.drop(name)
             del self._unneeded[name]
-        self._seen = seen
 
     def _start(self, wanted: Iterable[Runtime]) -> None:
-        running = self._supervisor.workers()
-        for process in listed(self._settings, [each for each in wanted if each.worker not in running]):
-            logger.info("starting %s", process.name)
-            self._supervisor.add(process, worker=True)
-            self._supervisor.start_process(process.name)
+        """Start each as soon as it can be: first those whose environment is here, of either kind in the given order."""
+        states = self._supervisor.states()
+        lacking = [each for each in wanted if not _is_started(states.get(each.worker))]
+        for runtime in sorted(lacking, key=lambda each: not each.is_here(self._settings)):
+            for process in listed(self._settings, [runtime]):
+                logger.info("starting %s", process.name)
+                if process.name not in states:
+                    self._supervisor.add(process, worker=True)
+                self._supervisor.start_process(process.name)
+
+
+def _is_started(state: State | None) -> bool:
+    """Whether the supervisor holds a worker and was told to start it: it starts it again where it ends."""
+    return state is not None and state.state not in ("STOPPED", "EXITED", "FATAL")
 
 
 def keep_up() -> None:

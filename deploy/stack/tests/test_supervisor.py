@@ -8,9 +8,11 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
+from supervisor.xmlrpc import Faults
 
 from deploy.stack import keeper, shares, supervisor
 from deploy.stack.processes import STACK_MARK, Process, processes, worker
@@ -94,6 +96,31 @@ def test_processes_come_and_go_and_nothing_else_is_touched(running):
     assert {name: running.states()[name].pid for name in before} == before
 
 
+def test_what_two_add_at_once_is_held_once_and_what_is_not_held_can_be_dropped(running):
+    for _ in range(2):
+        running.add(sleeper("three"), worker=True)
+    running._call("startProcess", "three", False)
+    running._call("startProcess", "three", False, but=Faults.ALREADY_STARTED)
+    running._call("removeProcessGroup", "two", but=Faults.STILL_RUNNING)
+    running.stop_processes(["three"])
+    running._call("removeProcessGroup", "three")
+    running.drop("three")
+    assert running.workers() == [] and set(running.states()) == {"one", "two"}
+
+
+def test_a_full_disk_leaves_nothing_that_keeps_others_from_being_added(running, monkeypatch):
+    def half(path, content):
+        with path.open("w") as file:
+            file.write(content[: len(content) // 2].rpartition("\n")[0] + "\n[")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as full, pytest.raises(OSError, match="No space"):
+        full.setattr(Path, "write_text", half)
+        running.add(sleeper("three"), worker=True)
+    running.add(sleeper("four"), worker=True)
+    assert running.workers() == ["four"] and set(running.states()) == {"one", "two", "four"}
+
+
 def test_shutting_down_ends_everything(running):
     pids = [state.pid for state in running.states().values()]
     running.shut_down()
@@ -137,6 +164,24 @@ def test_what_a_killed_supervisor_leaves_behind_is_kept_by_the_next(succeeded):
     os.kill(before["one"], signal.SIGKILL)
     until(lambda: running.states()["one"].pid not in (0, before["one"]))
     assert running.states()["two"].pid == before["two"]
+
+
+def test_a_worker_that_lives_still_is_held_by_the_next_supervisor_whoever_needs_it(running):
+    for name in ("old", "ended"):
+        running.add(sleeper(name), worker=True)
+        running.start_process(name)
+    until(lambda: all(keeper.living(running._record(name)) for name in running.states()))
+    pids = {name: running.states()[name].pid for name in ("old", "ended")}
+    psutil.Process(int((running.folder / "supervisord.pid").read_text())).kill()
+    until(lambda: not running.running())
+    psutil.Process(pids["ended"]).kill()
+    until(lambda: keeper.living(running._record("ended")) is None)
+    running.start([sleeper("one"), sleeper("two")], {STACK_MARK: str(running.settings.home)}, [sleeper("new")])
+    assert running.workers() == ["new", "old"]
+    until(lambda: running.states()["old"].state == "RUNNING")
+    assert running.states()["old"].pid == pids["old"]
+    running.drop("old")
+    assert not psutil.pid_exists(pids["old"])
 
 
 def test_what_was_kept_is_stopped_like_the_rest(succeeded):

@@ -4,6 +4,8 @@ import hashlib
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -174,6 +176,84 @@ def test_what_could_not_be_started_is_tried_again(settings, sets, supervisor, mo
     monkeypatch.setattr(workers, "worker", lambda _, runtime: sleeper(runtime.worker))
     held.look()
     until(lambda: running(supervisor) == named())
+
+
+def test_what_cannot_be_started_is_tried_ever_less_often_counted_from_the_end_of_a_try(
+    settings, sets, supervisor, monkeypatch
+):
+    held, clock, tries = Workers(settings), SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def fail(_):
+        clock.now += 1000  # an environment that cannot be made says so after minutes
+        tries.append(clock.now)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(held, "_start", fail)
+    sets.propose(of(), SNAPSHOT, "first")
+    for _ in range(12):
+        with pytest.raises(OSError, match="no space"):
+            held.look()
+        clock.now = held._retry_at - 1
+        held.look()  # and tries nothing yet
+        clock.now += 1
+    pauses = [after - before - 1000 for before, after in pairwise(tries)]
+    assert pauses[:3] == [10, 20, 40] and pauses[-1] == 3600
+
+
+def test_one_that_cannot_be_started_keeps_no_other_from_it(settings, sets, supervisor, monkeypatch):
+    def made(_, runtime):
+        if runtime.family == "keyword":
+            raise OSError("no space left on device")
+        return sleeper(runtime.worker)
+
+    monkeypatch.setattr(workers, "worker", made)
+    sets.propose(of(), SNAPSHOT, "first")
+    Workers(settings).look()
+    until(lambda: running(supervisor) == {name for name in named() if not name.startswith("keyword")})
+    assert "no space" in Runtime("keyword", "code of v1", ENVIRONMENT).problem(settings).read_text()
+
+
+def test_those_whose_environment_is_here_come_first_then_in_the_order_of_the_sets(
+    settings, sets, supervisor, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(Runtime, "is_here", lambda runtime, _: runtime.family != "keyword")
+    monkeypatch.setattr(workers, "listed", lambda _, wanted: asked.extend(wanted) or [])
+    sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
+    sets.propose(of(keyword="v2"), SNAPSHOT, "second")
+    Workers(settings).look()
+    assert len(asked) == len(families()) + 1
+    assert asked[-2:] == [Runtime("keyword", f"code of {version}", ENVIRONMENT) for version in ("v1", "v2")]
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held and not started", "written and not held"])
+def test_a_worker_whose_start_was_cut_short_is_started(settings, sets, supervisor, sleepers, held):
+    sets.propose(of(), SNAPSHOT, "first")
+    (name, *_) = sorted(named())
+    supervisor.add(sleeper(name), worker=True)
+    if not held:
+        supervisor._call("removeProcessGroup", name)
+    Workers(settings).look()
+    until(lambda: running(supervisor) == named())
+
+
+def test_a_worker_that_is_written_and_not_held_keeps_nothing_from_going_on(settings, sets, supervisor, sleepers):
+    supervisor.add(sleeper("keyword-old"), worker=True)
+    supervisor._call("removeProcessGroup", "keyword-old")
+    sets.propose(of(), SNAPSHOT, "first")
+    held = Workers(settings)
+    for _ in range(3):
+        held.look()
+    until(lambda: running(supervisor) == named())
+
+
+def test_a_start_waits_for_what_answers_alone(settings, sets):
+    """What can be gone back to, or is proposed, and cannot be started, keeps no stack from it."""
+    sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
+    sets.go_live(sets.propose(of(keyword="v2"), SNAPSHOT, "second"))
+    sets.propose(of(ranker="v2"), SNAPSHOT, "third")
+    assert {runtime.worker for runtime in workers.first(settings)} == named(keyword="v2")
 
 
 def test_before_any_set_the_checkout_s_own_code_is_kept_and_run(settings):
