@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVS = ROOT / "envs"
 UV_VERSION = "0.13.9"
 OLDEST_UV = (0, 9)  # --torch-backend, and the build backend that shared_ops names
+AGAIN_SECONDS = 1800.0
+"""For which uv may take to install a lock that was kept: nobody looks on, and others wait for their turn."""
 AT_A_TIME = 2  # more would only wait for the same disk and network
 INPUTS = "# Made from inputs with the SHA-256 "
 """Begins a lock's first line: by it a lock is known to be stale without asking any index."""
@@ -201,11 +203,11 @@ def _point(link: Path, folder: Path) -> None:
     new.replace(link)
 
 
-def _sync(uv: str, python: str, lock: Path) -> None:
+def _sync(uv: str, python: str, lock: Path, seconds: float | None = None) -> None:
     """Have an environment hold just what a lock says."""
     cpu_torch = "+cpu" in lock.read_text()
     command = [uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", *_torch_backend(cpu_torch)]
-    _run([*command, str(lock)], cpu_torch)
+    _run([*command, str(lock)], cpu_torch, seconds)
 
 
 def make_again(lock: Path, python: str, folder: Path) -> None:
@@ -219,7 +221,7 @@ def make_again(lock: Path, python: str, folder: Path) -> None:
     stamp.unlink(missing_ok=True)  # before anything of it, as above
     uv, began = find_uv(), time.monotonic()
     _run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)])
-    _sync(uv, str(folder / "bin" / "python"), lock)
+    _sync(uv, str(folder / "bin" / "python"), lock, AGAIN_SECONDS)
     shutil.copyfile(lock, folder / KEPT_LOCK)
     stamp.write_text(f"{lock}\n{folder}\n")
     _say(f"made again from {lock} ({time.monotonic() - began:.1f} s)")
@@ -337,12 +339,17 @@ def _find_links() -> str | None:
     return os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
 
 
-def _run(command: Sequence[str], cpu_torch: bool = False) -> None:
+def _run(command: Sequence[str], cpu_torch: bool = False, seconds: float | None = None) -> None:
     """Run uv. Only a lock with a CPU build of torch sees the folder of wheels: no other is made from local files."""
     environment = {name: value for name, value in os.environ.items() if name not in ("UV_FIND_LINKS", "VIRTUAL_ENV")}
     if cpu_torch and _find_links():
         environment["UV_FIND_LINKS"] = str(_find_links())
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{' '.join(command)} was ended after {seconds} s: is the package index slow?") from error
     if done.returncode != 0:
         raise BuildError(f"{' '.join(command)} failed:\n{done.stderr.strip() or done.stdout.strip()}")
 

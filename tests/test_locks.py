@@ -178,6 +178,11 @@ def test_an_environment_of_before_they_lay_beside_each_other_gives_way(build):
     assert build._is_made("search") and build._link("search").is_symlink()
 
 
+def test_what_makes_an_environment_again_does_not_hang_for_ever(build):
+    with pytest.raises(build.BuildError, match=r"sleep 60 was ended after 0.1 s"):
+        build._run(["sleep", "60"], seconds=0.1)
+
+
 @pytest.mark.slow
 def test_an_environment_is_made_once_in_each_place(build, tmp_path):
     command = [sys.executable, str(build.ENVS / "build.py"), "sync", "--next", "search"]

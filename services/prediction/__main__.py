@@ -4,6 +4,7 @@ A worker, as the stack starts it, is told its socket, and the code and environme
 """
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -16,17 +17,23 @@ from shared_ops import codes
 from shared_ops.runtimes import Runtime
 from shared_ops.settings import Settings, families
 
+logger = logging.getLogger("services.prediction")
+
 
 def main() -> None:
     """Serve the family named on the command line until told to end."""
-    parser = argparse.ArgumentParser(prog="python -m services.prediction", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m services.prediction", description=__doc__, allow_abbrev=False)
     parser.add_argument("family", choices=list(families()))
     parser.add_argument("--socket", type=Path, help="where a worker answers; the port too while its release is live")
     parser.add_argument("--port", type=int, help="the family's port, if not that of repos.toml; 0 for none")
     parser.add_argument("--code", default="", help="the hash of the code that its releases were made with")
     parser.add_argument("--environment", default="", help="the SHA-256 of the lock that they were made with")
-    given = parser.parse_args()
+    # Kept code may be run by a stack of any later time, which may tell it more.
+    given, unknown = parser.parse_known_args()
     settings, family = Settings(), given.family
+    web.log_lines()
+    if unknown:
+        logger.warning("Not known to this code, and left out: %s", " ".join(unknown))
     port = settings.ports[family] if given.port is None else given.port
     if given.socket is None:
         web.serve(create_app(family, settings, holder_of(family, settings)), settings.host, port)
@@ -35,7 +42,6 @@ def main() -> None:
     if runtime.code and (loaded := codes.present(family)) != runtime.code:
         sys.exit(f"This process would run the code {loaded[:12]}, and its releases were made with {runtime.code[:12]}.")
     holder = holder_of(family, settings, runtime)
-    web.log_lines()
     config = Config(create_app(family, settings, holder, runtime), uds=str(given.socket), **web.SERVER)
     connections.run(FrontServer(config, lambda: bool(port) and holder.leads(), settings.host, port))
 

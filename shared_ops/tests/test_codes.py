@@ -1,9 +1,11 @@
 """The code that a release runs with is kept by its hash, and read back only as it was kept."""
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from datetime import UTC, datetime
 
@@ -15,6 +17,8 @@ from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.runtimes import Runtime, RuntimeMissingError
 from shared_ops.settings import ROOT, Settings
 from shared_ops.snapshots import SnapshotRef
+
+MODEL = "repos/keyword/model.py"
 
 
 @pytest.fixture
@@ -82,6 +86,50 @@ def test_a_copy_that_is_not_what_it_should_be_is_made_anew(here, change):
     folder = fetched(here, name)
     assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
     assert not (folder / "repos/keyword/new.py").exists()
+
+
+@pytest.mark.parametrize("change", ["changed", "removed", "added", "half removed"])
+def test_a_tree_that_is_damaged_in_the_store_is_mended_by_the_next_training(here, change):
+    name = kept(here)
+    store = storage.local_path(here.code_url) / name
+    damage(store, change.removeprefix("half "))
+    if change == "half removed":
+        (store / codes.TREE).unlink()
+    assert kept(here) == name
+    folder = fetched(here, name)
+    assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
+
+
+def loaded_by(folder, meanwhile):
+    """What a process says whose code lies in a folder, in which something happens before it is read."""
+    code = (
+        "import os, sys, time\nfrom shared_ops import codes\n"
+        f"model = codes.ROOT / {MODEL!r}\n{meanwhile}\n"
+        "codes.loaded('keyword')  # as a code server, which goes no further\n"
+        "codes.loaded('keyword')"
+    )
+    paths = os.pathsep.join([str(folder), str(folder / "shared_ops" / "src")])
+    variables = os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=variables, text=True, capture_output=True, check=False
+    )
+
+
+def test_a_run_whose_code_was_saved_while_it_was_loaded_makes_no_release(here):
+    folder = fetched(here, kept(here))
+    old = "os.utime(model, (0, 0))"  # as where a file is put in its place that was written long ago
+    for saved in ("model.write_text('changed = 1')", f"model.write_text('changed = 1'); {old}"):
+        done = loaded_by(folder, saved)
+        assert f"{MODEL}: saved while this process loaded its code. Start the run again." in done.stderr
+
+
+def test_code_that_was_saved_before_or_that_states_a_time_to_come_is_run(here):
+    folder = fetched(here, kept(here))
+    os.utime(folder / MODEL, (2**32, 2**32))
+    time.sleep(1.2)  # a process's start is known to the second
+    assert loaded_by(folder, "").returncode == 0
+    put_back = "model.touch(); codes.time.time = lambda: 0"
+    assert loaded_by(folder, put_back).returncode == 0, "what the clock says of before tells nothing"
 
 
 def damage(folder, change):
@@ -152,6 +200,39 @@ def test_what_no_release_names_is_removed_a_day_after_it_was_last_trained_with(h
     monkeypatch.setattr(runtimes, "KEPT_SECONDS", -1)
     assert set(runtimes.tidy(here)) == {unneeded, "unneeded"}
     assert storage.names(here.code_url) == [needed] and storage.names(here.locks_url) == ["needed"]
+
+
+def test_what_is_killed_while_it_removes_leaves_nothing_that_counts_as_kept(here, monkeypatch):
+    name = kept(here)
+    monkeypatch.setattr(runtimes, "KEPT_SECONDS", -1)
+    removed = []
+    monkeypatch.setattr(storage, "remove", removed.append)
+    runtimes.tidy(here)
+    assert removed == [storage.join(here.code_url, name, codes.TREE), storage.join(here.code_url, name)]
+
+
+def test_where_a_manifest_cannot_be_read_nothing_is_removed(here, monkeypatch, caplog):
+    name = kept(here)
+    monkeypatch.setattr(runtimes, "KEPT_SECONDS", -1)
+    url = Staging(here.staging_url("prod")).release_url("keyword", "v1")
+    storage.write_atomic(storage.join(url, "manifest.json"), b"{")
+    assert runtimes.tidy(here) == [] and storage.names(here.code_url) == [name]
+    assert "No code and no lock is removed: Release keyword/v1" in caplog.text
+
+
+def test_what_makes_an_environment_again_gives_way_to_what_answers(here, monkeypatch):
+    for file in (runtimes.LOCK, runtimes.PYTHON):
+        storage.write_atomic(storage.join(here.locks_url, "lock", file), b"")
+    ran = []
+
+    def run(command, **_):
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "no network")
+
+    monkeypatch.setattr(runtimes.subprocess, "run", run)
+    with pytest.raises(RuntimeMissingError, match="no network"):
+        Runtime("keyword", "c", "lock").provide(here)
+    assert ran[0][:3] == ["nice", "-n", "10"]
 
 
 def test_a_lock_that_cannot_be_installed_is_told(here):

@@ -1,11 +1,13 @@
 """Workers of two codes of one family: each holds its own releases, and the one that leads answers at the port."""
 
+import sys
 import threading
 import time
 
 import httpx
 import pytest
 
+from services.prediction import __main__ as command
 from services.prediction import front
 from services.tests.stack import stack, until
 from shared_ops.runtimes import Runtime
@@ -82,3 +84,14 @@ def test_the_set_before_stays_held_by_the_worker_that_answered(two):
     answer = ask(two, "old", "/search", release="old", query="median of an array", k=3)
     assert answer.status_code == 200 and answer.json()["doc_ids"]
     assert ask(two, "old", "/search", release="new", query="median", k=3).status_code == 404
+
+
+def test_what_a_later_stack_tells_it_besides_is_said_and_left_out(monkeypatch, caplog):
+    served = []
+    monkeypatch.setattr(sys, "argv", ["", "keyword", "--port", "0", "--traces", "on"])
+    monkeypatch.setattr(command, "holder_of", lambda *_: None)
+    monkeypatch.setattr(command, "create_app", lambda *_: None)
+    monkeypatch.setattr(command.web, "serve", lambda *given: served.append(given))
+    command.main()
+    assert [port for *_, port in served] == [0]
+    assert "left out: --traces on" in caplog.text

@@ -8,8 +8,9 @@ business. On Kubernetes an image holds the same, and the hash is its tag.
 import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Mapping
-from functools import cache
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from shared_ops import storage
@@ -24,6 +25,8 @@ HOST = "services"
 """The folder whose own files, without the folders in it, the host needs besides."""
 ENTRY = "repos/repos.toml"
 LEFT_OUT = ("tests", "__pycache__")
+CLOCK_SECONDS = 0.05
+"""By which a file may seem older than it is: file systems note a time of the last tick."""
 
 
 class CodeError(RuntimeError):
@@ -32,12 +35,17 @@ class CodeError(RuntimeError):
 
 def tree(family: str) -> dict[str, bytes]:
     """The family's code as it lies in this checkout: path to content."""
+    read = {name: (ROOT / name).read_bytes() for name in _names(family)}
+    return read | {ENTRY: _own_entry(family)}
+
+
+def _names(family: str) -> list[str]:
+    """The files of the family's code, without repos.toml."""
     folders = [f"repos/{family}", *SHARED]
     found = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     found += [*(ROOT / HOST).glob("*.py"), ROOT / "repos" / "__init__.py"]
     names = sorted(path.relative_to(ROOT) for path in found if path.is_file())
-    read = {name.as_posix(): (ROOT / name).read_bytes() for name in names if _belongs(name)}
-    return read | {ENTRY: _own_entry(family)}
+    return [name.as_posix() for name in names if _belongs(name)]
 
 
 def digest(content: Mapping[str, bytes]) -> str:
@@ -50,10 +58,35 @@ def present(family: str) -> str:
     return digest(tree(family))
 
 
-@cache
 def loaded(family: str) -> dict[str, bytes]:
-    """The code that this process runs: the checkout's when it was first asked, which is while the family's ops load."""
-    return tree(family)
+    """The code that this process runs: the checkout's when it was first asked, which is while the family's ops load.
+
+    Raises:
+        CodeError: when a file of it was saved since the process started, and before it was read here: what was imported
+            may be what stood there before. Not when first asked: a code server, which goes no further, may load it.
+    """
+    if family not in _loaded:
+        _loaded[family] = tree(family), _saved_meanwhile(family)
+        return _loaded[family][0]
+    content, saved = _loaded[family]
+    if saved:
+        raise CodeError(f"{', '.join(saved)}: saved while this process loaded its code. Start the run again.")
+    return content
+
+
+_loaded: dict[str, tuple[dict[str, bytes], list[str]]] = {}
+
+
+def _saved_meanwhile(family: str) -> list[str]:
+    """The files of the family's code that were changed since this process started.
+
+    By the time at which the file system noted a change, as the time that a file states may be old when it is put there,
+    or lie in the future. Where the clock was put back since, that does too, and says nothing.
+    """
+    import psutil  # not in every environment that asks for a code's hash
+
+    began, now = psutil.Process().create_time() - CLOCK_SECONDS, time.time() + CLOCK_SECONDS
+    return [name for name in _names(family) if began < (ROOT / name).stat().st_ctime < now]
 
 
 def code_version(family: str) -> str:
@@ -63,16 +96,36 @@ def code_version(family: str) -> str:
 
 
 def keep(root: str, content: Mapping[str, bytes]) -> str:
-    """Keep a tree in the store at the fsspec URL `root`; returns its hash. Keeping it again changes its time alone."""
+    """Keep a tree in the store at the fsspec URL `root`; returns its hash.
+
+    Keeping it again changes its time alone, or replaces it where it is not all there, or not what it was.
+    """
     name = digest(content)
-    with tempfile.TemporaryDirectory() as scratch:
+    url = storage.join(root, name)
+    with writing(root), tempfile.TemporaryDirectory() as scratch:
+        if not _is_kept(url, name):
+            storage.remove(storage.join(url, TREE))
+            storage.remove(url)
         for path, text in content.items():
             (Path(scratch) / path).parent.mkdir(parents=True, exist_ok=True)
             (Path(scratch) / path).write_bytes(text)
         (Path(scratch) / TREE).write_bytes(_listing(content))
-        storage.publish_folder(Path(scratch), storage.join(root, name), commit=TREE)
-    storage.write_atomic(storage.join(root, name, TREE), _listing(content))  # by its time it is not removed
+        storage.publish_folder(Path(scratch), url, commit=TREE)
+        storage.write_atomic(storage.join(url, TREE), _listing(content))  # by its time it is not removed
     return name
+
+
+def writing(root: str) -> AbstractContextManager[None]:
+    """One at a time writes to the store at `root`, or removes of it, on this machine."""
+    return storage.exclusive(storage.join(root, ".writing.lock"))
+
+
+def _is_kept(url: str, name: str) -> bool:
+    """Whether the whole tree of this hash is at `url`."""
+    if not storage.exists(storage.join(url, TREE)):
+        return False
+    with storage.local_folder(url) as folder:
+        return _hash(folder) == name
 
 
 def fetch(root: str, name: str, cache: Path) -> Path:

@@ -6,6 +6,7 @@ tag, and the socket a service's name.
 """
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared_ops import codes, storage
-from shared_ops.releases import Staging, environment_lock, lock_file
+from shared_ops.releases import ReleaseError, Staging, environment_lock, lock_file
 from shared_ops.settings import DEPLOYMENTS, ROOT, Settings, file_url, repositories
 
 if TYPE_CHECKING:
     import httpx
+
+logger = logging.getLogger(__name__)
 
 WIRE = 1
 """The version of what a worker and those who ask it say to each other: POST /search, /rank and /embed, GET /sets/<n>
@@ -34,6 +37,9 @@ LOCK, PYTHON = "requirements.txt", "python-version"
 STAMP = "made-from.txt"
 """What envs/build.py leaves in an environment."""
 
+
+NICE = 10
+"""Of what makes an environment again."""
 
 KEPT_SECONDS = 86_400.0
 """For which code and locks are kept that no release names: a training that is under way names them at its end."""
@@ -116,7 +122,8 @@ class Runtime:
         written = folder.with_suffix(".txt")
         with storage.exclusive(file_url(folder.with_suffix(".lock"))):
             written.write_bytes(lock)
-            build = [sys.executable, str(ROOT / "envs" / "build.py"), "again"]
+            # As a training, so that it gives way to whatever answers.
+            build = ["nice", "-n", str(NICE), sys.executable, str(ROOT / "envs" / "build.py"), "again"]
             command = [*build, str(written), version.decode().strip(), str(folder)]
             done = subprocess.run(command, text=True, capture_output=True, check=False)
         if done.returncode:
@@ -180,19 +187,29 @@ def keep(family: str, content: Mapping[str, bytes], settings: Settings) -> Runti
 
 
 def tidy(settings: Settings) -> list[str]:
-    """Remove the code and the locks that no release needs, and that nothing was trained with for a day; their names."""
+    """Remove the code and the locks that no release needs, and that nothing was trained with for a day; their names.
+
+    What tells that they are all there goes first: what is killed in between is made whole when it is kept again. Where
+    a manifest cannot be read, nothing is removed: nobody knows what its release needs.
+    """
     areas = [Staging(settings.staging_url(deployment)) for deployment in DEPLOYMENTS]
-    manifests = [area.manifest(*each) for area in areas for each in area.published()]
+    try:
+        manifests = [area.manifest(*each) for area in areas for each in area.published()]
+    except ReleaseError as error:
+        logger.warning("No code and no lock is removed: %s", error)
+        return []
     stores = {
         (settings.code_url, codes.TREE): {each.code for each in manifests},
         (settings.locks_url, LOCK): {each.environment for each in manifests},
     }
     gone = []
     for (url, last_written), needed in stores.items():
-        for name in set(storage.names(url)) - needed:
-            if storage.age(storage.join(url, name, last_written)) > KEPT_SECONDS:
-                storage.remove(storage.join(url, name))
-                gone.append(name)
+        with codes.writing(url):
+            for name in set(storage.names(url)) - needed:
+                if storage.age(storage.join(url, name, last_written)) > KEPT_SECONDS:
+                    storage.remove(storage.join(url, name, last_written))
+                    storage.remove(storage.join(url, name))
+                    gone.append(name)
     return gone
 
 
@@ -201,6 +218,7 @@ def _keep_lock(family: str, settings: Settings) -> str:
     version = lock.with_name(PYTHON)
     if not version.exists():
         version = lock.with_name(".python-version")
-    for path, kept in ((version, PYTHON), (lock, LOCK)):
-        storage.write_atomic(storage.join(url, name, kept), path.read_bytes())  # again: by its time it is not removed
+    with codes.writing(url):
+        for path, kept in ((version, PYTHON), (lock, LOCK)):
+            storage.write_atomic(storage.join(url, name, kept), path.read_bytes())  # again: its time keeps it
     return name
