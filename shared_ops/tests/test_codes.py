@@ -108,6 +108,7 @@ def loaded_by(folder, meanwhile):
         "codes.loaded('keyword')  # as a code server, which goes no further\n"
         "codes.loaded('keyword')"
     )
+    time.sleep(1.2)  # a process's start is known to the second
     paths = os.pathsep.join([str(folder), str(folder / "shared_ops" / "src")])
     variables = os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
     return subprocess.run(
@@ -126,7 +127,6 @@ def test_a_run_whose_code_was_saved_while_it_was_loaded_makes_no_release(here):
 def test_code_that_was_saved_before_or_that_states_a_time_to_come_is_run(here):
     folder = fetched(here, kept(here))
     os.utime(folder / MODEL, (2**32, 2**32))
-    time.sleep(1.2)  # a process's start is known to the second
     assert loaded_by(folder, "").returncode == 0
     put_back = "model.touch(); codes.time.time = lambda: 0"
     assert loaded_by(folder, put_back).returncode == 0, "what the clock says of before tells nothing"

@@ -70,7 +70,8 @@ def loaded(family: str) -> dict[str, bytes]:
         return _loaded[family][0]
     content, saved = _loaded[family]
     if saved:
-        raise CodeError(f"{', '.join(saved)}: saved while this process loaded its code. Start the run again.")
+        named = ", ".join([*saved[:3], *(["..."] if saved[3:] else [])])
+        raise CodeError(f"{named}: saved while this process loaded its code. Start the run again.")
     return content
 
 
