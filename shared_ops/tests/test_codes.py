@@ -108,7 +108,7 @@ def loaded_by(folder, meanwhile):
         "codes.loaded('keyword')  # as a code server, which goes no further\n"
         "codes.loaded('keyword')"
     )
-    time.sleep(1.2)  # a process's start is known to the second
+    time.sleep(0.2)  # more than the clocks' steps
     paths = os.pathsep.join([str(folder), str(folder / "shared_ops" / "src")])
     variables = os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
     return subprocess.run(
@@ -122,6 +122,13 @@ def test_a_run_whose_code_was_saved_while_it_was_loaded_makes_no_release(here):
     for saved in ("model.write_text('changed = 1')", f"model.write_text('changed = 1'); {old}"):
         done = loaded_by(folder, saved)
         assert f"{MODEL}: saved while this process loaded its code. Start the run again." in done.stderr
+
+
+def test_a_process_knows_when_it_started():
+    before = time.time()
+    command = [sys.executable, "-c", "from shared_ops import codes; print(codes._began())"]
+    began = float(subprocess.run(command, text=True, capture_output=True, check=True).stdout)
+    assert before - codes.CLOCK_SECONDS < began < time.time()
 
 
 def test_code_that_was_saved_before_or_that_states_a_time_to_come_is_run(here):

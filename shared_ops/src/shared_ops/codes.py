@@ -7,6 +7,8 @@ business. On Kubernetes an image holds the same, and the hash is its tag.
 
 import hashlib
 import json
+import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -84,10 +86,19 @@ def _saved_meanwhile(family: str) -> list[str]:
     By the time at which the file system noted a change, as the time that a file states may be old when it is put there,
     or lie in the future. Where the clock was put back since, that does too, and says nothing.
     """
-    import psutil  # not in every environment that asks for a code's hash
-
-    began, now = psutil.Process().create_time() - CLOCK_SECONDS, time.time() + CLOCK_SECONDS
+    began, now = _began() - CLOCK_SECONDS, time.time() + CLOCK_SECONDS
     return [name for name in _names(family) if began < (ROOT / name).stat().st_ctime < now]
+
+
+def _began() -> float:
+    """When this process started, by the clock of now; where there is no /proc, up to a second before."""
+    stat = Path("/proc/self/stat")
+    if stat.exists():
+        ticks = int(stat.read_text().rpartition(")")[2].split()[19])  # proc(5): since the machine's start
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    asked = ["ps", "-o", "lstart=", "-p", str(os.getpid())]
+    said = subprocess.run(asked, env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True, check=True).stdout
+    return time.mktime(time.strptime(said.strip(), "%a %b %d %H:%M:%S %Y"))
 
 
 def code_version(family: str) -> str:
