@@ -263,6 +263,9 @@ def _start_phase(settings: Settings, running: Supervisor, group: list[Process], 
     while waiting:
         states = running.states()
         for process in list(waiting.values()):
+            if process.name not in states:  # a worker: the live set has moved on meanwhile
+                del waiting[process.name]
+                continue
             state, pid = states[process.name].state, states[process.name].pid
             reason = process.ready() if pid else f"it is {state}"
             if reason is None:

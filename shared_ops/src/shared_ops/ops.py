@@ -70,6 +70,7 @@ def load_inputs_op(family: str) -> OpDefinition:
         context: OpExecutionContext, config: LoadConfig, deployment: DeploymentResource
     ) -> Iterator[Output[Inputs]]:
         """Find what to learn from. Where a release already is the result of just this training, the run ends here."""
+        codes.loaded(family)  # a run that may not have loaded what is on disk ends before it trains
         found = inputs.find(
             family,
             deployment.input_snapshots,
