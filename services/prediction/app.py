@@ -169,6 +169,16 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
     role, environment = families()[family].role, runtimes.made_from(Path(sys.prefix))
     worker = Worker(settings.waiting_limit)
 
+    def answers_with() -> dict[str, Any]:
+        """The code and the environment of this process, and whether the live release's manifest states just these."""
+        if runtime is None:
+            return {}
+        told, live, as_stated = {"code": runtime.code, "environment": environment}, holder.live, True
+        if live is not None:
+            stated = runtimes.of_release(settings.staging_url("prod"), family, live.live_set.releases[family])
+            as_stated = not stated.code or told == {"code": stated.code, "environment": stated.environment}
+        return {**told, "as_stated": as_stated}
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with holder.running():
@@ -182,7 +192,7 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
         holds="release",
         host=settings.host,
         max_body=MAX_BODY[role],
-        more_health=lambda: {"code": runtime.code, "environment": environment} if runtime else {},
+        more_health=answers_with,
     )
 
     def model_of(release: str, *queries: str) -> Any:

@@ -414,6 +414,12 @@ def test_who_answers_with_another_set_is_named(told):
     ]
 
 
+def test_a_set_that_is_not_whole_is_named(told, sets):
+    live = sets.live()
+    sets.go_live(live.model_copy(update={"releases": live.releases | {"keyword": "v2"}}))
+    assert disagreements(Settings()) == ["ranker learned from v1 of keyword, and set 1 holds v2"]
+
+
 def test_a_family_whose_worker_is_not_there_is_named(told, sets, tmp_path, services):
     made = manifest("keyword", "v3", code="the code that made it").model_copy(update={"environment": "its lock"})
     Staging(sets.url).publish(tmp_path / "release", made)

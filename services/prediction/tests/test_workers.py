@@ -54,6 +54,21 @@ def test_a_worker_holds_the_releases_of_its_own_code_alone(two):
     assert [health(two, code)["code"] for code in ("old", "new")] == ["old", "new"]
 
 
+def test_health_says_whether_the_live_release_was_made_with_what_answers(two):
+    assert health(two, "old")["as_stated"] is False, "the tests' environment is not that of the manifest: none"
+
+
+def test_health_of_what_was_made_with_what_answers_agrees(tmp_path, monkeypatch):
+    monkeypatch.setattr("services.prediction.app.runtimes.made_from", lambda folder: "")
+    with stack(tmp_path) as made:
+        ref = made.snapshot()
+        made.release("keyword", "v1", ref, code="code")
+        live = made.go_live(ref, keyword="v1")
+        made.start("keyword", code="code")
+        until(lambda: health(made, "code")["live_set"] == live.number)
+        assert health(made, "code")["as_stated"] is True
+
+
 def test_the_port_goes_from_one_to_the_other_without_a_gap_and_back(two):
     refused, seen, ended = [], [], threading.Event()
 

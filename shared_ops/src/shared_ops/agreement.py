@@ -21,7 +21,22 @@ def disagreements(settings: Settings) -> list[str]:
     """
     live_sets = LiveSets(settings.staging_url("prod"))
     live = live_sets.live()
-    return [] if live is None else [*_search(settings, live), *_workers(settings, live, Staging(live_sets.url))]
+    if live is None:
+        return []
+    staging = Staging(live_sets.url)
+    return [*_parts(live, staging), *_search(settings, live), *_workers(settings, live, staging)]
+
+
+def _parts(live: LiveSet, staging: Staging) -> Iterator[str]:
+    """Whether the set is whole: each family that its ranker learned from is in it, in just that release."""
+    try:
+        learned = staging.manifest(live.ranker, live.releases[live.ranker]).learned_from
+    except ReleaseError:
+        return  # its worker tells
+    for family in dict.fromkeys([*learned, *live.searching]):
+        wanted, held = (where.get(family, "nothing") for where in (learned, live.releases))
+        if wanted != held:
+            yield f"{live.ranker} learned from {wanted} of {family}, and set {live.number} holds {held}"
 
 
 def _search(settings: Settings, live: LiveSet) -> Iterator[str]:
