@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,12 @@ def test_a_tree_holds_what_serves_a_release_and_no_tests():
     assert {"repos/keyword/model.py", "repos/keyword/stop_words.txt", "shared_ops/src/shared_ops/codes.py"} <= names
     assert {"services/web.py", "services/prediction/app.py", "repos/__init__.py"} <= names
     assert not [name for name in names if "test" in name or name.startswith(("services/search", "repos/semantic"))]
+
+
+def test_what_an_editor_leaves_beside_the_sources_is_no_code():
+    left = (".model.py.swp", "model.py~", ".DS_Store")
+    assert not any(codes._belongs(Path("repos/keyword") / name) for name in left)
+    assert codes._belongs(Path("repos/keyword/model.py"))
 
 
 def test_what_others_change_is_another_family_s_business(monkeypatch):

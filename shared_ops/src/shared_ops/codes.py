@@ -167,7 +167,8 @@ def _hash(folder: Path) -> str:
 
 
 def _belongs(name: Path) -> bool:
-    return not set(LEFT_OUT) & set(name.parts) and name.suffix != ".md"
+    left = name.name.startswith(".") or name.name.endswith("~")  # what an editor or a desktop leaves beside the sources
+    return not left and not set(LEFT_OUT) & set(name.parts) and name.suffix != ".md"
 
 
 def _listing(content: Mapping[str, bytes]) -> bytes:
