@@ -20,6 +20,7 @@ from shared_ops.settings import Settings
 log = logging.getLogger(__name__)
 
 Content = TypeVar("Content")
+NOTHING_ASKED = "It asks nothing of this process: its family takes no part in it, or runs with other code or packages."
 
 
 class SetState(NamedTuple):
@@ -102,7 +103,7 @@ class Holder(Generic[Content]):
             )
         key = self._key(watched.live_set)
         if key is None:
-            return SetState(number, "elsewhere", reason="What it asks for runs with other code or packages.")
+            return SetState(number, "elsewhere", reason=NOTHING_ASKED)
         if key in self._held:
             return SetState(number, "ready", key)
         if watched.failure:

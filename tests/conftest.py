@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from deploy.stack.dagit import Dagit
+from deploy.stack.places import LOCK
 from shared_ops.codes import code_version
 from shared_ops.livesets import LiveSets
 from shared_ops.releases import Staging
@@ -96,6 +97,7 @@ def share_vectors(made: Stack) -> Stack:
     vectors.mkdir(parents=True, exist_ok=True)
     cache = made.settings.home / "cache"
     cache.mkdir(parents=True)
+    (made.settings.home / LOCK).touch()  # it is a stack's home already
     (cache / "semantic").symlink_to(vectors, target_is_directory=True)
     return made
 

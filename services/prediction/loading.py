@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from shared_ops import snapshots
 from shared_ops.livesets import LiveSet
-from shared_ops.releases import ReleaseError, Staging
+from shared_ops.releases import Staging
 from shared_ops.snapshots import Snapshot
 from shared_ops.tables import Hits
 
@@ -74,13 +74,11 @@ def load_release(
     """The model of `family` in `live_set`, ready to answer.
 
     Raises:
-        ReleaseError: when the set names no release of the family, or its files are not what the manifest says.
+        ReleaseError: when the release is not there, or its files are not what the manifest says.
         CheckError: when its answers to the snapshot's queries cannot be right.
         Exception: whatever the family's code raises when it cannot load the folder.
     """
-    version = live_set.releases.get(family)
-    if version is None:
-        raise ReleaseError(f"Set {live_set.number} names no release of {family}. Promote a set that does.")
+    version = live_set.releases[family]
     model = load(family, staging.fetch(family, version))
     snapshot = snapshots.load(live_set.snapshot)
     if live_set.roles[family] == "rank":

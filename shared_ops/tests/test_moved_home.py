@@ -42,7 +42,9 @@ def filled(home, content):
     sets.go_live(sets.propose(dict.fromkeys(families(), "v1"), snapshot, "first"))
     found = inputs.find("behavior", PROD.snapshots, PROD.feedback, PROD.staging)
     url = PROD.staging.candidate_url("behavior", "run")
-    return Candidate(inputs=found, key="k", code="c", url=url, parameters={}, hyperparameters={})
+    return Candidate(
+        inputs=found, key="k", code="c", code_version="v", environment="e", url=url, parameters={}, hyperparameters={}
+    )
 
 
 @pytest.fixture

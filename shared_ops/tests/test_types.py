@@ -49,7 +49,16 @@ def candidate(snapshot, tmp_path):
             tables.write(storage.join(url, "hits", f"{split}.parquet"), tables.empty("hits"))
         tables.write(storage.join(url, "hits", "test.parquet"), test_hits)
         inputs = Inputs(family="keyword", snapshot=snapshot)
-        return Candidate(inputs=inputs, key="k", code="c", url=url, parameters={}, hyperparameters={})
+        return Candidate(
+            inputs=inputs,
+            key="k",
+            code="c",
+            code_version="v",
+            environment="e",
+            url=url,
+            parameters={},
+            hyperparameters={},
+        )
 
     return make
 

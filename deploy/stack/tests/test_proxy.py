@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -14,7 +15,9 @@ from deploy.stack.dagit import Dagit
 from deploy.stack.processes import environment_variables
 from deploy.stack.search_client import SearchApp
 from shared_ops import promotion
+from shared_ops.livesets import LiveSet
 from shared_ops.settings import Settings
+from shared_ops.snapshots import SnapshotRef
 
 NOBODY = "http://127.0.0.1:9"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "grpc_proxy")
@@ -55,7 +58,8 @@ def test_no_client_of_the_commands_asks_a_proxy(settings, monkeypatch):
     assert searching.follows(settings, 1)
     assert Dagit(url).in_flight() == []
     assert SearchApp(url).search("session", "sort", 10)["hits"] == []
-    assert promotion._state("search", None, 1) == ("ready", "")
+    live = LiveSet(number=1, releases={}, snapshot=SnapshotRef(id="s", url="file:///s"), created_at=datetime.now(UTC))
+    assert promotion._state("search", None, live) == ("ready", "")
 
 
 def test_the_stack_s_processes_call_each_other_by_grpc_without_a_proxy(settings):
