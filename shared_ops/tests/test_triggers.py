@@ -11,6 +11,7 @@ from shared_ops.acceptance import follow
 from shared_ops.feedback import FeedbackManifest
 from shared_ops.inputs import find
 from shared_ops.livesets import Decision
+from shared_ops.references import AGAIN
 from shared_ops.releases import ReleaseManifest
 from shared_ops.resources import PROD
 from shared_ops.settings import families, search_families
@@ -144,6 +145,21 @@ def test_a_training_that_failed_is_not_started_again_by_itself(instance, snapsho
     tags = due(instance, "keyword").tags
     create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=dict(tags))
     assert "ended FAILURE; it is not tried again by itself" in why(due(instance, "keyword"))
+
+
+def test_a_training_that_failed_for_what_has_passed_is_started_again(instance, snapshot):
+    """As one whose code was saved while it was loaded: somebody's save stops nobody's learning."""
+    first = due(instance, "keyword")
+    ended = create_run_for_test(
+        instance,
+        job_name="keyword_prod",
+        status=DagsterRunStatus.FAILURE,
+        tags={**first.tags, AGAIN: "saved meanwhile"},
+    )
+    again = due(instance, "keyword")
+    assert again.run_key == f"{first.run_key} after {ended.run_id}" and again.tags[DATA] == first.tags[DATA]
+    create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=dict(again.tags))
+    assert "is not tried again by itself" in why(due(instance, "keyword"))
 
 
 def test_a_run_that_dagster_will_try_again_counts_as_in_flight(instance, snapshot):

@@ -37,7 +37,7 @@ from shared_ops.judging import JudgedQueries, all_alike
 from shared_ops.latency import medians
 from shared_ops.lineage import challenger_key, release_key
 from shared_ops.notifications import notify
-from shared_ops.references import REASON, VERDICT, Candidate, Evaluated, Gated, Staged
+from shared_ops.references import AGAIN, REASON, VERDICT, Candidate, Evaluated, Gated, Staged
 from shared_ops.releases import ReleaseError, ReleaseManifest, environment_lock
 from shared_ops.report import report
 from shared_ops.resources import DeploymentResource
@@ -70,7 +70,7 @@ def load_inputs_op(family: str) -> OpDefinition:
         context: OpExecutionContext, config: LoadConfig, deployment: DeploymentResource
     ) -> Iterator[Output[Inputs]]:
         """Find what to learn from. Where a release already is the result of just this training, the run ends here."""
-        codes.loaded(family)  # a run that may not have loaded what is on disk ends before it trains
+        _see_that_it_loaded_what_is_there(context, family)
         found = inputs.find(
             family,
             deployment.input_snapshots,
@@ -97,6 +97,19 @@ def load_inputs_op(family: str) -> OpDefinition:
         yield Output(found, metadata={"snapshot": found.snapshot.id, "data": found.data_key})
 
     return load_inputs
+
+
+def _see_that_it_loaded_what_is_there(context: OpExecutionContext, family: str) -> None:
+    """End a run before it trains whose code was saved while its process loaded it; its trigger starts another one.
+
+    Raises:
+        CodeError: where that is so.
+    """
+    try:
+        codes.loaded(family)
+    except codes.CodeError as error:
+        context.instance.add_run_tags(context.run_id, {AGAIN: str(error)[:250]})
+        raise
 
 
 def _log_release(context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest) -> None:

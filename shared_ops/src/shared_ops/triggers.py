@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from dagster import (
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
@@ -26,6 +27,7 @@ from dagster import (
 
 from shared_ops import acceptance, inputs, promotion
 from shared_ops.inputs import Inputs, MissingInputError
+from shared_ops.references import AGAIN
 from shared_ops.resources import PROD
 from shared_ops.settings import ranking_family, repositories
 
@@ -98,8 +100,9 @@ def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
             *(f"{name}/{version}" for name, version in found.releases.items()),
         ]
     )
-    key = _key(found)
-    return RunRequest(run_key=key, tags={DATA: key, BECAUSE: f"new: {what}"[:250]})
+    key, tried = _key(found), _tried(instance, found)
+    run_key = f"{key} after {tried.run_id}" if tried else key
+    return RunRequest(run_key=run_key, tags={DATA: key, BECAUSE: f"new: {what}"[:250]})
 
 
 def _key(found: Inputs) -> str:
@@ -147,14 +150,22 @@ def _settled(instance: DagsterInstance, found: Inputs) -> str | None:
     """What these inputs have led to already, None when they are still to be learned from."""
     if learned := _learned(found):
         return learned
-    # Ended ones alone: a run may have been created since somebody looked for those in flight.
+    tried = _tried(instance, found)
+    if tried is None or AGAIN in tried.tags:
+        return None
+    return (
+        f"Run {tried.run_id[:8]} was to learn from this data and ended {tried.status.value}; it is not tried "
+        f"again by itself: make train REPO={found.family}."
+    )
+
+
+def _tried(instance: DagsterInstance, found: Inputs) -> DagsterRun | None:
+    """The newest run of a trigger that was to learn from these inputs and has ended.
+
+    Ended ones alone: a run may have been created since somebody looked for those in flight.
+    """
     filters = RunsFilter(job_name=f"{found.family}_prod", tags={DATA: _key(found)}, statuses=ENDED)
-    if tried := instance.get_runs(filters, limit=1):
-        return (
-            f"Run {tried[0].run_id[:8]} was to learn from this data and ended {tried[0].status.value}; it is not tried "
-            f"again by itself: make train REPO={found.family}."
-        )
-    return None
+    return next(iter(instance.get_runs(filters, limit=1)), None)
 
 
 def _unsettled(instance: DagsterInstance, family: str) -> str | None:
