@@ -26,7 +26,7 @@ from shared_ops.ops import (
     stage,
     validate,
 )
-from shared_ops.references import REASON, VERDICT, Candidate
+from shared_ops.references import AGAIN, REASON, VERDICT, Candidate
 from shared_ops.releases import ReleaseError, Staging
 from shared_ops.resources import DeploymentResource
 from shared_ops.settings import Settings
@@ -437,3 +437,13 @@ def test_a_release_whose_serving_code_has_changed_says_what_brings_the_new_one(i
     result = run(PROD, instance)
     said = [log.user_message for log in instance.all_logs(result.run_id)]
     assert any("What serves it has changed since: FORCE=1 trains it anew" in line for line in said)
+
+
+def test_a_run_whose_code_was_saved_while_it_was_loaded_ends_before_it_trains(instance, latest, staging, monkeypatch):
+    def loaded(family):
+        raise codes.CodeError("model.py: saved while this process loaded its code.")
+
+    monkeypatch.setattr(codes, "loaded", loaded)
+    result = run(PROD, instance, raise_on_error=False)
+    assert not result.success
+    assert "saved while" in instance.get_run_by_id(result.run_id).tags[AGAIN] and staging.versions("keyword") == []
