@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 RATE, CALM = 20, 2
 """Searches a second; and while models are trained, where the machine is too slow for both."""
-QUICK_MS = 25
+QUICK_MS = 40
 """A machine whose idle stack answers a search in this time carries RATE beside trainings, too."""
 QUERIES = 10
 SHOWN = 10
