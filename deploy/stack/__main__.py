@@ -156,7 +156,8 @@ def rollback(settings: Settings, number: int | None, why: str) -> None:
     """Make the set before the present live again, or the one of this number."""
     sets = LiveSets(settings.staging_url("prod"))
     running = bool(Supervisor(settings).running())
-    chosen, note = promotion.past_set(sets, number), f"rollback by {_who()}{f': {why}' if why else ''}"
+    before, chosen = sets.live(), promotion.past_set(sets, number)
+    note = f"rollback by {_who()}{f': {why}' if why else ''}"
     if not running:
         promotion.provide(sets, chosen.releases)  # or make up would find what it cannot start
     live = promotion.rollback(sets, chosen.number, note=note, services=running, log=lambda line: say(f"  {line}"))
@@ -166,6 +167,8 @@ def rollback(settings: Settings, number: int | None, why: str) -> None:
         return
     if not follows(settings, live.number):
         say("the search app does not answer from it yet: make status")
+    if live == before:
+        return
     try:
         from shared_ops.lineage import live_set_key  # imports Dagster: seconds, which the set has not to wait for
 
