@@ -54,12 +54,13 @@ def train(
             result of before: a search's failure leaves the ranker to the others' trainings and its accepted release.
     """
     failures: list[str] = []
+    since = time.time()
     for wave in waves(names):
         if failures and not _goes_on(settings, wave):
             break
         failures += _follow_all([_Followed(dagit, name, say, force) for name in wave])
         if ranking_family() in wave:
-            failures += _promote(settings, dagit, say)
+            failures += _promote(settings, dagit, say, since)
     if failures:
         raise TrainingError("\n".join(failures))
 
@@ -81,21 +82,34 @@ def _follow_all(followed: Sequence["_Followed"]) -> list[str]:
     return [run.failure for run in followed if run.failure]
 
 
-def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None]) -> list[str]:
-    """Follow the promotion of the accepted ranker, if one is due: its trigger's, or one of our own where none comes."""
+def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], since: float) -> list[str]:
+    """Follow the promotion of the accepted ranker: its trigger's, or one of our own where one is due and none comes.
+
+    The trigger's may have ended before anyone looks: then it is told from its first event, as long as it was created
+    after the Unix time `since`.
+    """
     url, ranker, deadline = settings.staging_url("prod"), ranking_family(), time.monotonic() + TRIGGER_SECONDS
-    while decided(Staging(url), LiveSets(url), ranker) is None:
-        if time.monotonic() > deadline or PROMOTION in [run.job for run in dagit.in_flight()]:
+    while True:
+        due = decided(Staging(url), LiveSets(url), ranker) is None
+        if PROMOTION in [run.job for run in dagit.in_flight()] or (due and time.monotonic() > deadline):
             return _follow_all([_Followed(dagit, ranker, say, job=PROMOTION)])
+        if not due:
+            ended = [run.run_id for run in dagit.ended(since) if run.job == PROMOTION]
+            return _follow_all([_Followed(dagit, ranker, say, job=PROMOTION, run_id=run_id) for run_id in ended[:1]])
         time.sleep(1)
-    return []
 
 
 class _Followed:
     """One repository's run, from its launch to its end; a run that is retried is followed into its retry."""
 
     def __init__(
-        self, dagit: Dagit, name: str, say: Callable[[str], None], force: bool = False, job: str | None = None
+        self,
+        dagit: Dagit,
+        name: str,
+        say: Callable[[str], None],
+        force: bool = False,
+        job: str | None = None,
+        run_id: str | None = None,
     ) -> None:
         self.dagit, self.name, self.job = dagit, name, job or f"{name}_prod"
         self.label = name if job is None else job.removesuffix("_prod")
@@ -104,7 +118,7 @@ class _Followed:
         self.heard, self.waiting = self.started, False
         self._say, self._told_who_goes_first = say, False
         self._errors: list[str] = []
-        self._follow(self._launched(force))
+        self._follow(run_id or self._launched(force))
 
     def _launched(self, force: bool) -> str:
         """The id of the run to follow: a trigger may have been quicker, then its run is the one that trains."""

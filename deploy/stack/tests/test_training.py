@@ -3,7 +3,7 @@
 import pytest
 
 from deploy.stack import training
-from deploy.stack.dagit import Dagit, Event, RunInFlight, RunPage
+from deploy.stack.dagit import Dagit, EndedRun, Event, RunInFlight, RunPage
 from shared_ops.settings import Settings
 
 
@@ -35,6 +35,11 @@ class Looks:
 
     def launch(self, location, job):
         return "first"
+
+    def ended(self, since):
+        return self.over
+
+    over = ()
 
     def run(self, run_id, after):
         pages = self.looks[run_id]
@@ -110,6 +115,23 @@ def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_ow
         assert "ranker_prod ended: SUCCESS" in said[1] and "promotion_prod ended: SUCCESS" in said[-1]
         assert said[-1].startswith("promotion ")
         assert any("run theirs" in line for line in said) == bool(others)
+
+
+def test_a_promotion_that_ended_before_anyone_looked_is_told_with_what_it_said(monkeypatch):
+    monkeypatch.setattr(training, "decided", lambda *_: "Set 1 holds the accepted ranker.")
+    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    said_nothing_was_judged = Event("LogMessageEvent", "Accepted: nothing was judged.", "INFO", "gate", None)
+    looks = Looks(first=[page("SUCCESS")], theirs=[page("SUCCESS", said_nothing_was_judged), page("SUCCESS")])
+    looks.over = [
+        EndedRun("ranker", "ranker_prod", "SUCCESS", 9.0),
+        EndedRun("theirs", "promotion_prod", "SUCCESS", 2.0),
+        EndedRun("earlier", "promotion_prod", "SUCCESS", 2.0),
+    ]
+    said = []
+    training.train(Settings(), looks, ["ranker"], said.append)
+    assert any("gate: Accepted: nothing was judged." in line for line in said)
+    assert said[-1].startswith("promotion ") and "promotion_prod ended: SUCCESS" in said[-1]
+    assert not any("run earlier" in line for line in said)
 
 
 def failure(cause):
