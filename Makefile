@@ -90,8 +90,8 @@ lock: ## Make the locks anew from envs/*/requirements.in [UPGRADE=1: newest vers
 check: made ## Style, types, borders between repositories, fresh locks
 	@$(PLATFORM) -m deploy.checks
 
-test: envs ## All checks and all tests, each in its own environment [SUITE=<folder>: one]
-	@$(PLATFORM) -m deploy.suites $${SUITE:+"$$SUITE"}
+test: envs ## All checks and tests, each in its own environment [DRILLS=1: the drills too; SUITE=<folder>: one]
+	@$(PLATFORM) -m deploy.suites $${DRILLS:+--drills} $${SUITE:+"$$SUITE"}
 
 bench: made ## Run the benchmarks in bench/
 	@$(PLATFORM) -m deploy.benchmarks

@@ -1,7 +1,8 @@
 """Runs the checks and every test suite of the monorepo, each in its own environment, and adds up what they say.
 
-Run as `python -m deploy.suites [folder]` in envs/platform. Suites are found, not listed: every folder `tests` with
-tests in it. None is skipped because another fails. Those that bring up a whole stack (tests/) have the machine to
+Run as `python -m deploy.suites [--drills] [folder]` in envs/platform. Suites are found, not listed: every folder
+`tests` with tests in it. None is skipped because another fails; the drills, which take as long as all others together,
+run where they are asked for, and in CI. Those that bring up a whole stack (tests/) have the machine to
 themselves, one after another; the others run side by side, one for each core, and print what they say when they end.
 """
 
@@ -28,6 +29,7 @@ PLACES = (
     "tests",
     "tests/*",
 )
+DRILLS = "tests/drills"
 
 
 @dataclass(frozen=True)
@@ -112,16 +114,21 @@ def counted(report: Path, status: int) -> Outcome:
 
 def main() -> None:
     """Run the checks and all suites, or the suite of one folder; the last line is the sum."""
-    found = suites()
-    if chosen := [name.rstrip("/") for name in sys.argv[1:]]:
+    found, arguments = suites(), sys.argv[1:]
+    drills = "--drills" in arguments
+    if chosen := [name.rstrip("/") for name in arguments if name != "--drills"]:
         found = {name: environment for name, environment in found.items() if name in chosen}
         if len(found) != len(chosen):
             sys.exit(f"No suite {' '.join(chosen)}. There are: {' '.join(suites())}.")
+    elif not drills:
+        del found[DRILLS]
     outcomes = {} if chosen else {"checks": _checked()}
     outcomes |= run_all(found)
     print()
     for name, outcome in outcomes.items():
         print(f"{name:<28} {outcome}")
+    if not chosen and not drills:
+        print(f"{DRILLS:<28} not run: make test DRILLS=1")
     total = sum(outcomes.values(), Outcome())
     print(total, flush=True)
     sys.exit(1 if total.failed else 0)

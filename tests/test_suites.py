@@ -69,6 +69,23 @@ def test_suites_that_run_side_by_side_are_all_counted_whatever_they_print_and_le
     assert capfd.readouterr().out.count("no text") == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "drills"),
+    [([], False), (["--drills"], True), (["tests/drills"], True), (["--drills", "shared_ops/tests"], False)],
+)
+def test_the_drills_run_where_they_are_asked_for_and_it_is_said_where_they_are_not(
+    monkeypatch, capsys, arguments, drills
+):
+    ran = []
+    monkeypatch.setattr(suites_module, "run_all", lambda chosen: ran.extend(chosen) or {})
+    monkeypatch.setattr(suites_module, "_checked", Outcome)
+    monkeypatch.setattr(sys, "argv", ["suites", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        suites_module.main()
+    assert ended.value.code == 0 and ("tests/drills" in ran) == drills
+    assert ("tests/drills                 not run: make test DRILLS=1" in capsys.readouterr().out) == (arguments == [])
+
+
 def test_suites_are_found_where_they_lie():
     found = suites()
     assert found["tests"] == "platform" and found["shared_ops/tests"] == "platform"
