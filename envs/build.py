@@ -121,10 +121,10 @@ def sync(names: Sequence[str]) -> bool:
     return True
 
 
-def compile_locks(upgrade: bool) -> None:
-    """Make all locks anew; versions stay as they are where they can, unless they are to be upgraded."""
+def compile_locks(names: Sequence[str], upgrade: bool = False) -> None:
+    """Make these environments' locks anew; versions stay as they are where they can, unless they are to be upgraded."""
     uv = find_uv()
-    for lock in locks():
+    for lock in (lock for lock in locks() if lock.source.parent.name in names):
         began = time.monotonic()
         _compile(uv, lock, lock.target, ["--upgrade"] if upgrade else [])
         lock.target.write_text(f"{INPUTS}{lock.inputs()}\n{_without_inputs(lock.target.read_text())}")
@@ -374,7 +374,8 @@ def main() -> None:
     syncing = commands.add_parser("sync", help="make the environments whose lock has changed")
     syncing.add_argument("names", nargs="*", metavar="environment", help=f"of {', '.join(environments())}")
     syncing.add_argument("--next", action="store_true", help="say what comes next where any was made")
-    locking = commands.add_parser("lock", help="make all locks anew")
+    locking = commands.add_parser("lock", help="make locks anew")
+    locking.add_argument("names", nargs="*", metavar="environment", help="all, where none is named")
     locking.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     placed = commands.add_parser("place", help="fail where an environment was not made in this checkout")
     placed.add_argument("names", nargs="+", metavar="environment")
@@ -385,9 +386,9 @@ def main() -> None:
     commands.add_parser("check", help="fail where a lock is not fresh")
     chosen = parser.parse_args()
     try:
+        if unknown := set(getattr(chosen, "names", [])) - set(environments()):
+            raise BuildError(f"No environment {', '.join(sorted(unknown))}: expected {', '.join(environments())}.")
         if chosen.command == "sync":
-            if unknown := set(chosen.names) - set(environments()):
-                raise BuildError(f"No environment {', '.join(sorted(unknown))}: expected {', '.join(environments())}.")
             if sync(chosen.names or environments()) and chosen.next:
                 _say("make up starts the stack")
         elif chosen.command == "place":
@@ -396,7 +397,7 @@ def main() -> None:
         elif chosen.command == "again":
             make_again(chosen.lock, chosen.python, chosen.folder)
         elif chosen.command == "lock":
-            compile_locks(chosen.upgrade)
+            compile_locks(chosen.names or environments(), chosen.upgrade)
         else:
             check_locks()
     except BuildError as error:

@@ -63,9 +63,9 @@ class People:
             going_on.result()
 
     @property
-    def failed(self) -> Counter[int | str]:
-        """The searches without an answer, by status or error."""
-        return Counter(each.status for each in self.searches if each.status != 200)
+    def failed(self) -> Counter[str]:
+        """The searches without an answer, by status or error, and what was said."""
+        return Counter(f"{each.status} {each.answer}" for each in self.searches if each.status != 200)
 
     @property
     def degraded(self) -> Counter[str]:

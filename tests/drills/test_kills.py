@@ -184,6 +184,7 @@ def test_whatever_is_killed_what_is_live_is_whole_and_nothing_is_lost(
     made = {name: run_id for name, run_id in drill.releases.items() if run_id}
     no_retry_made_a_second_release(dagit, made)
     stored = every_search_and_click_is_stored_once(stack, people)
+    assert people.failed == {}, people.failed
     say(
         f"kills: {KILLS} in {time.monotonic() - began:.0f} s ("
         + "; ".join(f"{what} {count}" for what, count in sorted(drill.killed.items()))

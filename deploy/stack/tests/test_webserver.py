@@ -20,10 +20,13 @@ MUTATION = "mutation { setNuxSeen }"
 START_SECONDS = 180
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory):
+@pytest.fixture(scope="module", params=["127.0.0.1", "::1"])
+def settings(request, tmp_path_factory):
     """Of a webserver that runs, as the stack runs it, on an instance in SQLite; its code locations are away."""
-    settings = Settings(home=tmp_path_factory.mktemp("home"), port_base=random.randrange(33_000, 60_000, 50))
+    if ":" in request.param and not _has(request.param):
+        pytest.skip("This machine has no IPv6.")
+    home, port_base = tmp_path_factory.mktemp("home"), random.randrange(33_000, 60_000, 50)
+    settings = Settings(home=home, port_base=port_base, host=request.param)
     instance.place_workspace(settings, instance.workspace_content(environment_variables(settings)))
     (dagit,) = (process for process in processes(settings) if process.name == "dagit")
     log = (settings.home / "log").open("wb")
@@ -39,6 +42,15 @@ def settings(tmp_path_factory):
     finally:
         running.terminate()
         running.wait(30)
+
+
+def _has(address):
+    with socket.socket(socket.AF_INET6) as tried:
+        try:
+            tried.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 @pytest.fixture
@@ -60,6 +72,10 @@ def changed(settings):
 
 def own(settings):
     return settings.url("dagit")
+
+
+def socket_address(url):
+    return f"ws{url.removeprefix('http')}"
 
 
 JSON = {"json": {"query": MUTATION}}
@@ -95,12 +111,12 @@ def test_nor_by_dagsters_other_ways_to_change_something(ask, path):
     assert ask(path=path, headers={"origin": "http://elsewhere.example"}).status_code == 403
 
 
-def test_nor_one_whose_name_was_made_to_lead_here(ask):
+def test_nor_one_whose_name_was_made_to_lead_here(ask, settings):
     name = "rebound.example:80"
     for question in (JSON, {"method": "GET", "path": "/"}):
         refused = ask(**question, headers={"host": name, "origin": f"http://{name}", "sec-fetch-site": "same-origin"})
         assert refused.status_code == 403
-        assert "expected 127.0.0.1 or localhost, got 'rebound.example:80'" in refused.text
+        assert f"expected {settings.host} or localhost, got 'rebound.example:80'" in refused.text
 
 
 def test_nor_by_an_address_alone_whoever_asks(ask):
@@ -109,12 +125,13 @@ def test_nor_by_an_address_alone_whoever_asks(ask):
         assert ask(method, params={"query": MUTATION}).status_code == 403
 
 
-@pytest.mark.parametrize("called", ["127.0.0.1", "rebound.example"])
-def test_nor_does_it_follow_what_happens_by_a_websocket(settings, called):
+@pytest.mark.parametrize("rebound", [False, True])
+def test_nor_does_it_follow_what_happens_by_a_websocket(settings, rebound):
     port = settings.ports["dagit"]
-    page = "http://elsewhere.example" if called == "127.0.0.1" else f"http://{called}:{port}"
-    with socket.create_connection(("127.0.0.1", port)) as line, pytest.raises(InvalidStatus) as refused:
-        connect(f"ws://{called}:{port}/graphql", subprotocols=["graphql-ws"], origin=page, sock=line)
+    called = f"http://rebound.example:{port}" if rebound else own(settings)
+    page = called if rebound else "http://elsewhere.example"
+    with socket.create_connection((settings.host, port)) as line, pytest.raises(InvalidStatus) as refused:
+        connect(f"{socket_address(called)}/graphql", subprotocols=["graphql-ws"], origin=page, sock=line)
     assert refused.value.response.status_code == 403
 
 
@@ -125,15 +142,14 @@ def test_a_link_from_elsewhere_opens_the_page(ask):
 
 
 def test_its_own_page_follows_what_happens(settings):
-    address = f"ws://127.0.0.1:{settings.ports['dagit']}/graphql"
-    with connect(address, subprotocols=["graphql-ws"], origin=own(settings), proxy=None) as page:
+    with connect(f"{socket_address(own(settings))}/graphql", subprotocols=["graphql-ws"], origin=own(settings), proxy=None) as page:
         page.send('{"type": "connection_init"}')
         assert page.recv(timeout=10) == '{"type":"connection_ack"}'
 
 
-@pytest.mark.parametrize("named", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("named", ["its address", "localhost"])
 def test_its_own_page_and_programs_change_what_they_want(settings, named):
-    address = own(settings).replace("127.0.0.1", named)
+    address = own(settings) if named == "its address" else f"http://localhost:{settings.ports['dagit']}"
     pages = [{"origin": address, "sec-fetch-site": "same-origin"}, {"origin": address}, {}]
     for page in pages:
         done = httpx.post(f"{own(settings)}/graphql", **JSON, headers=page | {"host": address[7:]}, trust_env=False)
