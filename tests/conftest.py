@@ -5,7 +5,8 @@ import random
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,14 @@ class Stack:
     def search(self, query: str, k: int = 10) -> dict[str, Any]:
         """The search app's answer."""
         return self.get("search", "/search", q=query, k=k).raise_for_status().json()
+
+
+def until(condition: Callable[[], object], seconds: float, what: str, pause: float = 0.1) -> None:
+    """Wait until a condition holds; the test fails where it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(pause)
 
 
 def asked_graphql(stack: Stack, query: str, **variables: Any) -> dict[str, Any]:

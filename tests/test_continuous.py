@@ -13,7 +13,7 @@ from deploy.stack.simulation import Record
 from shared_ops.feedback import Feedback
 from shared_ops.settings import families
 from shared_ops.ubi import SIMULATION, Store
-from tests.conftest import asked_graphql
+from tests.conftest import asked_graphql, until
 
 pytestmark = pytest.mark.slow
 
@@ -169,3 +169,26 @@ def test_a_release_can_be_trained_again_bit_for_bit(stack, learned, family):
 def test_status_shows_the_live_set_and_its_metrics(stack, learned):
     told = stack.make("status").stdout
     assert f"live set {learned.number}" in told and all(version in told for version in learned.releases.values())
+
+
+def ticks_of(stack, location, sensor) -> list[str]:
+    """What a sensor's newest ticks said, where they started nothing."""
+    query = """query ($name: String!, $location: String!) { sensorOrError(sensorSelector: {sensorName: $name,
+        repositoryLocationName: $location, repositoryName: "__repository__"}) { ... on Sensor {
+        sensorState { ticks(limit: 3) { skipReason } } } } }"""
+    told = asked_graphql(stack, query, name=sensor, location=location)
+    return [tick["skipReason"] or "" for tick in told["sensorOrError"]["sensorState"]["ticks"]]
+
+
+def test_a_training_that_was_cancelled_is_made_again_as_its_trigger_says(stack, dagit, sets, staging, learned):
+    def of_ranker():
+        return [run.run_id for run in dagit.in_flight() if run.job == "ranker_prod"]
+
+    stack.make("train", "REPO=keyword", "FORCE=1")
+    until(of_ranker, 120, "the new keyword release starts the ranker's training")
+    dagit.cancel(of_ranker())
+    advice = "again by itself: make train REPO=ranker."
+    until(lambda: advice in " ".join(ticks_of(stack, "ranker", "ranker_new_data")), 120, "its trigger says what to do")
+    assert sets.live() == learned
+    stack.make("train", "REPO=ranker")
+    assert sets.live().releases["keyword"] == staging.accepted("keyword") != learned.releases["keyword"]

@@ -58,14 +58,6 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     return line
 
 
-def until(condition: Callable[[], object], seconds: float, what: str, pause: float = 0.1) -> None:
-    """Wait until a condition holds; the test fails where it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(pause)
-
-
 def finish(dagit: Dagit, run_id: str, seconds: float = 300) -> str:
     """The status that a run ends with; where it was lost and is tried again, that of the last try."""
     deadline = time.monotonic() + seconds

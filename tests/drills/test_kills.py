@@ -19,8 +19,8 @@ from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import Staging
 from shared_ops.settings import families
 from shared_ops.ubi import Store
-from tests.conftest import Stack
-from tests.drills.conftest import finish, told_sets, until
+from tests.conftest import Stack, until
+from tests.drills.conftest import finish, told_sets
 from tests.drills.people import People
 from tests.drills.victims import RUN_WORKER, VICTIMS, alive, service, worker
 

@@ -10,8 +10,8 @@ from shared_ops import promotion
 from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import Staging
 from shared_ops.settings import families, search_families
-from tests.conftest import Stack
-from tests.drills.conftest import finish, told_sets, until
+from tests.conftest import Stack, until
+from tests.drills.conftest import finish, told_sets
 from tests.drills.people import People
 
 pytestmark = pytest.mark.slow

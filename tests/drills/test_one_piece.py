@@ -25,9 +25,9 @@ from shared_ops.livesets import LiveSet, LiveSets
 from shared_ops.releases import ReleaseManifest, Staging
 from shared_ops.runtimes import Runtime
 from shared_ops.settings import families
-from tests.conftest import Stack, own_stack, share_vectors
+from tests.conftest import Stack, own_stack, share_vectors, until
 from tests.drills.checkouts import ADDED, FAMILY, ONE_PACKAGE_MORE, Checkout, another_python
-from tests.drills.conftest import VARIABLES, until
+from tests.drills.conftest import VARIABLES
 from tests.drills.people import People
 
 pytestmark = pytest.mark.slow

@@ -142,7 +142,9 @@ def test_a_link_from_elsewhere_opens_the_page(ask):
 
 
 def test_its_own_page_follows_what_happens(settings):
-    with connect(f"{socket_address(own(settings))}/graphql", subprotocols=["graphql-ws"], origin=own(settings), proxy=None) as page:
+    with connect(
+        f"{socket_address(own(settings))}/graphql", subprotocols=["graphql-ws"], origin=own(settings), proxy=None
+    ) as page:
         page.send('{"type": "connection_init"}')
         assert page.recv(timeout=10) == '{"type":"connection_ack"}'
 
