@@ -71,7 +71,7 @@ def test_nothing_is_made_from_a_stale_lock(build):
 def test_a_stale_lock_is_made_anew_as_the_message_says_and_no_other(build):
     with (build.ENVS / "keyword" / "requirements.in").open("a") as file:
         file.write("packaging\n")  # which others need already
-    with pytest.raises(build.BuildError, match="has changed since: make lock$"):
+    with pytest.raises(build.BuildError, match=r"has changed since: make lock$"):
         build.sync(["keyword"])
     others = {lock.name: lock.target.read_bytes() for lock in build.locks() if not lock.stale()}
     build.compile_locks(["keyword"])
