@@ -4,8 +4,10 @@ One stack for all of it, in an order that builds up. The corpus is small and rea
 """
 
 import time
+import uuid
 from collections import Counter
 
+import httpx
 import pytest
 
 from deploy.stack import postgres
@@ -192,3 +194,32 @@ def test_a_training_that_was_cancelled_is_made_again_as_its_trigger_says(stack, 
     assert sets.live() == learned
     stack.make("train", "REPO=ranker")
     assert sets.live().releases["keyword"] == staging.accepted("keyword") != learned.releases["keyword"]
+
+
+def test_invented_sessions_with_one_click_each_bring_no_document_up(stack, dagit, learned):
+    query, invented = "sort an array", 220
+    before = [hit["doc_id"] for hit in stack.search(query, k=50)["hits"]]
+    wanted = before[29]
+    with httpx.Client(base_url=stack.settings.url("search"), timeout=30) as client:
+        for _ in range(invented):
+            session = uuid.uuid4().hex
+            found = client.get("/search", params={"q": query, "k": 50}, headers={"x-session-id": session}).json()
+            position = [hit["doc_id"] for hit in found["hits"]].index(wanted) + 1
+            click = {
+                "action_name": "click",
+                "event_id": uuid.uuid4().hex,
+                "query_id": found["query_id"],
+                "session_id": session,
+                "event_attributes": {"object": {"object_id": wanted}, "position": {"ordinal": position}},
+            }
+            assert client.post("/events", json=click).status_code == 202
+    check = """query { assetCheckExecutions(assetKey: {path: ["prod", "corpus", "feedback"]}, checkName: "bursts",
+        limit: 1) { evaluation { success description } } }"""
+
+    def told() -> str:
+        return asked_graphql(stack, check)["assetCheckExecutions"][0]["evaluation"]["description"]
+
+    until(lambda: query in told(), 300, "the burst is told, with its query")
+    dagit.settle()
+    after = [hit["doc_id"] for hit in stack.search(query, k=50)["hits"]]
+    assert after.index(wanted) >= 20, f"from 30 to {after.index(wanted) + 1}: {told()}"
