@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from shared_ops.evaluation import PRIMARY
+from shared_ops.judge.evaluation import PRIMARY
 
 FILE = Path(__file__).with_name("_differences.json")
 """Measured by `python -m bench.gate --measure`; it holds the differences that are not zero, and how many there are."""

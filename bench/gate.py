@@ -22,9 +22,9 @@ import numpy as np
 import polars as pl
 
 from bench._challengers import FILE, challengers, frames, pairs
-from shared_ops.evaluation import PRIMARY, per_query
-from shared_ops.gating import GatePolicy, judge, loss_p_value
-from shared_ops.significance import randomisation
+from shared_ops.judge.evaluation import PRIMARY, per_query
+from shared_ops.judge.gating import GatePolicy, judge, loss_p_value
+from shared_ops.judge.significance import randomisation
 
 PACKAGES = ("numpy", "scipy", "polars", "sqlalchemy", "dagster")
 SETTINGS = {

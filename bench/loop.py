@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from deploy.stack import postgres, simulation
 from deploy.stack.dagit import Dagit
 from deploy.stack.searching import ask
-from shared_ops import snapshots
-from shared_ops.feedback import Feedbacks
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import Staging
+from shared_ops.data import snapshots
+from shared_ops.data.feedback import Feedbacks
+from shared_ops.data.ubi import Store
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings
-from shared_ops.ubi import Store
 
 LONGEST_SECONDS = 1800
 NOTICED_EARLIER = 10

@@ -20,7 +20,7 @@ from pathlib import Path
 from deploy.stack.dagit import Dagit
 from deploy.stack.places import environment
 from deploy.stack.training import ENDED, FORCE
-from shared_ops.livesets import LiveSets
+from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import ROOT, Settings
 
 
@@ -58,15 +58,16 @@ def script() -> None:
     """The functions of a run of keyword, one after the other."""
     from repos.keyword.model import load as load_model
     from repos.keyword.ops import TrainConfig, fit
-    from shared_ops import gating, inputs
-    from shared_ops.evaluation import evaluate, per_query, slice_members
-    from shared_ops.latency import medians
-    from shared_ops.ops import write_trained
-    from shared_ops.report import report
-    from shared_ops.resources import PROD
-    from shared_ops.snapshots import load
-    from shared_ops.training import Searched
-    from shared_ops.types import check_inputs
+    from shared_ops.data.snapshots import load
+    from shared_ops.judge import gating
+    from shared_ops.judge.evaluation import evaluate, per_query, slice_members
+    from shared_ops.judge.latency import medians
+    from shared_ops.judge.report import report
+    from shared_ops.judge.training import Searched
+    from shared_ops.pipeline.ops import write_trained
+    from shared_ops.pipeline.resources import PROD
+    from shared_ops.pipeline.types import check_inputs
+    from shared_ops.release import inputs
 
     found = inputs.find("keyword", PROD.snapshots, PROD.feedback, PROD.staging)
     assert check_inputs(found).success

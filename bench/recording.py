@@ -24,8 +24,8 @@ import numpy as np
 
 from services.tests.database import database
 from services.tests.stack import Stack, TinyRanker, load_tiny, stack
+from shared_ops.data.tables import Hits
 from shared_ops.settings import families
-from shared_ops.tables import Hits
 
 WARM_UP = 20
 DOCUMENTS = {f"document-{n:03}": (f"Signal {n}", f"Transform the signal number {n} along an axis.") for n in range(120)}

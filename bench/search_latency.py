@@ -20,8 +20,8 @@ from typing import Any
 import httpx
 import orjson
 
-from shared_ops import snapshots
-from shared_ops.livesets import LiveSets
+from shared_ops.data import snapshots
+from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import Settings
 
 WARM_UP = 20

@@ -27,10 +27,10 @@ import psutil
 from deploy.stack import training
 from deploy.stack.dagit import Dagit
 from deploy.stack.supervisor import Supervisor
-from shared_ops import snapshots
-from shared_ops.livesets import LiveSets
+from shared_ops.data import snapshots
+from shared_ops.data.ubi import SIMULATION
+from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import Settings, families
-from shared_ops.ubi import SIMULATION
 from tests.drills.people import People
 
 SETTLE_SECONDS = 20

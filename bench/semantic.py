@@ -27,9 +27,9 @@ from repos.semantic.head import Head
 from repos.semantic.index import ApproximateIndex, ExactIndex, Index, build
 from repos.semantic.model import Origin, Parameters, SemanticModel
 from repos.semantic.train import train
-from shared_ops.evaluation import PRIMARY, per_query
+from shared_ops.data.snapshots import Snapshots
+from shared_ops.judge.evaluation import PRIMARY, per_query
 from shared_ops.settings import Settings
-from shared_ops.snapshots import Snapshots
 
 ROUNDS = 5
 PASSAGES = 30_000

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from playwright.sync_api import Browser, sync_playwright
 
 from deploy.stack.dagit import Dagit
 from deploy.stack.places import LOCK
-from shared_ops.codes import code_version
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import Staging
+from shared_ops.release.codes import code_version
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import Staging
 from shared_ops.settings import ROOT, Settings
 
 UP_SECONDS = 1200

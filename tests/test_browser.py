@@ -15,11 +15,11 @@ from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
 from deploy.stack import postgres
 from deploy.stack.dagit import Dagit
-from shared_ops import snapshots
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import Staging
+from shared_ops.data import snapshots
+from shared_ops.data.ubi import CLICK, Store, UbiEvent, UbiQuery
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import Staging
 from shared_ops.settings import families, repositories, search_families
-from shared_ops.ubi import CLICK, Store, UbiEvent, UbiQuery
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ import pytest
 
 from deploy.stack import postgres
 from deploy.stack.simulation import Record
-from shared_ops.feedback import Feedback
+from shared_ops.data.feedback import Feedback
+from shared_ops.data.ubi import SIMULATION, Store
 from shared_ops.settings import families
-from shared_ops.ubi import SIMULATION, Store
 from tests.conftest import asked_graphql, until
 
 pytestmark = pytest.mark.slow

@@ -13,10 +13,10 @@ import pytest
 
 from deploy.stack.dagit import Dagit
 from deploy.stack.training import FORCE
-from shared_ops import snapshots
-from shared_ops.fusion import reciprocal_rank_fusion
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import Staging
+from shared_ops.data import snapshots
+from shared_ops.judge.fusion import reciprocal_rank_fusion
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import Staging
 from shared_ops.settings import families, repositories, search_families
 from tests.conftest import asked_graphql
 

@@ -8,7 +8,7 @@ import yaml
 
 from deploy.stack.processes import environment_variables, processes, worker
 from deploy.suites import suites
-from shared_ops.runtimes import Runtime
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import ROOT, Settings, families, repositories
 
 REPOSITORIES = list(repositories())

@@ -21,11 +21,11 @@ from deploy.stack.searching import SearchError, ask, follows, wait_for_search
 from deploy.stack.shares import TRAINING
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from deploy.stack.terminal import console, say, visible
-from shared_ops import promotion, runtimes
-from shared_ops.codes import CodeError
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import ReleaseError, Staging
-from shared_ops.runtimes import RuntimeMissingError
+from shared_ops.release import promotion, runtimes
+from shared_ops.release.codes import CodeError
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import ReleaseError, Staging
+from shared_ops.release.runtimes import RuntimeMissingError
 from shared_ops.settings import ROOT, Settings, families, repositories, unread
 
 
@@ -170,7 +170,9 @@ def rollback(settings: Settings, number: int | None, why: str) -> None:
     if live == before:
         return
     try:
-        from shared_ops.lineage import live_set_key  # imports Dagster: seconds, which the set has not to wait for
+        from shared_ops.pipeline.lineage import (
+            live_set_key,  # imports Dagster: seconds, which the set has not to wait for
+        )
 
         _dagit(settings).materialized(live_set_key("prod").path, live.facts(note))
     except DagitError as error:

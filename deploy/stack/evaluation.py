@@ -18,12 +18,14 @@ from rich.text import Text
 
 from deploy.stack import trec
 from deploy.stack.searching import SearchError, ask
-from shared_ops import evaluation as measures
-from shared_ops import fusion, runtimes, snapshots, tables
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import Metrics
+from shared_ops.data import snapshots, tables
+from shared_ops.data.tables import Hits
+from shared_ops.judge import evaluation as measures
+from shared_ops.judge import fusion
+from shared_ops.release import runtimes
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import Metrics
 from shared_ops.settings import Settings
-from shared_ops.tables import Hits
 
 DEPTH = measures.DEPTH
 CLIENTS = 2

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 from rich.tree import Tree
 
-from shared_ops import snapshots
-from shared_ops.feedback import Feedback
-from shared_ops.gating import Verdict
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.promotion import decided
-from shared_ops.published import PublishedError
-from shared_ops.releases import ReleaseError, ReleaseManifest, Staging
+from shared_ops.data import snapshots
+from shared_ops.data.feedback import Feedback
+from shared_ops.data.published import PublishedError
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.data.ubi import SIMULATION
+from shared_ops.judge.gating import Verdict
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.promotion import decided
+from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings, families, ranking_family, search_families
-from shared_ops.snapshots import SnapshotRef
-from shared_ops.ubi import SIMULATION
 
 PRIMARY = "nDCG@10"
 NO_PART = "takes no part in this set: its ranker did not learn from it"

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from deploy.stack.places import WORKSPACE, dagster_home, workspace
-from shared_ops import storage
+from shared_ops.data import storage
 from shared_ops.settings import ROOT, Settings, file_url, repositories
 
 

@@ -14,7 +14,7 @@ import httpx
 from deploy.stack import postgres
 from deploy.stack.places import dagster_home, environment, workspace
 from deploy.stack.shares import CONTROL, SERVING, TRAINING, Share
-from shared_ops.runtimes import Runtime, client
+from shared_ops.release.runtimes import Runtime, client
 from shared_ops.settings import ROOT, Settings, repositories
 
 STACK_MARK = "SEARCHLOOP_STACK"

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from deploy.stack.searching import PRIVATE, SearchError
-from shared_ops.ubi import CLICK, SIMULATION, ClickedObject, EventAttributes, Position
+from shared_ops.data.ubi import CLICK, SIMULATION, ClickedObject, EventAttributes, Position
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a request that failed is sent again: long enough for a search app that restarts."""

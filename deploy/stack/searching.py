@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx
 
-from shared_ops import snapshots
-from shared_ops.livesets import LiveSets
+from shared_ops.data import snapshots
+from shared_ops.data.snapshots import Snapshot
+from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import Settings
-from shared_ops.snapshots import Snapshot
 
 TITLE_WORDS = 10
 """How many of a document's first words are asked where it has no title."""

@@ -21,10 +21,10 @@ from deploy.stack.history import rejected_lines
 from deploy.stack.search_client import PAUSES, SearchApp, new_session
 from deploy.stack.searching import ANSWER_SECONDS, SearchError, follows
 from deploy.stack.visits import Visit, Wish
-from shared_ops import snapshots
-from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.data import snapshots
+from shared_ops.data.ubi import SIMULATION
+from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.settings import Settings
-from shared_ops.ubi import SIMULATION
 
 CLIENTS = 2
 PROGRESS_SECONDS = 5

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from deploy.stack.lifecycle import StackError
 from deploy.stack.places import environment
-from shared_ops.livesets import LiveSets
+from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import ROOT, Settings, repositories
 
 SECONDS = 120

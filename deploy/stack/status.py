@@ -9,8 +9,8 @@ from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.processes import answers_at, processes
 from deploy.stack.searching import lacking_lines
 from deploy.stack.supervisor import State, Supervisor
-from shared_ops.agreement import disagreements
-from shared_ops.runtimes import socket_of
+from shared_ops.release.agreement import disagreements
+from shared_ops.release.runtimes import socket_of
 from shared_ops.settings import Settings
 
 UNKNOWN = State("", "not started yet: make up", 0, 0)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from deploy.stack.dagit import Dagit, DagitError, Event, RunPage
-from shared_ops.livesets import LiveSets
-from shared_ops.promotion import decided
-from shared_ops.references import VERDICT
-from shared_ops.releases import Staging
+from shared_ops.pipeline.references import VERDICT
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.promotion import decided
+from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings, ranking_family, repositories, search_families
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from shared_ops.tables import Hits
+from shared_ops.data.tables import Hits
 
 
 def write_run(path: Path, tag: str, query_ids: Sequence[str], results: Sequence[Hits]) -> None:

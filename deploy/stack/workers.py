@@ -16,11 +16,11 @@ import psutil
 from deploy.stack import postgres
 from deploy.stack.processes import Process, worker
 from deploy.stack.supervisor import State, Supervisor
-from shared_ops import codes, runtimes
-from shared_ops.codes import CodeError
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import ReleaseError
-from shared_ops.runtimes import Runtime, RuntimeMissingError
+from shared_ops.release import codes, runtimes
+from shared_ops.release.codes import CodeError
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import ReleaseError
+from shared_ops.release.runtimes import Runtime, RuntimeMissingError
 from shared_ops.settings import ROOT, Settings, families
 
 SECONDS = 0.5

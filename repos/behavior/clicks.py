@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from shared_ops import tables
-from shared_ops.text import held_back, normalise
+from shared_ops.data import tables
+from shared_ops.data.text import held_back, normalise
 
 
 @dataclass(frozen=True)

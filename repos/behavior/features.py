@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from shared_ops.text import normalise
+from shared_ops.data.text import normalise
 
 QUERY_CHARACTERS = 2_000
 """What follows in a query is not read: no one types more, and a pasted file must not hold up the others."""

@@ -3,8 +3,8 @@
 from dagster import graph
 
 from repos.behavior.ops import evaluate, load_inputs, train
-from shared_ops.jobs import family_jobs
-from shared_ops.ops import gate, materialize, stage, validate
+from shared_ops.pipeline.jobs import family_jobs
+from shared_ops.pipeline.ops import gate, materialize, stage, validate
 
 
 @graph

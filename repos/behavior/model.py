@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field
 
 from repos.behavior.clicks import sureness
 from repos.behavior.features import TextFeatures
-from shared_ops.tables import Hits
-from shared_ops.text import normalise
+from shared_ops.data.tables import Hits
+from shared_ops.data.text import normalise
 
 BATCH = 256
 """Queries that are compared with the past ones at a time: bounds the memory that a long list of them takes."""

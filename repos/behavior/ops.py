@@ -8,13 +8,13 @@ from pydantic import Field
 
 from repos.behavior import model, simulation
 from repos.behavior.train import train as train_model
-from shared_ops.inputs import Inputs
-from shared_ops.ops import evaluate_op, load_inputs_op, save_candidate, searching
-from shared_ops.references import Candidate
-from shared_ops.resources import DeploymentResource
-from shared_ops.snapshots import load
-from shared_ops.training import Trained
-from shared_ops.types import ValidCandidate, ValidInputs
+from shared_ops.data.snapshots import load
+from shared_ops.judge.training import Trained
+from shared_ops.pipeline.ops import evaluate_op, load_inputs_op, save_candidate, searching
+from shared_ops.pipeline.references import Candidate
+from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.pipeline.types import ValidCandidate, ValidInputs
+from shared_ops.release.inputs import Inputs
 
 BOOTSTRAP = "bootstrap (simulated)"
 """What the clicks are called that were made up for want of people's."""

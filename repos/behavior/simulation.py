@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, Field
 
-from shared_ops import tables
+from shared_ops.data import tables
 
 SESSION_INTERVAL = timedelta(hours=1)
 

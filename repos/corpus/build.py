@@ -14,8 +14,8 @@ import polars as pl
 
 from repos.corpus.sources import beir, config, pydocs, sql, table
 from repos.corpus.sources.collected import Collected, SourceError, SourceReport
-from shared_ops import tables
-from shared_ops.text import normalise
+from shared_ops.data import tables
+from shared_ops.data.text import normalise
 
 HELD_BACK = ("test", "dev", "train")
 """The splits, most held back first."""
@@ -39,7 +39,7 @@ def build(sources: config.Sources, log: Callable[[str], None] = lambda line: Non
 
     Raises:
         SourceError: where a source cannot be read.
-        shared_ops.tables.TableError: where what comes out does not hold to the schemas.
+        shared_ops.data.tables.TableError: where what comes out does not hold to the schemas.
     """
     collections = []
     for source in sources.sources:

@@ -6,11 +6,11 @@ from repos.corpus.build import check
 from repos.corpus.feedback.ops import BURSTS, burst_check
 from repos.corpus.ops import described
 from repos.corpus.sources.collected import SourceError, SourceReport
-from shared_ops.feedback import Feedback, Feedbacks
-from shared_ops.lineage import feedback_key, snapshot_key
+from shared_ops.data.feedback import Feedback, Feedbacks
+from shared_ops.data.snapshots import Snapshots, load
+from shared_ops.pipeline.lineage import feedback_key, snapshot_key
+from shared_ops.pipeline.types import check_snapshot
 from shared_ops.settings import DEPLOYMENTS, Deployment, current
-from shared_ops.snapshots import Snapshots, load
-from shared_ops.types import check_snapshot
 
 
 def snapshot_checks() -> list[AssetChecksDefinition]:

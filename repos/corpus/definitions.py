@@ -12,8 +12,8 @@ from repos.corpus.sources import config
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.triggers.sources import daily, sources_changed
 from repos.corpus.triggers.watch import drift
-from shared_ops.alerts import failure_sensor
-from shared_ops.lineage import feedback_specs, snapshot_specs
+from shared_ops.pipeline.alerts import failure_sensor
+from shared_ops.pipeline.lineage import feedback_specs, snapshot_specs
 from shared_ops.settings import current
 
 

@@ -3,8 +3,8 @@
 from dagster import graph
 
 from repos.corpus.ops import materialize, publish, read_sources, validate
-from shared_ops.jobs import family_jobs
-from shared_ops.live_ops import show
+from shared_ops.pipeline.jobs import family_jobs
+from shared_ops.pipeline.live_ops import show
 
 
 @graph

@@ -27,13 +27,13 @@ from repos.corpus.build import build, check, summary
 from repos.corpus.sources import config as sources_file
 from repos.corpus.sources import fingerprints
 from repos.corpus.sources.collected import SourceError, SourceReport
-from shared_ops import snapshots, storage, tables
-from shared_ops.home_urls import HomeUrl
-from shared_ops.lineage import snapshot_key, source_key
-from shared_ops.resources import DeploymentResource
+from shared_ops.data import snapshots, storage, tables
+from shared_ops.data.home_urls import HomeUrl
+from shared_ops.data.snapshots import Snapshot, SnapshotRef
+from shared_ops.pipeline.lineage import snapshot_key, source_key
+from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.pipeline.types import ValidSnapshot, check_snapshot
 from shared_ops.settings import current
-from shared_ops.snapshots import Snapshot, SnapshotRef
-from shared_ops.types import ValidSnapshot, check_snapshot
 
 DATA_VERSION = "dagster/data_version"
 """The tag by which Dagster sees that a materialization changed nothing."""

@@ -3,9 +3,9 @@
 from dagster import Definitions
 
 from repos.keyword.graph import dev, prod
-from shared_ops.checks import release_checks
-from shared_ops.lineage import release_specs
-from shared_ops.triggers import daily_schedule, retrain_sensor
+from shared_ops.pipeline.checks import release_checks
+from shared_ops.pipeline.lineage import release_specs
+from shared_ops.pipeline.triggers import daily_schedule, retrain_sensor
 
 defs = Definitions(
     jobs=[dev, prod],

@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field
 from repos.keyword.bm25 import Index, TermCounts, WordCounts
 from repos.keyword.tuning import Choice, Judged, tune
 from repos.keyword.words import Tokenizer, words
-from shared_ops import tables
-from shared_ops.tables import Hits
-from shared_ops.training import Trained, answer
+from shared_ops.data import tables
+from shared_ops.data.tables import Hits
+from shared_ops.judge.training import Trained, answer
 
 FORMAT = 1
 MAX_QUERY = 10_000
@@ -134,7 +134,7 @@ def train(
 ) -> Trained[KeywordModel]:
     """Index the documents with the tokenizer and parameters that serve the dev queries best.
 
-    Tables are those of `shared_ops.tables`, with all splits. With fewer than 20 judged dev queries the
+    Tables are those of `shared_ops.data.tables`, with all splits. With fewer than 20 judged dev queries the
     given parameters stand.
     The index is made of the documents alone and nothing is learned from the train queries' answers, so the final
     model's hits for them are what any new query would get: `hits["train"]` needs no cross-fitting.

@@ -8,10 +8,10 @@ from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asse
 
 from repos.ranker.features import FeatureSpace
 from repos.ranker.skew import compare
-from shared_ops.codes import code_version
-from shared_ops.feedback import Feedback, Feedbacks
-from shared_ops.lineage import release_key
-from shared_ops.releases import ReleaseError, Staging
+from shared_ops.data.feedback import Feedback, Feedbacks
+from shared_ops.pipeline.lineage import release_key
+from shared_ops.release.codes import code_version
+from shared_ops.release.releases import ReleaseError, Staging
 from shared_ops.settings import DEPLOYMENTS, Deployment, current
 
 FEATURES_CHECK = "served_features"

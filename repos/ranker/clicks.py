@@ -12,8 +12,8 @@ import polars as pl
 from repos.ranker.features import Array, FeatureSpace
 from repos.ranker.lists import Lists
 from repos.ranker.model import Parameters
-from shared_ops.inputs import Asked
-from shared_ops.text import normalise
+from shared_ops.data.text import normalise
+from shared_ops.release.inputs import Asked
 
 HELD_OUT, NO_HITS, UNCLEAR, TOO_LITTLE = REASONS = (
     "of dev or test",

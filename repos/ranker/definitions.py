@@ -4,10 +4,10 @@ from dagster import Definitions
 
 from repos.ranker.checks import feature_checks
 from repos.ranker.graph import jobs, prod, promotion_prod
-from shared_ops.checks import live_set_checks, release_checks
-from shared_ops.lineage import live_set_specs, release_specs
+from shared_ops.pipeline.checks import live_set_checks, release_checks
+from shared_ops.pipeline.lineage import live_set_specs, release_specs
+from shared_ops.pipeline.triggers import daily_schedule, promotion_sensor, retrain_sensor
 from shared_ops.settings import search_families
-from shared_ops.triggers import daily_schedule, promotion_sensor, retrain_sensor
 
 defs = Definitions(
     jobs=jobs,

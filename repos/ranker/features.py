@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import load_file, save_file
 
-from shared_ops.tables import Hits
+from shared_ops.data.tables import Hits
 
 Array = np.ndarray[Any, Any]
 

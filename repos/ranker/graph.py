@@ -3,9 +3,9 @@
 from dagster import graph
 
 from repos.ranker.ops import check_features, evaluate, gate_set, load_inputs, train
-from shared_ops.jobs import family_jobs
-from shared_ops.live_ops import accepted_ranker, promote, roll_back, set_of_the_past
-from shared_ops.ops import gate, materialize, stage, validate
+from shared_ops.pipeline.jobs import family_jobs
+from shared_ops.pipeline.live_ops import accepted_ranker, promote, roll_back, set_of_the_past
+from shared_ops.pipeline.ops import gate, materialize, stage, validate
 
 
 @graph

@@ -13,8 +13,8 @@ import numpy as np
 from repos.ranker.features import Array, Candidates
 from repos.ranker.losses import ideal_dcg
 from repos.ranker.network import Scaler
-from shared_ops.fusion import best_first
-from shared_ops.tables import Hits
+from shared_ops.data.tables import Hits
+from shared_ops.judge.fusion import best_first
 
 if TYPE_CHECKING:
     from torch import Tensor

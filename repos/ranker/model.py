@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 
 from repos.ranker import network
 from repos.ranker.features import Array, Candidates, FeatureSpace
-from shared_ops.fusion import best_first
-from shared_ops.tables import Hits
+from shared_ops.data.tables import Hits
+from shared_ops.judge.fusion import best_first
 
 FORMAT = 2
 

@@ -10,18 +10,18 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity, Config, In, OpExec
 from repos.ranker import model
 from repos.ranker.checks import FEATURES_CHECK, compared
 from repos.ranker.train import train as train_model
-from shared_ops.evaluation import DEPTH
-from shared_ops.feedback import HELD_BACK
-from shared_ops.inputs import Inputs
-from shared_ops.lineage import release_key
-from shared_ops.live_ops import gate_set_op
-from shared_ops.ops import evaluate_op, load_inputs_op, save_candidate
-from shared_ops.references import Candidate
-from shared_ops.resources import DeploymentResource
-from shared_ops.snapshots import load
-from shared_ops.tables import Hits, hits_by_query, hits_table
-from shared_ops.training import Trained
-from shared_ops.types import ValidCandidate, ValidInputs
+from shared_ops.data.feedback import HELD_BACK
+from shared_ops.data.snapshots import load
+from shared_ops.data.tables import Hits, hits_by_query, hits_table
+from shared_ops.judge.evaluation import DEPTH
+from shared_ops.judge.training import Trained
+from shared_ops.pipeline.lineage import release_key
+from shared_ops.pipeline.live_ops import gate_set_op
+from shared_ops.pipeline.ops import evaluate_op, load_inputs_op, save_candidate
+from shared_ops.pipeline.references import Candidate
+from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.pipeline.types import ValidCandidate, ValidInputs
+from shared_ops.release.inputs import Inputs
 
 
 class TrainConfig(model.Parameters, Config):
@@ -74,7 +74,7 @@ def check_features(context: OpExecutionContext, deployment: DeploymentResource, 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A saved ranker and the hits that it orders: `shared_ops.training.Answers`."""
+    """A saved ranker and the hits that it orders: `shared_ops.judge.training.Answers`."""
 
     ranker: model.Ranker
     found: dict[str, dict[str, Hits]]

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from repos.ranker.features import FeatureSpace
-from shared_ops.tables import served_hits
+from shared_ops.data.tables import served_hits
 
 EXAMPLES = 20
 

@@ -17,9 +17,9 @@ from repos.ranker.fit import Data, Lessons
 from repos.ranker.lists import Lists
 from repos.ranker.model import Parameters
 from repos.ranker.network import Scaler
-from shared_ops.inputs import Asked
-from shared_ops.tables import Hits, hits_by_query
-from shared_ops.text import normalise
+from shared_ops.data.tables import Hits, hits_by_query
+from shared_ops.data.text import normalise
+from shared_ops.release.inputs import Asked
 
 if TYPE_CHECKING:
     from torch import Tensor

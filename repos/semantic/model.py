@@ -15,7 +15,7 @@ from repos.semantic.bert import EncoderError, Tokens
 from repos.semantic.encoder import PACKAGED, Encoder, find
 from repos.semantic.head import Head
 from repos.semantic.index import Index, read_index
-from shared_ops.tables import Hits
+from shared_ops.data.tables import Hits
 
 FORMAT = 1
 LONGEST_WORD = 16

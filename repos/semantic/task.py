@@ -17,8 +17,8 @@ from repos.semantic.encoder import Encoder
 from repos.semantic.head import Head
 from repos.semantic.model import Origin, Parameters, SemanticModel, query_inputs
 from repos.semantic.passages import Cut, Passages, cut
-from shared_ops.evaluation import PRIMARY, per_query
-from shared_ops.tables import hits_table
+from shared_ops.data.tables import hits_table
+from shared_ops.judge.evaluation import PRIMARY, per_query
 
 Log = Callable[[str], None]
 

@@ -18,10 +18,10 @@ from repos.semantic.finetune import learn_encoder
 from repos.semantic.head import Head, Recipe, learn
 from repos.semantic.model import Parameters, SemanticModel
 from repos.semantic.task import Encoded, Log, Task
-from shared_ops.evaluation import DEPTH
-from shared_ops.tables import SPLITS
-from shared_ops.text import normalise
-from shared_ops.training import Trained, fold_of
+from shared_ops.data.tables import SPLITS
+from shared_ops.data.text import normalise
+from shared_ops.judge.evaluation import DEPTH
+from shared_ops.judge.training import Trained, fold_of
 
 UNSEEN = ("train", "dev")
 """Whose queries decide whether what was learned replaces the frozen encoder: those of train through models that did not

@@ -13,8 +13,8 @@ from uvicorn import Config
 from services import connections, web
 from services.prediction.app import create_app, holder_of
 from services.prediction.front import FrontServer
-from shared_ops import codes
-from shared_ops.runtimes import Runtime
+from shared_ops.release import codes
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings, families
 
 logger = logging.getLogger("services.prediction")

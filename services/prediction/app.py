@@ -21,12 +21,12 @@ from starlette.responses import Response
 from services import web
 from services.holder import Holder
 from services.prediction.loading import MAX_SCORE, EmbedModel, ExplainModel, check_hits, load_model, load_release
-from shared_ops import runtimes
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import ReleaseError, Staging
-from shared_ops.runtimes import Runtime
+from shared_ops.data.tables import Hits
+from shared_ops.release import runtimes
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import ReleaseError, Staging
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings, families
-from shared_ops.tables import Hits
 
 Result = TypeVar("Result")
 

@@ -11,11 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from shared_ops import snapshots
-from shared_ops.livesets import LiveSet
-from shared_ops.releases import Staging
-from shared_ops.snapshots import Snapshot
-from shared_ops.tables import Hits
+from shared_ops.data import snapshots
+from shared_ops.data.snapshots import Snapshot
+from shared_ops.data.tables import Hits
+from shared_ops.release.livesets import LiveSet
+from shared_ops.release.releases import Staging
 
 MAX_SCORE = 1e15
 """Of a hit, whichever sign: what a ranker can still square in float32. Nothing that models score by comes near it."""

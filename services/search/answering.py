@@ -15,9 +15,9 @@ from services.holder import Live
 from services.search.documents import Documents
 from services.search.models import Models, UnavailableError
 from services.search.snippets import snippet, terms
-from shared_ops.fusion import reciprocal_rank_fusion
-from shared_ops.livesets import LiveSet
-from shared_ops.tables import Hits
+from shared_ops.data.tables import Hits
+from shared_ops.judge.fusion import reciprocal_rank_fusion
+from shared_ops.release.livesets import LiveSet
 
 Result = TypeVar("Result")
 

@@ -23,7 +23,7 @@ from services.search.models import Models
 from services.search.queries import clean
 from services.search.recording import Recorder
 from services.search.visitors import Visitor, remember, visitor
-from shared_ops.livesets import LiveSet, LiveSets
+from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.settings import Settings
 
 HERE = Path(__file__).parent

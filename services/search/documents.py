@@ -3,8 +3,8 @@
 from typing import NamedTuple, TypeAlias
 
 from services.search.snippets import shortened
-from shared_ops import snapshots
-from shared_ops.snapshots import SnapshotRef
+from shared_ops.data import snapshots
+from shared_ops.data.snapshots import SnapshotRef
 
 
 class Document(NamedTuple):

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from services.door import from_another_site
 from services.search.visitors import APPLICATION_PATTERN, ID_PATTERN, Visitor
 from services.web import parse
-from shared_ops.ubi import ClickedObject, EventAttributes, UbiEvent
+from shared_ops.data.ubi import ClickedObject, EventAttributes, UbiEvent
 
 MAX_BYTES = 64_000
 """Of the events of one request."""

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import aiohttp  # type: ignore[import-not-found]  # in envs/search alone, not where types are checked
 import orjson
 
-from shared_ops import runtimes
-from shared_ops.releases import ReleaseError
+from shared_ops.data.tables import Hits
+from shared_ops.release import runtimes
+from shared_ops.release.releases import ReleaseError
 from shared_ops.settings import Settings
-from shared_ops.tables import Hits
 
 HITS_PER_MODEL = 100
 _HEADERS = {"content-type": "application/json"}

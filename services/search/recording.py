@@ -19,8 +19,8 @@ from services.search.answering import Answer
 from services.search.outbox import Levels, Outbox
 from services.search.shipping import KINDS, Shipper
 from services.search.visitors import Visitor
+from shared_ops.data.ubi import LoggedFeatures, LoggedHits, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
 from shared_ops.settings import Settings
-from shared_ops.ubi import LoggedFeatures, LoggedHits, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
 
 log = logging.getLogger(__name__)
 

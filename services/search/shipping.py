@@ -1,7 +1,7 @@
 """From the outbox to Postgres, in a thread of its own: batch by batch, and out of the outbox only what is stored.
 
-Knows neither searches nor pages. What is stored twice by its id counts once (shared_ops.ubi), so a batch whose fate is
-not known is simply sent again.
+Knows neither searches nor pages. What is stored twice by its id counts once (shared_ops.data.ubi), so a batch whose
+fate is not known is simply sent again.
 """
 
 import logging
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import psycopg2
 
 from services.search.outbox import Entry, Outbox
-from shared_ops.ubi import Store, UbiEvent, UbiQuery
+from shared_ops.data.ubi import Store, UbiEvent, UbiQuery
 
 log = logging.getLogger(__name__)
 

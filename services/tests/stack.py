@@ -21,12 +21,12 @@ from services import connections, web
 from services.prediction.app import create_app as prediction_app
 from services.prediction.app import holder_of
 from services.prediction.front import FrontServer
-from shared_ops import tables
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import FORMAT_VERSION, ReleaseManifest, Staging
-from shared_ops.runtimes import Runtime
+from shared_ops.data import tables
+from shared_ops.data.snapshots import Snapshots
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import FORMAT_VERSION, ReleaseManifest, Staging
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings, families
-from shared_ops.snapshots import Snapshots
 
 SEARCHING = ("keyword", "semantic", "behavior")
 DOCUMENTS = {

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from shared_ops import tables
-from shared_ops.snapshots import SnapshotRef, Snapshots
+from shared_ops.data import tables
+from shared_ops.data.snapshots import SnapshotRef, Snapshots
 
 DOCUMENTS = {
     "numpy.mean": "Compute the arithmetic mean along the specified axis.",

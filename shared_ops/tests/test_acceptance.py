@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared_ops import inputs
-from shared_ops.acceptance import accept_again, comes_back, follow
-from shared_ops.livesets import Decision, LiveSets
-from shared_ops.releases import ReleaseManifest, Staging
-from shared_ops.snapshots import SnapshotRef
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release import inputs
+from shared_ops.release.acceptance import accept_again, comes_back, follow
+from shared_ops.release.livesets import Decision, LiveSets
+from shared_ops.release.releases import ReleaseManifest, Staging
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")
 

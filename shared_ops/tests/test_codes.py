@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from shared_ops import codes, runtimes, settings, storage
-from shared_ops.codes import CodeError
-from shared_ops.releases import ReleaseManifest, Staging
-from shared_ops.runtimes import Runtime, RuntimeMissingError
+from shared_ops import settings
+from shared_ops.data import storage
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release import codes, runtimes
+from shared_ops.release.codes import CodeError
+from shared_ops.release.releases import ReleaseManifest, Staging
+from shared_ops.release.runtimes import Runtime, RuntimeMissingError
 from shared_ops.settings import ROOT, Settings
-from shared_ops.snapshots import SnapshotRef
 
 MODEL = "repos/keyword/model.py"
 
@@ -47,7 +49,11 @@ def test_what_trains_a_family_is_named_without_what_serves_it(monkeypatch):
 
 def test_a_tree_holds_what_serves_a_release_and_no_tests():
     names = set(codes.tree("keyword"))
-    assert {"repos/keyword/model.py", "repos/keyword/stop_words.txt", "shared_ops/src/shared_ops/codes.py"} <= names
+    assert {
+        "repos/keyword/model.py",
+        "repos/keyword/stop_words.txt",
+        "shared_ops/src/shared_ops/release/codes.py",
+    } <= names
     assert {"services/web.py", "services/prediction/app.py", "repos/__init__.py"} <= names
     assert not [name for name in names if "test" in name or name.startswith(("services/search", "repos/semantic"))]
 
@@ -110,7 +116,7 @@ def test_a_tree_that_is_damaged_in_the_store_is_mended_by_the_next_training(here
 def loaded_by(folder, meanwhile):
     """What a process says whose code lies in a folder, in which something happens before it is read."""
     code = (
-        "import os, sys, time\nfrom shared_ops import codes\n"
+        "import os, sys, time\nfrom shared_ops.release import codes\n"
         f"model = codes.ROOT / {MODEL!r}\n{meanwhile}\n"
         "codes.loaded('keyword')  # as a code server, which goes no further\n"
         "codes.loaded('keyword')"
@@ -133,7 +139,7 @@ def test_a_run_whose_code_was_saved_while_it_was_loaded_makes_no_release(here):
 
 def test_a_process_knows_when_it_started():
     before = time.time()
-    command = [sys.executable, "-c", "from shared_ops import codes; print(codes._began())"]
+    command = [sys.executable, "-c", "from shared_ops.release import codes; print(codes._began())"]
     began = float(subprocess.run(command, text=True, capture_output=True, check=True).stdout)
     assert before - codes.CLOCK_SECONDS < began < time.time()
 

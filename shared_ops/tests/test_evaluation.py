@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shared_ops import tables
-from shared_ops.evaluation import attainable, evaluate, per_query
-from shared_ops.inputs import kept_hits
-from shared_ops.judging import JudgedQueries
-from shared_ops.snapshots import load
-from shared_ops.types import check_snapshot
+from shared_ops.data import tables
+from shared_ops.data.snapshots import load
+from shared_ops.judge.evaluation import attainable, evaluate, per_query
+from shared_ops.judge.judging import JudgedQueries
+from shared_ops.pipeline.types import check_snapshot
+from shared_ops.release.inputs import kept_hits
 
 
 def test_measures_of_a_known_order(content):

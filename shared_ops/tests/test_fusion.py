@@ -1,6 +1,6 @@
 import pytest
 
-from shared_ops.fusion import min_max_fusion, reciprocal_rank_fusion
+from shared_ops.judge.fusion import min_max_fusion, reciprocal_rank_fusion
 
 HITS = {
     "keyword": [("a", 30.0), ("b", 20.0), ("c", 10.0)],

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shared_ops.gating import GatePolicy, Latency, judge, judge_first, unjudged, unsound
+from shared_ops.judge.gating import GatePolicy, Latency, judge, judge_first, unjudged, unsound
 
 POLICY = GatePolicy(resamples=2_000)
 

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats  # noqa: TID253 - no code server loads a test
 
 from bench._challengers import challengers, frames, pairs
-from shared_ops.gating import GatePolicy, judge, loss_p_value
-from shared_ops.significance import randomisation
+from shared_ops.judge.gating import GatePolicy, judge, loss_p_value
+from shared_ops.judge.significance import randomisation
 
 POLICY = GatePolicy(resamples=500)
 PAIRS = pairs()

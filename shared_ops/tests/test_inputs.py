@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared_ops import tables
-from shared_ops.feedback import HELD_BACK, TABLES, FeedbackManifest, Feedbacks
-from shared_ops.inputs import Inputs, MissingInputError, asked_id, find
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.data import tables
+from shared_ops.data.feedback import HELD_BACK, TABLES, FeedbackManifest, Feedbacks
+from shared_ops.judge.training import fold_of
+from shared_ops.release.inputs import Inputs, MissingInputError, asked_id, find
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.settings import search_families
-from shared_ops.training import fold_of
 
 SERVED = {
     "keyword": [("numpy.mean", 3.0), ("gone", 2.0)],

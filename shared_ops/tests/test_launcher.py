@@ -18,7 +18,7 @@ from dagster._cli.job import execute_launch_command
 from dagster._core.launcher import WorkerStatus
 from dagster_shared.cli import WorkspaceOpts
 
-from shared_ops import launcher
+from shared_ops.pipeline import launcher
 from shared_ops.settings import ROOT
 
 BIN = Path(sys.executable).parent
@@ -195,7 +195,7 @@ def test_a_run_that_was_started_elsewhere_is_left_alone(tmp_path):
     def nothing():
         pass
 
-    settings = {"run_launcher": {"module": "shared_ops.launcher", "class": "LocalRunLauncher"}}
+    settings = {"run_launcher": {"module": "shared_ops.pipeline.launcher", "class": "LocalRunLauncher"}}
     with DagsterInstance.local_temp(str(tmp_path), overrides=settings) as instance:
         run = instance.create_run_for_job(nothing)
         assert instance.run_launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
@@ -209,7 +209,7 @@ def starting(tmp_path):
     def nothing():
         pass
 
-    settings = {"run_launcher": {"module": "shared_ops.launcher", "class": "LocalRunLauncher"}}
+    settings = {"run_launcher": {"module": "shared_ops.pipeline.launcher", "class": "LocalRunLauncher"}}
     with DagsterInstance.local_temp(str(tmp_path), overrides=settings) as instance:
         run = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTING)
         started = lambda pid: instance.report_engine_event(f"Started process for run (pid: {pid}).", run)  # noqa: E731

@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 from dagster import DagsterInstance, build_op_context, graph
 
-from shared_ops import storage, tables
-from shared_ops.feedback import TABLES, FeedbackManifest, Feedbacks
-from shared_ops.io_manager import json_io_manager
-from shared_ops.jobs import family_jobs
-from shared_ops.lineage import live_set_key, proposed_set_key
-from shared_ops.live_ops import (
+from shared_ops.data import storage, tables
+from shared_ops.data.feedback import TABLES, FeedbackManifest, Feedbacks
+from shared_ops.pipeline.io_manager import json_io_manager
+from shared_ops.pipeline.jobs import family_jobs
+from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
+from shared_ops.pipeline.live_ops import (
     PromoteConfig,
     ShowConfig,
     accepted_ranker,
@@ -23,10 +23,10 @@ from shared_ops.live_ops import (
     set_of_the_past,
     show,
 )
-from shared_ops.promotion import OvertakenError, PromotionError
-from shared_ops.references import VERDICT, Proposal
-from shared_ops.releases import ReleaseManifest
-from shared_ops.resources import DeploymentResource
+from shared_ops.pipeline.references import VERDICT, Proposal
+from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.release.promotion import OvertakenError, PromotionError
+from shared_ops.release.releases import ReleaseManifest
 from shared_ops.settings import families, search_families
 
 RELEASES = {family: "v1" for family in families()}

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared_ops import inputs
-from shared_ops.feedback import FeedbackManifest, FeedbackRef
-from shared_ops.inputs import Inputs
-from shared_ops.references import Candidate
-from shared_ops.releases import ReleaseManifest
-from shared_ops.resources import PROD
+from shared_ops.data.feedback import FeedbackManifest, FeedbackRef
+from shared_ops.data.snapshots import SnapshotRef, load
+from shared_ops.data.tables import empty
+from shared_ops.pipeline.references import Candidate
+from shared_ops.pipeline.resources import PROD
+from shared_ops.release import inputs
+from shared_ops.release.inputs import Inputs
+from shared_ops.release.releases import ReleaseManifest
 from shared_ops.settings import families
-from shared_ops.snapshots import SnapshotRef, load
-from shared_ops.tables import empty
 
 
 @pytest.fixture

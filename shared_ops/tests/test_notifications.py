@@ -18,8 +18,8 @@ from dagster import (
 )
 
 from shared_ops import notifications
-from shared_ops.alerts import failure_sensor
 from shared_ops.notifications import notify
+from shared_ops.pipeline.alerts import failure_sensor
 
 
 @pytest.fixture

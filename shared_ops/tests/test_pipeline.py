@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from dagster import Config, DagsterInstance, DagsterTypeCheckDidNotPass, In, OpExecutionContext, Out, graph, op
 
-from shared_ops import codes, storage, tables
-from shared_ops.checks import release_checks
-from shared_ops.feedback import TABLES, FeedbackManifest, Feedbacks
-from shared_ops.inputs import Inputs
-from shared_ops.jobs import family_jobs
-from shared_ops.lineage import challenger_key, release_key
-from shared_ops.ops import (
+from shared_ops.data import storage, tables
+from shared_ops.data.feedback import TABLES, FeedbackManifest, Feedbacks
+from shared_ops.data.snapshots import SnapshotRef, Snapshots, load
+from shared_ops.judge.training import Trained, answer
+from shared_ops.pipeline.checks import release_checks
+from shared_ops.pipeline.jobs import family_jobs
+from shared_ops.pipeline.lineage import challenger_key, release_key
+from shared_ops.pipeline.ops import (
     evaluate_op,
     gate,
     load_inputs_op,
@@ -26,13 +27,13 @@ from shared_ops.ops import (
     stage,
     validate,
 )
-from shared_ops.references import AGAIN, REASON, VERDICT, Candidate
-from shared_ops.releases import ReleaseError, Staging
-from shared_ops.resources import DeploymentResource
+from shared_ops.pipeline.references import AGAIN, REASON, VERDICT, Candidate
+from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.pipeline.types import ValidCandidate, ValidInputs
+from shared_ops.release import codes
+from shared_ops.release.inputs import Inputs
+from shared_ops.release.releases import ReleaseError, Staging
 from shared_ops.settings import Settings
-from shared_ops.snapshots import SnapshotRef, Snapshots, load
-from shared_ops.training import Trained, answer
-from shared_ops.types import ValidCandidate, ValidInputs
 
 
 @dataclass
@@ -261,10 +262,10 @@ def test_a_model_that_answers_with_no_number_stops_its_run_by_name(instance, lat
 
 
 def test_a_model_that_takes_ten_times_as_long_is_rejected_by_name(instance, latest, staging, monkeypatch):
-    monkeypatch.setattr("shared_ops.ops.medians", lambda answers, queries: {"challenger": 5.0})
+    monkeypatch.setattr("shared_ops.pipeline.ops.medians", lambda answers, queries: {"challenger": 5.0})
     run(PROD, instance)
     took = {"challenger": 120.0, "champion": 12.0}
-    monkeypatch.setattr("shared_ops.ops.medians", lambda answers, queries: took)
+    monkeypatch.setattr("shared_ops.pipeline.ops.medians", lambda answers, queries: took)
     run(PROD, instance, {"load_inputs": {"config": {"force": True}}})
     (challenger,) = set(staging.versions("keyword")) - {staging.accepted("keyword")}
     reasons = staging.manifest("keyword", challenger).gate["reasons"]
@@ -423,7 +424,7 @@ def test_documents_that_are_all_alike_are_told_and_shown(instance, content, stag
 
 def test_a_step_that_is_executed_again_in_other_code_measures_nothing(instance, latest, staging, monkeypatch):
     """The gate would judge answers that nobody gets: a release runs with the code that trained it."""
-    monkeypatch.setattr("shared_ops.ops.environment_lock", lambda family: next(locks))
+    monkeypatch.setattr("shared_ops.pipeline.ops.environment_lock", lambda family: next(locks))
     locks = chain(["of the training"], repeat("of another"))
     with pytest.raises(ReleaseError, match=r"other code or packages than are here now.*make train REPO=keyword"):
         run(PROD, instance)

@@ -11,14 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from shared_ops import storage
-from shared_ops.agreement import disagreements
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.promotion import OvertakenError, PromotionError, promote, rollback
-from shared_ops.releases import ReleaseManifest, Staging
-from shared_ops.runtimes import WIRE, Runtime, RuntimeMissingError, of_release
+from shared_ops.data import storage
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release.agreement import disagreements
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.promotion import OvertakenError, PromotionError, promote, rollback
+from shared_ops.release.releases import ReleaseManifest, Staging
+from shared_ops.release.runtimes import WIRE, Runtime, RuntimeMissingError, of_release
 from shared_ops.settings import Settings, families, search_families
-from shared_ops.snapshots import SnapshotRef
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")
 
@@ -292,7 +292,7 @@ def test_a_rollback_that_fails_leaves_what_was_taken_back_as_it_was(sets, servic
 
 def test_a_rollback_that_is_interrupted_leaves_what_was_taken_back_as_it_was(sets, services, monkeypatch):
     sets_of(sets, 2)
-    monkeypatch.setattr("shared_ops.promotion._await_services", interrupted)
+    monkeypatch.setattr("shared_ops.release.promotion._await_services", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rollback(sets, note="by hand", services=True)
     assert sets.rolled_back() == [] and sets.live().number == 2
@@ -327,7 +327,7 @@ def test_a_live_set_whose_release_is_gone_can_be_gone_back_from(sets, services):
 
 def test_what_a_release_cannot_run_without_is_told_before_anything_moves(sets, services, monkeypatch):
     _, two = sets_of(sets, 2)
-    monkeypatch.setattr("shared_ops.runtimes.Runtime.provide", missing)
+    monkeypatch.setattr("shared_ops.release.runtimes.Runtime.provide", missing)
     with pytest.raises(PromotionError, match=r"/v1 cannot go live: uv is offline\. The live set stays\."):
         rollback(sets, note="by hand", services=True)
     with pytest.raises(PromotionError, match=r"uv is offline"):

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared_ops import storage
-from shared_ops.codes import code_version
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import MANIFEST, ReleaseError, ReleaseManifest, Staging
+from shared_ops.data import storage
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release.codes import code_version
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import MANIFEST, ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings
-from shared_ops.snapshots import SnapshotRef
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_releases import manifest
-from shared_ops.releases import Staging
+from shared_ops.release.releases import Staging
 staging = Staging(Path(sys.argv[2]).as_uri())
 print("ready", flush=True)
 for number in range(10_000):

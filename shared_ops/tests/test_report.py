@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from shared_ops.gating import GatePolicy, judge, judge_first
-from shared_ops.report import SHOWN, escaped, report
+from shared_ops.judge.gating import GatePolicy, judge, judge_first
+from shared_ops.judge.report import SHOWN, escaped, report
 
 POLICY = GatePolicy(resamples=200)
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")

@@ -5,9 +5,9 @@ import json
 import polars as pl
 import pytest
 
-from shared_ops import published, storage, tables
-from shared_ops.published import PublishedError
-from shared_ops.snapshots import SnapshotRef, Snapshots, load, sample
+from shared_ops.data import published, storage, tables
+from shared_ops.data.published import PublishedError
+from shared_ops.data.snapshots import SnapshotRef, Snapshots, load, sample
 
 
 def test_equal_content_has_one_id_in_any_order_of_rows(snapshots, content):

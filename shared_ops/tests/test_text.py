@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared_ops import tables
-from shared_ops.text import held_back, normalise
+from shared_ops.data import tables
+from shared_ops.data.text import held_back, normalise
 
 
 @pytest.mark.parametrize(

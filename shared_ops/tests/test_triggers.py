@@ -7,15 +7,15 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason, build_sensor_context, job
 from dagster._core.test_utils import create_run_for_test
 
-from shared_ops.acceptance import follow
-from shared_ops.feedback import FeedbackManifest
-from shared_ops.inputs import find
-from shared_ops.livesets import Decision
-from shared_ops.references import AGAIN
-from shared_ops.releases import ReleaseManifest
-from shared_ops.resources import PROD
+from shared_ops.data.feedback import FeedbackManifest
+from shared_ops.pipeline.references import AGAIN
+from shared_ops.pipeline.resources import PROD
+from shared_ops.pipeline.triggers import DATA, FIRST_RETRY, due, promotion_sensor, retrain_sensor, to_promote
+from shared_ops.release.acceptance import follow
+from shared_ops.release.inputs import find
+from shared_ops.release.livesets import Decision
+from shared_ops.release.releases import ReleaseManifest
 from shared_ops.settings import families, search_families
-from shared_ops.triggers import DATA, FIRST_RETRY, due, promotion_sensor, retrain_sensor, to_promote
 
 
 @pytest.fixture
@@ -130,8 +130,8 @@ def test_new_clicks_concern_those_alone_who_learn_from_them(instance, snapshot, 
 
 @pytest.fixture
 def empty_feedback():
-    from shared_ops import tables
-    from shared_ops.feedback import TABLES
+    from shared_ops.data import tables
+    from shared_ops.data.feedback import TABLES
 
     return {name: tables.empty(name) for name in TABLES}
 
@@ -220,7 +220,7 @@ def test_a_promotion_that_came_to_nothing_is_tried_again_at_longer_and_longer_in
         create_run_for_test(instance, job_name="promotion_prod", status=ended, tags=request.tags)
         assert f"which ended {ended.value}: tried again at" in why(to_promote(instance))
         now = time.time()
-        monkeypatch.setattr("shared_ops.triggers.time.time", lambda later=now + wait + 1: later)
+        monkeypatch.setattr("shared_ops.pipeline.triggers.time.time", lambda later=now + wait + 1: later)
     assert len(keys) == 3, "Dagster launches nothing twice for one key"
 
 
@@ -258,5 +258,5 @@ def test_the_ranker_waits_for_a_training_that_was_created_a_moment_ago(
         learn(tmp_path, family, "v2")
     tags = due(instance, "behavior").tags
     create_run_for_test(instance, job_name="behavior_prod", status=DagsterRunStatus.STARTED, tags={DATA: tags[DATA]})
-    monkeypatch.setattr("shared_ops.triggers._in_flight", lambda instance, job: None)
+    monkeypatch.setattr("shared_ops.pipeline.triggers._in_flight", lambda instance, job: None)
     assert "Waits for behavior" in why(due(instance, "ranker"))

@@ -5,11 +5,11 @@ import json
 import polars as pl
 import pytest
 
-from shared_ops import storage, tables
-from shared_ops.inputs import Inputs
-from shared_ops.references import Candidate
-from shared_ops.snapshots import SnapshotRef
-from shared_ops.types import check_candidate, check_snapshot
+from shared_ops.data import storage, tables
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.pipeline.references import Candidate
+from shared_ops.pipeline.types import check_candidate, check_snapshot
+from shared_ops.release.inputs import Inputs
 
 
 def test_a_good_snapshot_passes_with_its_counts(snapshot):

@@ -17,10 +17,10 @@ import pytest
 
 from deploy.stack.search_client import SearchApp
 from deploy.stack.simulation import Record
-from shared_ops import snapshots
-from shared_ops.inputs import reach
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import Staging
+from shared_ops.data import snapshots
+from shared_ops.release.inputs import reach
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import Staging
 from shared_ops.settings import ROOT, families
 from tests.conftest import own_stack
 

@@ -14,7 +14,7 @@ from dagster import DagsterInstance
 
 from repos.keyword import model
 from repos.keyword.model import KeywordModel
-from shared_ops.tables import Hits
+from shared_ops.data.tables import Hits
 
 SLOW_SECONDS = 0.012
 """More than ten times what a search takes, and more than what the gate finds too little to speak of."""

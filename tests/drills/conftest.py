@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from deploy.stack.dagit import Dagit
-from shared_ops import snapshots
-from shared_ops.livesets import LiveSets
+from shared_ops.data import snapshots
+from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import families
 from tests.conftest import Stack, own_stack, share_vectors
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from deploy.stack.training import FORCE
-from shared_ops import storage
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.data import storage
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.settings import families
-from shared_ops.snapshots import SnapshotRef
 from tests.drills.conftest import finish
 
 pytestmark = pytest.mark.slow

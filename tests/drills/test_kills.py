@@ -14,11 +14,12 @@ from deploy.stack import postgres
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.supervisor import Supervisor
 from deploy.stack.training import FORCE
-from shared_ops import promotion, storage
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import Staging
+from shared_ops.data import storage
+from shared_ops.data.ubi import Store
+from shared_ops.release import promotion
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import Staging
 from shared_ops.settings import families
-from shared_ops.ubi import Store
 from tests.conftest import Stack, until
 from tests.drills.conftest import finish, told_sets
 from tests.drills.people import People

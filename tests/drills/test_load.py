@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
-from shared_ops import promotion
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import Staging
+from shared_ops.release import promotion
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import Staging
 from shared_ops.settings import families, search_families
 from tests.conftest import Stack, until
 from tests.drills.conftest import finish, told_sets

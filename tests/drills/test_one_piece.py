@@ -19,11 +19,12 @@ import pytest
 
 from deploy.stack.dagit import Dagit
 from deploy.stack.supervisor import Supervisor
-from shared_ops import runtimes, snapshots
-from shared_ops.agreement import disagreements
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import ReleaseManifest, Staging
-from shared_ops.runtimes import Runtime
+from shared_ops.data import snapshots
+from shared_ops.release import runtimes
+from shared_ops.release.agreement import disagreements
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import ReleaseManifest, Staging
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import families
 from tests.conftest import Stack, own_stack, share_vectors, until
 from tests.drills.checkouts import ADDED, FAMILY, ONE_PACKAGE_MORE, Checkout, another_python

@@ -8,7 +8,7 @@ import psutil
 
 from deploy.stack.dagit import Dagit, DagitError
 from deploy.stack.supervisor import Supervisor
-from shared_ops.launcher import STARTED
+from shared_ops.pipeline.launcher import STARTED
 from shared_ops.settings import Settings
 
 RUN_WORKER = "run worker"

@@ -15,9 +15,10 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from deploy.stack import instance, places, postgres
 from deploy.stack.processes import environment_variables
 from deploy.stack.tests.test_postgres import query, serving
-from shared_ops import pooled_storage, ubi
+from shared_ops.data import ubi
+from shared_ops.data.ubi import Store
+from shared_ops.pipeline import pooled_storage
 from shared_ops.settings import ROOT, Settings, repositories
-from shared_ops.ubi import Store
 
 
 @job

@@ -17,10 +17,10 @@ from deploy.stack.places import HomeError
 from deploy.stack.processes import Process, environment_variables
 from deploy.stack.supervisor import NotRunningError, Supervisor
 from deploy.stack.tests.test_supervisor import sleeper, until
-from shared_ops.livesets import LiveSets
-from shared_ops.promotion import PromotionError
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.promotion import PromotionError
 from shared_ops.settings import ROOT, Settings, repositories
-from shared_ops.snapshots import SnapshotRef
 
 PORT_BASE = 31_000
 

@@ -14,10 +14,10 @@ from deploy.stack import processes, searching
 from deploy.stack.dagit import Dagit
 from deploy.stack.processes import environment_variables
 from deploy.stack.search_client import SearchApp
-from shared_ops import promotion
-from shared_ops.livesets import LiveSet
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release import promotion
+from shared_ops.release.livesets import LiveSet
 from shared_ops.settings import Settings
-from shared_ops.snapshots import SnapshotRef
 
 NOBODY = "http://127.0.0.1:9"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "grpc_proxy")

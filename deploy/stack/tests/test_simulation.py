@@ -19,10 +19,10 @@ from deploy.stack.search_client import Pace
 from deploy.stack.searching import SearchError
 from deploy.stack.simulation import Record, SimulationError, Stack, Wanted, simulate
 from deploy.stack.visits import Wish
-from shared_ops import tables
-from shared_ops.livesets import LiveSets
+from shared_ops.data import tables
+from shared_ops.data.snapshots import Snapshots
+from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import Settings
-from shared_ops.snapshots import Snapshots
 
 SUBJECTS = ("array", "matrix", "signal", "graph", "image", "table")
 VERBS = ("sort", "merge", "invert", "filter", "sample", "label", "split", "rotate", "reduce", "pad")

@@ -11,11 +11,11 @@ from deploy.stack.processes import environment_variables
 from deploy.stack.supervisor import Supervisor
 from deploy.stack.terminal import console
 from deploy.stack.tests.test_supervisor import sleeper
-from shared_ops import storage
-from shared_ops.livesets import LiveSet, LiveSets
-from shared_ops.releases import ReleaseManifest
+from shared_ops.data import storage
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import ReleaseManifest
 from shared_ops.settings import Settings, families
-from shared_ops.snapshots import SnapshotRef
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from supervisor.xmlrpc import Faults
 from deploy.stack import keeper, shares, supervisor
 from deploy.stack.processes import STACK_MARK, Process, processes, worker
 from deploy.stack.supervisor import NotRunningError, Supervisor
-from shared_ops.runtimes import Runtime
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings, families, repositories
 
 SLEEPS = "import time; print('here', flush=True); time.sleep(600)"

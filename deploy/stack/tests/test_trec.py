@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from deploy.stack import evaluation, trec
-from shared_ops import tables
-from shared_ops.evaluation import MEASURES
-from shared_ops.snapshots import Snapshots, load
+from shared_ops.data import tables
+from shared_ops.data.snapshots import Snapshots, load
+from shared_ops.judge.evaluation import MEASURES
 
 DOCUMENTS = [f"{word} {number}" for word in ("sort", "mean%20of") for number in range(5)]
 QUERIES = ["q 1", "q%201", "q2", "q\u20033"]

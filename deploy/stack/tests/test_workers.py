@@ -14,12 +14,12 @@ from deploy.stack.processes import environment_variables
 from deploy.stack.supervisor import Supervisor
 from deploy.stack.tests.test_supervisor import sleeper, until
 from deploy.stack.workers import Workers, needed
-from shared_ops import runtimes
-from shared_ops.livesets import LiveSets
-from shared_ops.releases import ReleaseManifest, Staging
-from shared_ops.runtimes import Runtime
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release import runtimes
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import ReleaseManifest, Staging
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings, families, repositories
-from shared_ops.snapshots import SnapshotRef
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")
 LOCK = "the lock of all releases"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from shared_ops import tables
+from shared_ops.data import tables
 
 LAST_SEEN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -2,7 +2,7 @@ import pytest
 
 from repos.behavior.clicks import Learnable, learnable, sureness
 from repos.behavior.tests.conftest import click
-from shared_ops import tables
+from shared_ops.data import tables
 
 HALF_LIFE = 90.0
 

@@ -6,7 +6,7 @@ import pytest
 from repos.behavior.clicks import learnable
 from repos.behavior.model import BehaviorModel, Corpus, Parameters, load
 from repos.behavior.tests.conftest import click
-from shared_ops import tables
+from shared_ops.data import tables
 
 CLICKS = [
     click("q-sort", "order the values of an array", "d-sort", 9),

@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from repos.behavior.simulation import SimulationParameters, simulate_clicks
-from shared_ops import tables
+from shared_ops.data import tables
 
 MANY = SimulationParameters(sessions=400, distractors=5, page_size=4)
 

@@ -8,11 +8,12 @@ from repos.behavior.model import Parameters, load
 from repos.behavior.simulation import SimulationParameters, simulate_clicks
 from repos.behavior.tests.conftest import click
 from repos.behavior.train import FEWEST_DEV_QUERIES, train
-from shared_ops import evaluation, tables
-from shared_ops.feedback import HELD_BACK
-from shared_ops.inputs import asked_id
+from shared_ops.data import tables
+from shared_ops.data.feedback import HELD_BACK
+from shared_ops.judge import evaluation
+from shared_ops.judge.training import answer
+from shared_ops.release.inputs import asked_id
 from shared_ops.settings import ROOT
-from shared_ops.training import answer
 
 COLLECTIONS = ROOT.parent / "shared" / "collections"
 BOOTSTRAP = "bootstrap (simulated)"

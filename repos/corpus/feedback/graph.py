@@ -3,7 +3,7 @@
 from dagster import graph
 
 from repos.corpus.feedback.ops import forget_events, learn_clicks, materialize_feedback, read_events
-from shared_ops.jobs import family_jobs
+from shared_ops.pipeline.jobs import family_jobs
 
 
 @graph

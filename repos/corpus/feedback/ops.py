@@ -27,15 +27,15 @@ from repos.corpus.feedback.learning import Parameters, learn
 from repos.corpus.feedback.parts import Parts, flat
 from repos.corpus.feedback.sessions import BURST
 from repos.corpus.ops import DATA_VERSION
-from shared_ops import storage
-from shared_ops.feedback import Feedback, FeedbackManifest, FeedbackRef, Feedbacks
-from shared_ops.home_urls import HomeUrl
-from shared_ops.lineage import feedback_key
-from shared_ops.releases import Staging
-from shared_ops.resources import DeploymentResource
+from shared_ops.data import storage
+from shared_ops.data.feedback import Feedback, FeedbackManifest, FeedbackRef, Feedbacks
+from shared_ops.data.home_urls import HomeUrl
+from shared_ops.data.ubi import SIMULATED, SIMULATION, Store
+from shared_ops.pipeline.lineage import feedback_key
+from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.pipeline.types import ValidFeedback
+from shared_ops.release.releases import Staging
 from shared_ops.settings import DEPLOYMENTS, current
-from shared_ops.types import ValidFeedback
-from shared_ops.ubi import SIMULATED, SIMULATION, Store
 
 POOL = "feedback"
 """One run at a time reads, learns or forgets: a part must not go away while it is read."""

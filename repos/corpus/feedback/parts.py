@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 
-from shared_ops import storage, tables
-from shared_ops.ubi import CLICK, UbiEvent, UbiQuery, Window
+from shared_ops.data import storage, tables
+from shared_ops.data.ubi import CLICK, UbiEvent, UbiQuery, Window
 
 SEARCHES: dict[str, Any] = {
     "search_id": pl.String,

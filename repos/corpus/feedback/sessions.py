@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from repos.corpus.feedback.parts import Events
 from repos.corpus.sources.text import text_id
-from shared_ops.ubi import SIMULATION
+from shared_ops.data.ubi import SIMULATION
 
 MINUTE = timedelta(minutes=1)
 

@@ -17,10 +17,10 @@ from dagster import (
 
 from repos.corpus.feedback.graph import feedback_prod, forget_prod
 from repos.corpus.feedback.ops import store
-from shared_ops.resources import PROD
+from shared_ops.data.ubi import Window
+from shared_ops.pipeline.resources import PROD
+from shared_ops.pipeline.triggers import BECAUSE, IN_FLIGHT, LATER
 from shared_ops.settings import current
-from shared_ops.triggers import BECAUSE, IN_FLIGHT, LATER
-from shared_ops.ubi import Window
 
 
 @sensor(

@@ -18,7 +18,7 @@ import fsspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from repos.corpus.sources.collected import SourceError
-from shared_ops import storage
+from shared_ops.data import storage
 
 # RuntimeError: an archive with a password, or packed in a way that is not known. TypeError: a part of a URL is missing.
 _FAULTS = (

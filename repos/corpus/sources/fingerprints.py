@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from repos.corpus.sources import beir, config, pydocs, sql, table
 from repos.corpus.sources.collected import hidden
 from repos.corpus.sources.files import FileState, state
-from shared_ops import storage
+from shared_ops.data import storage
 
 
 class Fingerprints(BaseModel):

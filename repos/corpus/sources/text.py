@@ -1,4 +1,4 @@
-"""The id of a text, and which split a query belongs to, by what `shared_ops.text` takes for the same text.
+"""The id of a text, and which split a query belongs to, by what `shared_ops.data.text` takes for the same text.
 
 Pure functions. Knows nothing of sources, tables or files.
 """
@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from shared_ops.text import normalise
+from shared_ops.data.text import normalise
 
 Split: TypeAlias = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")

@@ -5,7 +5,7 @@ from itertools import count
 
 import polars as pl
 
-from shared_ops.ubi import (
+from shared_ops.data.ubi import (
     ClickedObject,
     EventAttributes,
     LoggedFeatures,

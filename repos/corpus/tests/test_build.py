@@ -9,7 +9,7 @@ from repos.corpus import build
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import Sources
 from repos.corpus.tests.conftest import write_lines, write_qrels
-from shared_ops.snapshots import Snapshots
+from shared_ops.data.snapshots import Snapshots
 
 
 def build_from(*folders, **settings):

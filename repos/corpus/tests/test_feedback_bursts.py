@@ -11,10 +11,10 @@ from repos.corpus.feedback.graph import feedback_prod
 from repos.corpus.feedback.sessions import BURST, Bounds
 from repos.corpus.tests import feedback_events
 from repos.corpus.tests.feedback_events import START, click, in_all
-from shared_ops.feedback import Feedback
-from shared_ops.lineage import feedback_key
-from shared_ops.resources import PROD
-from shared_ops.ubi import Store
+from shared_ops.data.feedback import Feedback
+from shared_ops.data.ubi import Store
+from shared_ops.pipeline.lineage import feedback_key
+from shared_ops.pipeline.resources import PROD
 
 PAGE = [f"d{i}" for i in range(1, 11)]
 PUSHED = "d9"

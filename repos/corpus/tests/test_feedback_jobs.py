@@ -16,15 +16,15 @@ from repos.corpus.feedback.graph import feedback_dev, feedback_prod, forget_prod
 from repos.corpus.feedback.parts import Parts
 from repos.corpus.feedback.triggers import daily_feedback, enough_clicks, schedules, sensors
 from repos.corpus.tests.feedback_events import START, click, in_all, search
-from shared_ops import storage, tables
-from shared_ops.feedback import Feedback
-from shared_ops.lineage import feedback_key, source_key
-from shared_ops.releases import ReleaseManifest
-from shared_ops.resources import DEV, PROD
-from shared_ops.snapshots import SnapshotRef
-from shared_ops.triggers import BECAUSE
-from shared_ops.types import check_feedback
-from shared_ops.ubi import Store
+from shared_ops.data import storage, tables
+from shared_ops.data.feedback import Feedback
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.data.ubi import Store
+from shared_ops.pipeline.lineage import feedback_key, source_key
+from shared_ops.pipeline.resources import DEV, PROD
+from shared_ops.pipeline.triggers import BECAUSE
+from shared_ops.pipeline.types import check_feedback
+from shared_ops.release.releases import ReleaseManifest
 
 PAGE = ["a", "b", "c"]
 DAY = 24 * 3600.0

@@ -21,10 +21,10 @@ from repos.corpus.feedback.sessions import (
 )
 from repos.corpus.sources.text import text_id
 from repos.corpus.tests.feedback_events import START, click, in_all, search
-from shared_ops import tables
-from shared_ops.feedback import FOLDS, HELD_BACK, TABLES, Counts
-from shared_ops.tables import served_hits
-from shared_ops.training import fold_of
+from shared_ops.data import tables
+from shared_ops.data.feedback import FOLDS, HELD_BACK, TABLES, Counts
+from shared_ops.data.tables import served_hits
+from shared_ops.judge.training import fold_of
 
 PAGE = ["a", "b", "c", "d"]
 

@@ -6,9 +6,9 @@ from dagster import AssetKey, DagsterInstance
 from repos.corpus.graph import jobs
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.tests.conftest import write_lines
-from shared_ops.lineage import snapshot_key
-from shared_ops.resources import DEV, PROD
-from shared_ops.snapshots import load
+from shared_ops.data.snapshots import load
+from shared_ops.pipeline.lineage import snapshot_key
+from shared_ops.pipeline.resources import DEV, PROD
 
 CORPUS_DEV, CORPUS_PROD = jobs
 

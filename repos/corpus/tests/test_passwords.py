@@ -10,7 +10,7 @@ from repos.corpus.graph import jobs
 from repos.corpus.sources.collected import SourceError, hidden
 from repos.corpus.sources.config import load
 from repos.corpus.triggers.sources import sources_changed
-from shared_ops.alerts import failure_sensor
+from shared_ops.pipeline.alerts import failure_sensor
 
 PASSWORD = "hunter2+s3cret"
 AWAY = f"postgresql+psycopg2://reader:{PASSWORD}@127.0.0.1:1/shop"

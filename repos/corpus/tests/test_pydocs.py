@@ -13,8 +13,8 @@ from repos.corpus.sources.config import load as load_sources
 from repos.corpus.sources.pydocs_queries import tells_something
 from repos.corpus.sources.pydocs_text import clean
 from repos.corpus.sources.pydocs_urls import documentation_url
+from shared_ops.data.snapshots import Snapshots
 from shared_ops.settings import ROOT
-from shared_ops.snapshots import Snapshots
 
 FILES = {
     "__init__.py": '''

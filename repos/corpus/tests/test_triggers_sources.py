@@ -20,8 +20,8 @@ from sqlalchemy import create_engine, text
 from repos.corpus.sources import fingerprints
 from repos.corpus.tests.conftest import write_lines
 from repos.corpus.triggers.sources import corpus_prod, daily, daily_build, sources_changed
-from shared_ops.resources import PROD
-from shared_ops.triggers import BECAUSE
+from shared_ops.pipeline.resources import PROD
+from shared_ops.pipeline.triggers import BECAUSE
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_a_tick_reads_no_file_that_looks_as_before(sources, ticks, instance, bei
     ticks.tick()
     (beir / "corpus.jsonl").chmod(0o644)
     ticks.tick()
-    monkeypatch.setattr("shared_ops.storage.sha256", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("shared_ops.data.storage.sha256", lambda path: pytest.fail(f"{path} was read"))
     assert "Nothing changed" in ticks.tick()
 
 

@@ -14,12 +14,12 @@ from sqlalchemy import create_engine, text
 
 from repos.corpus.triggers import vectors
 from repos.corpus.triggers.watch import drift
-from shared_ops.lineage import feedback_key
-from shared_ops.livesets import LiveSet
-from shared_ops.resources import PROD
-from shared_ops.snapshots import SnapshotRef
-from shared_ops.triggers import BECAUSE
-from shared_ops.ubi import EventAttributes, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.data.ubi import EventAttributes, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
+from shared_ops.pipeline.lineage import feedback_key
+from shared_ops.pipeline.resources import PROD
+from shared_ops.pipeline.triggers import BECAUSE
+from shared_ops.release.livesets import LiveSet
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ATTRIBUTES = QueryAttributes(live_set=LoggedSet(number=1, releases={}, snapshot="s"), ranking="ranker")

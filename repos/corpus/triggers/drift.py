@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared_ops.text import normalise
+from shared_ops.data.text import normalise
 
 TERMS = 200
 """Terms that have a bin of their own, the most frequent ones of both periods; all others share one."""

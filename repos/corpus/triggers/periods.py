@@ -5,7 +5,7 @@ Knows no Dagster and no statistics. Made-up searches and real ones are of differ
 
 from pydantic import BaseModel, Field
 
-from shared_ops.ubi import Store, Window
+from shared_ops.data.ubi import Store, Window
 
 
 class Period(BaseModel):

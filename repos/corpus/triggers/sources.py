@@ -26,9 +26,9 @@ from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.files import FileState
 from repos.corpus.sources.fingerprints import Fingerprints, differences, recall, take
 from repos.corpus.triggers.cursors import restored
-from shared_ops.resources import PROD
+from shared_ops.pipeline.resources import PROD
+from shared_ops.pipeline.triggers import BECAUSE, IN_FLIGHT
 from shared_ops.settings import current
-from shared_ops.triggers import BECAUSE, IN_FLIGHT
 
 QUIET_SECONDS = 2.0
 """How long a local file must have stayed as it is: files that belong together are written one after another."""

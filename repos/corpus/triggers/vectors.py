@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from shared_ops.resources import PROD
+from shared_ops.pipeline.resources import PROD
 from shared_ops.settings import current
 
 BATCH = 32

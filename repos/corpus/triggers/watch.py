@@ -23,10 +23,10 @@ from repos.corpus.triggers.cursors import restored
 from repos.corpus.triggers.drift import Look, Search, compare, to_embed
 from repos.corpus.triggers.periods import Watched
 from repos.corpus.triggers.vectors import VectorsError, embed
-from shared_ops.lineage import feedback_key
+from shared_ops.data.ubi import Store, Window
+from shared_ops.pipeline.lineage import feedback_key
+from shared_ops.pipeline.triggers import BECAUSE
 from shared_ops.settings import Settings, current
-from shared_ops.triggers import BECAUSE
-from shared_ops.ubi import Store, Window
 
 MOST = 5_000
 """The searches of a period that are compared at most, the newest: a tick has a minute."""

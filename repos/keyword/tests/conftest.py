@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from shared_ops import tables
+from shared_ops.data import tables
 
 TEXTS = {
     "d-csv": ("pandas.read_csv", "Read a comma-separated values file into a DataFrame."),

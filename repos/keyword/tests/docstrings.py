@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from shared_ops import tables
+from shared_ops.data import tables
 
 
 def collection(*packages: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:

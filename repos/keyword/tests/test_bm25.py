@@ -8,8 +8,8 @@ from repos.keyword.bm25 import Index, TermCounts, WordCounts
 from repos.keyword.model import KeywordModel, Parameters
 from repos.keyword.tests.docstrings import collection
 from repos.keyword.words import Tokenizer, words
+from shared_ops.judge.training import answer
 from shared_ops.settings import ROOT
-from shared_ops.training import answer
 
 COLLECTIONS = ROOT.parent / "shared" / "collections"
 PLAIN = Tokenizer(stem=False, stop_words=False, identifiers=False)

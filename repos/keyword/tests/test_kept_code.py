@@ -7,12 +7,13 @@ import pytest
 
 from repos.keyword.model import Parameters, train
 from repos.keyword.ops import opened
-from shared_ops import codes, runtimes, tables
-from shared_ops.answering import AnsweringError, Elsewhere, answering
-from shared_ops.inputs import Inputs
-from shared_ops.releases import ReleaseManifest, Staging
+from shared_ops.data import tables
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.judge.answering import AnsweringError, Elsewhere, answering
+from shared_ops.release import codes, runtimes
+from shared_ops.release.inputs import Inputs
+from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.settings import current
-from shared_ops.snapshots import SnapshotRef
 
 MODEL = "repos/keyword/model.py"
 SCORES = "score_row[:count].tolist()"

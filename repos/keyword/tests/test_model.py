@@ -11,7 +11,7 @@ from repos.keyword.model import MAX_QUERY, Parameters, load, train
 from repos.keyword.tests.conftest import TEXTS, library
 from repos.keyword.tests.docstrings import collection
 from repos.keyword.tuning import _surely_better
-from shared_ops import tables
+from shared_ops.data import tables
 
 FEW = Parameters(trials=5)
 BAD = Parameters(trials=12, k1=0.01, b=0.0, title_weight=0.01)

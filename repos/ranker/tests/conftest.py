@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from repos.ranker.model import Parameters
-from shared_ops import tables
-from shared_ops.evaluation import PRIMARY, per_query
-from shared_ops.tables import hits_by_query
+from shared_ops.data import tables
+from shared_ops.data.tables import hits_by_query
+from shared_ops.judge.evaluation import PRIMARY, per_query
 
 ACTS = ["sort", "invert", "plot", "cluster", "smooth", "index", "group", "reshape", "sample", "merge"]
 THINGS = ["array", "matrix", "signal", "table", "graph", "image", "series", "tensor"]

@@ -6,9 +6,9 @@ import pytest
 from repos.ranker.clicks import clicked_lists
 from repos.ranker.features import FeatureSpace
 from repos.ranker.model import Parameters
-from shared_ops import tables
-from shared_ops.inputs import Asked
-from shared_ops.text import normalise
+from shared_ops.data import tables
+from shared_ops.data.text import normalise
+from shared_ops.release.inputs import Asked
 
 HITS = {"keyword": [("sort-array", 3.0), ("plot-array", 2.0), ("group-table", 1.0)]}
 

@@ -4,7 +4,7 @@ import pytest
 
 from repos.ranker.features import FeatureSpace, stems
 from repos.ranker.tests.conftest import unions
-from shared_ops.fusion import min_max_fusion
+from shared_ops.judge.fusion import min_max_fusion
 
 FAMILIES = ["behavior", "keyword", "semantic"]
 HITS = {

@@ -11,10 +11,10 @@ from repos.ranker.checks import logged_spaces
 from repos.ranker.features import FeatureSpace
 from repos.ranker.skew import Unequal, compare
 from repos.ranker.tests.conftest import unions
-from shared_ops import tables
-from shared_ops.codes import code_version
-from shared_ops.releases import ReleaseManifest, Staging
-from shared_ops.snapshots import SnapshotRef
+from shared_ops.data import tables
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release.codes import code_version
+from shared_ops.release.releases import ReleaseManifest, Staging
 
 SHOWN = 10
 NEW = "newer than the release"

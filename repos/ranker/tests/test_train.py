@@ -8,9 +8,9 @@ import pytest
 from repos.ranker.model import Parameters, load
 from repos.ranker.tests.conftest import FAST, unions
 from repos.ranker.train import OptimismError, optimism, train
-from shared_ops import tables
-from shared_ops.fusion import min_max_fusion, reciprocal_rank_fusion
-from shared_ops.inputs import Asked
+from shared_ops.data import tables
+from shared_ops.judge.fusion import min_max_fusion, reciprocal_rank_fusion
+from shared_ops.release.inputs import Asked
 
 
 def quiet(line: str) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from services.tests.stack import DOCUMENTS, stack, until
-from shared_ops import tables
+from shared_ops.data import tables
 from shared_ops.settings import ROOT, families
 
 pytest.importorskip("Stemmer", reason="runs in envs/keyword")

@@ -10,7 +10,7 @@ import pytest
 from services.prediction import __main__ as command
 from services.prediction import front
 from services.tests.stack import stack, until
-from shared_ops.runtimes import Runtime
+from shared_ops.release.runtimes import Runtime
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from services.search.shipping import Shipper
 from services.search.tests.test_search import FAMILIES, QUERY, start_all
 from services.tests.database import database
 from services.tests.stack import SEARCHING, TinyExplainer, stack, until
+from shared_ops.data.ubi import ClickedObject, EventAttributes, Position, Store, UbiEvent, Window
 from shared_ops.settings import ROOT
-from shared_ops.ubi import ClickedObject, EventAttributes, Position, Store, UbiEvent, Window
 
 AGENT = "A browser that tells a lot about its user"
 EVER = 2**62

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from services.tests.stack import DOCUMENTS, SEARCHING, stack, until
-from shared_ops.runtimes import Runtime
+from shared_ops.release.runtimes import Runtime
 
 QUERY = "fourier transform of a signal"
 

@@ -1,5 +1,1 @@
-"""What every model repository shares.
-
-The contracts (`tables`, `snapshots`, `releases`, `livesets`, `settings`) know no Dagster, so that the prediction
-services import them without it. The pipeline (`types`, `ops`, `resources`, `lineage`) is made of them.
-"""
+"""What every repository shares: rooms that stand in one order, of which only `pipeline` knows Dagster (README.md)."""

@@ -1,7 +1,7 @@
-"""Trains a release again from its manifest, and compares what came out file by file.
+"""A program of a release's own code: trains it again from its manifest, and compares what came out file by file.
 
-Run with the code and in the environment that made the release (`runtimes`): `make reproduce RELEASE=<family>/<version>`
-does. Nothing is published.
+`make reproduce RELEASE=<family>/<version>` runs it with the code and in the environment that made the release
+(`release.runtimes`), so its name and its argument may never change. Nothing is published.
 """
 
 import argparse
@@ -10,10 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shared_ops import storage
-from shared_ops.inputs import of_manifest
-from shared_ops.ops import write_trained
-from shared_ops.releases import ReleaseError, ReleaseManifest, Staging
+from shared_ops.data import storage
+from shared_ops.pipeline.ops import write_trained
+from shared_ops.release.inputs import of_manifest
+from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings, families
 
 NOT_TRAINED = "evaluation/"

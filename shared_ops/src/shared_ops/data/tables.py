@@ -1,0 +1,256 @@
+"""The tables that cross borders: their columns, how they are checked, read and written.
+
+Knows no Dagster. Schemas are Pandera's: the library made for data frames that must hold to a contract, which reports
+every failing row and not only the first.
+"""
+
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import pandera.polars as pa
+import polars as pl
+from pandera.errors import SchemaErrors
+
+from shared_ops.data import storage
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "dev", "test")
+MAX_ID_CHARACTERS = 1024
+"""How long the id of a document or a query may be."""
+NO_SESSION = -1
+"""The fold of clicks that were made up for want of people's."""
+
+Hits: TypeAlias = list[tuple[str, float]]
+"""One query's hits: (doc_id, score), best first."""
+
+
+def _named() -> pa.Column:
+    """A column of text that is never empty: an id, a name, a document's words."""
+    return pa.Column(pl.String, pa.Check.str_length(min_value=1))
+
+
+def _fold() -> pa.Column:
+    """The part of the sessions that a row is of: 0, 1, ...; -1 where it is of no session."""
+    return pa.Column(pl.Int64, pa.Check.ge(NO_SESSION))
+
+
+def _schema(columns: Mapping[str, pa.Column], unique: Sequence[str]) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(dict(columns), unique=list(unique), strict=True, ordered=True)
+
+
+SCHEMAS: dict[str, pa.DataFrameSchema] = {
+    "documents": _schema(
+        {
+            "doc_id": _named(),
+            "source": _named(),
+            "title": pa.Column(pl.String, nullable=False),
+            "text": _named(),
+            "url": pa.Column(pl.String, nullable=True),
+            "metadata": pa.Column(pl.String, nullable=False),
+        },
+        unique=["doc_id"],
+    ),
+    "queries": _schema(
+        {
+            "query_id": _named(),
+            "text": _named(),
+            "split": pa.Column(pl.String, pa.Check.isin(SPLITS)),
+            "source": _named(),
+            # The document that is the query itself, and no hit for it; the column is there where some query has one.
+            "own_doc_id": pa.Column(pl.String, nullable=True, required=False),
+        },
+        unique=["query_id"],
+    ),
+    "qrels": _schema(
+        {
+            "query_id": _named(),
+            "doc_id": _named(),
+            "grade": pa.Column(pl.Int64, pa.Check.ge(1)),
+        },
+        unique=["query_id", "doc_id"],
+    ),
+    # A query may stand in several slices (verbatim, paraphrase, ...); metrics are reported for each.
+    "slices": _schema(
+        {"query_id": _named(), "slice": _named()},
+        unique=["query_id", "slice"],
+    ),
+    "clicks": _schema(
+        {
+            "query_id": _named(),
+            "text": _named(),
+            "doc_id": _named(),
+            "clicks": pa.Column(pl.Int64, pa.Check.ge(0)),
+            "impressions": pa.Column(pl.Int64, pa.Check.ge(1)),
+            "mean_position": pa.Column(pl.Float64, pa.Check.ge(1.0)),
+            # Impressions, each counted by the chance that somebody looked at its position (inverse propensity).
+            "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
+            "last_seen": pa.Column(pl.Datetime("us", "UTC")),
+            "fold": _fold(),
+        },
+        unique=["query_id", "doc_id", "fold"],
+    ),
+    # What the ranker learns from clicks: how good the documents shown for a query were, to the sessions of a fold.
+    "judged": _schema(
+        {
+            "query_id": _named(),
+            "text": _named(),
+            "doc_id": _named(),
+            "fold": _fold(),
+            "relevance": pa.Column(pl.Float64, pa.Check.in_range(0.0, 1.0)),
+            "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
+        },
+        unique=["query_id", "doc_id", "fold"],
+    ),
+    # The newest search of each query in each fold, with what the ranker was given (`served_hits`).
+    "asked": _schema(
+        {"query_id": _named(), "text": _named(), "fold": _fold(), "hits": _named()},
+        unique=["query_id", "fold"],
+    ),
+    # What the newest sessions clicked: held back from learning, to measure by.
+    "newest": _schema(
+        {"query_id": _named(), "text": _named(), "doc_id": _named(), "grade": pa.Column(pl.Int64, pa.Check.ge(1))},
+        unique=["query_id", "doc_id"],
+    ),
+    # Searches whose features can be computed again, with what the ranker was given (`served_hits`).
+    "requests": _schema(
+        {
+            "query_id": _named(),
+            "text": _named(),
+            "ranker": _named(),
+            "doc_ids": pa.Column(pl.List(pl.String)),
+            "features": pa.Column(pl.List(pl.List(pl.Float32))),
+            "hits": _named(),
+        },
+        unique=["query_id"],
+    ),
+    "hits": _schema(
+        {
+            "query_id": _named(),
+            "doc_id": _named(),
+            # A score that is not a number has no place in an order.
+            "score": pa.Column(pl.Float64, pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()))),
+            "rank": pa.Column(pl.Int64, pa.Check.ge(1)),
+        },
+        unique=["query_id", "doc_id"],
+    ),
+}
+
+
+class TableError(ValueError):
+    """A table that does not hold to its contract."""
+
+    def __init__(self, table: str, failures: pl.DataFrame) -> None:
+        self.table = table
+        self.failures = failures
+        """Columns: column, check, failure_case, index (the row), as Pandera names them."""
+        wrong = failures.group_by("column", "check").len().sort("len", descending=True)
+        listed = "; ".join(f"{row['column']}: {row['check']} ({row['len']} rows)" for row in wrong.head(5).to_dicts())
+        super().__init__(
+            f"Table {table!r} does not hold to its schema: {listed}. "
+            f"Expected columns {list(SCHEMAS[table].columns)}; mend the source that made it."
+        )
+
+
+def check(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return `frame` if it holds to the schema of `table`.
+
+    Raises:
+        TableError: with every failing row, when it does not.
+    """
+    try:
+        return SCHEMAS[table].validate(frame, lazy=True)
+    except SchemaErrors as error:
+        failures = error.failure_cases.select(pl.col("column", "check", "failure_case", "index").cast(pl.String))
+        raise TableError(table, failures) from error
+
+
+def empty(table: str, optional: Collection[str] = ()) -> pl.DataFrame:
+    """A table of this schema with no rows; of the columns that need not be there, it has those in `optional`."""
+    columns = SCHEMAS[table].columns.items()
+    return pl.DataFrame(schema={name: c.dtype.type for name, c in columns if c.required or name in optional})
+
+
+def make(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """A checked table from rows (column name to value).
+
+    Raises:
+        TableError: when a row does not hold to the schema.
+    """
+    if not rows:
+        return empty(table)
+    given = {name for row in rows for name, value in row.items() if value is not None}
+    try:
+        frame = pl.DataFrame(list(rows), schema=empty(table, given).schema)
+    except (pl.exceptions.PolarsError, UnicodeEncodeError) as error:  # a value that its column's type cannot hold
+        failure = {"column": "a value", "check": str(error).splitlines()[0], "failure_case": None, "index": None}
+        raise TableError(table, pl.DataFrame([failure], schema=dict.fromkeys(failure, pl.String))) from error
+    return check(table, frame)
+
+
+def hits_table(query_ids: Sequence[str], results: Sequence[Hits]) -> pl.DataFrame:
+    """The `hits` table of many queries' results, ranked in the order given (1 = best).
+
+    Raises:
+        TableError: when a score is not finite, or a document stands twice under one query.
+    """
+    rows = [
+        (query_id, doc_id, float(score), rank)
+        for query_id, hits in zip(query_ids, results, strict=True)
+        for rank, (doc_id, score) in enumerate(hits, start=1)
+    ]
+    return check("hits", pl.DataFrame(rows, schema=empty("hits").schema, orient="row"))
+
+
+def without_own(hits: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
+    """The `hits` table without the documents that are the queries themselves; the ranks are counted anew."""
+    if "own_doc_id" not in queries.columns:
+        return hits
+    own = queries.select("query_id", pl.col("own_doc_id").alias("doc_id")).drop_nulls()
+    return reranked(hits.join(own, on=["query_id", "doc_id"], how="anti"))
+
+
+def reranked(hits: pl.DataFrame) -> pl.DataFrame:
+    """The `hits` table of which some rows were taken, in the order that it had, with its ranks counted anew."""
+    return hits.sort("query_id", "rank").with_columns(pl.int_range(1, pl.len() + 1).over("query_id").alias("rank"))
+
+
+def hits_by_query(frame: pl.DataFrame) -> dict[str, Hits]:
+    """Each query's hits, best first: the inverse of `hits_table`."""
+    grouped = frame.sort("query_id", "rank").group_by("query_id", maintain_order=True).agg("doc_id", "score")
+    return {
+        row["query_id"]: list(zip(row["doc_id"], row["score"], strict=True)) for row in grouped.iter_rows(named=True)
+    }
+
+
+def served_hits(text: str) -> dict[str, Hits]:
+    """What was served, by family: the column `hits` of `asked` and `requests`, JSON of {family: {doc_ids, scores}}."""
+    found: dict[str, dict[str, list[Any]]] = json.loads(text)
+    return {family: list(zip(each["doc_ids"], each["scores"], strict=True)) for family, each in found.items()}
+
+
+def json_lines(frame: pl.DataFrame) -> bytes:
+    """The rows as JSON lines: what a content hash is taken of, since a Parquet file's bytes depend on its writer."""
+    buffer = io.BytesIO()
+    frame.write_ndjson(buffer)
+    return buffer.getvalue()
+
+
+def read(url: str, columns: list[str] | None = None) -> pl.DataFrame:
+    """The Parquet table at an fsspec URL, or some of its columns.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    content = storage.read_bytes(url)
+    if content is None:
+        raise FileNotFoundError(f"No table at {url}.")
+    return pl.read_parquet(io.BytesIO(content), columns=columns)
+
+
+def write(url: str, frame: pl.DataFrame) -> None:
+    """Replace the Parquet table at an fsspec URL in one step."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    storage.write_atomic(url, buffer.getvalue())

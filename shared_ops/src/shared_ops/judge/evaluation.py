@@ -1,0 +1,116 @@
+"""How good an order is: the measures per query, and their means overall and per slice.
+
+Knows no Dagster. The measures are ir-measures', which are trec_eval's.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+import polars as pl
+
+from shared_ops.data import tables
+from shared_ops.data.snapshots import Snapshot
+from shared_ops.release.releases import Metrics
+
+MEASURES = ("nDCG@10", "R@100", "RR@10")
+PRIMARY = "nDCG@10"
+CUTOFF = 10
+"""The rank at which PRIMARY is measured."""
+DEPTH = 100
+"""How many hits per query are kept and evaluated."""
+
+
+def per_query(hits: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
+    """Each judged query's measures: columns query_id and MEASURES, in the order of query ids.
+
+    A query without hits counts, with zeros. The order is the hits' rank: ties in the scores do not reorder them.
+    """
+    import ir_measures
+
+    measures = [ir_measures.parse_measure(name) for name in MEASURES]
+    judged = [ir_measures.Qrel(*row) for row in qrels.select("query_id", "doc_id", "grade").iter_rows()]
+    ranked = hits.select("query_id", "doc_id", -pl.col("rank").cast(pl.Float64))
+    run = [ir_measures.ScoredDoc(*row) for row in ranked.iter_rows()]
+    values = [(str(m.query_id), str(m.measure), float(m.value)) for m in ir_measures.iter_calc(measures, judged, run)]
+    # Types are stated: a table without rows has none that could be inferred.
+    long = pl.DataFrame(values, schema={"query_id": pl.String, "measure": pl.String, "value": pl.Float64}, orient="row")
+    wide = long.pivot(on="measure", index="query_id", values="value")
+    # A run without any judged query's hits gives no values at all, not even the measures' names.
+    missing = [pl.lit(0.0).alias(name) for name in MEASURES if name not in wide.columns]
+    return (
+        qrels.select("query_id")
+        .unique()
+        .join(wide.with_columns(missing), on="query_id", how="left")
+        .with_columns(pl.col(MEASURES).fill_null(0.0))
+        .select("query_id", *MEASURES)
+        .sort("query_id")
+    )
+
+
+def attainable(qrels: pl.DataFrame, documents: int, reach: Collection[str] | None = None) -> pl.DataFrame:
+    """What PRIMARY of each judged query can be: columns query_id, chance, best; in the order of query ids.
+
+    `chance` is the expected value of hits drawn at random from the documents that a model is able to find, `best` that
+    of their best order. Gains are the grades and discounts log2(rank + 1), as trec_eval has them (Järvelin and
+    Kekäläinen 2002).
+
+    Args:
+        qrels: the judgements.
+        documents: how many documents the corpus holds.
+        reach: the documents that the model is able to find; None: all.
+    """
+    size = documents if reach is None else len(reach)
+    found = pl.lit(True) if reach is None else pl.col("doc_id").is_in(list(reach))
+    rows = []
+    judged = qrels.with_columns(found=found).group_by("query_id").agg("grade", "found").sort("query_id")
+    for query_id, grades, among in judged.iter_rows():
+        ideal = _dcg(grades)
+        reached = [grade for grade, is_found in zip(grades, among, strict=True) if is_found]
+        mean = sum(reached) / size if size else 0.0
+        rows.append((query_id, _dcg([mean] * min(size, CUTOFF)) / ideal, _dcg(reached) / ideal))
+    return pl.DataFrame(rows, schema={"query_id": pl.String, "chance": pl.Float64, "best": pl.Float64}, orient="row")
+
+
+def _dcg(gains: Sequence[float]) -> float:
+    """The discounted cumulated gain of the best order of these gains, to CUTOFF."""
+    best = np.sort(np.asarray(gains, np.float64))[::-1][:CUTOFF]
+    return float(best @ (1 / np.log2(np.arange(2, len(best) + 2))))
+
+
+def slice_members(snapshot: Snapshot) -> pl.DataFrame:
+    """Which queries each slice holds: columns query_id, slice. Sources are slices; `all` is every query."""
+    queries = snapshot.queries()
+    return pl.concat(
+        [
+            queries.select("query_id", pl.lit("all").alias("slice")),
+            queries.select("query_id", pl.concat_str(pl.lit("source:"), "source").alias("slice")),
+            snapshot.slices().select("query_id", "slice"),
+        ]
+    )
+
+
+def means(measured: pl.DataFrame, members: pl.DataFrame) -> Metrics:
+    """The mean of every measure in every slice, with the number of queries: {slice: {measure: mean}}."""
+    grouped = (
+        measured.join(members, on="query_id")
+        .group_by("slice")
+        .agg(pl.len().cast(pl.Float64).alias("queries"), pl.col(MEASURES).mean())
+        .sort("slice")
+    )
+    return {row.pop("slice"): row for row in grouped.to_dicts()}
+
+
+def evaluate(hits: pl.DataFrame, snapshot: Snapshot, split: str) -> tuple[pl.DataFrame, Metrics]:
+    """The measures per query of a split, and their means per slice. A query's own document is no hit for it."""
+    measured = per_query(tables.without_own(hits, snapshot.queries(split)), snapshot.qrels(split))
+    return measured, means(measured, slice_members(snapshot))
+
+
+def table(metrics: Metrics, measures: Iterable[str] = ("queries", *MEASURES)) -> str:
+    """The metrics as a Markdown table, for the UI."""
+    names = list(measures)
+    lines = [f"| slice | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for name, values in metrics.items():
+        cells = [f"{values[each]:.0f}" if each == "queries" else f"{values[each]:.4f}" for each in names]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,91 @@
+"""What every family's `train` gives back, and how a search model answers a table of queries.
+
+Knows no Dagster.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import polars as pl
+
+from shared_ops.data.tables import Hits, hits_table
+from shared_ops.judge.evaluation import DEPTH
+from shared_ops.release.inputs import Inputs
+
+
+class Model(Protocol):
+    """A model that can be saved."""
+
+    def save(self, folder: Path) -> None:
+        """Write the weights into `folder`."""
+
+
+class Searcher(Model, Protocol):
+    """A model that answers queries from the whole corpus."""
+
+    def search(self, texts: Sequence[str], k: int) -> list[Hits]:
+        """The best `k` documents of each text, best first."""
+
+
+class Answers(Protocol):
+    """A saved model that was loaded, and what it needs to answer the queries of one snapshot."""
+
+    def one(self, query_id: str, text: str) -> Hits:
+        """The hits of one query, as the prediction service would be asked for them."""
+
+    def many(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """The `hits` table of queries (query_id, text)."""
+
+
+Open = Callable[[Path, Inputs], Answers]
+"""A family's saved model, in a folder, made ready to answer the queries of the inputs' snapshot."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The `Answers` of a search family."""
+
+    model: Searcher
+
+    def one(self, query_id: str, text: str) -> Hits:
+        """The best DEPTH documents."""
+        return self.model.search([text], DEPTH)[0]
+
+    def many(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """The best DEPTH documents of each query."""
+        return answer(self.model, queries)
+
+
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+@dataclass(frozen=True)
+class Trained(Generic[ModelT]):
+    """A trained model, what its training chose, and its hits: split to a `hits` table.
+
+    The hits of train were made by models that had not learned from the query: the ranker learns from them. A family
+    that learns from clicks has hits of `asked` too, for the queries of feedback (`inputs.asked_id`), by models that had
+    not learned from the sessions.
+
+    `reach` are the documents that the model is able to find at all, None where it can find every one: a family is not
+    held to what it cannot have learned of. With an empty one it abstains.
+    """
+
+    model: ModelT
+    hyperparameters: dict[str, Any]
+    hits: Mapping[str, pl.DataFrame]
+    reach: Collection[str] | None = None
+
+
+def answer(model: Searcher, queries: pl.DataFrame) -> pl.DataFrame:
+    """The `hits` table of queries (query_id, text): the best DEPTH documents of each."""
+    queries = queries.sort("query_id")
+    return hits_table(queries["query_id"].to_list(), model.search(queries["text"].to_list(), DEPTH))
+
+
+def fold_of(text: str, folds: int) -> int:
+    """The fold, 0 to `folds` - 1, of a text: equal texts, equal folds, whatever else there is."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % folds

@@ -1,0 +1,107 @@
+"""Asset checks of challengers, releases and sets that can be run again at any time from the UI."""
+
+from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asset_check
+
+from shared_ops.pipeline.lineage import challenger_key, live_set_key, proposed_set_key, release_key
+from shared_ops.release.agreement import disagreements
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import ReleaseError, Staging
+from shared_ops.settings import DEPLOYMENTS, Deployment, current, ranking_family
+
+ANSWERS = "answers"
+"""The check of who answers."""
+
+
+def release_checks(family: str) -> list[AssetChecksDefinition]:
+    """In each deployment: the verdict on a family's challenger, and whether its release's files are as published.
+
+    The verdict is the challenger's: what is accepted stays as good as it was, whatever is rejected after it.
+    """
+    return [make(family, deployment) for deployment in DEPLOYMENTS for make in (_gate, _integrity)]
+
+
+def live_set_checks() -> list[AssetChecksDefinition]:
+    """The end-to-end gate's verdict on the newest accepted ranker, in each deployment; and who answers, in prod."""
+    return [*(_end_to_end(deployment) for deployment in DEPLOYMENTS), _answers()]
+
+
+def _answers() -> AssetChecksDefinition:
+    @asset_check(
+        asset=live_set_key("prod"),
+        name=ANSWERS,
+        description="Whether the services answer with the live set's releases, each in the code and environment that "
+        "its manifest names.",
+    )
+    def answers() -> AssetCheckResult:
+        found = disagreements(current())
+        return AssetCheckResult(passed=not found, description="; ".join(found) or None)
+
+    return answers
+
+
+def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=proposed_set_key(deployment),
+        name="end_to_end",
+        description="The verdict on the final order of the newest proposed set. Run it to read it again.",
+    )
+    def end_to_end() -> AssetCheckResult:
+        url = current().staging_url(deployment)
+        ranker = Staging(url).accepted(ranking_family())
+        decision = LiveSets(url).decision(ranker) if ranker else None
+        if decision is None:
+            return AssetCheckResult(passed=False, description=f"No set was decided upon in {deployment}.")
+        return AssetCheckResult(
+            passed=decision.accepted,
+            description=decision.reason,
+            metadata={"decision": MetadataValue.json(decision.model_dump(mode="json"))},
+        )
+
+    return end_to_end
+
+
+def _gate(family: str, deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=challenger_key(deployment, family),
+        name="gate",
+        description="The verdict on the newest challenger. Run it to read it again.",
+    )
+    def gate() -> AssetCheckResult:
+        staging = Staging(current().staging_url(deployment))
+        versions = staging.versions(family)
+        if not versions:
+            return AssetCheckResult(passed=False, description=f"No challenger of {family} was judged in {deployment}.")
+        manifest = staging.manifest(family, versions[-1])
+        return AssetCheckResult(
+            passed=manifest.accepted,
+            description=" ".join(manifest.gate["reasons"]) or None,
+            metadata={"version": manifest.version, "verdict": MetadataValue.json(manifest.gate)},
+        )
+
+    return gate
+
+
+def _integrity(family: str, deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=release_key(deployment, family),
+        name="integrity",
+        description="Whether every file of the accepted release has the SHA-256 that its manifest says.",
+    )
+    def integrity() -> AssetCheckResult:
+        staging = Staging(current().staging_url(deployment))
+        version = staging.accepted(family)
+        if version is None:
+            return AssetCheckResult(passed=False, description=f"No release of {family} was accepted in {deployment}.")
+        found = damage(staging, family, version)
+        return AssetCheckResult(passed=found is None, description=found, metadata={"version": version})
+
+    return integrity
+
+
+def damage(staging: Staging, family: str, version: str) -> str | None:
+    """What is wrong with the files of a release; None where every one is as published."""
+    try:
+        staging.fetch(family, version)
+    except ReleaseError as error:
+        return str(error)
+    return None

@@ -1,0 +1,36 @@
+"""The dev and prod jobs of a graph: the same graph, other resources."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import GraphDefinition, JobDefinition, in_process_executor
+
+from shared_ops.pipeline.io_manager import json_io_manager
+from shared_ops.pipeline.resources import DEV, PROD
+from shared_ops.settings import repositories
+
+
+def family_jobs(
+    graph: GraphDefinition, config: Mapping[str, Any] | None = None, repository: str | None = None
+) -> list[JobDefinition]:
+    """`<name>_dev` and `<name>_prod` of a graph. `config` sets defaults that differ from the ops' own.
+
+    The graph is `repository`'s; a family's main one bears its name.
+
+    A job runs in one process: its steps are short, and a process for each costs about 3 s of imports.
+    """
+    return [
+        graph.to_job(
+            name=f"{graph.name}_{deployment.name}",
+            resource_defs={"deployment": deployment, "io_manager": json_io_manager},
+            executor_def=in_process_executor,
+            config=dict(config) if config else None,
+            tags={
+                "searchloop/family": repository or graph.name,
+                "searchloop/deployment": deployment.name,
+                # Launchers and executors beyond this machine send a family's runs to its own environment's queue.
+                "searchloop/queue": repositories()[repository or graph.name].queue,
+            },
+        )
+        for deployment in (DEV, PROD)
+    ]

@@ -1,0 +1,154 @@
+"""Starts runs through this machine's code servers, and knows whether a run's process is still there.
+
+Dagster's own launcher cannot tell: a run whose code server was killed, and then its process, would stay STARTED for
+ever, and one whose process lives on could not be ended. Knows no model and no stack.
+"""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from dagster import DagsterEventType, DagsterRun, DagsterRunStatus
+from dagster._core.errors import DagsterUserCodeProcessError, DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster._serdes import ConfigurableClassData
+
+if TYPE_CHECKING:
+    import psutil
+
+STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
+"""What a run's process says first (dagster/_grpc/impl.py); a run that starts elsewhere does not say it."""
+CLOCK_SECONDS = 5
+"""How far apart two readings of the clock may be: a process that started later than it spoke is another one."""
+SERVER_SECONDS = 300
+"""How long a lost run waits for its code server, which a busy machine starts in minutes. Dagster gives a retry up for
+good where none answers."""
+LOOK_SECONDS = 5
+"""How often a run that starts is looked at: most have begun by the first time."""
+INTERRUPT_SECONDS = 20
+"""How long an interrupted run may take to end before it is killed."""
+LAST_WORD_SECONDS = 5
+"""How long whoever ends a run waits for it; most end in well under a second."""
+
+
+class LocalRunLauncher(DefaultRunLauncher):
+    """Dagster's default launcher, with a health check, and an end for runs that their code server has forgotten.
+
+    For a daemon, a webserver and code servers that see each other's processes: on one machine. In dagster.yaml:
+
+        run_launcher:
+          module: shared_ops.pipeline.launcher
+          class: LocalRunLauncher
+    """
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(inst_data)
+        self._lost_at: dict[str, float] = {}
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Start a run, and see whether it begins: run monitoring asks nothing of it until then."""
+        super().launch_run(context)
+        Thread(target=self._see_it_begin, args=(context.dagster_run.run_id,), daemon=True).start()
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Run monitoring asks this launcher about every started run."""
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """FAILED once the run's process is gone; a run that was started elsewhere is left alone."""
+        started = self._started(run)
+        if not started:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "No code server of this machine started it.")
+        if _living(started) is not None:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        waited = time.monotonic() - self._lost_at.setdefault(run.run_id, time.monotonic())
+        if waited < SERVER_SECONDS and not self._server_answers(run):
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "It is gone, and so is its code server, for a moment.")
+        del self._lost_at[run.run_id]
+        pids = ", ".join(str(pid) for pid, _ in started)
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"The run's process ({pids}) was killed or has crashed.")
+
+    def terminate(self, run_id: str) -> bool:
+        """Interrupt a run through its code server, or by a signal where that does not know it; then see it end."""
+        try:
+            interrupted = super().terminate(run_id)
+        except (DagsterUserCodeProcessError, DagsterUserCodeUnreachableError):
+            interrupted = False  # the code server was started anew since, or is away
+        run = self._instance.get_run_by_id(run_id)
+        process = None if run is None or run.is_finished else _living(self._started(run))
+        if process is None:
+            return interrupted
+        if not interrupted:
+            process.send_signal(signal.SIGINT)
+        # The last word counts: its own, that it was interrupted, must not come after the caller's, that it failed.
+        waited = min(LAST_WORD_SECONDS, INTERRUPT_SECONDS)
+        if not _ends(process, waited):
+            Thread(target=self._see_it_end, args=(run_id, process, INTERRUPT_SECONDS - waited), daemon=True).start()
+        return True
+
+    def _started(self, run: DagsterRun) -> list[tuple[int, float]]:
+        """The pids of the processes that were started for a run, and when each said so; one, but for rare races."""
+        events = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+        said = ((STARTED.match(event.message), event.timestamp) for event in events)
+        return [(int(found[1]), timestamp) for found, timestamp in said if found]
+
+    def _server_answers(self, run: DagsterRun) -> bool:
+        client = self._get_grpc_client_for_termination(run.run_id)
+        try:
+            if client is not None:
+                client.ping("")
+        except DagsterUserCodeUnreachableError:
+            return False
+        return True
+
+    def _see_it_begin(self, run_id: str) -> None:
+        """Fail a run whose process has ended before the run began, as its code server does where it lives."""
+        while self._starts(run_id):
+            time.sleep(LOOK_SECONDS)
+            run = self._starts(run_id)
+            health = self.check_run_worker_health(run) if run else None
+            if health and health.status == WorkerStatus.FAILED and (run := self._starts(run_id)):
+                self._instance.report_run_failed(run, f"{health.msg} It had not begun.")
+
+    def _starts(self, run_id: str) -> DagsterRun | None:
+        """The run, where it is starting still."""
+        run = self._instance.get_run_by_id(run_id)
+        return run if run is not None and run.status == DagsterRunStatus.STARTING else None
+
+    def _see_it_end(self, run_id: str, process: "psutil.Process", seconds: float) -> None:
+        if not _ends(process, seconds):
+            run = self._instance.get_run_by_id(run_id)
+            if run is not None and not run.is_finished:
+                message = f"The run did not heed its interruption for {INTERRUPT_SECONDS} s: killed."
+                self._instance.report_run_canceled(run, message)
+            process.kill()
+
+
+def _ends(process: "psutil.Process", seconds: float) -> bool:
+    """Whether a process ends within so long."""
+    import psutil
+
+    try:
+        process.wait(timeout=seconds)
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+def _living(started: Iterable[tuple[int, float]]) -> "psutil.Process | None":
+    """The process that spoke as a run's (its pid, and when), if it lives still: not another one with its pid."""
+    import psutil
+
+    for pid, spoke_at in started:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            same = process.create_time() <= spoke_at + CLOCK_SECONDS and process.uids().real == os.getuid()
+            if same and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+    return None

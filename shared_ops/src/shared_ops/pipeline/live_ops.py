@@ -1,0 +1,330 @@
+"""The ops that move the live set: to a new ranker and what it learned from, to a new snapshot, or back.
+
+    gate_set → promote
+
+A better model can make the whole worse, so a set is judged by its final order before it is promoted.
+"""
+
+import time
+from collections import defaultdict
+from typing import Any
+
+import polars as pl
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetMaterialization,
+    Config,
+    MetadataValue,
+    OpDefinition,
+    OpExecutionContext,
+    op,
+)
+from pydantic import Field
+
+from shared_ops.data.snapshots import SnapshotRef, load
+from shared_ops.judge import gating
+from shared_ops.judge.answering import answering
+from shared_ops.judge.judging import JudgedQueries
+from shared_ops.judge.report import report
+from shared_ops.judge.training import Open
+from shared_ops.notifications import notify
+from shared_ops.pipeline.checks import ANSWERS
+from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
+from shared_ops.pipeline.ops import GateConfig, numbers, plotted, tell_verdict
+from shared_ops.pipeline.references import Proposal, Staged
+from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.pipeline.triggers import BECAUSE
+from shared_ops.release import inputs, runtimes
+from shared_ops.release.agreement import disagreements
+from shared_ops.release.livesets import Decision, LiveSet
+from shared_ops.release.promotion import TakenBackError, past_set
+from shared_ops.release.promotion import promote as promote_set
+from shared_ops.release.promotion import rollback as rollback_set
+from shared_ops.release.releases import ReleaseError, ReleaseManifest
+from shared_ops.settings import current, ranking_family
+
+KEPT_RELEASES = 10
+KEPT_SETS = 20
+FOLLOW_SECONDS = 10.0
+"""How long the services are given to answer with a set that has just gone live."""
+
+
+@op
+def accepted_ranker(context: OpExecutionContext, deployment: DeploymentResource) -> Staged:
+    """The accepted ranker, whatever made it.
+
+    Raises:
+        ReleaseError: when there is none.
+    """
+    ranker = ranking_family()
+    version = deployment.staging.accepted(ranker)
+    if version is None:
+        raise ReleaseError(f"There is no accepted ranker to promote. Train one: make train REPO={ranker}.")
+    return Staged(family=ranker, version=version, accepted=True)
+
+
+def gate_set_op(open_ranker: Open) -> OpDefinition:
+    """The `gate_set` op; `open_ranker` makes saved rankers answer, with the hits of what they learned from."""
+
+    @op(name="gate_set")
+    def gate_set(
+        context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: Staged
+    ) -> Proposal:
+        """The end-to-end gate: the proposed set's final order against that of the live set.
+
+        They are asked the test queries, those that both sets know, and what the newest sessions asked. Hits for either
+        are of models that had not learned from these queries; the live set's for the newest sessions are those served.
+        """
+        manifest, live = deployment.staging.manifest(staged.family, staged.version), deployment.live_sets.live()
+        proposal = Proposal(**staged.model_dump(), over=live.number if live else 0)
+        if live is None or live.releases[live.ranker] == staged.version:
+            said = "There is no other live set to compare with."
+            context.log.info(said)
+            _log_proposed(context, deployment, manifest, said)
+            return proposal
+        judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
+        ours, theirs = (
+            _final_order(deployment, open_ranker, ranker, judged)
+            for ranker in (manifest, deployment.staging.manifest(live.ranker, live.releases[live.ranker]))
+        )
+        common = pl.concat([_both(ours, theirs, judged.test), judged.asked_newest.select("query_id")])
+        challenger, champion = (_measured(order, common, judged) for order in (ours, theirs))
+        verdict = gating.judge(challenger, champion, judged.members, config.policy(), f"set {live.number}")
+        _log_verdict(context, deployment, verdict, manifest)
+        page = report(challenger, champion, judged.members, judged.texts, verdict)
+        context.add_output_metadata({"report": MetadataValue.md(page)})
+        return proposal.model_copy(update={"accepted": verdict.accepted})
+
+    return gate_set
+
+
+def _final_order(
+    deployment: DeploymentResource, open_ranker: Open, ranker: ReleaseManifest, judged: JudgedQueries
+) -> pl.DataFrame:
+    """The order that a ranker's release gave the test queries, and gives those of the newest sessions."""
+    staging, snapshot = deployment.staging, judged.snapshot
+    hits = inputs.release_hits(staging.release_url(ranker.family, ranker.version), "test")
+    tested = inputs.kept_hits(hits, judged.test, snapshot.documents())
+    if not len(judged.newest):
+        return tested
+    asked = inputs.of_manifest(ranker.model_copy(update={"feedback": judged.feedback}), deployment.input_staging.url)
+    with answering(staging, asked, ranker.version, open_ranker) as answers:
+        return pl.concat([tested, answers.many(judged.asked_newest)])
+
+
+def _both(ours: pl.DataFrame, theirs: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
+    """The queries (query_id) that both orders know."""
+    known = queries.select("query_id").join(ours, on="query_id", how="semi")
+    return known.join(theirs, on="query_id", how="semi")
+
+
+def _measured(order: pl.DataFrame, queries: pl.DataFrame, judged: JudgedQueries) -> pl.DataFrame:
+    return judged.measure(order).join(queries, on="query_id", how="semi").sort("query_id")
+
+
+def _log_verdict(
+    context: OpExecutionContext, deployment: DeploymentResource, verdict: gating.Verdict, manifest: ReleaseManifest
+) -> None:
+    sentence = f"{manifest.family}/{manifest.version} with its hits, end to end. {verdict.sentence}"
+    tell_verdict(context, verdict, sentence)
+    _log_proposed(context, deployment, manifest, sentence)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
+            asset_key=proposed_set_key(deployment.deployment),
+            check_name="end_to_end",
+            passed=verdict.accepted,
+            severity=AssetCheckSeverity.ERROR,
+            description=sentence,
+            metadata=numbers(verdict.model_dump(mode="json")),
+        )
+    )
+    if not verdict.accepted:
+        decision = Decision(accepted=False, reason=sentence, verdict=verdict.model_dump(mode="json"))
+        deployment.live_sets.decide(manifest.version, decision)
+        notify(f"A set was rejected in {deployment.deployment}", sentence, level="warning")
+
+
+def _log_proposed(
+    context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest, verdict: str
+) -> None:
+    metadata: dict[str, Any] = {
+        "releases": MetadataValue.json({**manifest.learned_from, manifest.family: manifest.version}),
+        "snapshot": manifest.snapshot.id,
+        "verdict": verdict,
+        **plotted(manifest.metrics),
+    }
+    context.log_event(AssetMaterialization(asset_key=proposed_set_key(deployment.deployment), metadata=metadata))
+
+
+class PromoteConfig(Config):
+    """How a set goes live, and how much of the past is kept."""
+
+    timeout_s: float = Field(default=300.0, description="how long the services may take to load and check the set")
+    kept_releases: int = Field(default=KEPT_RELEASES, ge=2, description="newest releases of each family that are kept")
+    kept_sets: int = Field(default=KEPT_SETS, ge=2, description="newest sets that are kept, to roll back to")
+
+
+@op
+def promote(
+    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Proposal
+) -> None:
+    """Make the proposed ranker's set the live one; a rejected one changes nothing. Then let go of what is old."""
+    manifest = deployment.staging.manifest(proposal.family, proposal.version)
+    if proposal.accepted:
+        try:
+            live = promote_set(
+                deployment.live_sets,
+                manifest,
+                _shown_with(manifest, deployment),
+                over=proposal.over,
+                note=f"{proposal.family} {proposal.version}, {_by(context)}",
+                services=deployment.services,
+                timeout_s=config.timeout_s,
+                log=context.log.info,
+            )
+        except TakenBackError as error:
+            # The last word. Of what else stops a promotion a retry may mend it: the trigger tries again.
+            deployment.live_sets.decide(proposal.version, Decision(accepted=False, reason=str(error)))
+            raise
+        decision = Decision(accepted=True, reason=live.note, set_number=live.number)
+        deployment.live_sets.decide(proposal.version, decision)
+        _materialize(context, deployment, live, plotted(manifest.metrics))
+        _log_answers(context, deployment)
+    _tidy(context, deployment, config)
+
+
+def _shown_with(manifest: ReleaseManifest, deployment: DeploymentResource) -> SnapshotRef:
+    """The snapshot whose documents a ranker's set may show: its own, or the newest where the live set shows it already.
+
+    What has left the corpus since the ranker's training began stays away.
+    """
+    live, newest = deployment.live_sets.live(), deployment.input_snapshots.latest()
+    return live.snapshot if live and live.snapshot == newest else manifest.snapshot
+
+
+def _by(context: OpExecutionContext) -> str:
+    """Which run made a set, and why it was started."""
+    return f"by run {context.run_id[:8]}: {context.get_tag(BECAUSE) or 'started by hand'}"
+
+
+def _log_answers(context: OpExecutionContext, deployment: DeploymentResource) -> None:
+    """Tell Dagster whether the services answer with what is live now; they look at it now and then."""
+    if not deployment.services:
+        return
+    deadline = time.monotonic() + FOLLOW_SECONDS
+    while (found := disagreements(current())) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # as for the verdict
+            asset_key=live_set_key(deployment.deployment),
+            check_name=ANSWERS,
+            passed=not found,
+            severity=AssetCheckSeverity.ERROR,
+            description="; ".join(found) or None,
+        )
+    )
+
+
+def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: PromoteConfig) -> None:
+    """Keep the newest releases and sets, and whatever a kept set needs."""
+    sets, staging = deployment.live_sets, deployment.staging
+    if old := sets.forget(config.kept_sets):
+        context.log.info(f"Forgot the sets {old}: {config.kept_sets} are kept.")
+    kept = [each for each in (*map(sets.past, sets.numbers()), sets.live(), sets.proposed()) if each]
+    needed: dict[str, set[str]] = defaultdict(set)
+    for each in kept:
+        for family, version in each.releases.items():
+            needed[family].add(version)
+    for family in staging.families():  # what a kept ranker learned from is needed to train it again
+        for version in staging.kept(family, config.kept_releases, needed[family]):
+            for upstream, learned in staging.manifest(family, version).learned_from.items():
+                needed[upstream].add(learned)
+    for family in staging.families():
+        if removed := staging.tidy(family, config.kept_releases, needed[family]):
+            context.log.info(f"Removed {len(removed)} old releases of {family}: {', '.join(removed)}")
+    if gone := runtimes.tidy(current()):
+        context.log.info(f"Removed {len(gone)} codes and locks that no release names.")
+
+
+class RollbackConfig(Config):
+    """Which set to go back to."""
+
+    set_number: int = Field(default=0, ge=0, description="a set's number; 0 takes the one before the present")
+
+
+@op
+def set_of_the_past(config: RollbackConfig, deployment: DeploymentResource) -> LiveSet:
+    """Choose the set to go back to.
+
+    An op of its own: a run that is lost after the set went live, and tried again, must not go back once more.
+    """
+    return past_set(deployment.live_sets, config.set_number or None)
+
+
+@op
+def roll_back(context: OpExecutionContext, deployment: DeploymentResource, chosen: LiveSet) -> None:
+    """Make a set of the past live again; what is newer is not promoted again by itself."""
+    note = f"rollback {_by(context)}"
+    live = rollback_set(
+        deployment.live_sets, chosen.number, note=note, services=deployment.services, log=context.log.info
+    )
+    _materialize(context, deployment, live, {}, note)
+
+
+class ShowConfig(Config):
+    """When a new snapshot is shown by the models that are live, before any of them has learned it."""
+
+    max_removed_share: float = Field(
+        default=0.2, ge=0, le=1, description="past this share of documents gone, the change waits for new models"
+    )
+    timeout_s: float = Field(default=300.0, description="how long the services may take to load the snapshot")
+
+
+@op
+def show(
+    context: OpExecutionContext, config: ShowConfig, deployment: DeploymentResource, snapshot: SnapshotRef
+) -> SnapshotRef:
+    """Let the live set show the new snapshot, so that what left the corpus leaves the results at once.
+
+    Its releases stay: what is new in the corpus is found once models have learned it.
+    """
+    live = deployment.live_sets.live()
+    if live is None or live.snapshot == snapshot:
+        context.log.info("No live set shows another snapshot; nothing to change.")
+        return snapshot
+    if taken_back := deployment.live_sets.taken_back(live.releases, snapshot):
+        context.log.warning(f"Snapshot {snapshot.id} was shown by set {taken_back.number}, which was rolled back.")
+        return snapshot
+    shown, kept = (load(ref).documents().select("doc_id") for ref in (live.snapshot, snapshot))
+    removed = len(shown.join(kept, on="doc_id", how="anti")) / max(len(shown), 1)
+    if removed > config.max_removed_share:
+        context.log.warning(
+            f"{removed:.1%} of the documents that are shown are not in snapshot {snapshot.id}, more than "
+            f"{config.max_removed_share:.1%}. The live set keeps {live.snapshot.id} until a ranker of the new one is "
+            "accepted; raise max_removed_share to show it now."
+        )
+        return snapshot
+    moved = promote_set(
+        deployment.live_sets,
+        deployment.staging.manifest(live.ranker, live.releases[live.ranker]),
+        snapshot,
+        note=f"snapshot {snapshot.id}, {_by(context)}",
+        over=live.number,
+        services=deployment.services,
+        timeout_s=config.timeout_s,
+        log=context.log.info,
+    )
+    _materialize(context, deployment, moved, {"share of documents removed": removed})
+    return snapshot
+
+
+def _materialize(
+    context: OpExecutionContext,
+    deployment: DeploymentResource,
+    live: LiveSet,
+    measured: dict[str, float],
+    note: str | None = None,
+) -> None:
+    metadata = {**live.facts(note), **measured}
+    context.log_event(AssetMaterialization(asset_key=live_set_key(deployment.deployment), metadata=metadata))

@@ -1,0 +1,487 @@
+"""The ops that every family's graph is made of, beside its own `train`.
+
+    load_inputs → validate → train → evaluate → gate → stage → materialize
+
+They hand on references (`shared_ops.pipeline.references`), never data.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetMaterialization,
+    Config,
+    MetadataValue,
+    OpDefinition,
+    OpExecutionContext,
+    Out,
+    Output,
+    op,
+)
+from pydantic import Field
+
+from shared_ops.data import storage, tables
+from shared_ops.data.feedback import FeedbackRef
+from shared_ops.data.snapshots import Snapshot, SnapshotRef, load, sample
+from shared_ops.judge import gating
+from shared_ops.judge.answering import answering
+from shared_ops.judge.evaluation import means, table
+from shared_ops.judge.judging import JudgedQueries, all_alike
+from shared_ops.judge.latency import medians
+from shared_ops.judge.report import report
+from shared_ops.judge.training import Open, Searched, Searcher, Trained
+from shared_ops.notifications import notify
+from shared_ops.pipeline import checks
+from shared_ops.pipeline.lineage import challenger_key, release_key
+from shared_ops.pipeline.references import AGAIN, REASON, VERDICT, Candidate, Evaluated, Gated, Staged
+from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.pipeline.types import ValidInputs
+from shared_ops.release import codes, inputs, runtimes
+from shared_ops.release.acceptance import accept_again
+from shared_ops.release.inputs import Inputs
+from shared_ops.release.releases import ReleaseError, ReleaseManifest, environment_lock
+from shared_ops.settings import current
+
+ROOT_RUN, RETRY_NUMBER = "dagster/root_run_id", "dagster/retry_number"
+
+
+class LoadConfig(Config):
+    """Which inputs to train on."""
+
+    snapshot_id: str = Field(default="", description="a snapshot's id; empty takes the latest")
+    sample_documents: int | None = Field(default=None, description="documents in the sample; unset takes the job's")
+    sample_seed: int = 0
+    releases: dict[str, str] = Field(
+        default={}, description="family to version, for a ranker; a family that is not named gives its accepted release"
+    )
+    force: bool = Field(default=False, description="train again although nothing changed since a release")
+
+
+def load_inputs_op(family: str) -> OpDefinition:
+    """The `load_inputs` op of a family."""
+    codes.loaded(family)  # now, while it is being loaded: a save during a training changes no code that it runs
+
+    @op(name="load_inputs", out=Out(Inputs, is_required=False))
+    def load_inputs(
+        context: OpExecutionContext, config: LoadConfig, deployment: DeploymentResource
+    ) -> Iterator[Output[Inputs]]:
+        """Find what to learn from. Where a release already is the result of just this training, the run ends here."""
+        _see_that_it_loaded_what_is_there(context, family)
+        found = inputs.find(
+            family,
+            deployment.input_snapshots,
+            deployment.input_feedback,
+            deployment.input_staging,
+            _snapshot(config, deployment),
+            config.releases,
+        )
+        context.log.info(_described(found))
+        result = inputs.with_key(training_key(context, found), family, deployment.staging)
+        if result and not config.force:
+            what = f"{family}/{result.version} ({'accepted' if result.accepted else 'rejected'})"
+            context.log.info(f"Nothing changed: {what} already is the result of this training. Nothing is trained.")
+            if not result.accepted:
+                why = " ".join(result.gate["reasons"])
+                context.log.warning(f"{why} Another result takes other data, code or configuration.")
+            if result.code != codes.digest(codes.loaded(family)):
+                context.log.info("What serves it has changed since: FORCE=1 trains it anew, to be served with that.")
+            if again := accept_again(result, deployment.staging, deployment.live_sets):
+                context.log.info(again)
+                _log_release(context, deployment, result)
+            context.instance.add_run_tags(context.run_id, {"searchloop/unchanged": f"{family}/{result.version}"})
+            return
+        yield Output(found, metadata={"snapshot": found.snapshot.id, "data": found.data_key})
+
+    return load_inputs
+
+
+def _see_that_it_loaded_what_is_there(context: OpExecutionContext, family: str) -> None:
+    """End a run before it trains whose code was saved while its process loaded it; its trigger starts another one.
+
+    Raises:
+        CodeError: where that is so.
+    """
+    try:
+        codes.loaded(family)
+    except codes.CodeError as error:
+        context.instance.add_run_tags(context.run_id, {AGAIN: str(error)[:250]})
+        raise
+
+
+def _log_release(context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest) -> None:
+    """Tell Dagster that a release of before is the accepted one again, where it is."""
+    if deployment.staging.accepted(manifest.family) == manifest.version:
+        metadata: dict[str, Any] = {"version": manifest.version, "accepted": "again", **plotted(manifest.metrics)}
+        key = release_key(deployment.deployment, manifest.family)
+        context.log_event(AssetMaterialization(asset_key=key, metadata=metadata))
+
+
+def _snapshot(config: LoadConfig, deployment: DeploymentResource) -> SnapshotRef | None:
+    """The snapshot that the configuration names, or the deployment's sample; None for the latest."""
+    source = deployment.input_snapshots
+    chosen = source.latest()
+    if config.snapshot_id:
+        chosen = SnapshotRef(id=config.snapshot_id, url=storage.join(source.url, config.snapshot_id))
+    size = deployment.sample_documents if config.sample_documents is None else config.sample_documents
+    if chosen is None or not size:
+        return chosen
+    cut = sample(load(chosen), size, config.sample_seed)
+    return deployment.snapshots.publish(cut, [{"sample_of": chosen.id, "documents": size, "seed": config.sample_seed}])
+
+
+def _described(found: Inputs) -> str:
+    parts = [f"Snapshot {found.snapshot.id} at {found.snapshot.url}"]
+    if found.feedback:
+        parts.append(f"feedback {found.feedback.id}")
+    if found.releases:
+        parts.append(f"hits of {', '.join(f'{family}/{version}' for family, version in found.releases.items())}")
+    return "; ".join(parts)
+
+
+def training_key(context: OpExecutionContext, found: Inputs) -> str:
+    """The key of this run's training: `load_inputs` is configured by what it finds, which the key holds already."""
+    stated: Any = context.run.run_config.get("ops", {})
+    return found.key({name: given for name, given in stated.items() if name != "load_inputs"})
+
+
+@op(out=Out(ValidInputs))
+def validate(inputs: Inputs) -> Inputs:
+    """Read the inputs' tables; the output's type is the check, and its findings show in the UI."""
+    return inputs
+
+
+def save_candidate(
+    context: OpExecutionContext,
+    deployment: DeploymentResource,
+    inputs: Inputs,
+    trained: Trained[Any],
+    parameters: dict[str, Any],
+) -> Candidate:
+    """Write a trained model and its hits into the run's candidate folder; the last step of every family's `train`."""
+    url = deployment.staging.candidate_url(inputs.family, root_run_id(context))
+    with storage.written_folder(url) as folder:
+        write_trained(trained, folder)
+    chosen = (
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in trained.hyperparameters.items()
+    )
+    context.log.info(f"Chose {', '.join(chosen)}")
+    return Candidate(
+        inputs=inputs,
+        key=training_key(context, inputs),
+        code=runtimes.keep(inputs.family, codes.loaded(inputs.family), current()).code,
+        code_version=codes.code_version(inputs.family),
+        environment=environment_lock(inputs.family),
+        url=url,
+        parameters=parameters,
+        hyperparameters=trained.hyperparameters,
+    )
+
+
+def write_trained(trained: Trained[Any], folder: Path) -> None:
+    """Write what a training made: the model, and its hits in hits/, a table for each split."""
+    trained.model.save(folder)
+    (folder / "hits").mkdir()
+    for split, hits in trained.hits.items():
+        hits.write_parquet(folder / "hits" / f"{split}.parquet")
+    if trained.reach is not None:
+        (folder / inputs.REACH).write_text(json.dumps(sorted(trained.reach), ensure_ascii=False), encoding="utf-8")
+
+
+def root_run_id(context: OpExecutionContext) -> str:
+    """The run that was started first, where Dagster tries it again: the retry goes on with its work, to one release.
+
+    A run that a person executes again makes a release of its own.
+    """
+    tags = context.run.tags
+    return tags[ROOT_RUN] if RETRY_NUMBER in tags else context.run_id
+
+
+def searching(load_model: Callable[[Path], Searcher]) -> Open:
+    """The `Open` of a search family, given the `load` of its model."""
+    return lambda folder, inputs: Searched(load_model(folder))
+
+
+def evaluate_op(open_model: Open) -> OpDefinition:
+    """The `evaluate` op of a family; `open_model` makes saved models answer: the candidate, the accepted release."""
+
+    @op(name="evaluate")
+    def evaluate(context: OpExecutionContext, deployment: DeploymentResource, candidate: Candidate) -> Evaluated:
+        """Measure the candidate on the judged queries, and the accepted release on the same ones."""
+        _need_its_own_code(candidate)
+        snapshot = load(candidate.inputs.snapshot)
+        feedback = _judging_feedback(candidate, snapshot, deployment)
+        judged, champion = JudgedQueries.of(snapshot, feedback), _champion(candidate.family, deployment)
+        answered = inputs.release_hits(candidate.url, "test").join(judged.test, on="query_id", how="semi")
+        with ExitStack() as opened:
+            folder = opened.enter_context(storage.local_folder(candidate.url))
+            answers = {"challenger": open_model(folder, candidate.inputs)}
+            hits = {"challenger": pl.concat([answered, answers["challenger"].many(judged.asked_newest)])}
+            if champion:
+                released = answering(
+                    deployment.staging, _asked_of(champion, candidate.inputs, deployment), champion, open_model
+                )
+                answers["champion"] = opened.enter_context(released)
+                hits["champion"] = answers["champion"].many(judged.asked)
+            took = medians(answers, judged.asked if len(judged.asked) else _titles(snapshot))
+        measured = {name: judged.measure(found) for name, found in hits.items()}
+        for name, frame in measured.items():
+            tables.write(_evaluation_url(candidate, name), frame)
+        tables.write(_evaluation_url(candidate, "hits"), hits["challenger"])
+        metrics = means(measured["challenger"], judged.slices)
+        context.add_output_metadata({"metrics": MetadataValue.md(table(metrics)), **plotted(metrics)})
+        return Evaluated(
+            candidate=candidate,
+            metrics=metrics,
+            feedback=feedback,
+            champion=champion,
+            challenger_ms=took["challenger"],
+            champion_ms=took.get("champion"),
+        )
+
+    return evaluate
+
+
+def _need_its_own_code(candidate: Candidate) -> None:
+    """See that this process runs what trained the candidate: a step that is executed again may find other code.
+
+    Raises:
+        ReleaseError: when it does not: the gate would measure what nobody gets.
+    """
+    if (candidate.code, candidate.environment) != (
+        codes.digest(codes.loaded(candidate.family)),
+        environment_lock(candidate.family),
+    ):
+        raise ReleaseError(
+            f"{candidate.family} was trained by this run with other code or packages than are here now, which would be "
+            f"measured in their place. Train it anew: make train REPO={candidate.family}."
+        )
+
+
+def _judging_feedback(candidate: Candidate, snapshot: Snapshot, deployment: DeploymentResource) -> FeedbackRef | None:
+    """The feedback whose newest sessions judge: what was learned from; where no test query is judged, the latest."""
+    if candidate.inputs.feedback or len(snapshot.qrels("test")):
+        return candidate.inputs.feedback
+    return deployment.input_feedback.latest()
+
+
+def _champion(family: str, deployment: DeploymentResource) -> str | None:
+    """The accepted release, None before the first that answers anything."""
+    accepted = deployment.staging.accepted(family)
+    if accepted is None or inputs.reach(deployment.staging.release_url(family, accepted)) == []:
+        return None
+    return accepted
+
+
+def _asked_of(champion: str, asked: Inputs, deployment: DeploymentResource) -> Inputs:
+    """What the champion is asked with: as a ranker it orders hits of the families that it learned from, and no other's.
+
+    Theirs are of the releases that the candidate learned from, where it did from the same family.
+    """
+    learned_from = deployment.staging.manifest(asked.family, champion).learned_from
+    releases = {family: asked.releases.get(family, version) for family, version in learned_from.items()}
+    return asked.model_copy(update={"releases": releases})
+
+
+def _titles(snapshot: Snapshot) -> pl.DataFrame:
+    """What can be asked where no query is known: the documents' titles."""
+    return snapshot.documents().select(query_id="doc_id", text="title")
+
+
+class GateConfig(Config):
+    """The bounds of the gate (shared_ops.judge.gating.GatePolicy); unset fields keep its defaults."""
+
+    floor: float | None = Field(default=None, description="mean nDCG@10 that a first release must reach")
+    margin: float | None = Field(
+        default=None, description="the loss in nDCG@10 that must be ruled out; unset takes SEARCHLOOP_GATE_MARGIN"
+    )
+    alpha: float | None = Field(default=None, description="chance at which such a loss is let through")
+    slice_bound: float | None = Field(default=None, description="the mean loss at which a slice rejects")
+    max_slowdown: float | None = Field(default=None, description="how many times the champion's time it may take")
+
+    def policy(self) -> gating.GatePolicy:
+        """The policy with what is set here, for the stack where it is not."""
+        stated = {name: value for name, value in self.model_dump().items() if value is not None}
+        return gating.GatePolicy(**{"margin": current().gate_margin, **stated})
+
+
+@op
+def gate(
+    context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, evaluated: Evaluated
+) -> Gated:
+    """Judge the challenger against the accepted release on the same queries; the verdict is logged either way."""
+    candidate = evaluated.candidate
+    judged = JudgedQueries.of(load(candidate.inputs.snapshot), evaluated.feedback)
+    challenger = tables.read(_evaluation_url(candidate, "challenger"))
+    champion = tables.read(_evaluation_url(candidate, "champion")) if evaluated.champion else None
+    verdict = _verdict(evaluated, judged, challenger, champion, config.policy())
+    log_verdict(context, deployment, candidate.family, verdict)
+    page = report(challenger, champion, judged.members, judged.texts, verdict)
+    context.add_output_metadata({"report": MetadataValue.md(page)})
+    return Gated(evaluated=evaluated, verdict=verdict)
+
+
+def _verdict(
+    evaluated: Evaluated,
+    judged: JudgedQueries,
+    challenger: pl.DataFrame,
+    champion: pl.DataFrame | None,
+    policy: gating.GatePolicy,
+) -> gating.Verdict:
+    candidate = evaluated.candidate
+    reach = inputs.reach(candidate.url)
+    found: dict[str, Any] = {
+        "hits": tables.read(_evaluation_url(candidate, "hits")),
+        "latency": gating.Latency(challenger_ms=evaluated.challenger_ms, champion_ms=evaluated.champion_ms),
+    }
+    if reach == [] and champion is None:
+        return gating.unjudged(gating.ABSTAINS, policy, **found)
+    if all_alike(judged.snapshot):
+        return gating.unjudged(gating.ALL_ALIKE, policy, **found)
+    if champion is None or evaluated.champion is None:
+        attainable = judged.attainable(reach)
+        return gating.judge_first(challenger, policy, members=judged.members, attainable=attainable, **found)
+    return gating.judge(challenger, champion, judged.members, policy, evaluated.champion, **found)
+
+
+def _evaluation_url(candidate: Candidate, name: str) -> str:
+    """Where a candidate's folder keeps what was measured: nDCG@10 of the challenger and of the champion, the hits."""
+    return storage.join(candidate.url, "evaluation", f"{name}.parquet")
+
+
+def log_verdict(
+    context: OpExecutionContext, deployment: DeploymentResource, family: str, verdict: gating.Verdict
+) -> None:
+    """Tell Dagster the verdict on a challenger, with its numbers; a rejection is notified too."""
+    tell_verdict(context, verdict, verdict.sentence)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
+            asset_key=challenger_key(deployment.deployment, family),
+            check_name="gate",
+            passed=verdict.accepted,
+            severity=AssetCheckSeverity.ERROR,
+            description=verdict.sentence,
+            metadata=numbers(verdict.model_dump(mode="json")),
+        )
+    )
+    if not verdict.accepted:
+        notify(f"{family} was rejected in {deployment.deployment}", verdict.sentence, level="warning")
+
+
+def tell_verdict(context: OpExecutionContext, verdict: gating.Verdict, sentence: str) -> None:
+    """Say a verdict in the run's log and in its tags: a run that ends well may have made what was rejected."""
+    (context.log.info if verdict.accepted else context.log.warning)(sentence)
+    told = "accepted" if verdict.accepted else "rejected"
+    context.instance.add_run_tags(context.run_id, {VERDICT: told, REASON: sentence[:250]})
+
+
+@op
+def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Gated) -> Staged:
+    """Publish the release with its manifest; point to it as accepted if the gate said so."""
+    evaluated, candidate = gated.evaluated, gated.evaluated.candidate
+    found = candidate.inputs
+    _need_its_own_code(candidate)
+    runtimes.keep(candidate.family, codes.loaded(candidate.family), current())  # by now it may have been tidied away
+    # The first run's own time, not the clock's: a step that is repeated publishes the same release once.
+    record = context.instance.get_run_record_by_id(root_run_id(context))
+    assert record is not None, "a run that executes is recorded"
+    created = record.create_timestamp.astimezone(UTC)
+    with storage.local_folder(candidate.url) as folder:
+        manifest = ReleaseManifest(
+            family=candidate.family,
+            # Sorts by time, and names the run.
+            version=f"{created:%Y%m%d-%H%M%S}-{root_run_id(context)[:8]}",
+            created_at=created,
+            snapshot=found.snapshot,
+            feedback=found.feedback,
+            learned_from=found.releases,
+            key=candidate.key,
+            parameters=candidate.parameters,
+            hyperparameters=candidate.hyperparameters,
+            metrics=evaluated.metrics,
+            gate=gated.verdict.model_dump(mode="json"),
+            environment=candidate.environment,
+            code=candidate.code,
+            code_version=candidate.code_version,
+            deployment=deployment.deployment,
+            run_id=context.run_id,
+        )
+        manifest = deployment.staging.publish(folder, manifest)
+    if manifest.accepted:
+        deployment.staging.accept(manifest)
+    context.log.info(f"Staged {manifest.family}/{manifest.version}, accepted: {manifest.accepted}")
+    return Staged(family=manifest.family, version=manifest.version, accepted=manifest.accepted)
+
+
+@op
+def materialize(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> Staged:
+    """Tell Dagster of a challenger, where it is, what it is, how good; of an accepted one as the release too."""
+    staging = deployment.staging
+    manifest = staging.manifest(staged.family, staged.version)
+    url = staging.release_url(staged.family, staged.version)
+    described: dict[str, Any] = {
+        "path": MetadataValue.path(str(storage.local_path(url) or url)),
+        "version": manifest.version,
+        "accepted": manifest.accepted,
+        "run": MetadataValue.dagster_run(manifest.run_id),
+        "snapshot": manifest.snapshot.id,
+        "feedback": manifest.feedback.id if manifest.feedback else "none",
+        "hyperparameters": MetadataValue.json(manifest.hyperparameters),
+        "parameters": MetadataValue.json(manifest.parameters),
+        "learned from": MetadataValue.json(manifest.learned_from),
+        "metrics": MetadataValue.md(table(manifest.metrics)),
+        "gate": " ".join([*manifest.gate["reasons"], *manifest.gate.get("notes", [])]) or "accepted",
+        "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
+        "size in bytes": sum(entry.size for entry in manifest.files),
+        "files": len(manifest.files),
+        **plotted(manifest.metrics),
+    }
+    key = challenger_key(deployment.deployment, staged.family)
+    context.log_event(AssetMaterialization(asset_key=key, metadata=described))
+    if staged.accepted:
+        key = release_key(deployment.deployment, staged.family)
+        context.log_event(AssetMaterialization(asset_key=key, metadata=described))
+        _log_integrity(context, deployment, staged)
+    context.add_output_metadata(described)
+    storage.remove(staging.candidate_url(staged.family, root_run_id(context)))
+    return staged
+
+
+def _log_integrity(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> None:
+    """Tell Dagster whether the release reads back as it was published, so that its check stands evaluated."""
+    damage = checks.damage(deployment.staging, staged.family, staged.version)
+    context.log_event(
+        AssetCheckEvaluation(  # type: ignore[arg-type] # as for the verdict
+            asset_key=release_key(deployment.deployment, staged.family),
+            check_name="integrity",
+            passed=damage is None,
+            severity=AssetCheckSeverity.ERROR,
+            description=damage,
+            metadata={"version": staged.version},
+        )
+    )
+
+
+def plotted(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Metrics as numeric metadata, one entry a measure and slice, so that Dagit plots them over time."""
+    return {
+        measure if name == "all" else f"{measure} {name}": float(value)
+        for name, values in metrics.items()
+        for measure, value in values.items()
+    }
+
+
+def numbers(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict's fields that hold something, nested ones as JSON."""
+    return {
+        name: MetadataValue.json(value) if isinstance(value, dict | list) else value
+        for name, value in verdict.items()
+        if value is not None
+    }

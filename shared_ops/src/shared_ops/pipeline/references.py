@@ -1,0 +1,82 @@
+"""What travels between ops: small references, never models or tables. Then one graph runs in one process or in many.
+
+Knows no Dagster. The first of them, what a training learns from, is `inputs.Inputs`.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared_ops.data.feedback import FeedbackRef
+from shared_ops.data.home_urls import HomeUrl
+from shared_ops.judge.gating import Verdict
+from shared_ops.release.inputs import Inputs
+from shared_ops.release.releases import Metrics
+
+VERDICT, REASON = "searchloop/verdict", "searchloop/reason"
+"""The tags of a run whose gates have spoken: accepted or rejected, and why. Its status is that of the run alone."""
+AGAIN = "searchloop/again"
+"""The tag of a run that failed for what has passed by now, and why: its trigger starts another one."""
+
+
+class Candidate(BaseModel):
+    """A trained model that is not yet a release: its files and its hits lie in the folder at `url`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    inputs: Inputs
+    key: str = Field(description="of the training (Inputs.key)")
+    code: str = Field(description="hash of the code that trained it, and that a release of it runs with")
+    code_version: str = Field(description="hash of what of this code trains")
+    environment: str = Field(description="SHA-256 of the lock of the environment that trained it")
+    url: HomeUrl
+    parameters: dict[str, Any]
+    hyperparameters: dict[str, Any]
+
+    @property
+    def family(self) -> str:
+        """Whose model it is."""
+        return self.inputs.family
+
+
+class Evaluated(BaseModel):
+    """A candidate with its metrics; per-query values of it and of the champion lie in its folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    candidate: Candidate
+    metrics: Metrics = Field(description="per slice, on queries that nothing learned from")
+    feedback: FeedbackRef | None = Field(description="the feedback whose newest sessions judge beside the test queries")
+    champion: str | None = Field(description="the accepted release's version, None before the first that answers")
+    challenger_ms: float = Field(description="median time of one query, in milliseconds")
+    champion_ms: float | None
+
+
+class Gated(BaseModel):
+    """An evaluated candidate with the gate's verdict."""
+
+    model_config = ConfigDict(frozen=True)
+
+    evaluated: Evaluated
+    verdict: Verdict
+
+
+class Staged(BaseModel):
+    """A release in the staging area."""
+
+    model_config = ConfigDict(frozen=True)
+
+    family: str
+    version: str
+    accepted: bool
+
+
+class Proposal(BaseModel):
+    """A ranker whose set was judged end to end."""
+
+    model_config = ConfigDict(frozen=True)
+
+    family: str
+    version: str
+    accepted: bool
+    over: int = Field(description="the number of the live set that it was judged against, 0 where there was none")

@@ -1,0 +1,267 @@
+"""The live set: who takes part, a release of each and the snapshot, moved as one.
+
+Knows no Dagster. A set is proposed, every service loads and checks it, then `live.json` is replaced: that one
+replacement is the promotion, and a rollback is the same with a set of the past. `sets/<n>.json` keeps the sets that
+were live, `rolled_back.json` the numbers of those that were taken back, `moves/<n>.json` who moved the live set when
+and why, `decisions/<ranker>.json` what became of each accepted ranker.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared_ops.data import storage
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.settings import Role, families
+
+
+def listed_roles(releases: Collection[str]) -> dict[str, Role]:
+    """The roles that repos.toml gives these families: of a set that was made before sets stated them.
+
+    One that is listed no more was a search: the ranker of those sets is listed still.
+    """
+    return {name: families()[name].role if name in families() else "search" for name in releases}
+
+
+class LiveSet(BaseModel):
+    """The families that answer, with a release and a role of each, and the snapshot whose documents may be shown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    releases: dict[str, str] = Field(description="family to version")
+    roles: dict[str, Role] = Field(
+        default_factory=lambda stated: listed_roles(stated["releases"]),
+        description="family to what it does for a query",
+    )
+    snapshot: SnapshotRef
+    created_at: datetime
+    note: str = Field(default="", description="what for and why it was made, by which run")
+
+    @property
+    def searching(self) -> list[str]:
+        """The families whose hits are ranked."""
+        return [name for name, role in self.roles.items() if role == "search"]
+
+    @property
+    def ranker(self) -> str:
+        """The family that ranks them: every set that was promoted has one, and no other."""
+        return next(name for name, role in self.roles.items() if role == "rank")
+
+    def answers_as(self, other: "LiveSet") -> bool:
+        """Whether it answers everything as the other does."""
+        return self.releases == other.releases and self.snapshot == other.snapshot
+
+    def facts(self, note: str | None = None) -> dict[str, Any]:
+        """What Dagit shows of a move to this set; `note` as in `LiveSets.go_live`."""
+        return {
+            "set": self.number,
+            "releases": self.releases,
+            "snapshot": self.snapshot.id,
+            "note": self.note if note is None else note,
+        }
+
+
+class LiveSetChangedError(RuntimeError):
+    """The live set is no longer the one that was to be replaced."""
+
+
+class Move(BaseModel):
+    """One change of what is live, forward or back."""
+
+    at: datetime
+    number: int = Field(description="the set that went live")
+    instead_of: int | None = Field(description="the set that it replaced, None for the first")
+    note: str = Field(description="who or what moved it, and why")
+
+
+class Decision(BaseModel):
+    """What became of an accepted ranker: the end-to-end gate's verdict, and the set that went live with it."""
+
+    accepted: bool
+    reason: str
+    set_number: int | None = None
+    verdict: dict[str, Any] = {}
+
+
+@lru_cache(maxsize=64)
+def _parsed(content: bytes) -> LiveSet:
+    """Once for equal contents: every service reads its pointers twice a second, and they hardly ever change."""
+    return LiveSet.model_validate_json(content)
+
+
+class LiveSets:
+    """The sets of one deployment, in the staging area at the fsspec URL `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def live(self) -> LiveSet | None:
+        """The set that answers, None before the first."""
+        return self._read("live.json")
+
+    def proposed(self) -> LiveSet | None:
+        """The set that the services are asked to load, None when nothing is proposed."""
+        return self._read("proposed.json")
+
+    def past(self, number: int) -> LiveSet | None:
+        """A set that was live, by its number."""
+        return self._read("sets", f"{number}.json")
+
+    def before(self, live: LiveSet) -> LiveSet | None:
+        """The newest set before `live` that was not itself taken back; None where there is none.
+
+        Nor one of the same releases and snapshot, which a kill just before it went live may have left.
+        """
+        gone = self.rolled_back()
+        earlier = (self.past(n) for n in reversed(self.numbers()) if n < live.number and n not in gone)
+        return next((each for each in earlier if each and not each.answers_as(live)), None)
+
+    def numbers(self) -> list[int]:
+        """The numbers of all sets that were ever live, in order."""
+        found = storage.names(storage.join(self.url, "sets"))
+        return sorted(int(name.removesuffix(".json")) for name in found)
+
+    def propose(
+        self, releases: dict[str, str], snapshot: SnapshotRef, note: str, roles: Mapping[str, Role] | None = None
+    ) -> LiveSet:
+        """Ask the services to load a new set beside the live one. A proposal that was left behind is replaced.
+
+        Without `roles` they are those of repos.toml.
+        """
+        with self._exclusive():  # two proposals at once are two numbers
+            known = [*self.numbers(), *(each.number for each in (self.live(), self.proposed()) if each)]
+            proposal = LiveSet(
+                number=max(known, default=0) + 1,
+                releases=releases,
+                snapshot=snapshot,
+                created_at=datetime.now(UTC),
+                note=note,
+                roles=listed_roles(releases) if roles is None else dict(roles),
+            )
+            self.offer(proposal)
+        return proposal
+
+    def _exclusive(self) -> AbstractContextManager[None]:
+        return storage.exclusive(storage.join(self.url, ".live.lock"))
+
+    def offer(self, chosen: LiveSet) -> None:
+        """Ask the services to load this set beside the live one."""
+        self._write(chosen, "proposed.json")
+
+    def withdraw(self) -> None:
+        """Drop the proposal."""
+        storage.remove(storage.join(self.url, "proposed.json"))
+
+    def go_live(self, chosen: LiveSet, instead_of: LiveSet | None = None, note: str | None = None) -> None:
+        """Make `chosen` the set that answers. Kept in the history first, so that what is live can always be named.
+
+        `note` says who moves it and why; without one it is what the set was made for.
+
+        Raises:
+            LiveSetChangedError: when `instead_of` is given and another set is live by now.
+        """
+        with self._exclusive():
+            self.check_live(chosen, instead_of)
+            before = self.live()
+            self._write(chosen, "sets", f"{chosen.number}.json")
+            self._write(chosen, "live.json")
+            self._remember(chosen, before, chosen.note if note is None else note)
+            self.withdraw()
+
+    def _remember(self, chosen: LiveSet, before: LiveSet | None, note: str) -> None:
+        made = Move(at=datetime.now(UTC), number=chosen.number, instead_of=before.number if before else None, note=note)
+        number = max(self._moves(), default=0) + 1
+        storage.write_json(storage.join(self.url, "moves", f"{number}.json"), made.model_dump(mode="json"))
+
+    def _moves(self) -> list[int]:
+        return sorted(int(name.removesuffix(".json")) for name in storage.names(storage.join(self.url, "moves")))
+
+    def moves(self, newest: int = 5) -> list[Move]:
+        """The newest changes of what is live, the latest first."""
+        read = (
+            storage.read_bytes(storage.join(self.url, "moves", f"{n}.json")) for n in self._moves()[: -newest - 1 : -1]
+        )
+        return [Move.model_validate_json(content) for content in read if content]
+
+    def check_live(self, chosen: LiveSet, instead_of: LiveSet | None) -> None:
+        """Check that the set that `chosen` is to replace is live still; None replaces whatever is live.
+
+        Raises:
+            LiveSetChangedError: when another set is live by now.
+        """
+        live = self.live()
+        if instead_of is not None and live != instead_of:
+            raise LiveSetChangedError(
+                f"Set {chosen.number} was to replace set {instead_of.number}, and meanwhile "
+                f"{f'set {live.number}' if live else 'none'} is live. It stays."
+            )
+
+    def rolled_back(self) -> list[int]:
+        """The numbers of the sets that were taken back; never that of the live one.
+
+        It is marked while it is replaced, which a kill may end half-way.
+        """
+        content, live = storage.read_bytes(storage.join(self.url, "rolled_back.json")), self.live()
+        marked = [] if content is None else [int(number) for number in json.loads(content)]
+        return [number for number in marked if live is None or number != live.number]
+
+    def mark_rolled_back(self, numbers: Iterable[int]) -> None:
+        """Remember exactly these sets as taken back."""
+        storage.write_json(storage.join(self.url, "rolled_back.json"), sorted(set(numbers)))
+
+    def taken_back(self, releases: Mapping[str, str], snapshot: SnapshotRef) -> LiveSet | None:
+        """The set of just these releases and this snapshot that was taken back, None when there is none."""
+        for number in reversed(self.rolled_back()):
+            past = self.past(number)
+            if past and past.releases == releases and past.snapshot == snapshot:
+                return past
+        return None
+
+    def decision(self, ranker: str) -> Decision | None:
+        """What became of the accepted ranker of this version, None while that is open."""
+        content = storage.read_bytes(storage.join(self.url, "decisions", f"{ranker}.json"))
+        return None if content is None else Decision.model_validate_json(content)
+
+    def decide(self, ranker: str, decision: Decision) -> None:
+        """Remember what became of an accepted ranker."""
+        storage.write_json(storage.join(self.url, "decisions", f"{ranker}.json"), decision.model_dump(mode="json"))
+
+    def reopen(self, ranker: str) -> None:
+        """Forget what became of an accepted ranker: it is accepted anew."""
+        storage.remove(storage.join(self.url, "decisions", f"{ranker}.json"))
+
+    def taken_back_release(self, family: str, version: str) -> LiveSet | None:
+        """The newest set of those that were taken back that holds this release; None where the live set does, too."""
+        live = self.live()
+        if live and live.releases.get(family) == version:
+            return None
+        gone = (self.past(number) for number in reversed(self.rolled_back()))
+        return next((past for past in gone if past and past.releases.get(family) == version), None)
+
+    def was_live(self, family: str, version: str) -> bool:
+        """Whether a set that is kept holds this release: people were answered by it."""
+        sets = (self.past(number) for number in self.numbers())
+        return any(each.releases.get(family) == version for each in sets if each)
+
+    def forget(self, keep: int) -> list[int]:
+        """Remove the sets beyond the newest `keep`, never the live one; returns their numbers."""
+        live = self.live()
+        old = [number for number in self.numbers()[:-keep] if live is None or number != live.number]
+        for number in old:
+            storage.remove(storage.join(self.url, "sets", f"{number}.json"))
+        self.mark_rolled_back(set(self.rolled_back()) - set(old))
+        return old
+
+    def _read(self, *name: str) -> LiveSet | None:
+        content = storage.read_bytes(storage.join(self.url, *name))
+        return None if content is None else _parsed(content)
+
+    def _write(self, chosen: LiveSet, *name: str) -> None:
+        value: dict[str, Any] = chosen.model_dump(mode="json")
+        storage.write_json(storage.join(self.url, *name), value)

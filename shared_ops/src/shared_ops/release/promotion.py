@@ -1,0 +1,300 @@
+"""Promotion: propose a set, wait until every service has loaded and checked it, replace the live one. And back again.
+
+Knows no Dagster.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release import acceptance, runtimes
+from shared_ops.release.codes import CodeError
+from shared_ops.release.livesets import LiveSet, LiveSetChangedError, LiveSets
+from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
+from shared_ops.release.runtimes import Runtime, RuntimeMissingError
+from shared_ops.settings import Role, current
+
+POLL_SECONDS = 0.1
+
+Log = Callable[[str], None]
+
+
+class PromotionError(RuntimeError):
+    """A set that did not go live. What was live still is."""
+
+
+class OvertakenError(PromotionError):
+    """Another set went live while this one was loaded."""
+
+
+class TakenBackError(PromotionError):
+    """The set was live and was taken back: only a person brings it back."""
+
+
+def promote(
+    live_sets: LiveSets,
+    ranker: ReleaseManifest,
+    snapshot: SnapshotRef,
+    note: str,
+    *,
+    services: bool,
+    over: int | None = None,
+    timeout_s: float = 300.0,
+    log: Log = print,
+) -> LiveSet:
+    """Make the set of a ranker and of just those releases that it learned from live; where it is, nothing changes.
+
+    Args:
+        live_sets: the sets of the deployment.
+        ranker: the manifest of the ranker's release: it says who takes part.
+        snapshot: whose documents may be shown.
+        note: why the set is made.
+        services: whether to wait for the prediction services and the search app.
+        over: the number of the set that this one was judged against, 0 where there was none: no other is replaced.
+            None replaces whatever is live.
+        timeout_s: how long they may take to load and check the set.
+        log: gets a line for each step.
+
+    Raises:
+        PromotionError: when the release is no ranker's, what a release runs with cannot be had, or a service could
+            not load the set in time.
+        TakenBackError: when the set was taken back before.
+        OvertakenError: when another set went live since it was judged.
+    """
+    if not ranker.learned_from:
+        raise PromotionError(f"{ranker.family}/{ranker.version} learned from no family's hits: it is no ranker.")
+    releases: dict[str, str] = {**ranker.learned_from, ranker.family: ranker.version}
+    roles: dict[str, Role] = {family: "rank" if family == ranker.family else "search" for family in releases}
+    live = live_sets.live()
+    if live and live.releases == releases and live.snapshot == snapshot:
+        log(f"Set {live.number} already holds these releases and this snapshot.")
+        return live
+    if taken_back := live_sets.taken_back(releases, snapshot):
+        raise TakenBackError(
+            f"Set {taken_back.number} held just these releases and was rolled back: it is not promoted again by "
+            f"itself. make rollback SET={taken_back.number} brings it back."
+        )
+    if over is not None and over != (number := live.number if live else 0):
+        raise OvertakenError(
+            f"{ranker.family}/{ranker.version} was judged against set {over}; set {number} is live by now, and stays."
+        )
+    if services:
+        provide(live_sets, releases)
+    live_sets.mark_rolled_back(live_sets.rolled_back())  # without the mark that a killed rollback left of what is live
+    proposal = live_sets.propose(releases, snapshot, note, roles)
+    log(f"Set {proposal.number} is proposed.")
+    _replace(live_sets, live, proposal, services, timeout_s, log)
+    log(f"Set {proposal.number} is live.")
+    return proposal
+
+
+def decided(staging: Staging, live_sets: LiveSets, ranker: str) -> str | None:
+    """Why the accepted release of this ranker is not to be promoted; None where it is."""
+    version, live = staging.accepted(ranker), live_sets.live()
+    if version is None:
+        return "No ranker is accepted yet."
+    if live and live.releases.get(ranker) == version:
+        return f"Set {live.number} holds the accepted ranker {version}."
+    if decision := live_sets.decision(version):
+        return f"{ranker}/{version} was decided upon: {decision.reason}"
+    return None
+
+
+def rollback(
+    live_sets: LiveSets,
+    number: int | None = None,
+    *,
+    note: str,
+    services: bool,
+    timeout_s: float = 60.0,
+    log: Log = print,
+) -> LiveSet:
+    """Make a set of the past live again: the one of this number, or the one before the present.
+
+    `note` says who goes back and why: it is kept with the move.
+
+    Sets that are newer than it count as taken back: they are not promoted again by themselves. Its releases are the
+    accepted ones again. A service that does not run is not waited for: it will load the set when it starts.
+
+    Raises:
+        PromotionError: when there is no such set, what a release runs with cannot be had, or a service could not load
+            the set in time.
+        OvertakenError: when another set went live meanwhile.
+    """
+    live, chosen = _live(live_sets), past_set(live_sets, number)
+    if chosen == live:
+        log(f"Set {live.number} is live already.")
+        _accepted_follows(live_sets, live, log)
+        return live
+    if services:
+        provide(live_sets, chosen.releases)
+    live_sets.offer(chosen)
+    # Before the pointer moves: a kill in between must not leave a set that was to go free to come back.
+    before, newer = live_sets.rolled_back(), [each for each in live_sets.numbers() if each > chosen.number]
+    live_sets.mark_rolled_back([*(each for each in before if each != chosen.number), *newer])
+    try:
+        _replace(live_sets, live, chosen, services, timeout_s, log, note=note, skip_unreachable=True)
+    except BaseException:  # whatever ended it, the set that was to go stays
+        live_sets.mark_rolled_back(before)
+        raise
+    log(f"Set {chosen.number} is live again, instead of set {live.number}.")
+    _accepted_follows(live_sets, chosen, log)
+    return chosen
+
+
+def provide(live_sets: LiveSets, releases: Mapping[str, str]) -> None:
+    """See that the code and the environment of each of these releases are here, made again where they can be.
+
+    Raises:
+        PromotionError: saying what cannot be had. Nothing has moved by then.
+    """
+    settings = current()
+    for family, version in releases.items():
+        runtime = _runtime(live_sets, family, version)
+        try:
+            runtime.folder(settings)
+            runtime.provide(settings)
+        except (CodeError, RuntimeMissingError) as error:
+            raise PromotionError(f"{family}/{version} cannot go live: {error} The live set stays.") from error
+        runtime.problem(settings).unlink(missing_ok=True)  # of a try before: whoever starts its worker tries again
+
+
+def _accepted_follows(live_sets: LiveSets, live: LiveSet, log: Log) -> None:
+    """What is trained next is to be compared with what people get from now on."""
+    if moved := acceptance.follow(live_sets, live, Staging(live_sets.url)):
+        log(f"Accepted again, to compare the next trainings with: {', '.join(moved)}.")
+
+
+def past_set(live_sets: LiveSets, number: int | None = None) -> LiveSet:
+    """The set of the past that a rollback makes live again: the one of this number, or the one before the present.
+
+    Raises:
+        PromotionError: when there is no such set.
+    """
+    live = _live(live_sets)
+    chosen = live_sets.before(live) if number is None else live_sets.past(number)
+    if chosen is None:
+        which = f"set before set {live.number}" if number is None else f"set {number}"
+        raise PromotionError(f"There is no {which}. Kept are: {_listed(live_sets.numbers())}.")
+    return chosen
+
+
+def _live(live_sets: LiveSets) -> LiveSet:
+    live = live_sets.live()
+    if live is None:
+        raise PromotionError("No set is live, so there is nothing to roll back.")
+    return live
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(str(number) for number in numbers) or "none"
+
+
+def _replace(
+    live_sets: LiveSets,
+    live: LiveSet | None,
+    chosen: LiveSet,
+    services: bool,
+    timeout_s: float,
+    log: Log,
+    note: str | None = None,
+    skip_unreachable: bool = False,
+) -> None:
+    try:
+        if services:
+            _await_services(live_sets, live, chosen, timeout_s, log, skip_unreachable)
+        live_sets.go_live(chosen, instead_of=live, note=note)
+    except LiveSetChangedError as error:
+        raise OvertakenError(str(error)) from error
+    finally:
+        if live_sets.proposed() == chosen:  # not what another move has proposed since
+            live_sets.withdraw()
+
+
+def _await_services(
+    live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet, timeout_s: float, log: Log, skip_unreachable: bool
+) -> None:
+    workers = {family: _runtime(live_sets, family, version) for family, version in chosen.releases.items()}
+    serving = _serving(live_sets, live) if live else set()
+    waiting: dict[str, Runtime | None] = {**workers, "search": None}
+    began, said = time.monotonic(), "no answer yet"
+    seen_by_all = 4 * current().poll_seconds
+    while waiting:
+        _keep_offered(live_sets, live, chosen)
+        for name, runtime in list(waiting.items()):
+            state, reason = _state(name, runtime, chosen)
+            if state == "ready":
+                del waiting[name]
+                log(f"{name} has loaded and checked set {chosen.number}.")
+            # Before they have seen this offer, they may tell of one before that they could not load.
+            elif state == "failed" and time.monotonic() - began > seen_by_all:
+                raise PromotionError(f"{name} could not load set {chosen.number}: {reason} The live set stays.")
+            elif state == "not reached" and skip_unreachable and (runtime is None or runtime in serving):
+                del waiting[name]
+                log(f"{name} does not run: it loads set {chosen.number} when it starts.")
+            else:
+                said = f"{name}: {state}{f', {reason}' if reason else ''}"
+        if waiting and time.monotonic() - began > timeout_s:
+            raise PromotionError(
+                f"Set {chosen.number} was not loaded by {', '.join(waiting)} within {timeout_s:.0f} s "
+                f"(last: {said}). The live set stays. Look at `make status` and `make logs`."
+            )
+        if waiting:
+            time.sleep(POLL_SECONDS)
+
+
+def _keep_offered(live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet) -> None:
+    """Another move that began or ended meanwhile took the place of this proposal: who has not seen it never would.
+
+    Raises:
+        LiveSetChangedError: when that other set is live by now: there is nothing to wait for.
+    """
+    live_sets.check_live(chosen, instead_of=live)
+    if live_sets.proposed() != chosen:
+        live_sets.offer(chosen)
+
+
+def _serving(live_sets: LiveSets, live: LiveSet) -> set[Runtime]:
+    """What the live set's releases run with; of one that is damaged or gone nothing is known, which keeps no other."""
+    found = set()
+    for family, version in live.releases.items():
+        with suppress(ReleaseError):
+            found.add(runtimes.of_release(live_sets.url, family, version))
+    return found
+
+
+def _runtime(live_sets: LiveSets, family: str, version: str) -> Runtime:
+    """What a release runs with.
+
+    Raises:
+        PromotionError: when there is no such release.
+    """
+    try:
+        return runtimes.of_release(live_sets.url, family, version)
+    except ReleaseError as error:
+        raise PromotionError(f"{family}/{version} cannot go live: {error} The live set stays.") from error
+
+
+def _state(name: str, runtime: Runtime | None, chosen: LiveSet) -> tuple[str, str]:
+    """How far the worker of a runtime, or the service of this name, is with a set; and why no further."""
+    import httpx
+
+    settings = current()
+    if runtime and (problem := runtime.problem(settings)).exists():
+        return "failed", problem.read_text()
+    socket_file = runtime.socket(settings) if runtime else None
+    root = "http://localhost" if runtime else settings.url(name)
+    try:
+        with runtimes.client(socket_file, 5.0) as client:
+            answer = client.get(f"{root}/sets/{chosen.number}")
+        body = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return "not reached", str(error)
+    if (wire := body.get("wire", 1)) not in runtimes.SPOKEN:
+        return "failed", f"It speaks version {wire} of the wire, and this stack {runtimes.SPOKEN}."
+    # A set that was withdrawn leaves its number to another, which this service may not have seen yet.
+    held, wanted = body.get("release", body.get("snapshot")), chosen.releases.get(name, chosen.snapshot.id)
+    if held is not None and held != wanted:
+        return "loading", f"it has seen another set of this number, of {held}"
+    return str(body.get("state", answer.status_code)), str(body.get("reason") or "")

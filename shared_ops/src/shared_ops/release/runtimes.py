@@ -1,0 +1,225 @@
+"""What a release runs with: the code and the environment that made it. Each such pair of a family has its own worker.
+
+Knows no Dagster, and nothing of what supervises the workers. A worker is asked over a Unix socket whose name follows
+from the pair, so that whoever reads a release's manifest knows where it answers. On Kubernetes the pair is an image's
+tag, and the socket a service's name.
+"""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared_ops.data import storage
+from shared_ops.release import codes
+from shared_ops.release.releases import ReleaseError, Staging, environment_lock, lock_file
+from shared_ops.settings import DEPLOYMENTS, ROOT, Settings, file_url, repositories
+
+if TYPE_CHECKING:
+    import httpx
+
+logger = logging.getLogger(__name__)
+
+WIRE = 1
+"""The version of what a worker and those who ask it say to each other: POST /search, /rank and /embed, GET /sets/<n>
+and /health. Each worker states that of its own code, which may be of any age: none stated is version 1."""
+SPOKEN = (1,)
+"""The versions that this code can ask in."""
+
+LOCK, PYTHON = "requirements.txt", "python-version"
+"""The files of a kept environment; the lock is written last."""
+STAMP = "made-from.txt"
+"""What envs/build.py leaves in an environment."""
+
+
+NICE = 10
+"""Of what makes an environment again."""
+
+KEPT_SECONDS = 86_400.0
+"""For which code and locks are kept that no release names: a training that is under way names them at its end."""
+
+
+class RuntimeMissingError(RuntimeError):
+    """What a release needs to run with is not here."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The code and the environment of a release."""
+
+    family: str
+    code: str
+    """The hash of the code in the store; empty for what the checkout holds: of a release of before it was kept."""
+    environment: str
+    """The SHA-256 of the environment's lock."""
+
+    @property
+    def worker(self) -> str:
+        """The name of the worker that answers with releases of this pair."""
+        pair = hashlib.sha256(f"{self.code} {self.environment}".encode()).hexdigest()
+        return f"{self.family}-{pair[:8] if self.code else 'checkout'}"
+
+    def socket(self, settings: Settings) -> Path:
+        """Where that worker answers."""
+        return socket_of(self.worker, settings)
+
+    def problem(self, settings: Settings) -> Path:
+        """The file that says why there is no such worker; missing where nothing is wrong."""
+        return self.socket(settings).with_suffix(".problem")
+
+    def python(self, settings: Settings) -> Path:
+        """The Python of its environment: one of the checkout's, or one that was made again in the home.
+
+        Raises:
+            RuntimeMissingError: when no environment here was made from that lock.
+        """
+        if not self.code:
+            return self._listed() / "bin" / "python"
+        for folder in (*(ROOT / "envs").glob("*/.venvs/*"), self._again(settings)):
+            if made_from(folder) == self.environment:
+                return folder / "bin" / "python"
+        raise RuntimeMissingError(
+            f"No environment here is made from the lock {self.environment[:12]}, which {self.family} ran with."
+        )
+
+    def _listed(self) -> Path:
+        """The checkout's environment of the family."""
+        if (repository := repositories().get(self.family)) is None:
+            raise RuntimeMissingError(f"{self.family} is not in repos/repos.toml, and its release names no code.")
+        return (ROOT / "envs" / repository.environment / ".venv").resolve()
+
+    def is_here(self, settings: Settings) -> bool:
+        """Whether there is an environment for it."""
+        with suppress(RuntimeMissingError):
+            return bool(self.python(settings))
+        return False
+
+    def _again(self, settings: Settings) -> Path:
+        """Where its environment is made again, when the checkout's is another by now."""
+        return settings.home / "environments" / self.environment[:16]
+
+    def provide(self, settings: Settings) -> Path:
+        """The Python of its environment, made again from the kept lock where there is none: that may take minutes.
+
+        Raises:
+            RuntimeMissingError: when it cannot be made, with what uv said.
+        """
+        with suppress(RuntimeMissingError):
+            return self.python(settings)
+        url, folder = storage.join(settings.locks_url, self.environment), self._again(settings)
+        lock, version = (storage.read_bytes(storage.join(url, name)) for name in (LOCK, PYTHON))
+        named = f"the lock {self.environment[:12]}, which {self.family} ran with"
+        if lock is None or version is None:
+            raise RuntimeMissingError(
+                f"No environment here is made from {named}, nor is it kept in {settings.locks_url}."
+            )
+        written = folder.with_suffix(".txt")
+        with storage.exclusive(file_url(folder.with_suffix(".lock"))):
+            written.write_bytes(lock)
+            # As a training, so that it gives way to whatever answers.
+            build = ["nice", "-n", str(NICE), sys.executable, str(ROOT / "envs" / "build.py"), "again"]
+            command = [*build, str(written), version.decode().strip(), str(folder)]
+            done = subprocess.run(command, text=True, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeMissingError(f"An environment could not be made again from {named}: {done.stderr.strip()}")
+        return self.python(settings)
+
+    def folder(self, settings: Settings) -> Path:
+        """The folder that its code is run from.
+
+        Raises:
+            CodeError: when the code is not in the store, or is not what its hash says.
+        """
+        return codes.fetch(settings.code_url, self.code, settings.home / "cache" / "code") if self.code else ROOT
+
+    def variables(self, settings: Settings) -> dict[str, str]:
+        """What a Python has to find in its environment, so that it imports this code and no other.
+
+        Raises:
+            CodeError: as for `folder`.
+        """
+        folder = self.folder(settings)
+        return {
+            "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "shared_ops" / "src")]),
+            "PYTHONSAFEPATH": "1",  # else the working directory's modules come first
+        }
+
+
+def made_from(folder: Path) -> str | None:
+    """The SHA-256 of the lock that an environment was made from, None where it is not all there, or its Python gone."""
+    there = all((folder / name).exists() for name in (STAMP, LOCK, "bin/python"))
+    return storage.sha256(folder / LOCK) if there else None
+
+
+def socket_of(worker: str, settings: Settings) -> Path:
+    """Where the worker of this name answers; short, as a socket's path may not be long."""
+    return settings.sockets / f"{hashlib.sha256(worker.encode()).hexdigest()[:12]}.sock"
+
+
+def client(socket_file: Path | None, seconds: float) -> "httpx.Client":
+    """Asks on a worker's socket, or over the network; either way no proxy. Nothing takes longer than `seconds`."""
+    import httpx
+
+    transport = httpx.HTTPTransport(uds=str(socket_file)) if socket_file else httpx.HTTPTransport()
+    return httpx.Client(transport=transport, timeout=seconds, trust_env=False)
+
+
+@lru_cache(maxsize=256)
+def of_release(staging: str, family: str, version: str) -> Runtime:
+    """What the release of the staging area at this URL runs with: a published manifest never changes.
+
+    Raises:
+        ReleaseError: when there is no such release.
+    """
+    manifest = Staging(staging).manifest(family, version)
+    return Runtime(family, manifest.code, manifest.environment if manifest.code else "")
+
+
+def keep(family: str, content: Mapping[str, bytes], settings: Settings) -> Runtime:
+    """Keep a family's code, and the lock of its environment."""
+    return Runtime(family, codes.keep(settings.code_url, content), _keep_lock(family, settings))
+
+
+def tidy(settings: Settings) -> list[str]:
+    """Remove the code and the locks that no release needs, and that nothing was trained with for a day; their names.
+
+    What tells that they are all there goes first: what is killed in between is made whole when it is kept again. Where
+    a manifest cannot be read, nothing is removed: nobody knows what its release needs.
+    """
+    areas = [Staging(settings.staging_url(deployment)) for deployment in DEPLOYMENTS]
+    try:
+        manifests = [area.manifest(*each) for area in areas for each in area.published()]
+    except ReleaseError as error:
+        logger.warning("No code and no lock is removed: %s", error)
+        return []
+    stores = {
+        (settings.code_url, codes.TREE): {each.code for each in manifests},
+        (settings.locks_url, LOCK): {each.environment for each in manifests},
+    }
+    gone = []
+    for (url, last_written), needed in stores.items():
+        with codes.writing(url):
+            for name in set(storage.names(url)) - needed:
+                if storage.age(storage.join(url, name, last_written)) > KEPT_SECONDS:
+                    storage.remove(storage.join(url, name, last_written))
+                    storage.remove(storage.join(url, name))
+                    gone.append(name)
+    return gone
+
+
+def _keep_lock(family: str, settings: Settings) -> str:
+    name, url, lock = environment_lock(family), settings.locks_url, lock_file(family)
+    version = lock.with_name(PYTHON)
+    if not version.exists():
+        version = lock.with_name(".python-version")
+    with codes.writing(url):
+        for path, kept in ((version, PYTHON), (lock, LOCK)):
+            storage.write_atomic(storage.join(url, name, kept), path.read_bytes())  # again: its time keeps it
+    return name
