@@ -84,8 +84,8 @@ simulate: made ## SIMULATED people search and click
 envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: torch's CUDA build)
 	@$(PYTHON) envs/build.py sync $(if $(filter envs,$(MAKECMDGOALS)),--next)
 
-lock: ## Make the locks anew from envs/*/requirements.in [ENV=<name>: one; UPGRADE=1: newest versions]
-	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade) $${ENV:+"$$ENV"}
+lock: ## Make the locks anew from envs/*/requirements.in [REPO=<name>: one; UPGRADE=1: newest versions]
+	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade) $${REPO:+"$$REPO"}
 
 check: made ## Style, types, borders between repositories, fresh locks
 	@$(PLATFORM) -m deploy.checks

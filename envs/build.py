@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -363,6 +364,15 @@ def _without_inputs(lock: str) -> str:
     return "".join(line for line in lock.splitlines(keepends=True) if not line.startswith(INPUTS))
 
 
+def _environment(name: str) -> str:
+    """The environment of this name, or that of the repository of this name."""
+    listed = tomllib.loads((ROOT / "repos" / "repos.toml").read_text())
+    environment = str(listed[name]["environment"]) if name in listed else name
+    if environment not in environments():
+        raise BuildError(f"No environment {name}: expected {', '.join(environments())}, or a repository's name.")
+    return environment
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -386,18 +396,17 @@ def main() -> None:
     commands.add_parser("check", help="fail where a lock is not fresh")
     chosen = parser.parse_args()
     try:
-        if unknown := set(getattr(chosen, "names", [])) - set(environments()):
-            raise BuildError(f"No environment {', '.join(sorted(unknown))}: expected {', '.join(environments())}.")
+        names = [_environment(name) for name in getattr(chosen, "names", [])]
         if chosen.command == "sync":
-            if sync(chosen.names or environments()) and chosen.next:
+            if sync(names or environments()) and chosen.next:
                 _say("make up starts the stack")
         elif chosen.command == "place":
-            for name in chosen.names:
+            for name in names:
                 check_place(name)
         elif chosen.command == "again":
             make_again(chosen.lock, chosen.python, chosen.folder)
         elif chosen.command == "lock":
-            compile_locks(chosen.names or environments(), chosen.upgrade)
+            compile_locks(names or environments(), chosen.upgrade)
         else:
             check_locks()
     except BuildError as error:

@@ -40,7 +40,7 @@ def test_a_new_requirement_makes_its_lock_stale(build):
 def test_a_shared_requirement_makes_the_locks_that_include_it_stale(build):
     with (build.ENVS / "serving.in").open("a") as file:
         file.write("flask\n")
-    assert "envs/corpus/requirements.txt" not in stale(build)
+    assert "envs/light/requirements.txt" not in stale(build)
     assert {"envs/search/requirements.txt", "envs/ranker/requirements-gpu.txt"} <= stale(build)
 
 

@@ -12,13 +12,14 @@ from shared_ops.pipeline.references import VERDICT
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import decided
 from shared_ops.release.releases import Staging
-from shared_ops.settings import Settings, ranking_family, repositories, search_families
+from shared_ops.settings import Settings, families, live_repository, ranking_family, repositories, search_families
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 PROMOTION = "promotion_prod"
 TRIGGER_SECONDS = 30
 """How long the trigger of promotions is given to start one."""
-ROLES = ("data", "search", "rank")
+ROLES = ("data", "feedback", "search", "rank")
+"""Of the repositories that train or make data, in the order of what they need of each other."""
 FORCE = {"ops": {"load_inputs": {"config": {"force": True}}}}
 """The configuration of a run that trains although nothing changed."""
 AWAY_SECONDS = 300
@@ -33,11 +34,13 @@ class TrainingError(RuntimeError):
 
 def waves(names: Sequence[str] | None = None) -> list[list[str]]:
     """The repositories in the order in which they train: data, then the searches side by side, then the ranker."""
-    listed = repositories()
+    listed = {name: repository for name, repository in repositories().items() if repository.role in ROLES}
     unknown = set(names or ()) - set(listed)
     if unknown:
-        raise ValueError(f"No repository {', '.join(sorted(unknown))}. There are: {', '.join(listed)}.")
-    chosen = sorted(names or listed, key=lambda name: ROLES.index(listed[name].role))
+        raise ValueError(f"No repository {', '.join(sorted(unknown))} to train. There are: {', '.join(listed)}.")
+    # Feedback is made when there is enough of it, or when it is asked for by name.
+    everything = [name for name, repository in listed.items() if repository.role != "feedback"]
+    chosen = sorted(names or everything, key=lambda name: ROLES.index(listed[name].role))
     return [list(wave) for _, wave in groupby(chosen, key=lambda name: listed[name].role)]
 
 
@@ -88,14 +91,14 @@ def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], since
     The trigger's may have ended before anyone looks: then it is told from its first event, as long as it was created
     after the Unix time `since`.
     """
-    url, ranker, deadline = settings.staging_url("prod"), ranking_family(), time.monotonic() + TRIGGER_SECONDS
+    url, location, deadline = settings.staging_url("prod"), live_repository(), time.monotonic() + TRIGGER_SECONDS
     while True:
-        due = decided(Staging(url), LiveSets(url), ranker) is None
+        due = decided(Staging(url), LiveSets(url), ranking_family()) is None
         if PROMOTION in [run.job for run in dagit.in_flight()] or (due and time.monotonic() > deadline):
-            return _follow_all([_Followed(dagit, ranker, say, job=PROMOTION)])
+            return _follow_all([_Followed(dagit, location, say, job=PROMOTION)])
         if not due:
             ended = [run.run_id for run in dagit.ended(since) if run.job == PROMOTION]
-            return _follow_all([_Followed(dagit, ranker, say, job=PROMOTION, run_id=run_id) for run_id in ended[:1]])
+            return _follow_all([_Followed(dagit, location, say, job=PROMOTION, run_id=run_id) for run_id in ended[:1]])
         time.sleep(1)
 
 
@@ -122,7 +125,7 @@ class _Followed:
 
     def _launched(self, force: bool) -> str:
         """The id of the run to follow: a trigger may have been quicker, then its run is the one that trains."""
-        if force and repositories()[self.name].role != "data":
+        if force and self.name in families():
             return self.dagit.launch(self.name, self.job, FORCE)
         started = [run.run_id for run in self.dagit.in_flight() if run.job == self.job]
         return started[-1] if started else self.dagit.launch(self.name, self.job)

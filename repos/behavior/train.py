@@ -12,9 +12,9 @@ import polars as pl
 from repos.behavior.clicks import learnable
 from repos.behavior.model import BehaviorModel, Corpus, Parameters
 from shared_ops.data import tables
-from shared_ops.data.text import normalise
+from shared_ops.data.text import fold_of, normalise
 from shared_ops.judge import evaluation
-from shared_ops.judge.training import Trained, answer, fold_of
+from shared_ops.judge.training import Trained, answer
 from shared_ops.release.inputs import ASKED, asked_id
 
 Log = Callable[[str], None]

@@ -1,14 +1,12 @@
-"""Asset checks of the latest snapshot and the latest feedback that can be run again at any time from the UI."""
+"""Asset checks of the latest snapshot that can be run again at any time from the UI."""
 
-from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, asset_check
+from dagster import AssetCheckResult, AssetChecksDefinition, asset_check
 
 from repos.corpus.build import check
-from repos.corpus.feedback.ops import BURSTS, burst_check
 from repos.corpus.ops import described
 from repos.corpus.sources.collected import SourceError, SourceReport
-from shared_ops.data.feedback import Feedback, Feedbacks
 from shared_ops.data.snapshots import Snapshots, load
-from shared_ops.pipeline.lineage import feedback_key, snapshot_key
+from shared_ops.pipeline.lineage import snapshot_key
 from shared_ops.pipeline.types import check_snapshot
 from shared_ops.settings import DEPLOYMENTS, Deployment, current
 
@@ -16,26 +14,6 @@ from shared_ops.settings import DEPLOYMENTS, Deployment, current
 def snapshot_checks() -> list[AssetChecksDefinition]:
     """Of the snapshot in each deployment: how bad its sources were, and whether its tables hold together."""
     return [make(deployment) for deployment in DEPLOYMENTS for make in (_sources, _tables)]
-
-
-def feedback_checks() -> list[AssetChecksDefinition]:
-    """Of the feedback in each deployment: whether sessions were left out for their number."""
-    return [_bursts(deployment) for deployment in DEPLOYMENTS]
-
-
-def _bursts(deployment: Deployment) -> AssetChecksDefinition:
-    @asset_check(
-        asset=feedback_key(deployment),
-        name=BURSTS,
-        description="Whether many sessions came for one query alone. Run it to read the latest feedback's again.",
-    )
-    def bursts() -> AssetCheckResult:
-        latest = Feedbacks(current().feedback_url(deployment)).latest()
-        if latest is None:
-            return AssetCheckResult(passed=True, description=f"There is no feedback in {deployment} yet.")
-        return AssetCheckResult(severity=AssetCheckSeverity.WARN, **burst_check(Feedback(latest).manifest()))
-
-    return bursts
 
 
 def _sources(deployment: Deployment) -> AssetChecksDefinition:

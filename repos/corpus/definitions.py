@@ -4,16 +4,12 @@ import logging
 
 from dagster import Definitions
 
-from repos.corpus.checks import feedback_checks, snapshot_checks
-from repos.corpus.feedback import graph as feedback
-from repos.corpus.feedback import triggers
+from repos.corpus.checks import snapshot_checks
 from repos.corpus.graph import jobs
+from repos.corpus.lineage import snapshot_specs
 from repos.corpus.sources import config
 from repos.corpus.sources.collected import SourceError
-from repos.corpus.triggers.sources import daily, sources_changed
-from repos.corpus.triggers.watch import drift
-from shared_ops.pipeline.alerts import failure_sensor
-from shared_ops.pipeline.lineage import feedback_specs, snapshot_specs
+from repos.corpus.triggers import daily, sources_changed
 from shared_ops.settings import current
 
 
@@ -27,9 +23,9 @@ def source_names() -> list[str]:
 
 
 defs = Definitions(
-    jobs=[*jobs, *feedback.jobs],
-    assets=[*snapshot_specs(source_names()), *feedback_specs()],
-    asset_checks=[*snapshot_checks(), *feedback_checks()],
-    sensors=[*triggers.sensors, sources_changed, drift, failure_sensor()],  # of failed runs, whatever location
-    schedules=[*triggers.schedules, daily],
+    jobs=jobs,
+    assets=snapshot_specs(source_names()),
+    asset_checks=snapshot_checks(),
+    sensors=[sources_changed],
+    schedules=[daily],
 )

@@ -4,13 +4,12 @@ from dagster import graph
 
 from repos.corpus.ops import materialize, publish, read_sources, validate
 from shared_ops.pipeline.jobs import family_jobs
-from shared_ops.pipeline.live_ops import show
 
 
 @graph
 def corpus() -> None:
-    """From the configured sources to the latest snapshot, shown by the live set."""
-    show(materialize(publish(validate(read_sources()))))
+    """From the configured sources to the latest snapshot."""
+    materialize(publish(validate(read_sources())))
 
 
 jobs = family_jobs(corpus)

@@ -30,13 +30,11 @@ from repos.corpus.sources.collected import SourceError, SourceReport
 from shared_ops.data import snapshots, storage, tables
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.snapshots import Snapshot, SnapshotRef
-from shared_ops.pipeline.lineage import snapshot_key, source_key
+from shared_ops.data.text import SPLITS
+from shared_ops.pipeline.lineage import DATA_VERSION, snapshot_key, source_key
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidSnapshot, check_snapshot
 from shared_ops.settings import current
-
-DATA_VERSION = "dagster/data_version"
-"""The tag by which Dagster sees that a materialization changed nothing."""
 
 
 class Draft(BaseModel):
@@ -148,7 +146,7 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sna
         "changed": before is None or before.id != snapshot.id,
         "run": MetadataValue.dagster_run(context.run_id),
         **{name: entry.rows for name, entry in manifest.tables.items()},
-        **{f"{split} queries": len(snapshots.load(snapshot).queries(split)) for split in tables.SPLITS},
+        **{f"{split} queries": len(snapshots.load(snapshot).queries(split)) for split in SPLITS},
         **described(reports),
         "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
     }

@@ -16,7 +16,6 @@ from shared_ops.data.tables import Hits, hits_by_query, hits_table
 from shared_ops.judge.evaluation import DEPTH
 from shared_ops.judge.training import Trained
 from shared_ops.pipeline.lineage import release_key
-from shared_ops.pipeline.live_ops import gate_set_op
 from shared_ops.pipeline.ops import evaluate_op, load_inputs_op, save_candidate
 from shared_ops.pipeline.references import Candidate
 from shared_ops.pipeline.resources import DeploymentResource
@@ -102,4 +101,3 @@ def opened(folder: Path, inputs: Inputs) -> Ranked:
 
 load_inputs = load_inputs_op("ranker")
 evaluate = evaluate_op(opened)
-gate_set = gate_set_op(opened)

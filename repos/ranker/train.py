@@ -19,8 +19,8 @@ from repos.ranker.fit import Data, Fit, equal_fusion, learn_clicks, linear_fusio
 from repos.ranker.model import Parameters, Ranker
 from repos.ranker.teaching import Teaching, judged_lists, queries_of, with_one_missing
 from shared_ops.data import tables
-from shared_ops.data.tables import SPLITS, hits_table
-from shared_ops.data.text import held_back
+from shared_ops.data.tables import hits_table
+from shared_ops.data.text import SPLITS, held_back
 from shared_ops.judge.evaluation import DEPTH, PRIMARY, per_query
 from shared_ops.judge.training import Trained
 from shared_ops.release.inputs import Asked

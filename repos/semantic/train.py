@@ -18,10 +18,9 @@ from repos.semantic.finetune import learn_encoder
 from repos.semantic.head import Head, Recipe, learn
 from repos.semantic.model import Parameters, SemanticModel
 from repos.semantic.task import Encoded, Log, Task
-from shared_ops.data.tables import SPLITS
-from shared_ops.data.text import normalise
+from shared_ops.data.text import SPLITS, fold_of, normalise
 from shared_ops.judge.evaluation import DEPTH
-from shared_ops.judge.training import Trained, fold_of
+from shared_ops.judge.training import Trained
 
 UNSEEN = ("train", "dev")
 """Whose queries decide whether what was learned replaces the frozen encoder: those of train through models that did not

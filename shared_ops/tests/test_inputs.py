@@ -7,7 +7,7 @@ import pytest
 
 from shared_ops.data import tables
 from shared_ops.data.feedback import HELD_BACK, TABLES, FeedbackManifest, Feedbacks
-from shared_ops.judge.training import fold_of
+from shared_ops.data.text import fold_of
 from shared_ops.release.inputs import Inputs, MissingInputError, asked_id, find
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging

@@ -1,6 +1,5 @@
 """What is due is decided by what is there: no event can be missed, and a burst leads to one training."""
 
-import time
 from datetime import UTC, datetime
 
 import pytest
@@ -10,10 +9,9 @@ from dagster._core.test_utils import create_run_for_test
 from shared_ops.data.feedback import FeedbackManifest
 from shared_ops.pipeline.references import AGAIN
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import DATA, FIRST_RETRY, due, promotion_sensor, retrain_sensor, to_promote
+from shared_ops.pipeline.triggers import DATA, due, retrain_sensor
 from shared_ops.release.acceptance import follow
 from shared_ops.release.inputs import find
-from shared_ops.release.livesets import Decision
 from shared_ops.release.releases import ReleaseManifest
 from shared_ops.settings import families, search_families
 
@@ -197,33 +195,6 @@ def test_the_ranker_does_not_wait_for_a_family_whose_training_failed(instance, s
     assert isinstance(due(instance, "ranker"), RunRequest)
 
 
-def test_an_accepted_ranker_is_promoted_whatever_made_it(instance, snapshot, tmp_path):
-    assert "No ranker is accepted" in why(to_promote(instance))
-    for family in families():
-        learn(tmp_path, family, "v1")
-    assert isinstance(to_promote(instance), RunRequest)
-    PROD.live_sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
-    assert "worse end to end" in why(to_promote(instance))
-
-
-@pytest.mark.parametrize("ended", [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED])
-def test_a_promotion_that_came_to_nothing_is_tried_again_at_longer_and_longer_intervals(
-    instance, snapshot, tmp_path, monkeypatch, ended
-):
-    """A service that was away, an environment that could not be made, a stack that was ended: none is the last word."""
-    for family in families():
-        learn(tmp_path, family, "v1")
-    keys = set()
-    for wait in (FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY):
-        request = to_promote(instance)
-        keys.add(request.run_key)
-        create_run_for_test(instance, job_name="promotion_prod", status=ended, tags=request.tags)
-        assert f"which ended {ended.value}: tried again at" in why(to_promote(instance))
-        now = time.time()
-        monkeypatch.setattr("shared_ops.pipeline.triggers.time.time", lambda later=now + wait + 1: later)
-    assert len(keys) == 3, "Dagster launches nothing twice for one key"
-
-
 def test_a_tick_with_nothing_new_asks_no_database(snapshot, tmp_path):
     """The context has no instance: asking for it would raise."""
 
@@ -234,16 +205,6 @@ def test_a_tick_with_nothing_new_asks_no_database(snapshot, tmp_path):
     for family in families():
         learn(tmp_path, family, "v1")
         assert "already learned" in why(retrain_sensor(family, nothing)(build_sensor_context()))
-    PROD.live_sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
-    assert "worse end to end" in why(promotion_sensor(nothing)(build_sensor_context()))
-
-
-def test_a_ranker_that_is_live_is_left_alone(instance, snapshot, tmp_path):
-    for family in families():
-        learn(tmp_path, family, "v1")
-    sets = PROD.live_sets
-    sets.go_live(sets.propose(dict.fromkeys(families(), "v1"), snapshot, "first"))
-    assert "Set 1 holds the accepted ranker v1" in why(to_promote(instance))
 
 
 def test_the_ranker_waits_for_a_training_that_was_created_a_moment_ago(
@@ -258,5 +219,5 @@ def test_the_ranker_waits_for_a_training_that_was_created_a_moment_ago(
         learn(tmp_path, family, "v2")
     tags = due(instance, "behavior").tags
     create_run_for_test(instance, job_name="behavior_prod", status=DagsterRunStatus.STARTED, tags={DATA: tags[DATA]})
-    monkeypatch.setattr("shared_ops.pipeline.triggers._in_flight", lambda instance, job: None)
+    monkeypatch.setattr("shared_ops.pipeline.triggers.in_flight", lambda instance, job: None)
     assert "Waits for behavior" in why(due(instance, "ranker"))

@@ -13,9 +13,9 @@ from repos.corpus.sources.config import BeirSource
 from repos.corpus.sources.files import exists, listing
 from repos.corpus.sources.formats import rows
 from repos.corpus.sources.qrels import judgements
-from repos.corpus.sources.text import Split
 from repos.corpus.sources.wanted import Wanted
 from shared_ops.data.storage import local_path
+from shared_ops.data.text import Split
 
 _LINES = Wanted(
     ["_id"], ["title", "text"], "In BEIR's layout each line names its `_id`; other tables are `kind: table`."

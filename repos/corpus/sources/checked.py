@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from repos.corpus.sources.collected import Collected, Row, SourceReport
-from repos.corpus.sources.text import SPLITS, Split, split_of
 from repos.corpus.sources.values import FlawError, address_of, grade_of, id_of, plain, text_of, whole_factor
 from shared_ops.data.tables import MAX_ID_CHARACTERS
+from shared_ops.data.text import SPLITS, Split, split_of
 
 
 class Checked:

@@ -29,7 +29,8 @@ from pydantic import (
 
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.mistakes import told
-from repos.corpus.sources.text import Split, is_utf8
+from repos.corpus.sources.values import is_utf8
+from shared_ops.data.text import Split
 
 
 def _number(value: Any) -> Any:

@@ -172,7 +172,7 @@ def unreadable(url: str, source: str, error: Exception) -> SourceError:
     if scheme and isinstance(error, ImportError):
         return SourceError(
             f"Source {source!r}: {url} cannot be read: for {scheme}:// the Python package {_PACKAGES[scheme]} is "
-            "needed, and it is not installed. Write it into envs/corpus/requirements.in, then run make lock and make "
+            "needed, and it is not installed. Write it into envs/light/requirements.in, then run make lock and make "
             "envs; or copy the file to this machine and name its path."
         )
     return SourceError(

@@ -17,7 +17,7 @@ import polars as pl
 from repos.corpus.sources import foreign
 from repos.corpus.sources.collected import Collected, Row, SourceError
 from repos.corpus.sources.files import opened, unreadable
-from repos.corpus.sources.text import is_utf8
+from repos.corpus.sources.values import is_utf8
 from repos.corpus.sources.wanted import Wanted
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]

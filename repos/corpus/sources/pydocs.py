@@ -58,7 +58,7 @@ def look(source: PydocsSource) -> None:
     if not any(module and find_spec(module) for module in modules):
         raise SourceError(
             f"Source {source.name!r} gives no documents: of its packages none is installed in the corpus' environment "
-            f"({', '.join(modules)}). Write them into envs/corpus/requirements.in, then run make lock and make envs."
+            f"({', '.join(modules)}). Write them into envs/light/requirements.in, then run make lock and make envs."
         )
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from repos.corpus.sources.collected import Collected
 from repos.corpus.sources.pydocs_text import clean
-from repos.corpus.sources.text import Split, split_of, stands_in, text_id
-from shared_ops.data.text import normalise
+from shared_ops.data.text import Split, normalise, split_of, stands_in, text_id
 
 ABBREVIATIONS = {
     "np": "numpy",

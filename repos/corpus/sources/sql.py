@@ -92,7 +92,7 @@ def _connected(source: SqlSource) -> Iterator[Connection]:
     except (SQLAlchemyError, ImportError, ValueError, TypeError) as error:
         # From None: Dagster would write down what the driver said, in whose words the password may stand.
         advice = (
-            "A database's driver has to stand in envs/corpus/requirements.in (then run make lock and make envs), and "
+            "A database's driver has to stand in envs/light/requirements.in (then run make lock and make envs), and "
             "in the url behind a + (for PostgreSQL: postgresql+psycopg2://)"
             if isinstance(error, ImportError | NoSuchModuleError)
             else "Check the address, the statements and the connection; then build again"

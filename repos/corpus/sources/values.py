@@ -10,8 +10,6 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
-from repos.corpus.sources.text import is_utf8
-
 MAX_GRADE = 1000
 """A gain of 2^grade stays a number, and trec_eval, which counts every level up to the highest, stays fast and right."""
 MAX_FACTOR = 100
@@ -175,3 +173,12 @@ def _written(value: Any) -> str:
             raise FlawError("text that is neither words nor a list of them")
         case _:
             return str(value)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a string can be written as UTF-8 (one that holds a lone surrogate cannot)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from repos.corpus.sources.collected import SourceError
-from repos.corpus.sources.text import is_utf8
+from repos.corpus.sources.values import is_utf8
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from repos.corpus import definitions
 from repos.corpus.graph import jobs
 from repos.corpus.sources.collected import SourceError, hidden
 from repos.corpus.sources.config import load
-from repos.corpus.triggers.sources import sources_changed
+from repos.corpus.triggers import sources_changed
 from shared_ops.pipeline.alerts import failure_sensor
 
 PASSWORD = "hunter2+s3cret"

@@ -160,7 +160,7 @@ def test_a_whole_address_may_come_from_the_environment(postgres, shop, monkeypat
         ("sqlite:///${}x.db", "begin the name of an environment variable, and what follows is none. Write"),
         ("sqlite:///${1x}.db", "begin the name of an environment variable, and what follows is none"),
         ("sqlite:///${OPEN", "begin the name of an environment variable, and what follows is none"),
-        ("nodialect://host/db", "cannot be read: .*nodialect. .*driver has to stand in envs/corpus/requirements.in"),
+        ("nodialect://host/db", "cannot be read: .*nodialect. .*driver has to stand in envs/light/requirements.in"),
         ("postgres://host/db", r"cannot be read: .*for PostgreSQL: postgresql\+psycopg2://"),
         ("postgresql://host/db", r"for PostgreSQL: postgresql\+psycopg2://"),
         ("sqlite:////nowhere/x\0.db", r"'/nowhere/x\\x00.db' is not there. Check the path in its url"),
@@ -172,7 +172,7 @@ def test_a_whole_address_may_come_from_the_environment(postgres, shop, monkeypat
         ("postgresql+psycopg2://127.0.0.1\0:1/shop", "cannot be read: embedded null character. Nothing was published"),
         ("postgresql+psycopg2://127.0.0.1:1/shop\0", "cannot be read: embedded null character. Nothing was published"),
         ("postgresql+psycopg2://127.0.0.1:1/shop?user=a\0", "cannot be read: embedded null character. Nothing was"),
-        ("mysql://host/db", "No module named 'MySQLdb'. .*driver has to stand in envs/corpus/requirements.in"),
+        ("mysql://host/db", "No module named 'MySQLdb'. .*driver has to stand in envs/light/requirements.in"),
     ],
 )
 def test_a_wrong_address_is_told(url, told):

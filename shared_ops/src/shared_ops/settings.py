@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 Deployment = Literal["dev", "prod"]
 DEPLOYMENTS: tuple[Deployment, ...] = get_args(Deployment)
-Role = Literal["data", "search", "rank"]
+Role = Literal["data", "feedback", "search", "rank", "live"]
 PREFIX = "SEARCHLOOP_"
 LONGEST_SOCKET_NAME = "postgres/.s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 103  # bytes in sun_path without the final zero: 107 on Linux, 103 on macOS (unix(7))
@@ -40,6 +40,8 @@ class Repository(BaseModel):
     prediction_port: int | None = None
     feedback: bool = False
     """Whether it learns from what people clicked."""
+    vectors: bool = False
+    """Whether its prediction service gives the vectors of texts, too."""
 
 
 def repositories() -> dict[str, Repository]:
@@ -54,7 +56,7 @@ def _parsed(text: str) -> dict[str, Repository]:
 
 def families() -> dict[str, Repository]:
     """The repositories that train a model and have a prediction service."""
-    return {name: repository for name, repository in repositories().items() if repository.role != "data"}
+    return {name: repository for name, repository in repositories().items() if repository.role in ("search", "rank")}
 
 
 def search_families() -> list[str]:
@@ -64,7 +66,21 @@ def search_families() -> list[str]:
 
 def ranking_family() -> str:
     """The family that orders their hits."""
-    return next(name for name, repository in repositories().items() if repository.role == "rank")
+    return _only("rank")
+
+
+def data_repository() -> str:
+    """The repository that makes the snapshots."""
+    return _only("data")
+
+
+def live_repository() -> str:
+    """The repository that moves the live set."""
+    return _only("live")
+
+
+def _only(role: Role) -> str:
+    return next(name for name, repository in repositories().items() if repository.role == role)
 
 
 def file_url(path: Path) -> str:

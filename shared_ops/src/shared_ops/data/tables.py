@@ -14,9 +14,9 @@ import polars as pl
 from pandera.errors import SchemaErrors
 
 from shared_ops.data import storage
+from shared_ops.data.text import SPLITS
 
 SCHEMA_VERSION = 1
-SPLITS = ("train", "dev", "test")
 MAX_ID_CHARACTERS = 1024
 """How long the id of a document or a query may be."""
 NO_SESSION = -1

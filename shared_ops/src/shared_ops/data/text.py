@@ -1,12 +1,18 @@
-"""What makes two texts the same text: the one idea of "the same query" that there is.
+"""What a query's text is: when two are the same query, its id, its split, its fold. The one idea of it that there is.
 
 Splits, folds, clicks and whatever is held back go by `normalise`: nothing learns from a query whose normalised text is
 held back. Knows no Dagster.
 """
 
+import hashlib
 import unicodedata
+from collections.abc import Mapping
+from typing import Literal, TypeAlias, get_args
 
 import polars as pl
+
+Split: TypeAlias = Literal["train", "dev", "test"]
+SPLITS: tuple[str, ...] = get_args(Split)
 
 
 class _Separators(dict[int, str]):
@@ -39,3 +45,30 @@ def normalise(text: str) -> str:
 def held_back(queries: pl.DataFrame) -> set[str]:
     """The normalised texts of the dev and test queries of a `queries` table: from none of them may anything learn."""
     return {normalise(text) for text in queries.filter(pl.col("split") != "train")["text"]}
+
+
+def text_id(text: str) -> str:
+    """The id of a query that its source gave none: 16 hexadecimal digits from its normalised text."""
+    return hashlib.sha256(normalise(text).encode()).hexdigest()[:16]
+
+
+def split_of(text: str, shares: Mapping[Split, float]) -> Split:
+    """The split that this text falls into, now and always. `shares` maps split to share and sums to 1, in any order."""
+    digest = hashlib.sha256(b"split\x00" + normalise(text).encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    present = [split for split in get_args(Split) if shares.get(split)]
+    for split in present:
+        position -= shares[split]
+        if position < 0:
+            return split
+    return present[-1]
+
+
+def stands_in(words: str, text: str) -> bool:
+    """Whether `words` stand word for word in `text`, whatever the case, spacing and punctuation."""
+    return f" {normalise(words)} " in f" {normalise(text)} "
+
+
+def fold_of(text: str, folds: int) -> int:
+    """The fold, 0 to `folds` - 1, of a text: equal texts, equal folds, whatever else there is."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % folds

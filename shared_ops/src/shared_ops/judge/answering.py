@@ -20,7 +20,7 @@ from shared_ops.data.tables import Hits
 from shared_ops.judge.training import Answers, Open
 from shared_ops.release import codes, runtimes
 from shared_ops.release.inputs import Inputs
-from shared_ops.release.releases import Staging, environment_lock
+from shared_ops.release.releases import ReleaseError, Staging, environment_lock
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import ROOT, current, file_url
 
@@ -30,26 +30,35 @@ class AnsweringError(RuntimeError):
 
 
 @contextmanager
-def answering(staging: Staging, inputs: Inputs, version: str, open_model: Open) -> Iterator[Answers]:
+def answering(staging: Staging, inputs: Inputs, version: str, open_model: Open | None = None) -> Iterator[Answers]:
     """A family's release, ready to answer the queries of `inputs`' snapshot.
 
-    In this process, opened by `open_model`, where it was made with this process's code and environment; else in one of
-    its own.
+    In this process, opened by `open_model`, where that is given and the release was made with this process's code and
+    environment; else in one of its own.
 
     Raises:
-        ReleaseError: when the release is missing, or its files are not what the manifest says.
+        ReleaseError: when the release is missing, or its files are not what the manifest says; or when its code was
+            never kept, and there is no `open_model`.
         RuntimeMissingError: when its environment is not here, and cannot be made again.
         CodeError: when its code is not kept.
         AnsweringError: when it ends before it has answered.
     """
     family, folder = inputs.family, staging.fetch(inputs.family, version)
     runtime = runtimes.of_release(staging.url, family, version)
-    ours = Runtime(family, codes.digest(codes.loaded(family)), environment_lock(family))
-    if not runtime.code or runtime == ours:
+    if open_model and (not runtime.code or runtime == _ours(family)):
         yield open_model(folder, inputs)
         return
+    if not runtime.code:
+        raise ReleaseError(
+            f"{family}/{version} was made before code was kept with releases, and cannot be asked by others than its "
+            f"family. Train it anew: make train REPO={family}."
+        )
     with tempfile.TemporaryDirectory() as scratch, _process(runtime, folder, inputs, Path(scratch)) as process:
         yield Elsewhere(process, Path(scratch), f"{family}/{version}")
+
+
+def _ours(family: str) -> Runtime:
+    return Runtime(family, codes.digest(codes.loaded(family)), environment_lock(family))
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 Knows no Dagster.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +83,3 @@ def answer(model: Searcher, queries: pl.DataFrame) -> pl.DataFrame:
     """The `hits` table of queries (query_id, text): the best DEPTH documents of each."""
     queries = queries.sort("query_id")
     return hits_table(queries["query_id"].to_list(), model.search(queries["text"].to_list(), DEPTH))
-
-
-def fold_of(text: str, folds: int) -> int:
-    """The fold, 0 to `folds` - 1, of a text: equal texts, equal folds, whatever else there is."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % folds

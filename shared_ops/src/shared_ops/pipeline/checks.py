@@ -1,15 +1,10 @@
-"""Asset checks of challengers, releases and sets that can be run again at any time from the UI."""
+"""Asset checks of challengers and releases that can be run again at any time from the UI."""
 
 from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asset_check
 
-from shared_ops.pipeline.lineage import challenger_key, live_set_key, proposed_set_key, release_key
-from shared_ops.release.agreement import disagreements
-from shared_ops.release.livesets import LiveSets
+from shared_ops.pipeline.lineage import challenger_key, release_key
 from shared_ops.release.releases import ReleaseError, Staging
-from shared_ops.settings import DEPLOYMENTS, Deployment, current, ranking_family
-
-ANSWERS = "answers"
-"""The check of who answers."""
+from shared_ops.settings import DEPLOYMENTS, Deployment, current
 
 
 def release_checks(family: str) -> list[AssetChecksDefinition]:
@@ -18,46 +13,6 @@ def release_checks(family: str) -> list[AssetChecksDefinition]:
     The verdict is the challenger's: what is accepted stays as good as it was, whatever is rejected after it.
     """
     return [make(family, deployment) for deployment in DEPLOYMENTS for make in (_gate, _integrity)]
-
-
-def live_set_checks() -> list[AssetChecksDefinition]:
-    """The end-to-end gate's verdict on the newest accepted ranker, in each deployment; and who answers, in prod."""
-    return [*(_end_to_end(deployment) for deployment in DEPLOYMENTS), _answers()]
-
-
-def _answers() -> AssetChecksDefinition:
-    @asset_check(
-        asset=live_set_key("prod"),
-        name=ANSWERS,
-        description="Whether the services answer with the live set's releases, each in the code and environment that "
-        "its manifest names.",
-    )
-    def answers() -> AssetCheckResult:
-        found = disagreements(current())
-        return AssetCheckResult(passed=not found, description="; ".join(found) or None)
-
-    return answers
-
-
-def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:
-    @asset_check(
-        asset=proposed_set_key(deployment),
-        name="end_to_end",
-        description="The verdict on the final order of the newest proposed set. Run it to read it again.",
-    )
-    def end_to_end() -> AssetCheckResult:
-        url = current().staging_url(deployment)
-        ranker = Staging(url).accepted(ranking_family())
-        decision = LiveSets(url).decision(ranker) if ranker else None
-        if decision is None:
-            return AssetCheckResult(passed=False, description=f"No set was decided upon in {deployment}.")
-        return AssetCheckResult(
-            passed=decision.accepted,
-            description=decision.reason,
-            metadata={"decision": MetadataValue.json(decision.model_dump(mode="json"))},
-        )
-
-    return end_to_end
 
 
 def _gate(family: str, deployment: Deployment) -> AssetChecksDefinition:

@@ -1,12 +1,8 @@
-"""What starts trainings and promotions by itself: sensors that compare what is there with what it should lead to.
+"""What starts trainings by itself: sensors that compare what is there with what it should lead to.
 
 They look at the state, not at events, so nothing is missed while the stack is down, and whatever comes in a burst leads
 to one training. Every tick says in words why it acted or did not.
 """
-
-import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from dagster import (
     DagsterInstance,
@@ -15,7 +11,6 @@ from dagster import (
     DefaultScheduleStatus,
     DefaultSensorStatus,
     JobDefinition,
-    RunRecord,
     RunRequest,
     RunsFilter,
     ScheduleDefinition,
@@ -27,9 +22,9 @@ from dagster import (
 
 from shared_ops.pipeline.references import AGAIN
 from shared_ops.pipeline.resources import PROD
-from shared_ops.release import acceptance, inputs, promotion
+from shared_ops.release import acceptance, inputs
 from shared_ops.release.inputs import Inputs, MissingInputError
-from shared_ops.settings import ranking_family, repositories
+from shared_ops.settings import repositories
 
 SOON, LATER = 2, 7
 """Between two ticks of a sensor, at least: the daemon looks every 5 s, so they come every 5 and every 10 s."""
@@ -37,11 +32,8 @@ BECAUSE = "searchloop/because"
 """The tag of a run that says what started it."""
 DATA = "searchloop/data"
 """The tag of a run that a trigger started: the key of the data that it was to learn from."""
-PROMOTES = "searchloop/promotes"
-"""The tag of a run that was to promote a ranker: which one, over which set."""
-FIRST_RETRY, LAST_RETRY = 60.0, 3600.0
-"""Seconds after which a promotion that came to nothing is tried again: at first, then twice as long, and at most."""
-TRIES = 100
+WILL_RETRY = "dagster/will_retry"
+RETRY_RUN = "dagster/auto_retry_run_id"
 ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 IN_FLIGHT = [
     DagsterRunStatus.QUEUED,
@@ -82,7 +74,7 @@ def nothing_new(family: str) -> SkipReason | None:
 
 def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
     """The training of `family` that is due in prod, or why none is."""
-    if run := _in_flight(instance, family):
+    if run := in_flight(instance, family):
         return SkipReason(f"Run {run[:8]} of {family} is in flight.")
     try:
         found = inputs.find(family, PROD.input_snapshots, PROD.input_feedback, PROD.input_staging)
@@ -170,7 +162,7 @@ def _tried(instance: DagsterInstance, found: Inputs) -> DagsterRun | None:
 
 def _unsettled(instance: DagsterInstance, family: str) -> str | None:
     """Why a release of `family` may come soon, None when none is to be expected."""
-    if run := _in_flight(instance, family):
+    if run := in_flight(instance, family):
         return f"run {run[:8]} is in flight."
     try:
         found = inputs.find(family, PROD.input_snapshots, PROD.input_feedback, PROD.input_staging)
@@ -179,7 +171,7 @@ def _unsettled(instance: DagsterInstance, family: str) -> str | None:
     return None if _settled(instance, found) else f"it has still to learn from snapshot {found.snapshot.id}."
 
 
-def _in_flight(instance: DagsterInstance, job: str) -> str | None:
+def in_flight(instance: DagsterInstance, job: str) -> str | None:
     """The id of a prod run of a job that is queued or running, or is about to be tried again."""
     name = f"{job}_prod"
     runs = instance.get_runs(RunsFilter(job_name=name, statuses=IN_FLIGHT), limit=1)
@@ -187,57 +179,6 @@ def _in_flight(instance: DagsterInstance, job: str) -> str | None:
         last = instance.get_runs(RunsFilter(job_name=name, statuses=[DagsterRunStatus.FAILURE]), limit=1)
         runs = [run for run in last if run.tags.get(WILL_RETRY) == "true" and RETRY_RUN not in run.tags]
     return runs[0].run_id if runs else None
-
-
-WILL_RETRY = "dagster/will_retry"
-RETRY_RUN = "dagster/auto_retry_run_id"
-
-
-def promotion_sensor(job: JobDefinition) -> SensorDefinition:
-    """Proposes the set of the accepted ranker, whatever made it, and judges and promotes it: the one way there is."""
-
-    @sensor(
-        name="new_accepted_ranker",
-        job=job,
-        minimum_interval_seconds=SOON,
-        default_status=DefaultSensorStatus.RUNNING,
-        description="Judges and promotes the set of the accepted ranker where nothing has decided upon it.",
-    )
-    def new_accepted_ranker(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        return decided() or to_promote(context.instance)
-
-    return new_accepted_ranker
-
-
-def decided() -> SkipReason | None:
-    """Why there is no set to promote, where files alone tell it."""
-    reason = promotion.decided(PROD.staging, PROD.live_sets, ranking_family())
-    return SkipReason(reason) if reason else None
-
-
-def to_promote(instance: DagsterInstance) -> RunRequest | SkipReason:
-    """The promotion that is due in prod, or why there is none."""
-    if reason := decided():
-        return reason
-    ranker, live = ranking_family(), PROD.live_sets.live()
-    for job in ("promotion", "rollback"):
-        if run := _in_flight(instance, job):
-            return SkipReason(f"Run {run[:8]} of {job} is in flight.")
-    name, over = f"{ranker}/{PROD.staging.accepted(ranker)}", f"set {live.number if live else 0}"
-    tags = {PROMOTES: f"{name} over {over}"}
-    tried = instance.get_run_records(RunsFilter(job_name="promotion_prod", tags=tags, statuses=ENDED), limit=TRIES)
-    if tried and (again := _again_at(tried)) > time.time():
-        return SkipReason(
-            f"{name} was not promoted by run {tried[0].dagster_run.run_id[:8]}, which ended "
-            f"{tried[0].dagster_run.status.value}: tried again at {datetime.fromtimestamp(again, UTC):%H:%M:%S} UTC."
-        )
-    after = tried[0].dagster_run.run_id if tried else "nothing"
-    return RunRequest(run_key=f"{name} over {over} after {after}", tags=tags | {BECAUSE: "its gate accepted it"})
-
-
-def _again_at(tried: Sequence[RunRecord]) -> float:
-    """When a promotion that these runs (newest first) did not bring about is tried again, in seconds since 1970."""
-    return tried[0].update_timestamp.timestamp() + min(FIRST_RETRY * 2 ** (len(tried) - 1), LAST_RETRY)
 
 
 def daily_schedule(family: str, job: JobDefinition, hour: int = 3) -> ScheduleDefinition:

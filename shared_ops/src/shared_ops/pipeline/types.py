@@ -14,7 +14,8 @@ from shared_ops.data.feedback import TABLES as FEEDBACK_TABLES
 from shared_ops.data.feedback import Feedback, FeedbackRef
 from shared_ops.data.published import PublishedError
 from shared_ops.data.snapshots import TABLES, SnapshotRef, load
-from shared_ops.data.tables import SPLITS, TableError
+from shared_ops.data.tables import TableError
+from shared_ops.data.text import SPLITS
 from shared_ops.data.ubi import SIMULATED, SIMULATION
 from shared_ops.pipeline.references import Candidate
 from shared_ops.release.inputs import Inputs

@@ -19,10 +19,11 @@ from shared_ops.data.feedback import Feedback, FeedbackRef, Feedbacks
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.snapshots import SnapshotRef, Snapshots, load
 from shared_ops.data.tables import Hits
+from shared_ops.data.text import SPLITS
 from shared_ops.release.codes import code_version
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging, environment_lock
-from shared_ops.settings import repositories, search_families
+from shared_ops.settings import data_repository, repositories, search_families
 
 ASKED = "asked"
 """Where a release keeps its hits for the queries of feedback, as if it were a split."""
@@ -91,7 +92,7 @@ class Inputs(BaseModel):
         """The hits of a family's release for every split, those of this snapshot's queries and documents alone."""
         snapshot = load(self.snapshot)
         url = Staging(self.staging).release_url(family, self.releases[family])
-        found = pl.concat([release_hits(url, split) for split in tables.SPLITS])
+        found = pl.concat([release_hits(url, split) for split in SPLITS])
         return kept_hits(found, snapshot.queries(), snapshot.documents())
 
 
@@ -141,9 +142,7 @@ def find(
         MissingInputError: naming what is not there, and the command that makes it.
     """
     repository = repositories()[family]
-    snapshot = snapshot or snapshots.latest()
-    if snapshot is None:
-        raise MissingInputError(f"There is no snapshot in {snapshots.url} yet. Build one: make train REPO=corpus.")
+    snapshot = snapshot or newest_snapshot(snapshots)
     upstream = _upstream(staging, releases or {}) if repository.role == "rank" else {}
     return Inputs(
         family=family,
@@ -151,6 +150,19 @@ def find(
         feedback=feedback.latest() if repository.feedback else None,
         releases=upstream,
         staging=staging.url,
+    )
+
+
+def newest_snapshot(snapshots: Snapshots) -> SnapshotRef:
+    """The newest snapshot there is.
+
+    Raises:
+        MissingInputError: when there is none, with the command that makes one.
+    """
+    if snapshot := snapshots.latest():
+        return snapshot
+    raise MissingInputError(
+        f"There is no snapshot in {snapshots.url} yet. Build one: make train REPO={data_repository()}."
     )
 
 

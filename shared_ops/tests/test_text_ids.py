@@ -2,7 +2,7 @@
 
 import pytest
 
-from repos.corpus.sources.text import split_of, stands_in, text_id
+from shared_ops.data.text import split_of, stands_in, text_id
 
 SHARES = {"train": 0.6, "dev": 0.1, "test": 0.3}
 

@@ -25,7 +25,7 @@ from repos.corpus.graph import jobs
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.files import FileState
 from repos.corpus.sources.fingerprints import Fingerprints, differences, recall, take
-from repos.corpus.triggers.cursors import restored
+from shared_ops.pipeline.cursors import restored
 from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import BECAUSE, IN_FLIGHT
 from shared_ops.settings import current

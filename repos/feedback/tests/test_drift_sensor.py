@@ -12,8 +12,8 @@ import pytest
 from dagster import DagsterInstance, build_sensor_context
 from sqlalchemy import create_engine, text
 
-from repos.corpus.triggers import vectors
-from repos.corpus.triggers.watch import drift
+from repos.feedback.drift import vectors
+from repos.feedback.drift.sensor import drift
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.data.ubi import EventAttributes, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
 from shared_ops.pipeline.lineage import feedback_key

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from repos.corpus.feedback.parts import Events
-from repos.corpus.sources.text import text_id
+from repos.feedback.parts import Events
+from shared_ops.data.text import text_id
 from shared_ops.data.ubi import SIMULATION
 
 MINUTE = timedelta(minutes=1)

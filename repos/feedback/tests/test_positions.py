@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from repos.corpus.feedback.positions import PositionParameters, propensities
+from repos.feedback.positions import PositionParameters, propensities
 
 POSITIONS = 10
 TRUE = 1.0 / np.arange(1, POSITIONS + 1) ** 0.6

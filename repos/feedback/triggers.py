@@ -15,8 +15,8 @@ from dagster import (
     sensor,
 )
 
-from repos.corpus.feedback.graph import feedback_prod, forget_prod
-from repos.corpus.feedback.ops import store
+from repos.feedback.graph import feedback_prod, forget_prod
+from repos.feedback.ops import store
 from shared_ops.data.ubi import Window
 from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import BECAUSE, IN_FLIGHT, LATER

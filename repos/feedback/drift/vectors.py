@@ -1,4 +1,4 @@
-"""Queries' vectors, asked of the running semantic service. Knows no Dagster and no model."""
+"""Queries' vectors, asked of the running service of a family that gives them. Knows no Dagster and no model."""
 
 import time
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from shared_ops.pipeline.resources import PROD
-from shared_ops.settings import current
+from shared_ops.settings import current, repositories
 
 BATCH = 32
 """Texts that are asked for at once: the service answers searches first, and embeds meanwhile."""
@@ -22,10 +22,10 @@ class VectorsError(RuntimeError):
 
 
 def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
-    """The vector of each text, by the semantic release of the live set.
+    """The vector of each text, by a release of the live set whose family gives vectors.
 
     Raises:
-        VectorsError: where there is no live set, or none with a semantic release, or its service does not answer with
+        VectorsError: where there is no live set, or none with such a release, or its service does not answer with
             vectors in time.
     """
     import httpx
@@ -33,13 +33,14 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
     live = PROD.live_sets.live()
     if live is None:
         raise VectorsError("no set of models is live yet")
-    release = live.releases.get("semantic")
-    if release is None:
-        raise VectorsError(f"semantic takes no part in the live set {live.number}")
+    family = next((name for name, each in repositories().items() if each.vectors and name in live.releases), None)
+    if family is None:
+        raise VectorsError(f"no family of the live set {live.number} gives vectors")
+    release = live.releases[family]
     wanted, deadline = set(texts), time.monotonic() + SECONDS
     found = {text: vector for text, vector in _last_look.get(release, {}).items() if text in wanted}
     distinct = sorted(wanted - set(found))
-    url = f"{current().url('semantic')}/embed"
+    url = f"{current().url(family)}/embed"
     try:
         with httpx.Client(timeout=10.0, trust_env=False) as client:
             for start in range(0, len(distinct), BATCH):

@@ -6,11 +6,11 @@ import psycopg2
 import pytest
 from dagster import DagsterInstance
 
-from repos.corpus.checks import feedback_checks
-from repos.corpus.feedback.graph import feedback_prod
-from repos.corpus.feedback.sessions import BURST, Bounds
-from repos.corpus.tests import feedback_events
-from repos.corpus.tests.feedback_events import START, click, in_all
+from repos.feedback.checks import feedback_checks
+from repos.feedback.graph import feedback_prod
+from repos.feedback.sessions import BURST, Bounds
+from repos.feedback.tests import recorded
+from repos.feedback.tests.recorded import START, click, in_all
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.ubi import Store
 from shared_ops.pipeline.lineage import feedback_key
@@ -24,7 +24,7 @@ HOUR = 3600.0
 
 def search(text, page, session, at):
     """A search so many seconds after the beginning of an hour."""
-    return feedback_events.search(text, page, session, at=at + HOUR - START.timestamp() % HOUR)
+    return recorded.search(text, page, session, at=at + HOUR - START.timestamp() % HOUR)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from repos.corpus.feedback.learning import Parameters, learn
-from repos.corpus.feedback.parts import CLICKS, SEARCHES, Events, flat
-from repos.corpus.feedback.sessions import (
+from repos.feedback.learning import Parameters, learn
+from repos.feedback.parts import CLICKS, SEARCHES, Events, flat
+from repos.feedback.sessions import (
     CLICKED_ALL,
     FAST,
     MANY,
@@ -19,12 +19,11 @@ from repos.corpus.feedback.sessions import (
     REPEATED_QUERY,
     UNKNOWN_SEARCH,
 )
-from repos.corpus.sources.text import text_id
-from repos.corpus.tests.feedback_events import START, click, in_all, search
+from repos.feedback.tests.recorded import START, click, in_all, search
 from shared_ops.data import tables
 from shared_ops.data.feedback import FOLDS, HELD_BACK, TABLES, Counts
 from shared_ops.data.tables import served_hits
-from shared_ops.judge.training import fold_of
+from shared_ops.data.text import fold_of, text_id
 
 PAGE = ["a", "b", "c", "d"]
 

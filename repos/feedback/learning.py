@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from repos.corpus.feedback.parts import Events
-from repos.corpus.feedback.positions import PositionParameters, propensities
-from repos.corpus.feedback.sessions import Bounds, Split, counted, newest_sessions
+from repos.feedback.parts import Events
+from repos.feedback.positions import PositionParameters, propensities
+from repos.feedback.sessions import Bounds, Split, counted, newest_sessions
 from shared_ops.data import tables
 from shared_ops.data.feedback import FOLDS, HELD_BACK, Burst, Counts, FeedbackManifest
-from shared_ops.judge.training import fold_of
+from shared_ops.data.text import fold_of
 
 _HAS_FEATURES = pl.col("features").list.len() == pl.col("doc_ids").list.len()
 """Whether it is known what the ranker saw of each document shown."""

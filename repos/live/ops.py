@@ -1,12 +1,16 @@
 """The ops that move the live set: to a new ranker and what it learned from, to a new snapshot, or back.
 
-    gate_set → promote
+    accepted_ranker → gate_set → promote
+    newest_snapshot → show
+    set_of_the_past → roll_back
 
 A better model can make the whole worse, so a set is judged by its final order before it is promoted.
 """
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import polars as pl
@@ -16,20 +20,19 @@ from dagster import (
     AssetMaterialization,
     Config,
     MetadataValue,
-    OpDefinition,
     OpExecutionContext,
     op,
 )
 from pydantic import Field
 
+from repos.live.checks import ANSWERS
 from shared_ops.data.snapshots import SnapshotRef, load
 from shared_ops.judge import gating
 from shared_ops.judge.answering import answering
 from shared_ops.judge.judging import JudgedQueries
 from shared_ops.judge.report import report
-from shared_ops.judge.training import Open
+from shared_ops.judge.training import Answers
 from shared_ops.notifications import notify
-from shared_ops.pipeline.checks import ANSWERS
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.pipeline.ops import GateConfig, numbers, plotted, tell_verdict
 from shared_ops.pipeline.references import Proposal, Staged
@@ -64,53 +67,60 @@ def accepted_ranker(context: OpExecutionContext, deployment: DeploymentResource)
     return Staged(family=ranker, version=version, accepted=True)
 
 
-def gate_set_op(open_ranker: Open) -> OpDefinition:
-    """The `gate_set` op; `open_ranker` makes saved rankers answer, with the hits of what they learned from."""
+@op
+def gate_set(
+    context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: Staged
+) -> Proposal:
+    """The end-to-end gate: the proposed set's final order against that of the live set.
 
-    @op(name="gate_set")
-    def gate_set(
-        context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: Staged
-    ) -> Proposal:
-        """The end-to-end gate: the proposed set's final order against that of the live set.
-
-        They are asked the test queries, those that both sets know, and what the newest sessions asked. Hits for either
-        are of models that had not learned from these queries; the live set's for the newest sessions are those served.
-        """
-        manifest, live = deployment.staging.manifest(staged.family, staged.version), deployment.live_sets.live()
-        proposal = Proposal(**staged.model_dump(), over=live.number if live else 0)
-        if live is None or live.releases[live.ranker] == staged.version:
-            said = "There is no other live set to compare with."
-            context.log.info(said)
-            _log_proposed(context, deployment, manifest, said)
-            return proposal
-        judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
-        ours, theirs = (
-            _final_order(deployment, open_ranker, ranker, judged)
-            for ranker in (manifest, deployment.staging.manifest(live.ranker, live.releases[live.ranker]))
-        )
-        common = pl.concat([_both(ours, theirs, judged.test), judged.asked_newest.select("query_id")])
-        challenger, champion = (_measured(order, common, judged) for order in (ours, theirs))
-        verdict = gating.judge(challenger, champion, judged.members, config.policy(), f"set {live.number}")
-        _log_verdict(context, deployment, verdict, manifest)
-        page = report(challenger, champion, judged.members, judged.texts, verdict)
-        context.add_output_metadata({"report": MetadataValue.md(page)})
-        return proposal.model_copy(update={"accepted": verdict.accepted})
-
-    return gate_set
+    They are asked the test queries, those that both sets know, and what the newest sessions asked. Hits for either are
+    of models that had not learned from these queries; the live set's for the newest sessions are those served.
+    """
+    manifest, live = deployment.staging.manifest(staged.family, staged.version), deployment.live_sets.live()
+    proposal = Proposal(**staged.model_dump(), over=live.number if live else 0)
+    if live is None or live.releases[live.ranker] == staged.version:
+        said = "There is no other live set to compare with."
+        context.log.info(said)
+        _log_proposed(context, deployment, manifest, said)
+        return proposal
+    judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
+    champion_manifest = deployment.staging.manifest(live.ranker, live.releases[live.ranker])
+    ours, theirs = _final_orders(deployment, (manifest, champion_manifest), judged)
+    common = pl.concat([_both(ours, theirs, judged.test), judged.asked_newest.select("query_id")])
+    challenger, champion = (_measured(order, common, judged) for order in (ours, theirs))
+    verdict = gating.judge(challenger, champion, judged.members, config.policy(), f"set {live.number}")
+    _log_verdict(context, deployment, verdict, manifest)
+    page = report(challenger, champion, judged.members, judged.texts, verdict)
+    context.add_output_metadata({"report": MetadataValue.md(page)})
+    return proposal.model_copy(update={"accepted": verdict.accepted})
 
 
-def _final_order(
-    deployment: DeploymentResource, open_ranker: Open, ranker: ReleaseManifest, judged: JudgedQueries
-) -> pl.DataFrame:
-    """The order that a ranker's release gave the test queries, and gives those of the newest sessions."""
-    staging, snapshot = deployment.staging, judged.snapshot
-    hits = inputs.release_hits(staging.release_url(ranker.family, ranker.version), "test")
-    tested = inputs.kept_hits(hits, judged.test, snapshot.documents())
+def _final_orders(
+    deployment: DeploymentResource, rankers: Sequence[ReleaseManifest], judged: JudgedQueries
+) -> list[pl.DataFrame]:
+    """The orders that rankers' releases gave the test queries, and give those of the newest sessions.
+
+    Their processes, which are asked the latter, start side by side.
+    """
+    tested = [_tested(deployment, ranker, judged) for ranker in rankers]
     if not len(judged.newest):
         return tested
+    with ExitStack() as stack:
+        asked = [stack.enter_context(_asked(deployment, ranker, judged)) for ranker in rankers]
+        return [pl.concat([order, each.many(judged.asked_newest)]) for order, each in zip(tested, asked, strict=True)]
+
+
+def _tested(deployment: DeploymentResource, ranker: ReleaseManifest, judged: JudgedQueries) -> pl.DataFrame:
+    hits = inputs.release_hits(deployment.staging.release_url(ranker.family, ranker.version), "test")
+    return inputs.kept_hits(hits, judged.test, judged.snapshot.documents())
+
+
+def _asked(
+    deployment: DeploymentResource, ranker: ReleaseManifest, judged: JudgedQueries
+) -> AbstractContextManager[Answers]:
+    """A ranker's release, ready to order what the newest sessions of today were shown."""
     asked = inputs.of_manifest(ranker.model_copy(update={"feedback": judged.feedback}), deployment.input_staging.url)
-    with answering(staging, asked, ranker.version, open_ranker) as answers:
-        return pl.concat([tested, answers.many(judged.asked_newest)])
+    return answering(deployment.staging, asked, ranker.version)
 
 
 def _both(ours: pl.DataFrame, theirs: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
@@ -272,6 +282,16 @@ def roll_back(context: OpExecutionContext, deployment: DeploymentResource, chose
     _materialize(context, deployment, live, {}, note)
 
 
+@op
+def newest_snapshot(deployment: DeploymentResource) -> SnapshotRef:
+    """The newest snapshot there is.
+
+    Raises:
+        MissingInputError: when there is none.
+    """
+    return inputs.newest_snapshot(deployment.input_snapshots)
+
+
 class ShowConfig(Config):
     """When a new snapshot is shown by the models that are live, before any of them has learned it."""
 
@@ -284,7 +304,7 @@ class ShowConfig(Config):
 @op
 def show(
     context: OpExecutionContext, config: ShowConfig, deployment: DeploymentResource, snapshot: SnapshotRef
-) -> SnapshotRef:
+) -> None:
     """Let the live set show the new snapshot, so that what left the corpus leaves the results at once.
 
     Its releases stay: what is new in the corpus is found once models have learned it.
@@ -292,10 +312,10 @@ def show(
     live = deployment.live_sets.live()
     if live is None or live.snapshot == snapshot:
         context.log.info("No live set shows another snapshot; nothing to change.")
-        return snapshot
+        return
     if taken_back := deployment.live_sets.taken_back(live.releases, snapshot):
         context.log.warning(f"Snapshot {snapshot.id} was shown by set {taken_back.number}, which was rolled back.")
-        return snapshot
+        return
     shown, kept = (load(ref).documents().select("doc_id") for ref in (live.snapshot, snapshot))
     removed = len(shown.join(kept, on="doc_id", how="anti")) / max(len(shown), 1)
     if removed > config.max_removed_share:
@@ -304,7 +324,7 @@ def show(
             f"{config.max_removed_share:.1%}. The live set keeps {live.snapshot.id} until a ranker of the new one is "
             "accepted; raise max_removed_share to show it now."
         )
-        return snapshot
+        return
     moved = promote_set(
         deployment.live_sets,
         deployment.staging.manifest(live.ranker, live.releases[live.ranker]),
@@ -316,7 +336,6 @@ def show(
         log=context.log.info,
     )
     _materialize(context, deployment, moved, {"share of documents removed": removed})
-    return snapshot
 
 
 def _materialize(

@@ -23,15 +23,14 @@ from dagster import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
-from repos.corpus.feedback.learning import Parameters, learn
-from repos.corpus.feedback.parts import Parts, flat
-from repos.corpus.feedback.sessions import BURST
-from repos.corpus.ops import DATA_VERSION
+from repos.feedback.learning import Parameters, learn
+from repos.feedback.parts import Parts, flat
+from repos.feedback.sessions import BURST
 from shared_ops.data import storage
 from shared_ops.data.feedback import Feedback, FeedbackManifest, FeedbackRef, Feedbacks
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.ubi import SIMULATED, SIMULATION, Store
-from shared_ops.pipeline.lineage import feedback_key
+from shared_ops.pipeline.lineage import DATA_VERSION, feedback_key
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidFeedback
 from shared_ops.release.releases import Staging

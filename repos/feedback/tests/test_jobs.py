@@ -12,10 +12,10 @@ from dagster import (
     build_sensor_context,
 )
 
-from repos.corpus.feedback.graph import feedback_dev, feedback_prod, forget_prod
-from repos.corpus.feedback.parts import Parts
-from repos.corpus.feedback.triggers import daily_feedback, enough_clicks, schedules, sensors
-from repos.corpus.tests.feedback_events import START, click, in_all, search
+from repos.feedback.graph import feedback_dev, feedback_prod, forget_prod
+from repos.feedback.parts import Parts
+from repos.feedback.tests.recorded import START, click, in_all, search
+from repos.feedback.triggers import daily_feedback, enough_clicks, schedules, sensors
 from shared_ops.data import storage, tables
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.snapshots import SnapshotRef
@@ -131,7 +131,7 @@ def test_a_run_takes_what_is_new_since_the_last_and_learns_from_all(store, insta
 
 
 def test_what_the_ranker_was_given_is_read_of_the_newest_searches_alone(store, instance, monkeypatch):
-    monkeypatch.setattr("repos.corpus.feedback.parts.WITH_RANKING", 2)
+    monkeypatch.setattr("repos.feedback.parts.WITH_RANKING", 2)
     features = [[1.0], [2.0], [3.0]]
     for at in range(3):  # three parts, of two searches each
         asked = [
@@ -369,7 +369,7 @@ def test_the_triggers_are_on_by_default():
 
 
 def test_definitions_show_where_feedback_comes_from(home):
-    from repos.corpus.definitions import defs
+    from repos.feedback.definitions import defs
 
     graph = defs.resolve_asset_graph()
     for deployment in ("dev", "prod"):
@@ -377,4 +377,4 @@ def test_definitions_show_where_feedback_comes_from(home):
         assert parents == {source_key(deployment, "searches_and_clicks")}
     jobs = {job.name: job for job in defs.resolve_all_job_defs()}
     assert {"feedback_dev", "feedback_prod", "forget_prod"} <= set(jobs) and "forget_dev" not in jobs
-    assert jobs["feedback_prod"].tags["searchloop/queue"] == "corpus"
+    assert jobs["feedback_prod"].tags["searchloop/queue"] == "feedback"

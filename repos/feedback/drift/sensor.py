@@ -18,12 +18,12 @@ from dagster import (
     sensor,
 )
 
-from repos.corpus.feedback.ops import store
-from repos.corpus.triggers.cursors import restored
-from repos.corpus.triggers.drift import Look, Search, compare, to_embed
-from repos.corpus.triggers.periods import Watched
-from repos.corpus.triggers.vectors import VectorsError, embed
+from repos.feedback.drift.comparison import Look, Search, compare, to_embed
+from repos.feedback.drift.periods import Watched
+from repos.feedback.drift.vectors import VectorsError, embed
+from repos.feedback.ops import store
 from shared_ops.data.ubi import Store, Window
+from shared_ops.pipeline.cursors import restored
 from shared_ops.pipeline.lineage import feedback_key
 from shared_ops.pipeline.triggers import BECAUSE
 from shared_ops.settings import Settings, current

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom  # noqa: TID253
 
-from repos.corpus.triggers.drift import EMBEDDED, Search, compare, fall, stability, to_embed
+from repos.feedback.drift.comparison import EMBEDDED, Search, compare, fall, stability, to_embed
 
 TOPICS, QUERIES, WIDTH = 20, 15, 32
 TRIALS = 200

@@ -2,7 +2,7 @@
 
 from dagster import graph
 
-from repos.corpus.feedback.ops import forget_events, learn_clicks, materialize_feedback, read_events
+from repos.feedback.ops import forget_events, learn_clicks, materialize_feedback, read_events
 from shared_ops.pipeline.jobs import family_jobs
 
 
@@ -19,7 +19,7 @@ def forget() -> None:
     forget_events()
 
 
-feedback_dev, feedback_prod = family_jobs(feedback, repository="corpus")
+feedback_dev, feedback_prod = family_jobs(feedback)
 # Both deployments read one database: there is nothing of dev's own to forget.
-_, forget_prod = family_jobs(forget, repository="corpus")
+_, forget_prod = family_jobs(forget, repository="feedback")
 jobs = [feedback_dev, feedback_prod, forget_prod]

@@ -1,0 +1,32 @@
+"""What the corpus makes, as Dagit shows it: the sources, and the snapshot made of them."""
+
+from collections.abc import Sequence
+
+from dagster import AssetSpec
+
+from shared_ops.pipeline.lineage import owners, snapshot_key, source_key
+from shared_ops.settings import DEPLOYMENTS
+
+OWNERS = owners("corpus")
+
+
+def snapshot_specs(sources: Sequence[str]) -> list[AssetSpec]:
+    """The sources and the snapshot made of them, in each deployment."""
+    specs = []
+    for deployment in DEPLOYMENTS:
+        made_from = [source_key(deployment, source) for source in sources]
+        specs += [
+            AssetSpec(key, group_name=deployment, owners=OWNERS, description="A configured source.")
+            for key in made_from
+        ]
+        specs.append(
+            AssetSpec(
+                snapshot_key(deployment),
+                deps=made_from,
+                owners=OWNERS,
+                kinds={"polars", "parquet"},
+                group_name=deployment,
+                description="Documents, queries and judgements, named by the hash of their content.",
+            )
+        )
+    return specs

@@ -1,0 +1,28 @@
+"""Asset checks of the latest feedback that can be run again at any time from the UI."""
+
+from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, asset_check
+
+from repos.feedback.ops import BURSTS, burst_check
+from shared_ops.data.feedback import Feedback, Feedbacks
+from shared_ops.pipeline.lineage import feedback_key
+from shared_ops.settings import DEPLOYMENTS, Deployment, current
+
+
+def feedback_checks() -> list[AssetChecksDefinition]:
+    """Of the feedback in each deployment: whether sessions were left out for their number."""
+    return [_bursts(deployment) for deployment in DEPLOYMENTS]
+
+
+def _bursts(deployment: Deployment) -> AssetChecksDefinition:
+    @asset_check(
+        asset=feedback_key(deployment),
+        name=BURSTS,
+        description="Whether many sessions came for one query alone. Run it to read the latest feedback's again.",
+    )
+    def bursts() -> AssetCheckResult:
+        latest = Feedbacks(current().feedback_url(deployment)).latest()
+        if latest is None:
+            return AssetCheckResult(passed=True, description=f"There is no feedback in {deployment} yet.")
+        return AssetCheckResult(severity=AssetCheckSeverity.WARN, **burst_check(Feedback(latest).manifest()))
+
+    return bursts

@@ -1,0 +1,33 @@
+"""What feedback makes, as Dagit shows it: from searches and clicks to what is learned from."""
+
+from dagster import AssetSpec
+
+from shared_ops.pipeline.lineage import feedback_key, owners, source_key
+from shared_ops.settings import DEPLOYMENTS
+
+OWNERS = owners("feedback")
+
+
+def feedback_specs() -> list[AssetSpec]:
+    """What people search for and click, and what it taught, in each deployment."""
+    specs = []
+    for deployment in DEPLOYMENTS:
+        events = source_key(deployment, "searches_and_clicks")
+        specs += [
+            AssetSpec(
+                events,
+                owners=OWNERS,
+                kinds={"postgres"},
+                group_name=deployment,
+                description="What people searched for and clicked, as the search app recorded it.",
+            ),
+            AssetSpec(
+                feedback_key(deployment),
+                deps=[events],
+                owners=OWNERS,
+                kinds={"polars", "parquet"},
+                group_name=deployment,
+                description="Clicks corrected for their positions, named by the hash of their content.",
+            ),
+        ]
+    return specs

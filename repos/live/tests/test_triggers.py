@@ -1,0 +1,119 @@
+"""What moves the live set is decided by what is there: a new accepted ranker, a new snapshot; and it is tried again."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason, build_sensor_context
+from dagster._core.test_utils import create_run_for_test
+
+from repos.live import triggers
+from repos.live.triggers import FIRST_RETRY, new_accepted_ranker, new_snapshot, to_promote, to_show
+from shared_ops.pipeline.resources import PROD
+from shared_ops.release import promotion
+from shared_ops.release.livesets import Decision
+from shared_ops.release.releases import ReleaseManifest
+from shared_ops.settings import families, ranking_family
+
+
+@pytest.fixture
+def instance(tmp_path):
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def published(snapshot, content):
+    return publish(content)
+
+
+def publish(content):
+    ref = PROD.snapshots.publish(content)
+    PROD.snapshots.point_to(ref)
+    return ref
+
+
+@pytest.fixture
+def ranker(published, tmp_path):
+    """An accepted ranker."""
+    (folder := tmp_path / "ranker").mkdir()
+    manifest = ReleaseManifest(
+        family=ranking_family(), version="v1", created_at=datetime.now(UTC), snapshot=published, parameters={},
+        hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []}, environment="e", code_version="c",
+        deployment="prod", run_id="r",
+    )  # fmt: skip
+    PROD.staging.accept(PROD.staging.publish(folder, manifest))
+
+
+@pytest.fixture
+def live(published, ranker):
+    PROD.live_sets.go_live(PROD.live_sets.propose(dict.fromkeys(families(), "v1"), published, "first"))
+    return PROD.live_sets.live()
+
+
+def why(decided) -> str:
+    assert isinstance(decided, SkipReason), decided
+    return decided.skip_message
+
+
+def test_an_accepted_ranker_is_promoted_whatever_made_it(instance, ranker):
+    assert isinstance(to_promote(instance), RunRequest)
+    PROD.live_sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
+    assert "worse end to end" in why(to_promote(instance))
+
+
+def test_without_an_accepted_ranker_there_is_nothing_to_promote(instance):
+    assert "No ranker is accepted" in why(to_promote(instance))
+
+
+def test_a_ranker_that_is_live_is_left_alone(instance, live):
+    assert "Set 1 holds the accepted ranker v1" in why(to_promote(instance))
+
+
+@pytest.mark.parametrize("ended", [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED])
+def test_a_promotion_that_came_to_nothing_is_tried_again_at_longer_and_longer_intervals(
+    instance, ranker, monkeypatch, ended
+):
+    """A service that was away, an environment that could not be made, a stack that was ended: none is the last word."""
+    keys = set()
+    for wait in (FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY):
+        request = to_promote(instance)
+        keys.add(request.run_key)
+        create_run_for_test(instance, job_name="promotion_prod", status=ended, tags=request.tags)
+        assert f"which ended {ended.value}: tried again at" in why(to_promote(instance))
+        now = time.time()
+        monkeypatch.setattr(triggers.time, "time", lambda later=now + wait + 1: later)
+    assert len(keys) == 3, "Dagster launches nothing twice for one key"
+
+
+def test_a_new_snapshot_is_shown_once_by_what_is_live(instance, live, content):
+    assert "Set 1 shows the newest snapshot" in why(to_show(instance))
+    newest = publish(content | {"slices": content["slices"].clear()})
+    request = to_show(instance)
+    assert newest.id in request.run_key
+    create_run_for_test(instance, job_name="show_snapshot_prod", status=DagsterRunStatus.SUCCESS, tags=request.tags)
+    assert "to a ranker of it" in why(to_show(instance)), "it may be that too much is gone for it to be shown"
+
+
+def test_a_snapshot_that_was_gone_back_from_is_not_shown_again(instance, live, content):
+    newest = publish(content | {"slices": content["slices"].clear()})
+    PROD.live_sets.go_live(PROD.live_sets.propose(live.releases, newest, "second"))
+    promotion.rollback(PROD.live_sets, note="a try", services=False)
+    assert "was shown by set 2, which was rolled back" in why(to_show(instance))
+
+
+def test_before_the_first_set_there_is_nothing_to_show(instance, published):
+    assert "No set is live yet" in why(to_show(instance))
+
+
+@pytest.mark.parametrize("job", triggers.JOBS)
+def test_one_run_at_a_time_moves_the_live_set(instance, live, content, job):
+    publish(content | {"slices": content["slices"].clear()})
+    create_run_for_test(instance, job_name=job, status=DagsterRunStatus.STARTED)
+    assert f"of {job} is in flight" in why(to_show(instance))
+
+
+def test_a_tick_with_nothing_new_asks_no_database(live):
+    """The context has no instance: asking for it would raise."""
+    assert "Set 1 holds" in why(new_accepted_ranker(build_sensor_context()))
+    assert "Set 1 shows" in why(new_snapshot(build_sensor_context()))
