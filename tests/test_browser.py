@@ -234,7 +234,7 @@ def test_dagit_shows_what_the_ranker_came_from_in_other_locations(stack, page):
         expect(graph.get_by_text(family, exact=True)).to_have_count(2 if family == "ranker" else 1)
 
     page.goto(asset)
-    for above in ("corpus/snapshot", *(f"{family}/release" for family in search_families())):
+    for above in ("snapshot", *(f"{family}/release" for family in search_families())):
         expect(page.locator(f"a[href*='/assets/prod/{above}']").first).to_be_visible()
 
 

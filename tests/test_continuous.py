@@ -213,7 +213,7 @@ def test_invented_sessions_with_one_click_each_bring_no_document_up(stack, dagit
                 "event_attributes": {"object": {"object_id": wanted}, "position": {"ordinal": position}},
             }
             assert client.post("/events", json=click).status_code == 202
-    check = """query { assetCheckExecutions(assetKey: {path: ["prod", "corpus", "feedback"]}, checkName: "bursts",
+    check = """query { assetCheckExecutions(assetKey: {path: ["prod", "feedback"]}, checkName: "bursts",
         limit: 1) { evaluation { success description } } }"""
 
     def told() -> str:

@@ -92,8 +92,8 @@ def test_lineage_reaches_from_the_sources_to_the_live_set(stack):
     )
     nodes = {"/".join(node["assetKey"]["path"]): node for node in data["assetNodes"]}
     above = {name: {"/".join(key["path"]) for key in node["dependencyKeys"]} for name, node in nodes.items()}
-    assert any(name.startswith("prod/source/") for name in above["prod/corpus/snapshot"])
-    assert above["prod/semantic/challenger"] == {"prod/corpus/snapshot"}
+    assert any(name.startswith("prod/source/") for name in above["prod/snapshot"])
+    assert above["prod/semantic/challenger"] == {"prod/snapshot"}
     assert above["prod/semantic/release"] == {"prod/semantic/challenger"}
     assert above["prod/ranker/challenger"] >= {f"prod/{family}/release" for family in search_families()}
     assert above["prod/proposed_set"] >= {f"prod/{family}/release" for family in families()}

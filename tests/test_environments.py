@@ -10,7 +10,7 @@ import pytest
 
 from shared_ops.settings import ROOT
 
-ENVIRONMENTS = ("platform", "corpus", "keyword", "semantic", "behavior", "ranker", "search")
+ENVIRONMENTS = ("platform", "light", "keyword", "semantic", "behavior", "ranker", "search")
 LOCKS = sorted((ROOT / "envs").glob("*/requirements*.txt"))
 
 REPORT = """

@@ -70,8 +70,8 @@ owner = "@searchloop/{ADDED}"
 environment = "{FAMILY}"
 role = "search"
 queue = "{ADDED}"
-code_server_port = 15
-prediction_port = 25
+code_server_port = 17
+prediction_port = 27
 """
 LOCATION = f"""\
   - grpc_server:

@@ -11,6 +11,7 @@ from shared_ops.data import snapshots
 from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import families
 from tests.conftest import Stack, own_stack, share_vectors
+from tests.drills.checkouts import Checkout, another_python
 
 VARIABLES = {
     # The drills' clicks start no training: what is in flight is what a drill has started.
@@ -29,6 +30,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     try:
         made.make("up")
         yield made
+    finally:
+        made.make("down", check=False)
+
+
+@pytest.fixture(scope="session")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, Stack]]:
+    """A copy of the checkout that a drill may change, and a stack that runs from it, up and trained."""
+    checkout = Checkout.copied(tmp_path_factory.mktemp("checkout") / "searchloop")
+    variables = VARIABLES | {"SEARCHLOOP_GRACE_SECONDS": "5"}
+    made = share_vectors(own_stack(tmp_path_factory.mktemp("house"), checkout.root, **variables))
+    if python := another_python():  # found where uv looks, after all others
+        made.environment["PATH"] += f":{python[1]}"
+    try:
+        made.make("up")
+        yield checkout, made
     finally:
         made.make("down", check=False)
 

@@ -19,7 +19,7 @@ from shared_ops.data.ubi import Store
 from shared_ops.release import promotion
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import Staging
-from shared_ops.settings import families
+from shared_ops.settings import families, live_repository
 from tests.conftest import Stack, until
 from tests.drills.conftest import finish, told_sets
 from tests.drills.people import People
@@ -143,7 +143,7 @@ class Drill:
         others = [number for number in self.sets.numbers() if number != self.live().number]
         began, proposed = time.time(), storage.local_path(storage.join(self.sets.url, "proposed.json"))
         number = self.chance.choice(others)
-        self.launch("ranker", "rollback_prod", back_to(number))
+        self.launch(live_repository(), "rollback_prod", back_to(number))
         found = self._worker(PROMOTION)
 
         def has_proposed() -> bool:
@@ -200,7 +200,7 @@ def test_a_rollback_whose_process_dies_once_the_set_is_live_goes_back_once(stack
     two, one = sets.live(), sets.past(sets.numbers()[0])
     ranker = Staging(sets.url).manifest(one.ranker, one.releases[one.ranker])
     three = promotion.promote(sets, ranker, one.snapshot, "drill", services=True)
-    run = dagit.launch("ranker", "rollback_prod")
+    run = dagit.launch(live_repository(), "rollback_prod")
     until(lambda: worker(dagit, ["rollback_prod"]), BACK_SECONDS, "its process is there")
     _, process = worker(dagit, ["rollback_prod"])
     until(lambda: sets.live() != three, BACK_SECONDS, "the set before is live", pause=0.001)

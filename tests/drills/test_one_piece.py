@@ -26,9 +26,8 @@ from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import families
-from tests.conftest import Stack, own_stack, share_vectors, until
+from tests.conftest import Stack, until
 from tests.drills.checkouts import ADDED, FAMILY, ONE_PACKAGE_MORE, Checkout, another_python
-from tests.drills.conftest import VARIABLES
 from tests.drills.people import People
 
 pytestmark = pytest.mark.slow
@@ -170,21 +169,11 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    checkout = Checkout.copied(tmp_path_factory.mktemp("checkout") / "searchloop")
-    python = another_python()
-    variables = VARIABLES | {"SEARCHLOOP_GRACE_SECONDS": "5"}
-    stack = share_vectors(own_stack(tmp_path_factory.mktemp("house"), checkout.root, **variables))
-    if python:  # found where uv looks, after all others
-        stack.environment["PATH"] += f":{python[1]}"
-    try:
-        stack.make("up")
-        made = House(checkout, stack)
-        if median_ms(made) > QUICK_MS:
-            made.rate_beside_trainings = CALM
-        yield made
-    finally:
-        stack.make("down", check=False)
+def house(copied: tuple[Checkout, Stack]) -> House:
+    made = House(*copied)
+    if median_ms(made) > QUICK_MS:
+        made.rate_beside_trainings = CALM
+    return made
 
 
 def median_ms(house: House) -> float:
@@ -230,8 +219,8 @@ def test_a_changed_format_lock_and_python_are_no_dead_end(house: House):
         requirements.write_text(requirements.read_text() + ONE_PACKAGE_MORE)
         if python:
             (house.checkout.root / "envs" / FAMILY / ".python-version").write_text(f"{python[0]}\n")
-        for command in ("lock", "envs"):
-            house.stack.make(command)
+        house.stack.make("lock", f"REPO={FAMILY}")
+        house.stack.make("envs")
         reload(house)
         after, _ = house.trained()
         house.there_and_back(before, after)

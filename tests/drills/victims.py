@@ -13,7 +13,7 @@ from shared_ops.settings import Settings
 
 RUN_WORKER = "run worker"
 SERVICES = {
-    "code server": ("code-keyword", "code-ranker"),  # of those whose runs the drill launches
+    "code server": ("code-keyword", "code-live"),  # of those whose runs the drill launches
     "daemon": ("daemon",),
     "Postgres": ("postgres",),
 }

@@ -178,6 +178,6 @@ def _listing(content: Mapping[str, bytes]) -> bytes:
 
 def _own_entry(family: str) -> bytes:
     """The family's entry of repos.toml, by itself, written in one way whatever stands around it."""
-    entry = repositories()[family].model_dump(mode="json", exclude_none=True)
+    entry = repositories()[family].model_dump(mode="json", exclude_unset=True)
     lines = [f"{name} = {json.dumps(value)}" for name, value in sorted(entry.items())]
     return "\n".join([f"[{family}]", *lines, ""]).encode()

@@ -1,0 +1,154 @@
+"""The code of one team does not load. Each location is broken in turn, and all that is not its own goes on at work.
+
+The others' trainings, the learning from clicks, promotion, rollback, and the alerts of failed runs. The stack runs from
+a copy of the checkout.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from deploy.stack.dagit import Dagit
+from deploy.stack.training import FORCE
+from shared_ops.data.feedback import Feedbacks
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import Staging
+from shared_ops.settings import live_repository, ranking_family, repositories, search_families
+from tests.conftest import Stack, until
+from tests.drills.checkouts import Checkout
+from tests.drills.conftest import finish
+
+pytestmark = pytest.mark.slow
+
+MISTAKE = 'raise RuntimeError("this team broke its code")\n'
+SECONDS = 300
+
+
+class Company:
+    """The teams' repositories and the one stack that runs them all."""
+
+    def __init__(self, checkout: Checkout, stack: Stack) -> None:
+        self.checkout, self.stack = checkout, stack
+        self.dagit = Dagit(stack.settings.url("dagit"))
+        url = stack.settings.staging_url("prod")
+        self.sets, self.staging = LiveSets(url), Staging(url)
+
+    @contextmanager
+    def broken(self, name: str) -> Iterator[None]:
+        """The code of a repository does not load while the block runs."""
+        definitions = f"repos/{name}/definitions.py"
+        path = self.checkout.root / definitions
+        path.write_text(MISTAKE + path.read_text())
+        said = self.stack.make("code-server", f"REPO={name}", check=False)
+        assert said.returncode != 0 and "this team broke its code" in said.stdout
+        try:
+            yield
+        finally:
+            self.checkout.restore(definitions)
+            self.stack.make("code-server", f"REPO={name}")
+
+    def jobs(self, broken: str) -> dict[str, str]:
+        """What the others do: each a run that ends well, by its job; the ranker's is a training, and somebody clicked."""
+        launched = {}
+        self.click()
+        for name, repository in repositories().items():
+            if name not in (broken, live_repository()):
+                config = FORCE if repository.role == "rank" else {}
+                launched[f"{name}_prod"] = self.dagit.launch(name, f"{name}_prod", config)
+        return launched
+
+    def click(self) -> None:
+        """Somebody searches, and opens the first hit."""
+        app = self.stack.settings.url("search")
+        found = self.stack.search("sort an array")
+        click = {
+            "action_name": "click",
+            "event_id": uuid.uuid4().hex,
+            "query_id": found["query_id"],
+            "session_id": uuid.uuid4().hex,
+            "event_attributes": {"object": {"object_id": found["hits"][0]["doc_id"]}, "position": {"ordinal": 1}},
+        }
+        assert httpx.post(f"{app}/events", json=click, timeout=30).status_code == 202
+
+        def waiting() -> int:
+            return self.stack.get("search", "/health").json()["feedback"]["waiting"]
+
+        until(lambda: not waiting(), 30, "the click is stored")
+
+    def learned_until(self) -> int:
+        """The transaction up to which clicks were learned from."""
+        return Feedbacks(self.stack.settings.feedback_url("prod")).watermark()
+
+    def failure(self, broken: str) -> str:
+        """The id of a run of somebody else that fails."""
+        family = next(each for each in search_families() if each != broken)
+        config = {"ops": {"load_inputs": {"config": {"snapshot_id": "of-nowhere"}}}}
+        run = self.dagit.launch(family, f"{family}_prod", config)
+        assert finish(self.dagit, run, SECONDS) == "FAILURE"
+        return run
+
+    def promoted(self) -> bool:
+        """Whether the accepted ranker is live."""
+        return self.sets.live().releases[ranking_family()] == self.staging.accepted(ranking_family())
+
+    def told(self, run: str) -> bool:
+        """Whether somebody was told that a run failed."""
+        return run in (self.stack.settings.home / "logs" / f"code-{live_repository()}.log").read_text()
+
+    def goes_back_and_forth(self, how: str) -> None:
+        """A rollback to another set, and to the present one again."""
+        now = self.sets.live()
+        then = next(number for number in reversed(self.sets.numbers()) if number != now.number)
+        for number in (then, now.number):
+            if how == "make":
+                self.stack.make("rollback", f"SET={number}")
+            else:
+                config = {"ops": {"set_of_the_past": {"config": {"set_number": number}}}}
+                run = self.dagit.launch(live_repository(), "rollback_prod", config)
+                assert finish(self.dagit, run, SECONDS) == "SUCCESS"
+            assert self.sets.live().number == number
+
+
+@pytest.fixture(scope="module")
+def company(copied: tuple[Checkout, Stack]) -> Company:
+    made = Company(*copied)
+    if len(made.sets.numbers()) < 2:  # there is a set to go back to
+        made.stack.make("train", f"REPO={ranking_family()}", "FORCE=1")
+    made.dagit.settle()
+    return made
+
+
+@pytest.mark.parametrize("name", [name for name in repositories() if name not in (live_repository(), ranking_family())])
+def test_what_one_team_breaks_is_no_one_else_s(company: Company, name: str, say):
+    with company.broken(name):
+        learned, failed, runs = company.learned_until(), company.failure(name), company.jobs(name)
+        ended = {job: finish(company.dagit, run, SECONDS) for job, run in runs.items()}
+        assert set(ended.values()) == {"SUCCESS"}, ended
+        assert company.learned_until() > learned or repositories()[name].role == "feedback"
+        until(company.promoted, SECONDS, "the ranker that was trained is promoted")
+        company.goes_back_and_forth("Dagit")
+        until(lambda: company.told(failed), SECONDS, "somebody is told of the failed run")
+    number = company.sets.live().number
+    say(f"{name} broken: {', '.join(ended)} ended well, set {number} promoted, gone back from and taken again; told")
+
+
+def test_what_moves_the_live_set_belongs_to_no_model_and_no_model_to_it(company: Company, say):
+    """While it is broken trainings go on, and `make rollback`; what waits is promoted then, with the ranker broken."""
+    live, ranker = live_repository(), ranking_family()
+    with ExitStack() as later:
+        with company.broken(live):
+            company.goes_back_and_forth("make")
+            ended = {job: finish(company.dagit, run, SECONDS) for job, run in company.jobs(live).items()}
+            assert set(ended.values()) == {"SUCCESS"} and not company.promoted(), ended
+            later.enter_context(company.broken(ranker))
+        until(company.promoted, SECONDS, "the ranker that waited is promoted")
+        failed, runs = company.failure(ranker), company.jobs(ranker)
+        assert {finish(company.dagit, run, SECONDS) for run in runs.values()} == {"SUCCESS"}
+        company.goes_back_and_forth("Dagit")
+        until(lambda: company.told(failed), SECONDS, "somebody is told of the failed run")
+    say(
+        f"{live} broken: {', '.join(ended)} ended well, and make rollback; {ranker} broken: promoted, rolled back; told"
+    )
