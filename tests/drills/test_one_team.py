@@ -51,7 +51,7 @@ class Company:
             self.stack.make("code-server", f"REPO={name}")
 
     def jobs(self, broken: str) -> dict[str, str]:
-        """What the others do: each a run that ends well, by its job; the ranker's is a training, and somebody clicked."""
+        """What the others do: each a run that ends well, by its job. The ranker's is a training; somebody has clicked."""
         launched = {}
         self.click()
         for name, repository in repositories().items():

@@ -16,7 +16,7 @@ def test_one_repository_trains_alone():
 
 
 def test_an_unknown_repository_is_told_with_those_there_are():
-    with pytest.raises(ValueError, match=r"No repository keywrod\. There are: corpus, keyword"):
+    with pytest.raises(ValueError, match=r"No repository keywrod to train\. There are: corpus, feedback, keyword"):
         training.waves(["keywrod"])
 
 
