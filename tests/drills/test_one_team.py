@@ -51,12 +51,12 @@ class Company:
             self.stack.make("code-server", f"REPO={name}")
 
     def jobs(self, broken: str) -> dict[str, str]:
-        """What the others do: each a run that ends well, by its job. The ranker's is a training; somebody has clicked."""
+        """What the others do: each a run that ends well, by its job. Somebody has clicked."""
         launched = {}
         self.click()
         for name, repository in repositories().items():
             if name not in (broken, live_repository()):
-                config = FORCE if repository.role == "rank" else {}
+                config = FORCE if repository.role == "rank" else {}  # so that there is something to promote
                 launched[f"{name}_prod"] = self.dagit.launch(name, f"{name}_prod", config)
         return launched
 

@@ -366,6 +366,5 @@ def test_all_of_it_is_on_by_default(sources):
     from repos.corpus import definitions
 
     repository = definitions.defs.get_repository_def()
-    for name in ("sources_changed", "drift"):
-        assert repository.get_sensor_def(name).default_status == DefaultSensorStatus.RUNNING
+    assert repository.get_sensor_def("sources_changed").default_status == DefaultSensorStatus.RUNNING
     assert repository.get_schedule_def("corpus_daily").default_status == DefaultScheduleStatus.RUNNING

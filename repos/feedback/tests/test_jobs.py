@@ -15,7 +15,7 @@ from dagster import (
 from repos.feedback.graph import feedback_dev, feedback_prod, forget_prod
 from repos.feedback.parts import Parts
 from repos.feedback.tests.recorded import START, click, in_all, search
-from repos.feedback.triggers import daily_feedback, enough_clicks, schedules, sensors
+from repos.feedback.triggers import daily_feedback, enough_clicks
 from shared_ops.data import storage, tables
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.snapshots import SnapshotRef
@@ -362,10 +362,13 @@ def test_once_a_day_a_single_new_click_is_enough(store):
         assert isinstance(daily_feedback(day), RunRequest)
 
 
-def test_the_triggers_are_on_by_default():
-    assert {each.name: each.default_status.value for each in [*sensors, *schedules]} == {
-        "enough_clicks": "RUNNING", "daily_feedback": "RUNNING", "daily_forget": "RUNNING",
+def test_the_triggers_are_on_by_default(home):
+    from repos.feedback.definitions import defs
+
+    assert {each.name: each.default_status.value for each in [*defs.sensors, *defs.schedules]} == {
+        "enough_clicks": "RUNNING", "drift": "RUNNING", "daily_feedback": "RUNNING", "daily_forget": "RUNNING",
     }  # fmt: skip
+    assert {check.name for each in defs.asset_checks for check in each.check_specs} == {"bursts"}
 
 
 def test_definitions_show_where_feedback_comes_from(home):

@@ -9,6 +9,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from repos.live import triggers
 from repos.live.triggers import FIRST_RETRY, new_accepted_ranker, new_snapshot, to_promote, to_show
+from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.pipeline.resources import PROD
 from shared_ops.release import promotion
 from shared_ops.release.livesets import Decision
@@ -117,3 +118,13 @@ def test_a_tick_with_nothing_new_asks_no_database(live):
     """The context has no instance: asking for it would raise."""
     assert "Set 1 holds" in why(new_accepted_ranker(build_sensor_context()))
     assert "Set 1 shows" in why(new_snapshot(build_sensor_context()))
+
+
+def test_all_of_it_is_on_by_default_and_dagit_shows_what_moves():
+    from repos.live.definitions import defs
+
+    assert {each.name: each.default_status.value for each in defs.sensors} == {
+        "new_accepted_ranker": "RUNNING", "new_snapshot": "RUNNING", "failed_runs": "RUNNING",
+    }  # fmt: skip
+    assert {"promotion_dev", *triggers.JOBS} <= {job.name for job in defs.resolve_all_job_defs()}
+    assert {proposed_set_key("prod"), live_set_key("prod")} <= defs.resolve_asset_graph().get_all_asset_keys()
