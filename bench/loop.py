@@ -14,9 +14,10 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from deploy.stack import postgres, simulation
-from deploy.stack.dagit import Dagit
-from deploy.stack.searching import ask
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.processes import postgres
+from deploy.stack.search.searching import ask
+from deploy.stack.traffic import simulation
 from shared_ops.data import snapshots
 from shared_ops.data.feedback import Feedbacks
 from shared_ops.data.ubi import Store

@@ -17,9 +17,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deploy.stack.dagit import Dagit
-from deploy.stack.places import environment
-from deploy.stack.training import ENDED, FORCE
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.dagit.training import ENDED, FORCE
+from deploy.stack.processes.places import environment
 from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import ROOT, Settings
 

@@ -24,9 +24,9 @@ from datetime import UTC, datetime
 
 import psutil
 
-from deploy.stack import training
-from deploy.stack.dagit import Dagit
-from deploy.stack.supervisor import Supervisor
+from deploy.stack.dagit import training
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.data import snapshots
 from shared_ops.data.ubi import SIMULATION
 from shared_ops.release.livesets import LiveSets

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from deploy.stack.dagit import Dagit
-from deploy.stack.places import LOCK
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.processes.places import LOCK
 from shared_ops.release.codes import code_version
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging

@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
-from deploy.stack import postgres
-from deploy.stack.dagit import Dagit
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.processes import postgres
 from shared_ops.data import snapshots
 from shared_ops.data.ubi import CLICK, Store, UbiEvent, UbiQuery
 from shared_ops.release.livesets import LiveSet, LiveSets

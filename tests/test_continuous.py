@@ -10,8 +10,8 @@ from collections import Counter
 import httpx
 import pytest
 
-from deploy.stack import postgres
-from deploy.stack.simulation import Record
+from deploy.stack.processes import postgres
+from deploy.stack.traffic.simulation import Record
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.ubi import SIMULATION, Store
 from shared_ops.settings import families

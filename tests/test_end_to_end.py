@@ -11,8 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from deploy.stack.dagit import Dagit
-from deploy.stack.training import FORCE
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.dagit.training import FORCE
 from shared_ops.data import snapshots
 from shared_ops.judge.fusion import reciprocal_rank_fusion
 from shared_ops.release.livesets import LiveSet, LiveSets

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 import yaml
 
-from deploy.stack.processes import environment_variables, processes, worker
+from deploy.stack.processes.listing import environment_variables, processes, worker
 from deploy.suites import suites
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import ROOT, Settings, families, repositories

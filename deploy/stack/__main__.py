@@ -11,16 +11,20 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from deploy.stack import evaluation, history, lifecycle, places, simulation, sources, training
+from deploy.stack import history, sources
 from deploy.stack import status as status_of
-from deploy.stack.dagit import Dagit, DagitError
-from deploy.stack.lifecycle import SECRET, StackError
-from deploy.stack.places import HomeError
-from deploy.stack.processes import processes
-from deploy.stack.searching import SearchError, ask, follows, wait_for_search
-from deploy.stack.shares import TRAINING
-from deploy.stack.supervisor import NotRunningError, Supervisor
+from deploy.stack.dagit import training
+from deploy.stack.dagit.client import Dagit, DagitError
+from deploy.stack.processes import lifecycle, places
+from deploy.stack.processes.lifecycle import SECRET, StackError
+from deploy.stack.processes.listing import processes
+from deploy.stack.processes.places import HomeError
+from deploy.stack.processes.shares import TRAINING
+from deploy.stack.processes.supervisor import NotRunningError, Supervisor
+from deploy.stack.search import evaluation
+from deploy.stack.search.searching import SearchError, ask, follows, wait_for_search
 from deploy.stack.terminal import console, say, visible
+from deploy.stack.traffic import simulation
 from shared_ops.release import promotion, runtimes
 from shared_ops.release.codes import CodeError
 from shared_ops.release.livesets import LiveSets

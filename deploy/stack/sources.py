@@ -6,8 +6,8 @@ Knows neither what a source is nor how it is read: the corpus says that, in its 
 import subprocess
 from collections.abc import Callable
 
-from deploy.stack.lifecycle import StackError
-from deploy.stack.places import environment
+from deploy.stack.processes.lifecycle import StackError
+from deploy.stack.processes.places import environment
 from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import ROOT, Settings, repositories
 

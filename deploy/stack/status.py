@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from rich.table import Table
 
 from deploy.stack import history
-from deploy.stack.dagit import Dagit, DagitError
-from deploy.stack.processes import answers_at, processes
-from deploy.stack.searching import lacking_lines
-from deploy.stack.supervisor import State, Supervisor
+from deploy.stack.dagit.client import Dagit, DagitError
+from deploy.stack.processes.listing import answers_at, processes
+from deploy.stack.processes.supervisor import State, Supervisor
+from deploy.stack.search.searching import lacking_lines
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.runtimes import socket_of
 from shared_ops.settings import Settings

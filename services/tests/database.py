@@ -29,7 +29,7 @@ class Database:
 
     def start(self):
         self._process = self._platform(
-            "-m", "deploy.stack.postgres", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            "-m", "deploy.stack.processes.postgres", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         until(self.answers, seconds=60)
 

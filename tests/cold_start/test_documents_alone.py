@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.search_client import SearchApp
-from deploy.stack.simulation import Record
+from deploy.stack.traffic.search_client import SearchApp
+from deploy.stack.traffic.simulation import Record
 from shared_ops.data import snapshots
 from shared_ops.release.inputs import reach
 from shared_ops.release.livesets import LiveSets

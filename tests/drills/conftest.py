@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from deploy.stack.dagit import Dagit
+from deploy.stack.dagit.client import Dagit
 from shared_ops.data import snapshots
 from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import families

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from deploy.stack import places
-from deploy.stack.processes import environment_variables
+from deploy.stack.processes import places
+from deploy.stack.processes.listing import environment_variables
 from shared_ops.settings import ROOT
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.training import FORCE
+from deploy.stack.dagit.training import FORCE
 from shared_ops.data import storage
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release.livesets import LiveSet, LiveSets

@@ -10,10 +10,10 @@ from itertools import product
 import psutil
 import pytest
 
-from deploy.stack import postgres
-from deploy.stack.dagit import Dagit, DagitError
-from deploy.stack.supervisor import Supervisor
-from deploy.stack.training import FORCE
+from deploy.stack.dagit.client import Dagit, DagitError
+from deploy.stack.dagit.training import FORCE
+from deploy.stack.processes import postgres
+from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.data import storage
 from shared_ops.data.ubi import Store
 from shared_ops.release import promotion

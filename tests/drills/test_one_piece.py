@@ -17,8 +17,8 @@ from statistics import median
 import httpx
 import pytest
 
-from deploy.stack.dagit import Dagit
-from deploy.stack.supervisor import Supervisor
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.data import snapshots
 from shared_ops.release import runtimes
 from shared_ops.release.agreement import disagreements

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from deploy.stack.dagit import Dagit
-from deploy.stack.training import FORCE
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.dagit.training import FORCE
 from shared_ops.data.feedback import Feedbacks
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging

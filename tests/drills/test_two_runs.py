@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from deploy.stack.training import FORCE
+from deploy.stack.dagit.training import FORCE
 from tests.drills.conftest import finish
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import psutil
 
-from deploy.stack.dagit import Dagit, DagitError
-from deploy.stack.supervisor import Supervisor
+from deploy.stack.dagit.client import Dagit, DagitError
+from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.pipeline.launcher import STARTED
 from shared_ops.settings import Settings
 

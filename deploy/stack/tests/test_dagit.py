@@ -4,7 +4,7 @@ import pytest
 from dagster_graphql.schema import create_schema
 from graphql import parse, validate
 
-from deploy.stack import dagit
+from deploy.stack.dagit import client as dagit
 
 
 @pytest.mark.parametrize("name", [name for name in dir(dagit) if name.isupper() and "{" in str(getattr(dagit, name))])

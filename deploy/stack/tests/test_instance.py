@@ -12,8 +12,8 @@ from dagster import DagsterInstance, DagsterRunStatus, job
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from deploy.stack import instance, places, postgres
-from deploy.stack.processes import environment_variables
+from deploy.stack.processes import instance, places, postgres
+from deploy.stack.processes.listing import environment_variables
 from deploy.stack.tests.test_postgres import query, serving
 from shared_ops.data import ubi
 from shared_ops.data.ubi import Store
@@ -37,7 +37,7 @@ def settings(tmp_path, monkeypatch):
 
 
 def prepare():
-    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.instance"]
+    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.instance"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 

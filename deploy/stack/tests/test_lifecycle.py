@@ -9,13 +9,13 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from deploy.stack import lifecycle, patience, places
 from deploy.stack.__main__ import commands
-from deploy.stack.lifecycle import StackError
-from deploy.stack.patience import Patience
-from deploy.stack.places import HomeError
-from deploy.stack.processes import Process, environment_variables
-from deploy.stack.supervisor import NotRunningError, Supervisor
+from deploy.stack.processes import lifecycle, patience, places
+from deploy.stack.processes.lifecycle import StackError
+from deploy.stack.processes.listing import Process, environment_variables
+from deploy.stack.processes.patience import Patience
+from deploy.stack.processes.places import HomeError
+from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from deploy.stack.tests.test_supervisor import sleeper, until
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release.livesets import LiveSets

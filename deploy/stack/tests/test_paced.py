@@ -18,7 +18,7 @@ from dagster._grpc import client, server, server_watcher
 from dagster._grpc.client import DagsterGrpcClient, client_heartbeat_thread
 from grpc import _common
 
-from deploy.stack import paced
+from deploy.stack.processes import paced
 from deploy.stack.tests.test_supervisor import until
 from shared_ops.settings import ROOT
 
@@ -81,7 +81,7 @@ def test_how_often_a_proxy_gives_a_sign_of_life_is_ours_to_say(counting):
 
 
 def test_a_command_runs_with_its_arguments():
-    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.paced", "dagster", "--version"]
+    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.paced", "dagster", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert dagster.__version__ in done.stdout
 
@@ -93,7 +93,7 @@ def test_a_code_server_sleeps_until_it_is_asked_and_still_ends_at_once(tmp_path,
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.paced", "dagster", "code-server", "start"]
+    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.paced", "dagster", "code-server", "start"]
     arguments = ["-h", "127.0.0.1", "-p", str(port), "-f", str(location)]
     environment = os.environ | {"DAGSTER_HOME": str(tmp_path)}
     with subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment) as proxy:
@@ -102,7 +102,7 @@ def test_a_code_server_sleeps_until_it_is_asked_and_still_ends_at_once(tmp_path,
         connected = [each.laddr.port for each in connections(port)]
         assert asked.ping("again") and [each.laddr.port for each in connections(port)] == connected
         (inner,) = psutil.Process(proxy.pid).children()
-        assert "deploy.stack.paced" in inner.cmdline()
+        assert "deploy.stack.processes.paced" in inner.cmdline()
         for pid in (proxy.pid, inner.pid):
             assert woken(pid, seconds=3) < 10, "gRPC's own wait wakes a server's main thread ten times a second"
         inner.kill()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psycopg2
 import pytest
 
-from deploy.stack import places, postgres
+from deploy.stack.processes import places, postgres
 from shared_ops.settings import LONGEST_SOCKET_NAME, LONGEST_SOCKET_PATH, ROOT, Settings
 
 
@@ -19,7 +19,7 @@ from shared_ops.settings import LONGEST_SOCKET_NAME, LONGEST_SOCKET_PATH, ROOT, 
 def serving(settings):
     """The server in the foreground, as the supervisor runs it, until the block ends."""
     environment = os.environ | {"SEARCHLOOP_HOME": str(settings.home)}
-    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.postgres"]
+    command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.postgres"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 60

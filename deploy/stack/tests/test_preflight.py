@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from deploy.stack import preflight
-from deploy.stack.processes import Process
+from deploy.stack.processes import preflight
+from deploy.stack.processes.listing import Process
 from shared_ops.settings import Settings
 
 

@@ -10,10 +10,11 @@ from threading import Thread
 import grpc
 import pytest
 
-from deploy.stack import processes, searching
-from deploy.stack.dagit import Dagit
-from deploy.stack.processes import environment_variables
-from deploy.stack.search_client import SearchApp
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.processes import listing as processes
+from deploy.stack.processes.listing import environment_variables
+from deploy.stack.search import searching
+from deploy.stack.traffic.search_client import SearchApp
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release import promotion
 from shared_ops.release.livesets import LiveSet

@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deploy.stack import visits
-from deploy.stack.search_client import Pace
-from deploy.stack.searching import SearchError
-from deploy.stack.simulation import Record, SimulationError, Stack, Wanted, simulate
-from deploy.stack.visits import Wish
+from deploy.stack.search.searching import SearchError
+from deploy.stack.traffic import visits
+from deploy.stack.traffic.search_client import Pace
+from deploy.stack.traffic.simulation import Record, SimulationError, Stack, Wanted, simulate
+from deploy.stack.traffic.visits import Wish
 from shared_ops.data import tables
 from shared_ops.data.snapshots import Snapshots
 from shared_ops.release.livesets import LiveSets
@@ -450,7 +450,7 @@ def test_who_does_not_watch_is_told_what_follows(stack):
 
 
 def test_watching_ends(stack, monkeypatch):
-    monkeypatch.setattr("deploy.stack.simulation.WATCH_SECONDS", 0.1)
+    monkeypatch.setattr("deploy.stack.traffic.simulation.WATCH_SECONDS", 0.1)
     with pytest.raises(SimulationError, match="Set 1 is still live"):
         simulated(stack, sessions=1, watch=True)
 
@@ -466,7 +466,7 @@ def test_nobody_watches_a_stack_that_has_ended(stack):
 def test_whoever_watches_is_told_what_the_gates_did_not_let_through_and_what_to_do(stack, monkeypatch):
     said, settled, told = [], [], "not promoted: ranker/2: A loss of 0.02 is not ruled out."
     rejected = lambda settings: [told] if any("watching" in line for line in said) else []  # noqa: E731
-    monkeypatch.setattr("deploy.stack.simulation.rejected_lines", rejected)
+    monkeypatch.setattr("deploy.stack.traffic.simulation.rejected_lines", rejected)
     wanted = Wanted(sessions=3, seed=7, watch=True)
     with pytest.raises(SimulationError, match=r"Set 1 is still live.*make simulate SESSIONS=3 SEED=8 WATCH=1"):
         simulate(stack[1], wanted, said.append, Stack(settle=lambda: settled.append(told in said[-2])), (0.01,))

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from deploy.stack import sources
 from deploy.stack.__main__ import commands
-from deploy.stack.lifecycle import StackError
+from deploy.stack.processes.lifecycle import StackError
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import Settings

@@ -6,9 +6,10 @@ from threading import Thread
 
 import pytest
 
-from deploy.stack import history, searching, status
-from deploy.stack.processes import environment_variables
-from deploy.stack.supervisor import Supervisor
+from deploy.stack import history, status
+from deploy.stack.processes.listing import environment_variables
+from deploy.stack.processes.supervisor import Supervisor
+from deploy.stack.search import searching
 from deploy.stack.terminal import console
 from deploy.stack.tests.test_supervisor import sleeper
 from shared_ops.data import storage

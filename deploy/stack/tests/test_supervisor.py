@@ -14,9 +14,9 @@ import psutil
 import pytest
 from supervisor.xmlrpc import Faults
 
-from deploy.stack import keeper, shares, supervisor
-from deploy.stack.processes import STACK_MARK, Process, processes, worker
-from deploy.stack.supervisor import NotRunningError, Supervisor
+from deploy.stack.processes import keeper, shares, supervisor
+from deploy.stack.processes.listing import STACK_MARK, Process, processes, worker
+from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings, families, repositories
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deploy.stack import training
-from deploy.stack.dagit import Dagit, EndedRun, Event, RunInFlight, RunPage
+from deploy.stack.dagit import training
+from deploy.stack.dagit.client import Dagit, EndedRun, Event, RunInFlight, RunPage
 from shared_ops.settings import Settings
 
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from deploy.stack import evaluation, trec
+from deploy.stack.search import evaluation, trec
 from shared_ops.data import tables
 from shared_ops.data.snapshots import Snapshots, load
 from shared_ops.judge.evaluation import MEASURES

@@ -6,8 +6,8 @@ import sys
 import psutil
 import pytest
 
-from deploy.stack import watch
-from deploy.stack.watch import _ended, orphaned, shorten
+from deploy.stack.processes import watch
+from deploy.stack.processes.watch import _ended, orphaned, shorten
 
 PARENT = """
 import subprocess, sys

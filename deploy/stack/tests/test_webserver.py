@@ -11,8 +11,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from deploy.stack import instance, webserver
-from deploy.stack.processes import environment_variables, processes
+from deploy.stack.processes import instance, webserver
+from deploy.stack.processes.listing import environment_variables, processes
 from shared_ops.settings import ROOT, Settings
 
 MUTATION = "mutation { setNuxSeen }"

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from deploy.stack import workers
-from deploy.stack.processes import environment_variables
-from deploy.stack.supervisor import Supervisor
+from deploy.stack.processes import workers
+from deploy.stack.processes.listing import environment_variables
+from deploy.stack.processes.supervisor import Supervisor
+from deploy.stack.processes.workers import Workers, needed
 from deploy.stack.tests.test_supervisor import sleeper, until
-from deploy.stack.workers import Workers, needed
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release import runtimes
 from shared_ops.release.livesets import LiveSets

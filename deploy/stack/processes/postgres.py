@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.stack import places
+from deploy.stack.processes import places
 from shared_ops.settings import Settings
 
 MAJOR_VERSION = 18  # a data folder belongs to one; the wheel carries an older one too

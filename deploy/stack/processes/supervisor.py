@@ -20,8 +20,8 @@ from xmlrpc.client import Fault, ServerProxy
 import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
-from deploy.stack import keeper, places
-from deploy.stack.processes import STACK_MARK, Process
+from deploy.stack.processes import keeper, places
+from deploy.stack.processes.listing import STACK_MARK, Process
 from shared_ops.settings import ROOT, Settings
 
 STOP_SECONDS = 5
@@ -220,7 +220,7 @@ files = {self._programs.name}/*.conf {self._workers.name}/*.conf
 
     def _program(self, process: Process) -> str:
         log = places.log_file(self.settings, process.name)
-        keeping = [str(self._python), "-m", "deploy.stack.keeper", str(self._record(process.name)), str(log)]
+        keeping = [str(self._python), "-m", "deploy.stack.processes.keeper", str(self._record(process.name)), str(log)]
         given = ",".join(f'{name}="{value}"' for name, value in process.share.variables.items())
         # It is tried again for ever, after 1, 2, 3, ... seconds where it dies at once: what it needs may be away.
         # Its log is not the supervisor's to rotate (watch does it): the process writes there itself. The supervisor

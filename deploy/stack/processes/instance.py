@@ -1,6 +1,7 @@
 """The Dagster instance of a stack, made ready before its first process starts, and for repositories that come later.
 
-Run as a process of its own (`python -m deploy.stack.instance`), with the stack's variables in its environment.
+Run as a process of its own (`python -m deploy.stack.processes.instance`), with the stack's variables in its
+environment.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from deploy.stack.places import WORKSPACE, dagster_home, workspace
+from deploy.stack.processes.places import WORKSPACE, dagster_home, workspace
 from shared_ops.data import storage
 from shared_ops.settings import ROOT, Settings, file_url, repositories
 
@@ -92,7 +93,7 @@ def add_pools() -> None:
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(prog="python -m deploy.stack.instance", description=__doc__)
+    arguments = argparse.ArgumentParser(prog="python -m deploy.stack.processes.instance", description=__doc__)
     arguments.add_argument("--running", action="store_true", help="the stack runs: add what is new, and no more")
     os.environ.setdefault("DAGSTER_HOME", str(dagster_home(Settings())))
     add_pools() if arguments.parse_args().running else prepare()

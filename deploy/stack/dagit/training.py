@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from deploy.stack.dagit import Dagit, DagitError, Event, RunPage
+from deploy.stack.dagit.client import Dagit, DagitError, Event, RunPage
 from shared_ops.pipeline.references import VERDICT
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import decided

@@ -13,9 +13,9 @@ from contextlib import suppress
 
 import psutil
 
-from deploy.stack import postgres
-from deploy.stack.processes import Process, worker
-from deploy.stack.supervisor import State, Supervisor
+from deploy.stack.processes import postgres
+from deploy.stack.processes.listing import Process, worker
+from deploy.stack.processes.supervisor import State, Supervisor
 from shared_ops.release import codes, runtimes
 from shared_ops.release.codes import CodeError
 from shared_ops.release.livesets import LiveSet, LiveSets
@@ -27,7 +27,7 @@ SECONDS = 0.5
 """Between two looks at which sets are live and proposed."""
 LONGEST_SECONDS = 3600.0
 """Between two tries to start what could not be started: each takes twice as long to come as the one before."""
-logger = logging.getLogger("deploy.stack.workers")
+logger = logging.getLogger("deploy.stack.processes.workers")
 
 
 def first(settings: Settings) -> list[Runtime]:

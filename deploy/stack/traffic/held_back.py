@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, Field
 
-from deploy.stack import visits
-from deploy.stack.search_client import SearchApp
-from deploy.stack.visits import Wish
+from deploy.stack.traffic import visits
+from deploy.stack.traffic.search_client import SearchApp
+from deploy.stack.traffic.visits import Wish
 
 SESSIONS = 100
 SURE = 2.0

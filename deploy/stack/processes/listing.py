@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx
 
-from deploy.stack import postgres
-from deploy.stack.places import dagster_home, environment, workspace
-from deploy.stack.shares import CONTROL, SERVING, TRAINING, Share
+from deploy.stack.processes import postgres
+from deploy.stack.processes.places import dagster_home, environment, workspace
+from deploy.stack.processes.shares import CONTROL, SERVING, TRAINING, Share
 from shared_ops.release.runtimes import Runtime, client
 from shared_ops.settings import ROOT, Settings, repositories
 
@@ -75,7 +75,7 @@ def processes(settings: Settings) -> list[Process]:
 
 
 def _postgres(settings: Settings) -> Process:
-    command = [*_platform(), "-m", "deploy.stack.postgres"]
+    command = [*_platform(), "-m", "deploy.stack.processes.postgres"]
     # SIGINT is Postgres' fast shutdown: clean, without waiting for its clients to leave.
     return Process("postgres", command, lambda: postgres.ready(settings), phase=0, stop_signal="INT", share=CONTROL)
 
@@ -99,7 +99,7 @@ def _code_server(settings: Settings, name: str) -> Process:
 
 def _dagster(name: str, command: str) -> list[str]:
     """One of Dagster's commands, in an environment."""
-    return [str(environment(name) / "python"), "-m", "deploy.stack.paced", command]
+    return [str(environment(name) / "python"), "-m", "deploy.stack.processes.paced", command]
 
 
 def _platform() -> list[str]:
@@ -107,7 +107,7 @@ def _platform() -> list[str]:
 
 
 def _webserver(settings: Settings) -> Process:
-    command = [*_platform(), "-m", "deploy.stack.webserver"]
+    command = [*_platform(), "-m", "deploy.stack.processes.webserver"]
     ready = answers(f"{settings.url('dagit')}/server_info")
     return Process("dagit", command, ready, phase=2, port=settings.ports["dagit"], share=CONTROL)
 
@@ -119,7 +119,7 @@ def _daemon(settings: Settings) -> Process:
 
 def _watch() -> Process:
     # No less than the services: a supervisor that it starts in place of one that was killed would hand that on.
-    return Process("watch", [*_platform(), "-m", "deploy.stack.watch"], lambda: None, phase=2, share=SERVING)
+    return Process("watch", [*_platform(), "-m", "deploy.stack.processes.watch"], lambda: None, phase=2, share=SERVING)
 
 
 def worker(settings: Settings, runtime: Runtime) -> Process:

@@ -13,11 +13,11 @@ from itertools import groupby
 
 import psutil
 
-from deploy.stack import instance, places, postgres, preflight, supervisor, workers
-from deploy.stack.dagit import Dagit, DagitError
-from deploy.stack.patience import STALLED_SECONDS, Patience
-from deploy.stack.processes import Process, environment_variables, processes
-from deploy.stack.supervisor import NotRunningError, Supervisor, within
+from deploy.stack.dagit.client import Dagit, DagitError
+from deploy.stack.processes import instance, places, postgres, preflight, supervisor, workers
+from deploy.stack.processes.listing import Process, environment_variables, processes
+from deploy.stack.processes.patience import STALLED_SECONDS, Patience
+from deploy.stack.processes.supervisor import NotRunningError, Supervisor, within
 from shared_ops.settings import ROOT, Settings, variable
 
 Say = Callable[[str], None]
@@ -237,7 +237,7 @@ def _tell_of_before(running: Supervisor, listed: list[Process], say: Say) -> Non
 def _prepare_instance(settings: Settings, say: Say, *how: str) -> None:
     began = time.monotonic()
     made = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "deploy.stack.instance", *how],
+        [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.instance", *how],
         env=os.environ | environment_variables(settings),
         cwd=ROOT,
         check=False,

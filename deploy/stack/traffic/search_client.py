@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from deploy.stack.searching import PRIVATE, SearchError
+from deploy.stack.search.searching import PRIVATE, SearchError
 from shared_ops.data.ubi import CLICK, SIMULATION, ClickedObject, EventAttributes, Position
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)

@@ -15,12 +15,12 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from deploy.stack import held_back, visits
-from deploy.stack.held_back import HeldBack
 from deploy.stack.history import rejected_lines
-from deploy.stack.search_client import PAUSES, SearchApp, new_session
-from deploy.stack.searching import ANSWER_SECONDS, SearchError, follows
-from deploy.stack.visits import Visit, Wish
+from deploy.stack.search.searching import ANSWER_SECONDS, SearchError, follows
+from deploy.stack.traffic import held_back, visits
+from deploy.stack.traffic.held_back import HeldBack
+from deploy.stack.traffic.search_client import PAUSES, SearchApp, new_session
+from deploy.stack.traffic.visits import Visit, Wish
 from shared_ops.data import snapshots
 from shared_ops.data.ubi import SIMULATION
 from shared_ops.release.livesets import LiveSet, LiveSets

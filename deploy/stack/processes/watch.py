@@ -17,13 +17,13 @@ from pathlib import Path
 
 import psutil
 
-from deploy.stack import lifecycle, places, postgres, workers
-from deploy.stack.supervisor import NotRunningError, Supervisor
+from deploy.stack.processes import lifecycle, places, postgres, workers
+from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
 
 SECONDS = 3.0
 LOG_BYTES = 10 * 2**20
-logger = logging.getLogger("deploy.stack.watch")
+logger = logging.getLogger("deploy.stack.processes.watch")
 
 
 def orphaned(proxies: dict[str, int], inner: dict[int, psutil.Process]) -> list[str]:

@@ -1,6 +1,6 @@
 """Dagster's own commands, whose processes look at each other every few seconds, and not every second.
 
-    python -m deploy.stack.paced dagster code-server start ...    (in any environment: it needs Dagster alone)
+    python -m deploy.stack.processes.paced dagster code-server start ...    (in any environment: it needs Dagster alone)
 
 Dagit and the daemon ask every code server whether it is still the one that they know, and the proxy before a code
 server tells it that it is there: by constants of Dagster's, once a second each, over two hops. And the main thread of
@@ -104,7 +104,7 @@ def _entered(block: Any) -> tuple[Any, Any]:
 
 def _paced_dagster(executable_path: str) -> list[str]:
     """In place of Dagster's own: how a process starts another of Dagster's commands."""
-    return [executable_path, "-m", "deploy.stack.paced", "dagster"]
+    return [executable_path, "-m", "deploy.stack.processes.paced", "dagster"]
 
 
 def main(command: str, *arguments: str) -> None:

@@ -16,8 +16,8 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
-from deploy.stack import trec
-from deploy.stack.searching import SearchError, ask
+from deploy.stack.search import trec
+from deploy.stack.search.searching import SearchError, ask
 from shared_ops.data import snapshots, tables
 from shared_ops.data.tables import Hits
 from shared_ops.judge import evaluation as measures

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from deploy.stack import postgres
-from deploy.stack.processes import STACK_MARK, Process
+from deploy.stack.processes import postgres
+from deploy.stack.processes.listing import STACK_MARK, Process
 from shared_ops.settings import Settings
 
 GIB = 2**30

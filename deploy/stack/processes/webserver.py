@@ -2,7 +2,8 @@
 
 Dagster's own command answers a GraphQL mutation of any origin: as a form's POST, with the query in the URL, or by a
 name that leads to this machine. Any page that is opened while a stack runs could launch runs. Run by the supervisor in
-place of `dagster-webserver` (`python -m deploy.stack.webserver`), with the stack's variables in its environment.
+place of `dagster-webserver` (`python -m deploy.stack.processes.webserver`), with the stack's variables in its
+environment.
 """
 
 import logging
@@ -14,13 +15,13 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploy.stack.paced import Changed, pace
-from deploy.stack.places import workspace
+from deploy.stack.processes.paced import Changed, pace
+from deploy.stack.processes.places import workspace
 from services.connections import IDLE_SECONDS, BoundedProtocol, serve
 from services.door import from_another_site, wrong_name
 from shared_ops.settings import Settings
 
-logger = logging.getLogger("deploy.stack.webserver")
+logger = logging.getLogger("deploy.stack.processes.webserver")
 GRAPHQL = "/graphql"
 LOOK_SECONDS = 2
 """Between two looks at whether workspace.yaml has changed."""

@@ -1,0 +1,1 @@
+"""Asks the running search app and services as people and evaluations do."""

@@ -1,0 +1,1 @@
+"""SIMULATED people, who search and click where there are no others yet."""
