@@ -12,8 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-from repos.corpus.sources import beir, config, pydocs, sql, table
+from repos.corpus.sources import config
 from repos.corpus.sources.collected import Collected, SourceError, SourceReport
+from repos.corpus.sources.readers import beir, sql, table
+from repos.corpus.sources.readers.pydocs import reader as pydocs
 from shared_ops.data import tables
 from shared_ops.data.text import normalise
 

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 from repos.corpus import build
-from repos.corpus.sources import config, pydocs, sql
+from repos.corpus.sources import config
 from repos.corpus.sources.collected import Collected, SourceError
+from repos.corpus.sources.readers import sql
+from repos.corpus.sources.readers.pydocs import reader as pydocs
 
 ROWS = 1000
 """How many rows of each table are read: enough to meet what is wrong with all of them."""

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from repos.corpus.sources import beir, config, pydocs, sql, table
+from repos.corpus.sources import config
 from repos.corpus.sources.collected import hidden
 from repos.corpus.sources.files import FileState, state
+from repos.corpus.sources.readers import beir, sql, table
+from repos.corpus.sources.readers.pydocs import reader as pydocs
 from shared_ops.data import storage
 
 

@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 
 from repos.corpus import build
-from repos.corpus.sources import beir as reader
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import Sources
+from repos.corpus.sources.readers import beir as reader
 from repos.corpus.tests.conftest import COLLECTIONS, write_lines, write_qrels
 
 

@@ -7,12 +7,12 @@ import textwrap
 import pytest
 
 from repos.corpus import build
-from repos.corpus.sources import pydocs
 from repos.corpus.sources.config import Sources
 from repos.corpus.sources.config import load as load_sources
-from repos.corpus.sources.pydocs_queries import tells_something
-from repos.corpus.sources.pydocs_text import clean
-from repos.corpus.sources.pydocs_urls import documentation_url
+from repos.corpus.sources.readers.pydocs import reader as pydocs
+from repos.corpus.sources.readers.pydocs.queries import tells_something
+from repos.corpus.sources.readers.pydocs.text import clean
+from repos.corpus.sources.readers.pydocs.urls import documentation_url
 from shared_ops.data.snapshots import Snapshots
 from shared_ops.settings import ROOT
 

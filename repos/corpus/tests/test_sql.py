@@ -7,9 +7,9 @@ import time
 import pytest
 from sqlalchemy import create_engine, text
 
-from repos.corpus.sources import sql
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import Sources
+from repos.corpus.sources.readers import sql
 
 
 @pytest.fixture

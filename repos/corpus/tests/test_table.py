@@ -6,10 +6,10 @@ import fsspec
 import polars as pl
 import pytest
 
-from repos.corpus.sources import table
 from repos.corpus.sources.collected import Collected, SourceError, SourceReport
 from repos.corpus.sources.config import Sources
 from repos.corpus.sources.formats import rows
+from repos.corpus.sources.readers import table
 from repos.corpus.sources.wanted import Wanted
 
 

@@ -1,6 +1,6 @@
 """Walk one package's public API and write what its docstrings say to a JSON file.
 
-    python -m repos.corpus.sources.pydocs_extract <package> <file>
+    python -m repos.corpus.sources.readers.pydocs.extract <package> <file>
 
 Run in a process of its own: importing every module of a package may print, warn, exit, or leave threads behind. It
 knows nothing of documents, queries or other packages; `pydocs.py` makes those from what this writes.

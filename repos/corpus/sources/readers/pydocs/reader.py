@@ -21,9 +21,9 @@ from typing import Any
 
 from repos.corpus.sources.collected import Collected, Row, SourceError, SourceReport
 from repos.corpus.sources.config import PydocsSource
-from repos.corpus.sources.pydocs_queries import Package, add_queries
-from repos.corpus.sources.pydocs_text import clean
-from repos.corpus.sources.pydocs_urls import documentation_url
+from repos.corpus.sources.readers.pydocs.queries import Package, add_queries
+from repos.corpus.sources.readers.pydocs.text import clean
+from repos.corpus.sources.readers.pydocs.urls import documentation_url
 
 ROOT = Path(__file__).resolve().parents[3]
 ALIASES = 5
@@ -101,7 +101,7 @@ def _extract(source: str, module: str, path: Path, timeout: float) -> Package:
     fixed = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "TZ": "UTC", "COLUMNS": "80"}
     kept = ("PATH", "PYTHONPATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR")
     passed = {name: os.environ[name] for name in kept if name in os.environ}
-    command = [sys.executable, "-W", "ignore", "-m", "repos.corpus.sources.pydocs_extract", module, str(path)]
+    command = [sys.executable, "-W", "ignore", "-m", "repos.corpus.sources.readers.pydocs.extract", module, str(path)]
     try:
         done = subprocess.run(
             command, cwd=ROOT, env=passed | fixed | {"OMP_NUM_THREADS": "1"}, timeout=timeout, text=True,

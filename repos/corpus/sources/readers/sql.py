@@ -17,7 +17,7 @@ from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 from repos.corpus.sources.checked import Checked
 from repos.corpus.sources.collected import SECRET, Collected, Row, SourceError
 from repos.corpus.sources.config import DocumentQuery, QrelQuery, QueryQuery, SqlSource
-from repos.corpus.sources.table import read_mapped
+from repos.corpus.sources.readers.table import read_mapped
 from repos.corpus.sources.wanted import Wanted
 
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")

@@ -19,7 +19,7 @@ from repos.corpus.sources.config import (
     TableSource,
 )
 from repos.corpus.sources.formats import format_of_name, rows
-from repos.corpus.sources.qrels import is_trec, judgements
+from repos.corpus.sources.readers.qrels import is_trec, judgements
 from repos.corpus.sources.wanted import Wanted
 
 Reader: TypeAlias = Callable[[str, Any, Wanted], Iterable[tuple[str, Row]]]

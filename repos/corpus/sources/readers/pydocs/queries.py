@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repos.corpus.sources.collected import Collected
-from repos.corpus.sources.pydocs_text import clean
+from repos.corpus.sources.readers.pydocs.text import clean
 from shared_ops.data.text import Split, normalise, split_of, stands_in, text_id
 
 ABBREVIATIONS = {

@@ -12,7 +12,7 @@ from repos.corpus.sources.collected import Collected, SourceError
 from repos.corpus.sources.config import BeirSource
 from repos.corpus.sources.files import exists, listing
 from repos.corpus.sources.formats import rows
-from repos.corpus.sources.qrels import judgements
+from repos.corpus.sources.readers.qrels import judgements
 from repos.corpus.sources.wanted import Wanted
 from shared_ops.data.storage import local_path
 from shared_ops.data.text import Split

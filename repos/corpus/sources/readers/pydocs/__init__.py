@@ -1,0 +1,1 @@
+"""The documentation of Python packages as a source: the default corpus."""
