@@ -74,7 +74,7 @@ def test_the_borders_between_all_repositories_are_checked():
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_each_repository_is_laid_out_alike(name):
     folder = ROOT / "repos" / name
-    expected = {"README.md", "definitions.py", "graph.py", "ops.py"} | ({"model.py"} if name in families() else set())
+    expected = {"README.md", "definitions.py", "ops.py", "model.py" if name in families() else "graph.py"}
     assert expected <= {path.name for path in folder.iterdir()}
     assert f"repos/{name}/tests" in suites()
 

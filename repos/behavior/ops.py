@@ -1,19 +1,16 @@
-"""The ops of behavior: `train.train` under @op, beside those that every family shares."""
+"""What the pipeline needs of behavior: its parameters, its training, and how a saved model of it answers."""
 
 from collections.abc import Callable
 
 import polars as pl
-from dagster import Config, In, OpExecutionContext, Out, op
+from dagster import Config
 from pydantic import Field
 
 from repos.behavior import model, simulation
 from repos.behavior.train import train as train_model
 from shared_ops.data.snapshots import load
 from shared_ops.judge.training import Trained
-from shared_ops.pipeline.ops import evaluate_op, load_inputs_op, save_candidate, searching
-from shared_ops.pipeline.references import Candidate
-from shared_ops.pipeline.resources import DeploymentResource
-from shared_ops.pipeline.types import ValidCandidate, ValidInputs
+from shared_ops.pipeline.ops import searching
 from shared_ops.release.inputs import Inputs
 
 BOOTSTRAP = "bootstrap (simulated)"
@@ -32,7 +29,10 @@ class TrainConfig(model.Parameters, Config):
 
 
 def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.BehaviorModel]:
-    """What these inputs and parameters make: the same on every call."""
+    """Learn which documents were clicked for which queries; choose parameters on the dev queries.
+
+    Equal inputs and parameters give equal weights.
+    """
     content = load(inputs.snapshot)
     documents, queries, qrels = content.documents(), content.queries(), content.qrels()
     clicks: dict[str, pl.DataFrame] = {}
@@ -48,14 +48,4 @@ def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> 
     return train_model(documents, queries, qrels, clicks, parameters, log, asked=asked)
 
 
-@op(out=Out(ValidCandidate), ins={"inputs": In(ValidInputs)}, pool="behavior")
-def train(
-    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, inputs: Inputs
-) -> Candidate:
-    """Learn which documents were clicked for which queries; choose parameters on the dev queries."""
-    return save_candidate(context, deployment, inputs, fit(inputs, config, context.log.info), config.model_dump())
-
-
-load_inputs = load_inputs_op("behavior")
 opened = searching(model.load)
-evaluate = evaluate_op(opened)

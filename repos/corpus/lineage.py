@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dagster import AssetSpec
 
 from shared_ops.pipeline.lineage import owners, snapshot_key, source_key
-from shared_ops.settings import DEPLOYMENTS
+from shared_ops.settings import DEPLOYMENTS, repository_of
 
-OWNERS = owners("corpus")
+OWNERS = owners(repository_of(__name__))
 
 
 def snapshot_specs(sources: Sequence[str]) -> list[AssetSpec]:

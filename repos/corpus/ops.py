@@ -34,7 +34,7 @@ from shared_ops.data.text import SPLITS
 from shared_ops.pipeline.lineage import DATA_VERSION, snapshot_key, source_key
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidSnapshot, check_snapshot
-from shared_ops.settings import current
+from shared_ops.settings import current, repository_of
 
 
 class Draft(BaseModel):
@@ -77,7 +77,7 @@ class ReadConfig(Config):
     sources: str = Field(default="", description="a sources file; empty takes the stack's (SEARCHLOOP_SOURCES)")
 
 
-@op(pool="corpus")
+@op(pool=repository_of(__name__))
 def read_sources(context: OpExecutionContext, config: ReadConfig, deployment: DeploymentResource) -> Draft:
     """Read every source of the sources file, and put the tables into this run's draft folder."""
     path = Path(config.sources) if config.sources else current().sources

@@ -4,6 +4,7 @@ from dagster import graph
 
 from repos.feedback.ops import forget_events, learn_clicks, materialize_feedback, read_events
 from shared_ops.pipeline.jobs import family_jobs
+from shared_ops.settings import repository_of
 
 
 @graph
@@ -21,5 +22,5 @@ def forget() -> None:
 
 feedback_dev, feedback_prod = family_jobs(feedback)
 # Both deployments read one database: there is nothing of dev's own to forget.
-_, forget_prod = family_jobs(forget, repository="feedback")
+_, forget_prod = family_jobs(forget, repository=repository_of(__name__))
 jobs = [feedback_dev, feedback_prod, forget_prod]

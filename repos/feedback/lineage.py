@@ -3,9 +3,9 @@
 from dagster import AssetSpec
 
 from shared_ops.pipeline.lineage import feedback_key, owners, source_key
-from shared_ops.settings import DEPLOYMENTS
+from shared_ops.settings import DEPLOYMENTS, repository_of
 
-OWNERS = owners("feedback")
+OWNERS = owners(repository_of(__name__))
 
 
 def feedback_specs() -> list[AssetSpec]:

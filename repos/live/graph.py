@@ -4,6 +4,7 @@ from dagster import graph
 
 from repos.live.ops import accepted_ranker, gate_set, newest_snapshot, promote, roll_back, set_of_the_past, show
 from shared_ops.pipeline.jobs import family_jobs
+from shared_ops.settings import repository_of
 
 
 @graph
@@ -24,7 +25,7 @@ def rollback() -> None:
     roll_back(set_of_the_past())
 
 
-promotion_dev, promotion_prod = family_jobs(promotion, repository="live")
-_, show_snapshot_prod = family_jobs(show_snapshot, repository="live")
-_, rollback_prod = family_jobs(rollback, repository="live")
+promotion_dev, promotion_prod = family_jobs(promotion, repository=repository_of(__name__))
+_, show_snapshot_prod = family_jobs(show_snapshot, repository=repository_of(__name__))
+_, rollback_prod = family_jobs(rollback, repository=repository_of(__name__))
 jobs = [promotion_dev, promotion_prod, show_snapshot_prod, rollback_prod]

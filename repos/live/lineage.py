@@ -5,14 +5,14 @@ from typing import Any
 from dagster import AssetSpec
 
 from shared_ops.pipeline.lineage import live_set_key, owners, proposed_set_key, release_key, snapshot_key
-from shared_ops.settings import DEPLOYMENTS, families
+from shared_ops.settings import DEPLOYMENTS, families, repository_of
 
 
 def live_set_specs() -> list[AssetSpec]:
     """The proposed and the live set in each deployment: one release of every family."""
     specs = []
     for deployment in DEPLOYMENTS:
-        shared: dict[str, Any] = {"owners": owners("live"), "group_name": deployment}
+        shared: dict[str, Any] = {"owners": owners(repository_of(__name__)), "group_name": deployment}
         specs += [
             AssetSpec(
                 proposed_set_key(deployment),

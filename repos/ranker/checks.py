@@ -12,9 +12,10 @@ from shared_ops.data.feedback import Feedback, Feedbacks
 from shared_ops.pipeline.lineage import release_key
 from shared_ops.release.codes import code_version
 from shared_ops.release.releases import ReleaseError, Staging
-from shared_ops.settings import DEPLOYMENTS, Deployment, current
+from shared_ops.settings import DEPLOYMENTS, Deployment, current, repository_of
 
 FEATURES_CHECK = "served_features"
+FAMILY = repository_of(__name__)
 
 
 def logged_spaces(releases: Iterable[str], staging: str) -> dict[str, FeatureSpace]:
@@ -26,9 +27,9 @@ def logged_spaces(releases: Iterable[str], staging: str) -> dict[str, FeatureSpa
     spaces, area = {}, Staging(staging)
     for release in releases:
         try:
-            manifest = area.manifest("ranker", release)
-            if manifest.code_version == code_version("ranker"):
-                spaces[release] = FeatureSpace.load(area.fetch("ranker", release))
+            manifest = area.manifest(FAMILY, release)
+            if manifest.code_version == code_version(FAMILY):
+                spaces[release] = FeatureSpace.load(area.fetch(FAMILY, release))
         except ReleaseError:
             continue
     return spaces
@@ -58,7 +59,7 @@ def feature_checks() -> list[AssetChecksDefinition]:
 
 def _served_features(deployment: Deployment) -> AssetChecksDefinition:
     @asset_check(
-        asset=release_key(deployment, "ranker"),
+        asset=release_key(deployment, FAMILY),
         name=FEATURES_CHECK,
         description="Whether the features that were served equal those that training computes for the same requests.",
     )

@@ -1,19 +1,7 @@
 """What the code server of ranker loads."""
 
-from dagster import Definitions
-
+from repos.ranker import ops
 from repos.ranker.checks import feature_checks
-from repos.ranker.graph import dev, prod
-from shared_ops.pipeline.checks import release_checks
-from shared_ops.pipeline.lineage import release_specs
-from shared_ops.pipeline.triggers import daily_schedule, retrain_sensor
-from shared_ops.settings import search_families
+from shared_ops.pipeline.family import family_definitions
 
-defs = Definitions(
-    jobs=[dev, prod],
-    assets=release_specs("ranker", kinds=["pytorch"], deps=search_families()),
-    asset_checks=[*release_checks("ranker"), *feature_checks()],
-    sensors=[retrain_sensor("ranker", prod)],
-    # Later than those whose hits it learns from.
-    schedules=[daily_schedule("ranker", prod, hour=4)],
-)
+defs = family_definitions(__name__, ops, kinds=["pytorch"], beside=ops.check_features, asset_checks=feature_checks())

@@ -1,11 +1,11 @@
-"""The ops of ranker: `train.train` under @op, beside those that every family shares."""
+"""What the pipeline needs of ranker: its parameters, its training, and how a saved model of it answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from dagster import AssetCheckEvaluation, AssetCheckSeverity, Config, In, OpExecutionContext, Out, op
+from dagster import AssetCheckEvaluation, AssetCheckSeverity, Config, In, OpExecutionContext, op
 
 from repos.ranker import model
 from repos.ranker.checks import FEATURES_CHECK, compared
@@ -16,10 +16,8 @@ from shared_ops.data.tables import Hits, hits_by_query, hits_table
 from shared_ops.judge.evaluation import DEPTH
 from shared_ops.judge.training import Trained
 from shared_ops.pipeline.lineage import release_key
-from shared_ops.pipeline.ops import evaluate_op, load_inputs_op, save_candidate
-from shared_ops.pipeline.references import Candidate
 from shared_ops.pipeline.resources import DeploymentResource
-from shared_ops.pipeline.types import ValidCandidate, ValidInputs
+from shared_ops.pipeline.types import ValidInputs
 from shared_ops.release.inputs import Inputs
 
 
@@ -28,7 +26,10 @@ class TrainConfig(model.Parameters, Config):
 
 
 def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.Ranker]:
-    """What these inputs and parameters make: the same on every call."""
+    """Learn to order the union of the search models' hits, from judgements and from clicks.
+
+    Equal inputs and parameters give equal weights.
+    """
     content, feedback = load(inputs.snapshot), inputs.clicked()
     return train_model(
         content.documents(),
@@ -42,14 +43,6 @@ def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> 
     )
 
 
-@op(out=Out(ValidCandidate), ins={"inputs": In(ValidInputs)}, pool="ranker")
-def train(
-    context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, inputs: Inputs
-) -> Candidate:
-    """Learn to order the union of the search models' hits, from judgements and from clicks."""
-    return save_candidate(context, deployment, inputs, fit(inputs, config, context.log.info), config.model_dump())
-
-
 @op(ins={"inputs": In(ValidInputs)})
 def check_features(context: OpExecutionContext, deployment: DeploymentResource, inputs: Inputs) -> None:
     """Compare the features that were served with what training computes for the same requests; they must be equal."""
@@ -61,7 +54,7 @@ def check_features(context: OpExecutionContext, deployment: DeploymentResource, 
     (context.log.info if passed else context.log.error)(description)
     context.log_event(
         AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=release_key(deployment.deployment, "ranker"),
+            asset_key=release_key(deployment.deployment, inputs.family),
             check_name=FEATURES_CHECK,
             passed=passed,
             severity=AssetCheckSeverity.ERROR,
@@ -97,7 +90,3 @@ def opened(folder: Path, inputs: Inputs) -> Ranked:
             for family, hits in asked.hits.items():
                 found[family][asked.query_id] = hits
     return Ranked(model.load(folder), found)
-
-
-load_inputs = load_inputs_op("ranker")
-evaluate = evaluate_op(opened)

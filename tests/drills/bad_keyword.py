@@ -55,8 +55,9 @@ def main() -> None:
         return hits if getattr(self, "is_champion", False) else change(hits)
 
     model.load, KeywordModel.search = loaded, changed
-    from repos.keyword.graph import prod  # its ops take `load` when they are imported
+    from repos.keyword.definitions import defs  # its ops take `load` when they are imported
 
+    prod = defs.resolve_job_def("keyword_prod")
     with DagsterInstance.get() as instance:
         config = {"ops": {"load_inputs": {"config": {"force": True}}}}
         print(prod.execute_in_process(run_config=config, instance=instance, raise_on_error=False).run_id)

@@ -54,6 +54,11 @@ def _parsed(text: str) -> dict[str, Repository]:
     return {name: Repository(**entry) for name, entry in tomllib.loads(text).items()}
 
 
+def repository_of(module: str) -> str:
+    """The repository that a module is of, by the module's name: `repos.<repository>.definitions`."""
+    return module.split(".")[1]
+
+
 def families() -> dict[str, Repository]:
     """The repositories that train a model and have a prediction service."""
     return {name: repository for name, repository in repositories().items() if repository.role in ("search", "rank")}
