@@ -16,7 +16,7 @@ from repos.corpus.sources import config
 from repos.corpus.sources.collected import Collected, SourceError, SourceReport
 from repos.corpus.sources.readers import beir, sql, table
 from repos.corpus.sources.readers.pydocs import reader as pydocs
-from shared_ops.data import tables
+from shared_ops.data import markdown, tables
 from shared_ops.data.text import normalise
 
 HELD_BACK = ("test", "dev", "train")
@@ -112,19 +112,19 @@ def check_bad(reports: Sequence[SourceReport]) -> None:
 
 def summary(reports: Sequence[SourceReport]) -> str:
     """The reports as Markdown: what each source gave, and each kind of bad rows with where the first of them stand."""
-    lines = ["| source | kind | documents | queries | judgements |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {each.name} | {each.kind} | {each.documents} | {each.queries} | {each.judgements} |" for each in reports
-    ]
-    lines += ["", "| source | bad rows | count | of | limit | first |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {each.name} | {kind} | {bad.count} | {bad.of} | {each.max_bad_share:.1%} | {'; '.join(bad.examples)} |"
+    read = [(each.name, each.kind, each.documents, each.queries, each.judgements) for each in reports]
+    bad = [
+        (each.name, kind, bad.count, bad.of, f"{each.max_bad_share:.1%}", "; ".join(bad.examples))
         for each in reports
         for kind, bad in each.bad.items()
     ]
-    lines += ["", "| source | left out or changed by rule | |", "|---|---|---|"]
-    lines += [f"| {each.name} | {what} | {count} |" for each in reports for what, count in each.notes.items()]
-    return "\n".join(lines)
+    noted = [(each.name, what, count) for each in reports for what, count in each.notes.items()]
+    parts = [
+        markdown.table(("source", "kind", "documents", "queries", "judgements"), read),
+        markdown.table(("source", "bad rows", "count", "of", "limit", "first"), bad),
+        markdown.table(("source", "left out or changed by rule", ""), noted),
+    ]
+    return "\n\n".join(parts)
 
 
 def _prefix(collected: Collected, prefix: str) -> None:

@@ -8,8 +8,6 @@ from typing import Any
 
 import polars as pl
 from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
     AssetMaterialization,
     Config,
     DagsterType,
@@ -31,6 +29,7 @@ from shared_ops.data import snapshots, storage, tables
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.snapshots import Snapshot, SnapshotRef
 from shared_ops.data.text import SPLITS
+from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import DATA_VERSION, snapshot_key, source_key
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidSnapshot, check_snapshot
@@ -162,15 +161,13 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sna
 
 def _log_check(context: OpExecutionContext, deployment: DeploymentResource, name: str, found: TypeCheck) -> None:
     """Tell Dagster what was found, so that the snapshot's check of this name stands evaluated."""
-    context.log_event(
-        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=snapshot_key(deployment.deployment),
-            check_name=name,
-            passed=bool(found.success),
-            severity=AssetCheckSeverity.ERROR,
-            description=found.description,
-            metadata=found.metadata,
-        )
+    log_check(
+        context,
+        snapshot_key(deployment.deployment),
+        name,
+        passed=bool(found.success),
+        description=found.description,
+        metadata=found.metadata,
     )
 
 

@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 from dagster import (
-    AssetCheckEvaluation,
     AssetCheckSeverity,
     AssetMaterialization,
     Config,
@@ -26,10 +25,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from repos.feedback.learning import Parameters, learn
 from repos.feedback.parts import Parts, flat
 from repos.feedback.sessions import BURST
-from shared_ops.data import storage
+from shared_ops.data import markdown, storage
 from shared_ops.data.feedback import Feedback, FeedbackManifest, FeedbackRef, Feedbacks
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.ubi import SIMULATED, SIMULATION, Store
+from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import DATA_VERSION, feedback_key
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidFeedback
@@ -121,14 +121,13 @@ def learn_clicks(
     events = Parts(taken.url).read(since=oldest_kept())
     learned = learn(events, taken.watermark, config)
     ref = deployment.feedback.publish(learned.tables, learned.manifest)
-    context.log_event(
-        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=feedback_key(deployment.deployment),
-            check_name=BURSTS,
-            severity=AssetCheckSeverity.WARN,
-            # Of this run: where all that is new was left out, the tables are those of before, and published already.
-            **burst_check(learned.manifest),
-        )
+    log_check(
+        context,
+        feedback_key(deployment.deployment),
+        BURSTS,
+        severity=AssetCheckSeverity.WARN,
+        # Of this run: where all that is new was left out, the tables are those of before, and published already.
+        **burst_check(learned.manifest),
     )
     held_back = learned.manifest.held_back_sessions
     context.log.info(
@@ -197,7 +196,7 @@ def described(manifest: FeedbackManifest) -> dict[str, Any]:
         "where it comes from": MetadataValue.md(_applications(manifest)),
         "propensities": MetadataValue.md(_propensities(manifest.propensities)),
         "events left out": sum(manifest.left_out.values()),
-        "left out": MetadataValue.md(_table(("why", "events"), manifest.left_out.items())),
+        "left out": MetadataValue.md(markdown.table(("why", "events"), manifest.left_out.items())),
         "events left out for their number": manifest.left_out.get(BURST, 0),
         "left out for their number": MetadataValue.md(_bursts(manifest)),
         "sessions held back": manifest.held_back_sessions,
@@ -211,14 +210,14 @@ def _applications(manifest: FeedbackManifest) -> str:
         (name, SIMULATED if name == SIMULATION else "people", counts.sessions, counts.searches, counts.clicks)
         for name, counts in manifest.applications.items()
     ]
-    return _table(("application", "who", "sessions", "searches", "clicks"), rows)
+    return markdown.table(("application", "who", "sessions", "searches", "clicks"), rows)
 
 
 def _bursts(manifest: FeedbackManifest) -> str:
     rows = [
         (_cell(burst.text), f"{burst.hour:%Y-%m-%d %H:%M}", burst.sessions, burst.clicks) for burst in manifest.bursts
     ]
-    return _table(("query", "hour", "sessions of it alone", "clicks"), rows)
+    return markdown.table(("query", "hour", "sessions of it alone", "clicks"), rows)
 
 
 def _cell(text: str) -> str:
@@ -228,12 +227,7 @@ def _cell(text: str) -> str:
 
 def _propensities(chances: list[float]) -> str:
     rows = [(position, f"{chance:.3f}") for position, chance in enumerate(chances, start=1)]
-    return _table(("position", "the chance that it is looked at"), rows)
-
-
-def _table(columns: tuple[str, ...], rows: Any) -> str:
-    lines = [columns, ("---",) * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return markdown.table(("position", "the chance that it is looked at"), rows)
 
 
 def oldest_kept() -> datetime:

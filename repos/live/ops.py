@@ -15,8 +15,6 @@ from typing import Any
 
 import polars as pl
 from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
     AssetMaterialization,
     Config,
     MetadataValue,
@@ -33,6 +31,7 @@ from shared_ops.judge.judging import JudgedQueries
 from shared_ops.judge.report import report
 from shared_ops.judge.training import Answers
 from shared_ops.notifications import notify
+from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.pipeline.ops import GateConfig, numbers, plotted, tell_verdict
 from shared_ops.pipeline.references import Proposal, Staged
@@ -139,15 +138,13 @@ def _log_verdict(
     sentence = f"{manifest.family}/{manifest.version} with its hits, end to end. {verdict.sentence}"
     tell_verdict(context, verdict, sentence)
     _log_proposed(context, deployment, manifest, sentence)
-    context.log_event(
-        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=proposed_set_key(deployment.deployment),
-            check_name="end_to_end",
-            passed=verdict.accepted,
-            severity=AssetCheckSeverity.ERROR,
-            description=sentence,
-            metadata=numbers(verdict.model_dump(mode="json")),
-        )
+    log_check(
+        context,
+        proposed_set_key(deployment.deployment),
+        "end_to_end",
+        passed=verdict.accepted,
+        description=sentence,
+        metadata=numbers(verdict.model_dump(mode="json")),
     )
     if not verdict.accepted:
         decision = Decision(accepted=False, reason=sentence, verdict=verdict.model_dump(mode="json"))
@@ -225,14 +222,12 @@ def _log_answers(context: OpExecutionContext, deployment: DeploymentResource) ->
     deadline = time.monotonic() + FOLLOW_SECONDS
     while (found := disagreements(current())) and time.monotonic() < deadline:
         time.sleep(0.2)
-    context.log_event(
-        AssetCheckEvaluation(  # type: ignore[arg-type] # as for the verdict
-            asset_key=live_set_key(deployment.deployment),
-            check_name=ANSWERS,
-            passed=not found,
-            severity=AssetCheckSeverity.ERROR,
-            description="; ".join(found) or None,
-        )
+    log_check(
+        context,
+        live_set_key(deployment.deployment),
+        ANSWERS,
+        passed=not found,
+        description="; ".join(found) or None,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from dagster import AssetCheckEvaluation, AssetCheckSeverity, Config, In, OpExecutionContext, op
+from dagster import Config, In, OpExecutionContext, op
 
 from repos.ranker import model
 from repos.ranker.checks import FEATURES_CHECK, compared
@@ -15,6 +15,7 @@ from shared_ops.data.snapshots import load
 from shared_ops.data.tables import Hits, hits_by_query, hits_table
 from shared_ops.judge.evaluation import DEPTH
 from shared_ops.judge.training import Trained
+from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import release_key
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidInputs
@@ -52,15 +53,13 @@ def check_features(context: OpExecutionContext, deployment: DeploymentResource, 
         return
     passed, description, metadata = compared(feedback.requests(), inputs.staging)
     (context.log.info if passed else context.log.error)(description)
-    context.log_event(
-        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=release_key(deployment.deployment, inputs.family),
-            check_name=FEATURES_CHECK,
-            passed=passed,
-            severity=AssetCheckSeverity.ERROR,
-            description=description,
-            metadata=metadata,
-        )
+    log_check(
+        context,
+        release_key(deployment.deployment, inputs.family),
+        FEATURES_CHECK,
+        passed=passed,
+        description=description,
+        metadata=metadata,
     )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster
@@ -96,7 +97,7 @@ def test_a_code_server_sleeps_until_it_is_asked_and_still_ends_at_once(tmp_path,
     command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.paced", "dagster", "code-server", "start"]
     arguments = ["-h", "127.0.0.1", "-p", str(port), "-f", str(location)]
     environment = os.environ | {"DAGSTER_HOME": str(tmp_path)}
-    with subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment) as proxy:
+    with started([*command, *arguments], environment) as proxy:
         asked = DagsterGrpcClient(host="127.0.0.1", port=port)
         until(lambda: answers(asked), 60)
         connected = [each.laddr.port for each in connections(port)]
@@ -109,13 +110,23 @@ def test_a_code_server_sleeps_until_it_is_asked_and_still_ends_at_once(tmp_path,
         until(lambda: not answers(asked), 10)
         proxy.kill()
         proxy.wait()
-    with subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment) as proxy:
+    with started([*command, *arguments], environment) as proxy:
         until(lambda: answers(asked), 60)  # the same client, which opens another connection
         (inner,) = psutil.Process(proxy.pid).children()
         proxy.terminate()
         proxy.wait(10)
         psutil.wait_procs([inner], 10)
         assert not inner.is_running()
+
+
+@contextmanager
+def started(command, environment):
+    """A process, which ends with the block however that ends: Popen alone would wait for it for ever."""
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def connections(port):

@@ -22,6 +22,7 @@ from repos.feedback.drift.comparison import Look, Search, compare, to_embed
 from repos.feedback.drift.periods import Watched
 from repos.feedback.drift.vectors import VectorsError, embed
 from repos.feedback.ops import store
+from shared_ops.data import markdown
 from shared_ops.data.ubi import Store, Window
 from shared_ops.pipeline.cursors import restored
 from shared_ops.pipeline.lineage import feedback_key
@@ -117,12 +118,13 @@ def _look(
 
 def _metadata(application: str, look: Look, left_out: str) -> dict[str, Any]:
     """A look as a table to read, and as numbers that Dagit plots over time."""
-    lines = ["| measure | value | by chance up to | p | alarm |", "|---|---|---|---|---|"]
-    for each in look.measures:
-        numbers = f"{each.value:.4f} | {each.threshold:.4f} | {each.p_value:.4f}"
-        lines.append(f"| {each.name} | {numbers} | {'yes' if each.alarm else 'no'} |")
+    rows = [
+        (each.name, f"{each.value:.4f}", f"{each.threshold:.4f}", f"{each.p_value:.4f}", "yes" if each.alarm else "no")
+        for each in look.measures
+    ]
+    told = markdown.table(("measure", "value", "by chance up to", "p", "alarm"), rows)
     metadata: dict[str, Any] = {
-        "drift": MetadataValue.md("\n".join(lines) + (f"\n\n{left_out.strip()}" if left_out else "")),
+        "drift": MetadataValue.md(f"{told}\n\n{left_out.strip()}"),
         "application": application,
         "sessions in each period": look.sessions,
         "searches before": look.searches[0],

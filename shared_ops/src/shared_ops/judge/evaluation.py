@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 import polars as pl
 
-from shared_ops.data import tables
+from shared_ops.data import markdown, tables
 from shared_ops.data.snapshots import Snapshot
 from shared_ops.release.releases import Metrics
 
@@ -109,8 +109,8 @@ def evaluate(hits: pl.DataFrame, snapshot: Snapshot, split: str) -> tuple[pl.Dat
 def table(metrics: Metrics, measures: Iterable[str] = ("queries", *MEASURES)) -> str:
     """The metrics as a Markdown table, for the UI."""
     names = list(measures)
-    lines = [f"| slice | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for name, values in metrics.items():
-        cells = [f"{values[each]:.0f}" if each == "queries" else f"{values[each]:.4f}" for each in names]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        [name, *(f"{values[each]:.0f}" if each == "queries" else f"{values[each]:.4f}" for each in names)]
+        for name, values in metrics.items()
+    ]
+    return markdown.table(("slice", *names), rows, numbers_from=1)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from shared_ops.data import markdown
 from shared_ops.judge.evaluation import PRIMARY
 from shared_ops.judge.gating import Verdict
 
@@ -131,9 +132,8 @@ def _number(value: float) -> str:
 
 
 def _table(names: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column is text."""
-    lines = [f"| {' | '.join(names)} |", f"|---|{'--:|' * (len(names) - 1)}"]
-    return "\n".join([*lines, *(f"| {' | '.join([escaped(row[0]), *row[1:]])} |" for row in rows)])
+    """A Markdown table; the first column is text that people wrote."""
+    return markdown.table(names, [[escaped(row[0]), *row[1:]] for row in rows], numbers_from=1)
 
 
 def _slice_picture(slices: pl.DataFrame) -> str:

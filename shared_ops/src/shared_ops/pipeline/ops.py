@@ -14,8 +14,6 @@ from typing import Any
 
 import polars as pl
 from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
     AssetMaterialization,
     Config,
     MetadataValue,
@@ -361,15 +359,13 @@ def log_verdict(
 ) -> None:
     """Tell Dagster the verdict on a challenger, with its numbers; a rejection is notified too."""
     tell_verdict(context, verdict, verdict.sentence)
-    context.log_event(
-        AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
-            asset_key=challenger_key(deployment.deployment, family),
-            check_name="gate",
-            passed=verdict.accepted,
-            severity=AssetCheckSeverity.ERROR,
-            description=verdict.sentence,
-            metadata=numbers(verdict.model_dump(mode="json")),
-        )
+    checks.log_check(
+        context,
+        challenger_key(deployment.deployment, family),
+        "gate",
+        passed=verdict.accepted,
+        description=verdict.sentence,
+        metadata=numbers(verdict.model_dump(mode="json")),
     )
     if not verdict.accepted:
         notify(f"{family} was rejected in {deployment.deployment}", verdict.sentence, level="warning")
@@ -457,15 +453,13 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sta
 def _log_integrity(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> None:
     """Tell Dagster whether the release reads back as it was published, so that its check stands evaluated."""
     damage = checks.damage(deployment.staging, staged.family, staged.version)
-    context.log_event(
-        AssetCheckEvaluation(  # type: ignore[arg-type] # as for the verdict
-            asset_key=release_key(deployment.deployment, staged.family),
-            check_name="integrity",
-            passed=damage is None,
-            severity=AssetCheckSeverity.ERROR,
-            description=damage,
-            metadata={"version": staged.version},
-        )
+    checks.log_check(
+        context,
+        release_key(deployment.deployment, staged.family),
+        "integrity",
+        passed=damage is None,
+        description=damage,
+        metadata={"version": staged.version},
     )
 
 
