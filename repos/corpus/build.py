@@ -119,12 +119,12 @@ def summary(reports: Sequence[SourceReport]) -> str:
         for kind, bad in each.bad.items()
     ]
     noted = [(each.name, what, count) for each in reports for what, count in each.notes.items()]
-    parts = [
-        markdown.table(("source", "kind", "documents", "queries", "judgements"), read),
-        markdown.table(("source", "bad rows", "count", "of", "limit", "first"), bad),
-        markdown.table(("source", "left out or changed by rule", ""), noted),
+    parts: list[tuple[Sequence[str], Sequence[Sequence[object]]]] = [
+        (("source", "kind", "documents", "queries", "judgements"), read),
+        (("source", "bad rows", "count", "of", "limit", "first"), bad),
+        (("source", "left out or changed by rule", ""), noted),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(markdown.table(columns, rows) for columns, rows in parts if rows)
 
 
 def _prefix(collected: Collected, prefix: str) -> None:

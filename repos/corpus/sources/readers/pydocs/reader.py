@@ -24,8 +24,8 @@ from repos.corpus.sources.config import PydocsSource
 from repos.corpus.sources.readers.pydocs.queries import Package, add_queries
 from repos.corpus.sources.readers.pydocs.text import clean
 from repos.corpus.sources.readers.pydocs.urls import documentation_url
+from shared_ops.settings import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 ALIASES = 5
 """How many other names a document's metadata lists."""
 
