@@ -15,6 +15,8 @@ def build(tmp_path):
     """envs/build.py of a copy of the environments' files."""
     shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns(".venv", ".venvs", ".uv"))
     shutil.copytree(ROOT / "shared_ops", tmp_path / "shared_ops", ignore=shutil.ignore_patterns("tests"))
+    (tmp_path / "repos").mkdir()
+    shutil.copy(ROOT / "repos" / "repos.toml", tmp_path / "repos")
     spec = importlib.util.spec_from_file_location("build", tmp_path / "envs" / "build.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["build"] = module  # dataclasses look their module up

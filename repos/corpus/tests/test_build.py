@@ -138,4 +138,5 @@ def test_a_source_without_documents_stops_the_build(beir):
 
 def test_the_summary_names_each_kind_of_bad_row(beir):
     spoil(beir, 1)
-    assert "| collection | documents: broken line | 1 | 100 | 1.0% |" in build.summary(build_from(beir).reports)
+    cells = " ".join(build.summary(build_from(beir).reports).replace("|", " ").split())
+    assert "collection documents: broken line 1 100 1.0%" in cells
