@@ -212,7 +212,7 @@ def test_an_environment_is_made_once_in_each_place(build, tmp_path):
     assert again.stdout == ""
     moved = tmp_path / "moved"
     moved.mkdir()
-    for name in ("envs", "shared_ops"):
+    for name in ("envs", "shared_ops", "repos"):
         (build.ROOT / name).rename(moved / name)
     there = [sys.executable, str(moved / "envs" / "build.py"), "sync", "search"]
     assert "search    made" in subprocess.run(there, capture_output=True, text=True, check=True).stdout
