@@ -3,10 +3,18 @@
 from datetime import UTC, datetime
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason, build_sensor_context, job
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    RunRequest,
+    SkipReason,
+    build_sensor_context,
+    job,
+)
 from dagster._core.test_utils import create_run_for_test
 
 from shared_ops.data.feedback import FeedbackManifest
+from shared_ops.pipeline.ops import load_inputs_op
 from shared_ops.pipeline.references import AGAIN
 from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import DATA, due, retrain_sensor
@@ -70,6 +78,27 @@ def test_without_a_snapshot_nothing_is_due_and_it_says_how_to_get_one(instance):
 def test_a_snapshot_that_was_not_learned_is_due(instance, snapshot):
     request = due(instance, "keyword")
     assert isinstance(request, RunRequest) and snapshot.id in request.tags["searchloop/because"]
+
+
+def test_its_run_learns_from_just_what_the_trigger_found(instance, snapshot, content, tmp_path, empty_feedback):
+    feedback = new_feedback(empty_feedback)
+    for family in search_families():
+        learn(tmp_path, family, "v1")
+    config = due(instance, "ranker").run_config
+    chosen = config["ops"]["load_inputs"]["config"]
+    assert chosen == {
+        "snapshot_id": snapshot.id, "feedback_id": feedback.id, "releases": dict.fromkeys(search_families(), "v1"),
+    }  # fmt: skip
+    new_snapshot(content | {"slices": content["slices"].clear()})
+    assert PROD.snapshots.latest() != snapshot
+    load_inputs = load_inputs_op("ranker")
+
+    @job(resource_defs={"deployment": PROD})
+    def loading():
+        load_inputs()
+
+    found = loading.execute_in_process(run_config=config, instance=instance).output_for_node("load_inputs")
+    assert (found.snapshot, found.feedback, found.releases) == (snapshot, feedback, chosen["releases"])
 
 
 @pytest.mark.parametrize(("accepted", "word"), [(True, "accepted"), (False, "rejected")])

@@ -56,6 +56,7 @@ class LoadConfig(Config):
     snapshot_id: str = Field(default="", description="a snapshot's id; empty takes the latest")
     sample_documents: int | None = Field(default=None, description="documents in the sample; unset takes the job's")
     sample_seed: int = 0
+    feedback_id: str = Field(default="", description="the id of feedback; empty takes the latest")
     releases: dict[str, str] = Field(
         default={}, description="family to version, for a ranker; a family that is not named gives its accepted release"
     )
@@ -78,6 +79,7 @@ def load_inputs_op(family: str) -> OpDefinition:
             deployment.input_feedback,
             deployment.input_staging,
             _snapshot(config, deployment),
+            _feedback(config, deployment),
             config.releases,
         )
         context.log.info(_described(found))
@@ -132,6 +134,13 @@ def _snapshot(config: LoadConfig, deployment: DeploymentResource) -> SnapshotRef
         return chosen
     cut = sample(load(chosen), size, config.sample_seed)
     return deployment.snapshots.publish(cut, [{"sample_of": chosen.id, "documents": size, "seed": config.sample_seed}])
+
+
+def _feedback(config: LoadConfig, deployment: DeploymentResource) -> FeedbackRef | None:
+    """The feedback that the configuration names; None for the latest."""
+    if not config.feedback_id:
+        return None
+    return FeedbackRef(id=config.feedback_id, url=storage.join(deployment.input_feedback.url, config.feedback_id))
 
 
 def _described(found: Inputs) -> str:

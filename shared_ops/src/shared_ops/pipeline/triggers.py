@@ -4,6 +4,8 @@ They look at the state, not at events, so nothing is missed while the stack is d
 to one training. Every tick says in words why it acted or did not.
 """
 
+from typing import Any
+
 from dagster import (
     DagsterInstance,
     DagsterRun,
@@ -94,7 +96,17 @@ def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
     )
     key, tried = _key(found), _tried(instance, found)
     run_key = f"{key} after {tried.run_id}" if tried else key
-    return RunRequest(run_key=run_key, tags={DATA: key, BECAUSE: f"new: {what}"[:250]})
+    return RunRequest(run_key=run_key, run_config=_learning(found), tags={DATA: key, BECAUSE: f"new: {what}"[:250]})
+
+
+def _learning(found: Inputs) -> dict[str, Any]:
+    """The configuration of a run that learns from just these inputs, whatever has come since."""
+    chosen = {
+        "snapshot_id": found.snapshot.id,
+        "feedback_id": found.feedback.id if found.feedback else "",
+        "releases": dict(found.releases),
+    }
+    return {"ops": {"load_inputs": {"config": chosen}}}
 
 
 def _key(found: Inputs) -> str:

@@ -163,11 +163,19 @@ def _rows(frame: pl.DataFrame) -> MetadataValue:
     return MetadataValue.json(frame.head(MAX_ROWS_SHOWN).to_dicts())
 
 
-def _reference(name: str, of: type, check: Callable[..., TypeCheck], description: str) -> DagsterType:
+def _reference(
+    name: str, of: type, check: Callable[..., TypeCheck], description: str, immutable: bool = True
+) -> DagsterType:
+    """A type whose check reads what a reference names; what never changes is read once by a process."""
+    read: dict[str, TypeCheck] = {}
+
     def run(_: TypeCheckContext, value: object) -> TypeCheck:
         if not isinstance(value, of):
             return TypeCheck(False, f"Expected a {of.__name__}, got {type(value).__name__}.")
-        return check(value)
+        found = (immutable and read.get(repr(value))) or check(value)
+        if found.success:
+            read[repr(value)] = found
+        return found
 
     return DagsterType(type_check_fn=run, name=name, description=description, typing_type=of)
 
@@ -176,7 +184,11 @@ ValidSnapshot = _reference(
     "ValidSnapshot", SnapshotRef, check_snapshot, "A snapshot whose tables were read and hold to their schemas."
 )
 ValidCandidate = _reference(
-    "ValidCandidate", Candidate, check_candidate, "A trained model whose hits were read and are an order."
+    "ValidCandidate",
+    Candidate,
+    check_candidate,
+    "A trained model whose hits were read and are an order.",
+    immutable=False,
 )
 ValidFeedback = _reference(
     "ValidFeedback", FeedbackRef, check_feedback, "Feedback whose tables were read and hold together."

@@ -134,6 +134,7 @@ def find(
     feedback: Feedbacks,
     staging: Staging,
     snapshot: SnapshotRef | None = None,
+    learned: FeedbackRef | None = None,
     releases: Mapping[str, str] | None = None,
 ) -> Inputs:
     """What a training of `family` would learn from now: the latest of everything that is not given.
@@ -147,7 +148,7 @@ def find(
     return Inputs(
         family=family,
         snapshot=snapshot,
-        feedback=feedback.latest() if repository.feedback else None,
+        feedback=(learned or feedback.latest()) if repository.feedback else None,
         releases=upstream,
         staging=staging.url,
     )
