@@ -1,0 +1,63 @@
+"""Which room imports which: shown as a table, with no circle and no arrow back to what stands above."""
+
+from collections import Counter
+
+import grimp
+import pytest
+from tabulate import tabulate
+
+ROOMS = {
+    "shared_ops": [
+        "settings",
+        "causes",
+        "notifications",
+        "data",
+        "release",
+        "judge",
+        "pipeline",
+        "answering",
+        "reproduce",
+    ],
+    "deploy.stack": ["terminal", "dagit", "processes", "search", "history", "sources", "status", "traffic", "__main__"],
+}
+"""In their order: each may import those before it."""
+
+
+def room_of(module: str, package: str) -> str:
+    return module.removeprefix(f"{package}.").split(".")[0]
+
+
+def arrows(package: str) -> Counter[tuple[str, str]]:
+    """How many imports lead from one room to another."""
+    graph = grimp.build_graph(package.split(".")[0])
+    modules = [each for each in graph.modules if each.startswith(f"{package}.") and ".tests" not in each]
+    found: Counter[tuple[str, str]] = Counter()
+    for module in modules:
+        for other in graph.find_modules_directly_imported_by(module):
+            if other in modules and room_of(other, package) != room_of(module, package):
+                found[room_of(module, package), room_of(other, package)] += 1
+    return found
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_no_room_imports_one_that_stands_above_it(package, capsys):
+    rooms, found = ROOMS[package], arrows(package)
+    assert {room for pair in found for room in pair} <= set(rooms), "a room that is not in the list"
+    rows = [[room, *(found[room, other] or "" for other in rooms)] for room in rooms]
+    with capsys.disabled():
+        print(f"\n{package}: how many imports lead from a room (row) to another\n{tabulate(rows, ['', *rooms])}")
+    back = [f"{room} -> {other}" for room, other in found if rooms.index(room) < rooms.index(other)]
+    assert back == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_no_module_imports_itself_by_way_of_others(package):
+    graph = grimp.build_graph(package.split(".")[0])
+    modules = sorted(each for each in graph.modules if each.startswith(f"{package}.") and ".tests" not in each)
+    circles = [
+        module
+        for module in modules
+        for other in graph.find_modules_directly_imported_by(module)
+        if other in modules and graph.find_shortest_chain(other, module)
+    ]
+    assert circles == []
