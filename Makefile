@@ -11,7 +11,7 @@ STACK := $(PLATFORM) -W ignore -m deploy.stack
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY
+READ := Q REPO OUT PROCESS SUITE DRILLS SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))

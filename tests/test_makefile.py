@@ -1,6 +1,7 @@
 """What is given to make reaches the commands as it was typed."""
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -83,3 +84,11 @@ def test_a_variable_that_no_command_reads_is_refused():
 def test_a_variable_that_is_missing_is_asked_for(target, said):
     done = subprocess.run(["make", target], cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode and said in done.stderr and "bash" not in done.stderr
+
+
+def test_every_variable_that_the_help_names_is_read():
+    told = subprocess.run(["make", "help"], cwd=ROOT, text=True, capture_output=True, check=True).stdout
+    names = set(re.findall(r"\b([A-Z]+)=", told)) - {"PYTHON"}
+    assert {"DRILLS", "UPGRADE", "REPO", "Q"} <= names
+    given = [f"{name}=x" for name in names]
+    assert subprocess.run(["make", "-n", "help", *given], cwd=ROOT, check=False).returncode == 0
