@@ -35,7 +35,7 @@ from services import connections
 from services.connections import IDLE_SECONDS, BoundedProtocol
 from services.door import wrong_name
 from services.holder import Holder
-from shared_ops.release.runtimes import WIRE
+from shared_ops.data.wire import WIRE
 
 log = logging.getLogger(__name__)
 

@@ -11,17 +11,18 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from pydantic import BaseModel, Field, TypeAdapter, model_validator
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services import web
 from services.holder import Holder
-from services.prediction.loading import MAX_SCORE, EmbedModel, ExplainModel, check_hits, load_model, load_release
+from services.prediction.loading import EmbedModel, ExplainModel, check_hits, load_model, load_release
 from shared_ops.data.tables import Hits
+from shared_ops.data.wire import EmbedAnswer, EmbedRequest, HitsAnswer, RankRequest, SearchRequest
 from shared_ops.release import runtimes
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseError, Staging
@@ -33,58 +34,9 @@ Result = TypeVar("Result")
 REST = 2
 """How many times as long as a text took to embed the model embeds no other."""
 
-MAX_HITS = 1_000
-"""Of one search model for one query. The search app asks for 100."""
-
-MAX_TEXTS = 256
-"""Whose vectors are asked for at once."""
-
 MAX_BODY = {"search": 6_000_000, "rank": 2_000_000}
 """Bytes of a request by the service's role: so many texts of 5,000 characters; or a query, and 100 hits of each of
 three models whose ids have 1,500 characters, four bytes each."""
-
-Score = Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE, allow_inf_nan=False)]
-
-
-class SearchRequest(BaseModel):
-    """Ask a search model."""
-
-    release: str
-    query: str
-    k: int = Field(default=100, ge=1, le=MAX_HITS)
-
-
-class HitList(BaseModel):
-    """One family's hits, best first."""
-
-    doc_ids: list[str] = Field(max_length=MAX_HITS)
-    scores: list[Score] = Field(max_length=MAX_HITS)
-
-    @model_validator(mode="after")
-    def _pairs(self) -> Self:
-        if len(self.doc_ids) != len(self.scores):
-            raise ValueError(f"expected a score for every document, got {len(self.doc_ids)} and {len(self.scores)}")
-        if len(set(self.doc_ids)) < len(self.doc_ids):
-            raise ValueError("expected every document once, got one twice")
-        return self
-
-
-class RankRequest(BaseModel):
-    """Ask a ranker."""
-
-    release: str
-    query: str
-    hits: dict[str, HitList]
-    explain: int = Field(default=0, ge=0, le=1000)
-    """Of how many documents, from the best, the features are wanted too."""
-
-
-class EmbedRequest(BaseModel):
-    """Ask a search model for the vectors of queries."""
-
-    release: str
-    texts: list[str] = Field(max_length=MAX_TEXTS)
-
 
 _SEARCH, _RANK, _EMBED = TypeAdapter(SearchRequest), TypeAdapter(RankRequest), TypeAdapter(EmbedRequest)
 
@@ -211,7 +163,8 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
     def answer(release: str, hits: Hits, **more: Any) -> Response:
         check_hits(hits)
         doc_ids, scores = [doc_id for doc_id, _ in hits], [score for _, score in hits]
-        return web.json_response({"family": family, "release": release, "doc_ids": doc_ids, "scores": scores, **more})
+        made = HitsAnswer(family=family, release=release, doc_ids=doc_ids, scores=scores)
+        return web.json_response(made.model_dump(exclude={"features"}) | more)
 
     async def search(request: Request) -> Response:
         body = web.parse(_SEARCH, await request.body())
@@ -227,7 +180,8 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
         vectors: list[Any] = []
         for text in body.texts:  # one by one: a search that comes meanwhile waits for no more than one
             vectors.extend(await worker.call_last(model.embed, [text]))
-        return web.json_response({"family": family, "release": body.release, "vectors": vectors})
+        made = EmbedAnswer.model_construct(family=family, release=body.release, vectors=vectors)  # arrays, of the model
+        return web.json_response(dict(made))
 
     async def rank(request: Request) -> Response:
         body = web.parse(_RANK, await request.body())
@@ -236,7 +190,7 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
             raise HTTPException(
                 422, f"hits: expected those of {', '.join(model.families)}, got some of {', '.join(unknown)[:200]!r}."
             )
-        hits = {name: list(zip(found.doc_ids, found.scores, strict=True)) for name, found in body.hits.items()}
+        hits = {name: found.hits for name, found in body.hits.items()}
         if body.explain and isinstance(model, ExplainModel):
             order, features = await worker.call(model.explain, body.query, hits, body.explain)
             return answer(body.release, order, features=features)

@@ -14,11 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 from shared_ops.data import snapshots
 from shared_ops.data.snapshots import Snapshot
 from shared_ops.data.tables import Hits
+from shared_ops.data.wire import MAX_SCORE
 from shared_ops.release.livesets import LiveSet
 from shared_ops.release.releases import Staging
-
-MAX_SCORE = 1e15
-"""Of a hit, whichever sign: what a ranker can still square in float32. Nothing that models score by comes near it."""
 
 WARM_UP_QUERIES = 8
 WARM_UP_HITS = 100

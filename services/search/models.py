@@ -8,6 +8,7 @@ import aiohttp  # type: ignore[import-not-found]  # in envs/search alone, not wh
 import orjson
 
 from shared_ops.data.tables import Hits
+from shared_ops.data.wire import HitsAnswer, RankRequest, SearchRequest
 from shared_ops.release import runtimes
 from shared_ops.release.releases import ReleaseError
 from shared_ops.settings import Settings
@@ -54,7 +55,8 @@ class Models:
         Raises:
             UnavailableError: when there is no answer in time, or none that can be used.
         """
-        return (await self._ask("search", family, release, {"query": query, "k": HITS_PER_MODEL})).hits
+        request = SearchRequest(release=release, query=query, k=HITS_PER_MODEL)
+        return (await self._ask("search", family, release, request)).hits
 
     async def rank(self, family: str, release: str, query: str, hits: Mapping[str, Hits], explain: int) -> Answered:
         """A ranker's order of all documents in `hits`, best first, and the features of the first `explain` of them.
@@ -62,14 +64,10 @@ class Models:
         Raises:
             UnavailableError: when there is no answer in time, or none that can be used.
         """
-        columns = {
-            family: {"doc_ids": [doc_id for doc_id, _ in found], "scores": [score for _, score in found]}
-            for family, found in hits.items()
-        }
-        return await self._ask("rank", family, release, {"query": query, "hits": columns, "explain": explain})
+        return await self._ask("rank", family, release, RankRequest.of(release, query, hits, explain))
 
-    async def _ask(self, path: str, family: str, release: str, question: Mapping[str, object]) -> Answered:
-        content = orjson.dumps({"release": release, **question})
+    async def _ask(self, path: str, family: str, release: str, request: SearchRequest | RankRequest) -> Answered:
+        content = request.model_dump_json().encode()
         session = self._session(family, release)
         try:
             async with session.post(f"http://localhost/{path}", data=content, headers=_HEADERS) as response:
@@ -99,10 +97,10 @@ class Models:
 
 def _answered(status: int, body: bytes) -> Answered:
     try:
-        answer = orjson.loads(body)
         if status == 200:
-            return Answered(list(zip(answer["doc_ids"], answer["scores"], strict=True)), answer.get("features"))
-        reason = str(answer["error"])
+            answer = HitsAnswer.model_validate_json(body)
+            return Answered(answer.hits, answer.features)
+        reason = str(orjson.loads(body)["error"])
     except (ValueError, KeyError, TypeError) as error:
         raise UnavailableError(f"answered {status} with what is no hits") from error
     raise UnavailableError(f"answered {status}: {reason[:200]}")

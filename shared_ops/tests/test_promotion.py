@@ -13,11 +13,12 @@ import pytest
 
 from shared_ops.data import storage
 from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.data.wire import WIRE
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.promotion import OvertakenError, PromotionError, promote, rollback
 from shared_ops.release.releases import ReleaseManifest, Staging
-from shared_ops.release.runtimes import WIRE, Runtime, RuntimeMissingError, of_release
+from shared_ops.release.runtimes import Runtime, RuntimeMissingError, of_release
 from shared_ops.settings import Settings, families, search_families
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")

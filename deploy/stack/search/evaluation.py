@@ -20,6 +20,7 @@ from deploy.stack.search import trec
 from deploy.stack.search.searching import SearchError, ask
 from shared_ops.data import snapshots, tables
 from shared_ops.data.tables import Hits
+from shared_ops.data.wire import HitsAnswer, SearchRequest
 from shared_ops.judge import evaluation as measures
 from shared_ops.judge import fusion
 from shared_ops.release import runtimes
@@ -134,12 +135,12 @@ def _services_runs(
 
 def _predicted(client: httpx.Client, family: str, release: str, text: str) -> Hits:
     try:
-        response = client.post("http://localhost/search", json={"release": release, "query": text, "k": DEPTH})
+        request = SearchRequest(release=release, query=text, k=DEPTH)
+        response = client.post("http://localhost/search", json=request.model_dump())
         response.raise_for_status()
     except httpx.HTTPError as error:
         raise SearchError(f"{family} did not answer a search ({error}). make status") from error
-    found = response.json()
-    return list(zip(found["doc_ids"], found["scores"], strict=True))
+    return HitsAnswer.model_validate_json(response.content).hits
 
 
 def _final(settings: Settings, text: str) -> Hits:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from shared_ops.data.wire import EmbedAnswer, EmbedRequest
 from shared_ops.pipeline.resources import PROD
 from shared_ops.settings import current, repositories
 
@@ -47,12 +48,13 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
                 if time.monotonic() > deadline:
                     raise VectorsError(f"{url} took more than {SECONDS:g} s for {start} of {len(distinct)} texts")
                 batch = distinct[start : start + BATCH]
-                answer = client.post(url, json={"release": release, "texts": batch})
+                answer = client.post(url, json=EmbedRequest(release=release, texts=batch).model_dump())
                 answer.raise_for_status()
-                found |= zip(batch, np.asarray(answer.json()["vectors"], dtype=np.float32), strict=True)
+                vectors = EmbedAnswer.model_validate_json(answer.content).vectors
+                found |= zip(batch, np.asarray(vectors, dtype=np.float32), strict=True)
     except httpx.HTTPError as error:
         raise VectorsError(f"{url} is away: {error or type(error).__name__}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise VectorsError(f"{url} answered with what is no vectors: {error}") from error
     if not all(vector.ndim == 1 and np.isfinite(vector).all() for vector in found.values()):
         raise VectorsError(f"{url} answered with vectors that are not of finite numbers")

@@ -10,7 +10,7 @@ import pytest
 
 from services.prediction import app
 from services.tests.stack import DOCUMENTS, SEARCHING, TinyEncoder, TinyExplainer, load_tiny, stack, until
-from shared_ops.release.runtimes import WIRE
+from shared_ops.data.wire import WIRE
 
 QUERY = "fourier transform"
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.data.wire import SPOKEN
 from shared_ops.release import acceptance, runtimes
 from shared_ops.release.codes import CodeError
 from shared_ops.release.livesets import LiveSet, LiveSetChangedError, LiveSets
@@ -291,8 +292,8 @@ def _state(name: str, runtime: Runtime | None, chosen: LiveSet) -> tuple[str, st
         body = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return "not reached", str(error)
-    if (wire := body.get("wire", 1)) not in runtimes.SPOKEN:
-        return "failed", f"It speaks version {wire} of the wire, and this stack {runtimes.SPOKEN}."
+    if (wire := body.get("wire", 1)) not in SPOKEN:
+        return "failed", f"It speaks version {wire} of the wire, and this stack {SPOKEN}."
     # A set that was withdrawn leaves its number to another, which this service may not have seen yet.
     held, wanted = body.get("release", body.get("snapshot")), chosen.releases.get(name, chosen.snapshot.id)
     if held is not None and held != wanted:

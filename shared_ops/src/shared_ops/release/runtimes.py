@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WIRE = 1
-"""The version of what a worker and those who ask it say to each other: POST /search, /rank and /embed, GET /sets/<n>
-and /health. Each worker states that of its own code, which may be of any age: none stated is version 1."""
-SPOKEN = (1,)
-"""The versions that this code can ask in."""
-
 LOCK, PYTHON = "requirements.txt", "python-version"
 """The files of a kept environment; the lock is written last."""
 STAMP = "made-from.txt"
