@@ -71,6 +71,11 @@ def said(instance, result):
     return "\n".join(record.user_message for record in instance.all_logs(result.run_id))
 
 
+def cells(table):
+    """The rows of a Markdown table."""
+    return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in table.splitlines()]
+
+
 def latest():
     return Feedback(PROD.feedback.latest())
 
@@ -111,11 +116,10 @@ def test_searches_and_clicks_become_feedback_and_dagit_is_told(store, instance):
     }
     assert numbers == {"clicks": 2, "searches": 4, "sessions": 4, "simulated share": 0.5, "events left out": 1}
     assert told.metadata["clicks of simulation"].value == told.metadata["clicks of searchloop"].value == 1
-    assert "| 2 | 0.500 |" in told.metadata["propensities"].value
-    assert "| a click at another position than shown | 1 |" in told.metadata["left out"].value
-    assert "| simulation | SIMULATED: nobody searched or clicked any of this | 1 | 1 | 1 |" in (
-        told.metadata["where it comes from"].value
-    )
+    assert ("2", "0.500") in cells(told.metadata["propensities"].value)
+    assert ("a click at another position than shown", "1") in cells(told.metadata["left out"].value)
+    simulated = ("simulation", "SIMULATED: nobody searched or clicked any of this", "1", "1", "1")
+    assert simulated in cells(told.metadata["where it comes from"].value)
 
 
 def test_a_run_takes_what_is_new_since_the_last_and_learns_from_all(store, instance):
