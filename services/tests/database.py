@@ -20,7 +20,7 @@ class Database:
         self._environment = {key: each for key, each in os.environ.items() if not key.startswith("SEARCHLOOP_")}
         self._environment["SEARCHLOOP_HOME"] = str(home)
         self._process = None
-        asked = "from deploy.stack import postgres; print(postgres.url(postgres.Settings()))"
+        asked = "from deploy.stack.processes import postgres; print(postgres.url(postgres.Settings()))"
         self.url = self._platform("-c", asked, stdout=subprocess.PIPE, text=True).communicate(timeout=60)[0].strip()
 
     def _platform(self, *arguments, **how):
