@@ -100,7 +100,8 @@ class Embedding(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         Embedding.asked.append(body)
         vectors = [np.eye(26)[ord(asked[0]) - ord("a")].tolist() for asked in body["texts"]]
-        content = json.dumps(Embedding.answer or {"family": "semantic", "vectors": vectors}).encode()
+        answer = {"family": "semantic", "release": body["release"], "vectors": vectors}
+        content = json.dumps(Embedding.answer or answer).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
