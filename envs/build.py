@@ -396,7 +396,7 @@ def main() -> None:
     commands.add_parser("check", help="fail where a lock is not fresh")
     chosen = parser.parse_args()
     try:
-        names = [_environment(name) for name in getattr(chosen, "names", [])]
+        names = list(dict.fromkeys(_environment(name) for name in getattr(chosen, "names", [])))
         if chosen.command == "sync":
             if sync(names or environments()) and chosen.next:
                 _say("make up starts the stack")

@@ -7,7 +7,7 @@ from rich.tree import Tree
 from shared_ops.data import snapshots
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.published import PublishedError
-from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.data.ubi import SIMULATION
 from shared_ops.judge.gating import Verdict
 from shared_ops.release.livesets import LiveSet, LiveSets
@@ -40,6 +40,9 @@ def live_lines(settings: Settings) -> Iterator[str]:
         if accepted and accepted != live.releases.get(family):
             yield f"accepted, and not in this set: {family}/{accepted}; a ranker that learns from it brings it"
     yield from _accepted_ranker(url, live)
+    newest = Snapshots(settings.snapshots_url("prod")).latest()
+    if newest and newest != live.snapshot:
+        yield f"not shown by this set: the newest snapshot, {newest.id}; why, says the sensor new_snapshot in Dagit"
 
 
 def _accepted_ranker(url: str, live: LiveSet) -> Iterator[str]:

@@ -6,6 +6,9 @@ from repos.live.ops import accepted_ranker, gate_set, newest_snapshot, promote, 
 from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.settings import repository_of
 
+FIRST = {"dagster/priority": "10"}
+"""What moves the live set waits for no training that was asked for before it."""
+
 
 @graph
 def promotion() -> None:
@@ -25,7 +28,7 @@ def rollback() -> None:
     roll_back(set_of_the_past())
 
 
-promotion_dev, promotion_prod = family_jobs(promotion, repository=repository_of(__name__))
-_, show_snapshot_prod = family_jobs(show_snapshot, repository=repository_of(__name__))
-_, rollback_prod = family_jobs(rollback, repository=repository_of(__name__))
+promotion_dev, promotion_prod = family_jobs(promotion, repository=repository_of(__name__), tags=FIRST)
+_, show_snapshot_prod = family_jobs(show_snapshot, repository=repository_of(__name__), tags=FIRST)
+_, rollback_prod = family_jobs(rollback, repository=repository_of(__name__), tags=FIRST)
 jobs = [promotion_dev, promotion_prod, show_snapshot_prod, rollback_prod]

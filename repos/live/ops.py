@@ -44,8 +44,10 @@ from shared_ops.release.promotion import TakenBackError, past_set
 from shared_ops.release.promotion import promote as promote_set
 from shared_ops.release.promotion import rollback as rollback_set
 from shared_ops.release.releases import ReleaseError, ReleaseManifest
-from shared_ops.settings import current, ranking_family
+from shared_ops.settings import current, ranking_family, repository_of
 
+MOVES = repository_of(__name__)
+"""The pool of what moves the live set: one at a time does."""
 KEPT_RELEASES = 10
 KEPT_SETS = 20
 FOLLOW_SECONDS = 10.0
@@ -172,7 +174,7 @@ class PromoteConfig(Config):
     kept_sets: int = Field(default=KEPT_SETS, ge=2, description="newest sets that are kept, to roll back to")
 
 
-@op
+@op(pool=MOVES)
 def promote(
     context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Proposal
 ) -> None:
@@ -267,7 +269,7 @@ def set_of_the_past(config: RollbackConfig, deployment: DeploymentResource) -> L
     return past_set(deployment.live_sets, config.set_number or None)
 
 
-@op
+@op(pool=MOVES)
 def roll_back(context: OpExecutionContext, deployment: DeploymentResource, chosen: LiveSet) -> None:
     """Make a set of the past live again; what is newer is not promoted again by itself."""
     note = f"rollback {_by(context)}"
@@ -296,7 +298,7 @@ class ShowConfig(Config):
     timeout_s: float = Field(default=300.0, description="how long the services may take to load the snapshot")
 
 
-@op
+@op(pool=MOVES)
 def show(
     context: OpExecutionContext, config: ShowConfig, deployment: DeploymentResource, snapshot: SnapshotRef
 ) -> None:
@@ -308,17 +310,19 @@ def show(
     if live is None or live.snapshot == snapshot:
         context.log.info("No live set shows another snapshot; nothing to change.")
         return
-    if taken_back := deployment.live_sets.taken_back(live.releases, snapshot):
+    if taken_back := deployment.live_sets.taken_back_snapshot(snapshot):
         context.log.warning(f"Snapshot {snapshot.id} was shown by set {taken_back.number}, which was rolled back.")
         return
     shown, kept = (load(ref).documents().select("doc_id") for ref in (live.snapshot, snapshot))
     removed = len(shown.join(kept, on="doc_id", how="anti")) / max(len(shown), 1)
     if removed > config.max_removed_share:
-        context.log.warning(
+        said = (
             f"{removed:.1%} of the documents that are shown are not in snapshot {snapshot.id}, more than "
             f"{config.max_removed_share:.1%}. The live set keeps {live.snapshot.id} until a ranker of the new one is "
             "accepted; raise max_removed_share to show it now."
         )
+        context.log.warning(said)
+        notify(f"A snapshot is not shown in {deployment.deployment}", said, level="warning")
         return
     moved = promote_set(
         deployment.live_sets,

@@ -80,8 +80,11 @@ def shown() -> SkipReason | None:
         return SkipReason("No set is live yet." if live is None else "There is no snapshot yet.")
     if live.snapshot == newest:
         return SkipReason(f"Set {live.number} shows the newest snapshot, {newest.id}.")
-    if taken_back := PROD.live_sets.taken_back(live.releases, newest):
-        return SkipReason(f"Snapshot {newest.id} was shown by set {taken_back.number}, which was rolled back.")
+    if taken_back := PROD.live_sets.taken_back_snapshot(newest):
+        return SkipReason(
+            f"Snapshot {newest.id} was shown by set {taken_back.number}, which was rolled back: it waits for a ranker "
+            "of it, or for a newer one."
+        )
     return None
 
 
@@ -99,7 +102,8 @@ def _move(instance: DagsterInstance, job: str, what: str, because: str) -> RunRe
         if run := in_flight(instance, other.removesuffix("_prod")):
             return SkipReason(f"Run {run[:8]} of {other} is in flight.")
     live = PROD.live_sets.live()
-    over = f"{what} over set {live.number if live else 0}"
+    # With its time: numbers begin anew with a new home, and Dagster's database may be of a home before.
+    over = f"{what} over set {f'{live.number} of {live.created_at:%Y-%m-%d %H:%M:%S}' if live else 0}"
     tried = instance.get_run_records(RunsFilter(job_name=job, tags={MOVES: over}, statuses=ENDED), limit=TRIES)
     if tried:
         last, again = tried[0].dagster_run, _again_at(tried)

@@ -14,6 +14,7 @@ import pytest
 from shared_ops.data import storage
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.data.wire import WIRE
+from shared_ops.release import promotion
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.promotion import OvertakenError, PromotionError, promote, rollback
@@ -297,6 +298,32 @@ def test_a_rollback_that_is_interrupted_leaves_what_was_taken_back_as_it_was(set
     with pytest.raises(KeyboardInterrupt):
         rollback(sets, note="by hand", services=True)
     assert sets.rolled_back() == [] and sets.live().number == 2
+
+
+def test_a_verdict_holds_over_a_set_that_shows_another_snapshot_since(sets):
+    """Its releases are those that it was judged against."""
+    first, _ = sets_of(sets, 2)
+    live = sets.live()
+    newest = SnapshotRef(id="t", url="file:///t")
+    promote(sets, ranker("r2"), newest, "a new snapshot", services=False, over=live.number)
+    assert promote(sets, ranker("r3"), newest, "third", services=False, over=live.number).number == 4
+    with pytest.raises(OvertakenError):
+        promote(sets, ranker("r5"), newest, "fifth", services=False, over=first.number)
+
+
+def test_a_promotion_that_begins_while_a_rollback_waits_takes_no_mark_away(sets, services, monkeypatch):
+    _, two = sets_of(sets, 2)
+    waits = promotion._await_services
+
+    def meanwhile(*arguments, **how):
+        monkeypatch.setattr(promotion, "_await_services", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            promote(sets, ranker("r3"), SNAPSHOT, "third", services=True)
+        monkeypatch.setattr(promotion, "_await_services", waits)
+
+    monkeypatch.setattr(promotion, "_await_services", meanwhile)
+    rollback(sets, note="by hand", services=True)
+    assert sets.live().number == 1 and sets.rolled_back() == [two.number]
 
 
 def interrupted(*_):

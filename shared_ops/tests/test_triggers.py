@@ -1,5 +1,6 @@
 """What is due is decided by what is there: no event can be missed, and a burst leads to one training."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -18,6 +19,7 @@ from shared_ops.pipeline.ops import load_inputs_op
 from shared_ops.pipeline.references import AGAIN
 from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import DATA, due, retrain_sensor
+from shared_ops.release import promotion
 from shared_ops.release.acceptance import follow
 from shared_ops.release.inputs import find
 from shared_ops.release.releases import ReleaseManifest
@@ -193,6 +195,32 @@ def test_a_run_that_dagster_will_try_again_counts_as_in_flight(instance, snapsho
     tags = due(instance, "keyword").tags | {"dagster/will_retry": "true"}
     create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=tags)
     assert "is in flight" in why(due(instance, "keyword"))
+
+
+def test_a_run_that_was_to_be_tried_again_and_never_was_keeps_nobody_waiting(instance, snapshot, monkeypatch):
+    """Dagster gives it up without a word where its job lies in another location by now."""
+    tags = due(instance, "keyword").tags | {"dagster/will_retry": "true"}
+    create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=tags)
+    later = time.time() + 3600
+    monkeypatch.setattr("shared_ops.pipeline.triggers.time.time", lambda: later)
+    assert "not tried again by itself" in why(due(instance, "keyword"))
+
+
+def test_a_run_learns_from_no_release_that_was_taken_back_since_it_was_asked_for(instance, snapshot, tmp_path):
+    for version in ("v1", "v2"):
+        for family in search_families():
+            learn(tmp_path, family, version)
+        PROD.live_sets.go_live(PROD.live_sets.propose(dict.fromkeys(families(), version), snapshot, version))
+    config = due(instance, "ranker").run_config
+    promotion.rollback(PROD.live_sets, note="a try", services=False)
+    load_inputs = load_inputs_op("ranker")
+
+    @job(resource_defs={"deployment": PROD})
+    def loading():
+        load_inputs()
+
+    run = loading.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
+    assert not run.success and "was taken back with set 2" in instance.get_run_by_id(run.run_id).tags[AGAIN]
 
 
 def test_three_families_that_finish_together_start_one_ranker_training(instance, snapshot, content, tmp_path):

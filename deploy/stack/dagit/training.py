@@ -63,7 +63,10 @@ def train(
             break
         failures += _follow_all([_Followed(dagit, name, say, force) for name in wave])
         if ranking_family() in wave:
-            failures += _promote(settings, dagit, say, since)
+            try:
+                failures += _promote(settings, dagit, say, since)
+            except DagitError as error:
+                failures.append(f"The accepted ranker is not promoted yet: {error}")
     if failures:
         raise TrainingError("\n".join(failures))
 

@@ -28,6 +28,12 @@ def place(settings: Settings) -> None:
     shutil.copy(ROOT / "deploy" / "dagster.yaml", home / "dagster.yaml")
 
 
+def is_of_this_checkout(settings: Settings) -> bool:
+    """Whether the stack's dagster.yaml is this checkout's: it names modules, which what starts has to find."""
+    placed = dagster_home(settings) / "dagster.yaml"
+    return not placed.exists() or placed.read_bytes() == (ROOT / "deploy" / "dagster.yaml").read_bytes()
+
+
 def workspace_content(variables: Mapping[str, str]) -> bytes:
     """workspace.yaml with its variables filled in: a process has none of what was added since it started.
 

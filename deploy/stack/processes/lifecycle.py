@@ -129,6 +129,11 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
         running = Supervisor(settings)
         if not running.running():
             _start_supervisor(settings, running, listed, serving, say)
+        elif not instance.is_of_this_checkout(settings):
+            raise StackError(
+                "The running stack was started by another version of the platform's code (deploy/dagster.yaml is "
+                "another): what starts now would not fit to what runs. make down, then make up."
+            )
         gained = _take_up(settings, running, listed, serving)
         for process in listed:
             if process.name in (names or ()) and running.changed(process):

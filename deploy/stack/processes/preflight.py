@@ -17,7 +17,7 @@ from shared_ops.settings import Settings
 
 GIB = 2**30
 MEMORY_GIB = 6
-"""Four models trained, three of them side by side, and five code servers."""
+"""Four models trained, three of them side by side, and seven code servers."""
 DISK_GIB = 6
 
 

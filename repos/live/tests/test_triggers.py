@@ -103,6 +103,26 @@ def test_a_snapshot_that_was_gone_back_from_is_not_shown_again(instance, live, c
     assert "was shown by set 2, which was rolled back" in why(to_show(instance))
 
 
+def test_a_rollback_past_a_new_ranker_is_not_half_undone_by_its_snapshot(instance, live, content):
+    """Set 1 shows A; a ranker's set 2 shows A, set 3 shows B: who goes back to set 1 goes back to A."""
+    newer, newest = live.releases | {"keyword": "v2"}, publish(content | {"slices": content["slices"].clear()})
+    for snapshot in (live.snapshot, newest):
+        PROD.live_sets.go_live(PROD.live_sets.propose(newer, snapshot, "a ranker's"))
+    promotion.rollback(PROD.live_sets, 1, note="a try", services=False)
+    assert "was shown by set 3, which was rolled back" in why(to_show(instance))
+
+
+def test_a_move_of_another_life_of_the_database_is_none_of_this_home_s(instance, live, content, monkeypatch):
+    """Numbers of sets and hashes of snapshots come again where a home begins anew beside a database that stays."""
+    publish(content | {"slices": content["slices"].clear()})
+    earlier = live.model_copy(update={"created_at": live.created_at.replace(year=2000)})
+    with monkeypatch.context() as then:
+        then.setattr(type(PROD.live_sets), "live", lambda self: earlier)
+        tags = to_show(instance).tags
+    create_run_for_test(instance, job_name="show_snapshot_prod", status=DagsterRunStatus.SUCCESS, tags=tags)
+    assert isinstance(to_show(instance), RunRequest)
+
+
 def test_before_the_first_set_there_is_nothing_to_show(instance, published):
     assert "No set is live yet" in why(to_show(instance))
 

@@ -1,6 +1,6 @@
 """Published feedback: what people searched for and clicked, as immutable tables named by the hash of their content.
 
-Knows no Dagster. Made by the corpus' feedback job from the events in Postgres; behavior and the ranker learn from it.
+Knows no Dagster. Made from the events in Postgres; families that learn from clicks learn from it.
 
 | table | what |
 |---|---|
@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared_ops.data import published, storage
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.published import MANIFEST, Manifest
+from shared_ops.settings import feedback_repository
 
 TABLES = ("clicks", "judged", "asked", "newest", "requests")
 FOLDS = 5
@@ -103,7 +104,7 @@ class Feedback:
         Raises:
             PublishedError: when the feedback is missing or was written by a newer schema.
         """
-        how = "Make it with the job feedback_prod of corpus."
+        how = f"Make it: make train REPO={feedback_repository()}."
         return published.read_manifest(self.ref.url, FeedbackManifest, "feedback", how)
 
     def _read(self, table: str) -> pl.DataFrame:

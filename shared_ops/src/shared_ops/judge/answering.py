@@ -20,7 +20,7 @@ from shared_ops.data.tables import Hits
 from shared_ops.judge.training import Answers, Open
 from shared_ops.release import codes, runtimes
 from shared_ops.release.inputs import Inputs
-from shared_ops.release.releases import ReleaseError, Staging, environment_lock
+from shared_ops.release.releases import Staging, environment_lock
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import ROOT, current, file_url
 
@@ -34,11 +34,10 @@ def answering(staging: Staging, inputs: Inputs, version: str, open_model: Open |
     """A family's release, ready to answer the queries of `inputs`' snapshot.
 
     In this process, opened by `open_model`, where that is given and the release was made with this process's code and
-    environment; else in one of its own.
+    environment; else in one of its own. One whose code was never kept runs with the checkout's.
 
     Raises:
-        ReleaseError: when the release is missing, or its files are not what the manifest says; or when its code was
-            never kept, and there is no `open_model`.
+        ReleaseError: when the release is missing, or its files are not what the manifest says.
         RuntimeMissingError: when its environment is not here, and cannot be made again.
         CodeError: when its code is not kept.
         AnsweringError: when it ends before it has answered.
@@ -48,11 +47,6 @@ def answering(staging: Staging, inputs: Inputs, version: str, open_model: Open |
     if open_model and (not runtime.code or runtime == _ours(family)):
         yield open_model(folder, inputs)
         return
-    if not runtime.code:
-        raise ReleaseError(
-            f"{family}/{version} was made before code was kept with releases, and cannot be asked by others than its "
-            f"family. Train it anew: make train REPO={family}."
-        )
     with tempfile.TemporaryDirectory() as scratch, _process(runtime, folder, inputs, Path(scratch)) as process:
         yield Elsewhere(process, Path(scratch), f"{family}/{version}")
 

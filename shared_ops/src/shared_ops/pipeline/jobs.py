@@ -1,7 +1,6 @@
 """The dev and prod jobs of a graph: the same graph, other resources."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from dagster import GraphDefinition, JobDefinition, in_process_executor
 
@@ -11,9 +10,9 @@ from shared_ops.settings import repositories
 
 
 def family_jobs(
-    graph: GraphDefinition, config: Mapping[str, Any] | None = None, repository: str | None = None
+    graph: GraphDefinition, repository: str | None = None, tags: Mapping[str, str] | None = None
 ) -> list[JobDefinition]:
-    """`<name>_dev` and `<name>_prod` of a graph. `config` sets defaults that differ from the ops' own.
+    """`<name>_dev` and `<name>_prod` of a graph, with these tags beside those that every job has.
 
     The graph is `repository`'s; a family's main one bears its name.
 
@@ -24,12 +23,12 @@ def family_jobs(
             name=f"{graph.name}_{deployment.name}",
             resource_defs={"deployment": deployment, "io_manager": json_io_manager},
             executor_def=in_process_executor,
-            config=dict(config) if config else None,
             tags={
                 "searchloop/family": repository or graph.name,
                 "searchloop/deployment": deployment.name,
                 # Launchers and executors beyond this machine send a family's runs to its own environment's queue.
                 "searchloop/queue": repositories()[repository or graph.name].queue,
+                **(tags or {}),
             },
         )
         for deployment in (DEV, PROD)

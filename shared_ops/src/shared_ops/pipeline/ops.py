@@ -38,7 +38,7 @@ from shared_ops.judge.training import Open, Searched, Searcher, Trained
 from shared_ops.notifications import notify
 from shared_ops.pipeline import checks
 from shared_ops.pipeline.lineage import challenger_key, release_key
-from shared_ops.pipeline.references import AGAIN, REASON, VERDICT, Candidate, Evaluated, Gated, Staged
+from shared_ops.pipeline.references import AGAIN, NO_FEEDBACK, REASON, VERDICT, Candidate, Evaluated, Gated, Staged
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidInputs
 from shared_ops.release import codes, inputs, runtimes
@@ -56,7 +56,7 @@ class LoadConfig(Config):
     snapshot_id: str = Field(default="", description="a snapshot's id; empty takes the latest")
     sample_documents: int | None = Field(default=None, description="documents in the sample; unset takes the job's")
     sample_seed: int = 0
-    feedback_id: str = Field(default="", description="the id of feedback; empty takes the latest")
+    feedback_id: str = Field(default="", description="the id of feedback; empty takes the latest, none takes none")
     releases: dict[str, str] = Field(
         default={}, description="family to version, for a ranker; a family that is not named gives its accepted release"
     )
@@ -73,6 +73,7 @@ def load_inputs_op(family: str) -> OpDefinition:
     ) -> Iterator[Output[Inputs]]:
         """Find what to learn from. Where a release already is the result of just this training, the run ends here."""
         _see_that_it_loaded_what_is_there(context, family)
+        _see_that_none_was_taken_back(context, config, deployment)
         found = inputs.find(
             family,
             deployment.input_snapshots,
@@ -82,6 +83,8 @@ def load_inputs_op(family: str) -> OpDefinition:
             _feedback(config, deployment),
             config.releases,
         )
+        if config.feedback_id == NO_FEEDBACK:
+            found = found.model_copy(update={"feedback": None})
         context.log.info(_described(found))
         result = inputs.with_key(training_key(context, found), family, deployment.staging)
         if result and not config.force:
@@ -115,6 +118,21 @@ def _see_that_it_loaded_what_is_there(context: OpExecutionContext, family: str) 
         raise
 
 
+def _see_that_none_was_taken_back(
+    context: OpExecutionContext, config: LoadConfig, deployment: DeploymentResource
+) -> None:
+    """End a run that was asked to learn from a release which was rolled back since; its trigger starts another one.
+
+    Raises:
+        MissingInputError: naming it.
+    """
+    for family, version in config.releases.items():
+        if past := deployment.live_sets.taken_back_release(family, version):
+            said = f"{family}/{version} was taken back with set {past.number} since this run was asked for."
+            context.instance.add_run_tags(context.run_id, {AGAIN: said})
+            raise inputs.MissingInputError(said)
+
+
 def _log_release(context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest) -> None:
     """Tell Dagster that a release of before is the accepted one again, where it is."""
     if deployment.staging.accepted(manifest.family) == manifest.version:
@@ -137,8 +155,8 @@ def _snapshot(config: LoadConfig, deployment: DeploymentResource) -> SnapshotRef
 
 
 def _feedback(config: LoadConfig, deployment: DeploymentResource) -> FeedbackRef | None:
-    """The feedback that the configuration names; None for the latest."""
-    if not config.feedback_id:
+    """The feedback that the configuration names; None for the latest, or none."""
+    if config.feedback_id in ("", NO_FEEDBACK):
         return None
     return FeedbackRef(id=config.feedback_id, url=storage.join(deployment.input_feedback.url, config.feedback_id))
 

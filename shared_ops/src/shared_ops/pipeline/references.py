@@ -15,6 +15,8 @@ from shared_ops.release.releases import Metrics
 
 VERDICT, REASON = "searchloop/verdict", "searchloop/reason"
 """The tags of a run whose gates have spoken: accepted or rejected, and why. Its status is that of the run alone."""
+NO_FEEDBACK = "none"
+"""In a run's configuration: it learns from no feedback, whatever there is by now."""
 AGAIN = "searchloop/again"
 """The tag of a run that failed for what has passed by now, and why: its trigger starts another one."""
 

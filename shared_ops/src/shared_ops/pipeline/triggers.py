@@ -4,6 +4,7 @@ They look at the state, not at events, so nothing is missed while the stack is d
 to one training. Every tick says in words why it acted or did not.
 """
 
+import time
 from typing import Any
 
 from dagster import (
@@ -13,6 +14,7 @@ from dagster import (
     DefaultScheduleStatus,
     DefaultSensorStatus,
     JobDefinition,
+    RunRecord,
     RunRequest,
     RunsFilter,
     ScheduleDefinition,
@@ -22,7 +24,7 @@ from dagster import (
     sensor,
 )
 
-from shared_ops.pipeline.references import AGAIN
+from shared_ops.pipeline.references import AGAIN, NO_FEEDBACK
 from shared_ops.pipeline.resources import PROD
 from shared_ops.release import acceptance, inputs
 from shared_ops.release.inputs import Inputs, MissingInputError
@@ -34,6 +36,10 @@ BECAUSE = "searchloop/because"
 """The tag of a run that says what started it."""
 DATA = "searchloop/data"
 """The tag of a run that a trigger started: the key of the data that it was to learn from."""
+
+
+RETRY_SECONDS = 600
+"""In which a run that is to be tried again has been."""
 WILL_RETRY = "dagster/will_retry"
 RETRY_RUN = "dagster/auto_retry_run_id"
 ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
@@ -103,7 +109,7 @@ def _learning(found: Inputs) -> dict[str, Any]:
     """The configuration of a run that learns from just these inputs, whatever has come since."""
     chosen = {
         "snapshot_id": found.snapshot.id,
-        "feedback_id": found.feedback.id if found.feedback else "",
+        "feedback_id": found.feedback.id if found.feedback else NO_FEEDBACK,
         "releases": dict(found.releases),
     }
     return {"ops": {"load_inputs": {"config": chosen}}}
@@ -188,9 +194,19 @@ def in_flight(instance: DagsterInstance, job: str) -> str | None:
     name = f"{job}_prod"
     runs = instance.get_runs(RunsFilter(job_name=name, statuses=IN_FLIGHT), limit=1)
     if not runs:
-        last = instance.get_runs(RunsFilter(job_name=name, statuses=[DagsterRunStatus.FAILURE]), limit=1)
-        runs = [run for run in last if run.tags.get(WILL_RETRY) == "true" and RETRY_RUN not in run.tags]
+        last = instance.get_run_records(RunsFilter(job_name=name, statuses=[DagsterRunStatus.FAILURE]), limit=1)
+        runs = [record.dagster_run for record in last if _comes_again(record)]
     return runs[0].run_id if runs else None
+
+
+def _comes_again(record: RunRecord) -> bool:
+    """Whether Dagster is about to try a failed run again.
+
+    It says that it will, and never does where the job lies in another location by now.
+    """
+    tags = record.dagster_run.tags
+    late = time.time() - record.update_timestamp.timestamp() > RETRY_SECONDS
+    return tags.get(WILL_RETRY) == "true" and RETRY_RUN not in tags and not late
 
 
 def daily_schedule(family: str, job: JobDefinition, hour: int = 3) -> ScheduleDefinition:

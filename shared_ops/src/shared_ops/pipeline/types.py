@@ -173,7 +173,7 @@ def _reference(
         if not isinstance(value, of):
             return TypeCheck(False, f"Expected a {of.__name__}, got {type(value).__name__}.")
         found = (immutable and read.get(repr(value))) or check(value)
-        if found.success:
+        if immutable and found.success:
             read[repr(value)] = found
         return found
 

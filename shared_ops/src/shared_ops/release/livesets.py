@@ -158,10 +158,13 @@ class LiveSets:
         """Drop the proposal."""
         storage.remove(storage.join(self.url, "proposed.json"))
 
-    def go_live(self, chosen: LiveSet, instead_of: LiveSet | None = None, note: str | None = None) -> None:
+    def go_live(
+        self, chosen: LiveSet, instead_of: LiveSet | None = None, note: str | None = None, *, goes_back: bool = False
+    ) -> None:
         """Make `chosen` the set that answers. Kept in the history first, so that what is live can always be named.
 
-        `note` says who moves it and why; without one it is what the set was made for.
+        `note` says who moves it and why; without one it is what the set was made for. Where it `goes_back`, every newer
+        set counts as taken back.
 
         Raises:
             LiveSetChangedError: when `instead_of` is given and another set is live by now.
@@ -170,6 +173,8 @@ class LiveSets:
             self.check_live(chosen, instead_of)
             before = self.live()
             self._write(chosen, "sets", f"{chosen.number}.json")
+            # Before the pointer moves: a kill in between must not leave a set that was to go free to come back.
+            self.mark_rolled_back(self._marked_by(chosen, before, goes_back))
             self._write(chosen, "live.json")
             self._remember(chosen, before, chosen.note if note is None else note)
             self.withdraw()
@@ -207,9 +212,17 @@ class LiveSets:
 
         It is marked while it is replaced, which a kill may end half-way.
         """
-        content, live = storage.read_bytes(storage.join(self.url, "rolled_back.json")), self.live()
-        marked = [] if content is None else [int(number) for number in json.loads(content)]
-        return [number for number in marked if live is None or number != live.number]
+        live = self.live()
+        return [number for number in self._marked() if live is None or number != live.number]
+
+    def _marked(self) -> list[int]:
+        content = storage.read_bytes(storage.join(self.url, "rolled_back.json"))
+        return [] if content is None else [int(number) for number in json.loads(content)]
+
+    def _marked_by(self, chosen: LiveSet, before: LiveSet | None, goes_back: bool) -> set[int]:
+        """What counts as taken back once `chosen` is live: without the mark that a killed rollback left of `before`."""
+        marked = set(self._marked()) - {chosen.number} - ({before.number} if before else set())
+        return marked | {number for number in self.numbers() if goes_back and number > chosen.number}
 
     def mark_rolled_back(self, numbers: Iterable[int]) -> None:
         """Remember exactly these sets as taken back."""
@@ -222,6 +235,14 @@ class LiveSets:
             if past and past.releases == releases and past.snapshot == snapshot:
                 return past
         return None
+
+    def taken_back_snapshot(self, snapshot: SnapshotRef) -> LiveSet | None:
+        """The newest set of those that were taken back that showed this snapshot; None where the live set does, too."""
+        live = self.live()
+        if live and live.snapshot == snapshot:
+            return None
+        gone = (self.past(number) for number in reversed(self.rolled_back()))
+        return next((past for past in gone if past and past.snapshot == snapshot), None)
 
     def decision(self, ranker: str) -> Decision | None:
         """What became of the accepted ranker of this version, None while that is open."""
@@ -251,11 +272,12 @@ class LiveSets:
 
     def forget(self, keep: int) -> list[int]:
         """Remove the sets beyond the newest `keep`, never the live one; returns their numbers."""
-        live = self.live()
-        old = [number for number in self.numbers()[:-keep] if live is None or number != live.number]
-        for number in old:
-            storage.remove(storage.join(self.url, "sets", f"{number}.json"))
-        self.mark_rolled_back(set(self.rolled_back()) - set(old))
+        with self._exclusive():
+            live = self.live()
+            old = [number for number in self.numbers()[:-keep] if live is None or number != live.number]
+            for number in old:
+                storage.remove(storage.join(self.url, "sets", f"{number}.json"))
+            self.mark_rolled_back(set(self._marked()) - set(old))
         return old
 
     def _read(self, *name: str) -> LiveSet | None:

@@ -76,18 +76,24 @@ def promote(
             f"Set {taken_back.number} held just these releases and was rolled back: it is not promoted again by "
             f"itself. make rollback SET={taken_back.number} brings it back."
         )
-    if over is not None and over != (number := live.number if live else 0):
+    if over is not None and not _still(live_sets, over, live):
         raise OvertakenError(
-            f"{ranker.family}/{ranker.version} was judged against set {over}; set {number} is live by now, and stays."
+            f"{ranker.family}/{ranker.version} was judged against set {over}; set {live.number if live else 0} is live "
+            "by now, and stays."
         )
     if services:
         provide(live_sets, releases)
-    live_sets.mark_rolled_back(live_sets.rolled_back())  # without the mark that a killed rollback left of what is live
     proposal = live_sets.propose(releases, snapshot, note, roles)
     log(f"Set {proposal.number} is proposed.")
     _replace(live_sets, live, proposal, services, timeout_s, log)
     log(f"Set {proposal.number} is live.")
     return proposal
+
+
+def _still(live_sets: LiveSets, over: int, live: LiveSet | None) -> bool:
+    """Whether set `over` is live, or one that holds the same releases and shows another snapshot."""
+    judged = live_sets.past(over)
+    return over == (live.number if live else 0) or bool(judged and live and judged.releases == live.releases)
 
 
 def decided(staging: Staging, live_sets: LiveSets, ranker: str) -> str | None:
@@ -131,14 +137,7 @@ def rollback(
     if services:
         provide(live_sets, chosen.releases)
     live_sets.offer(chosen)
-    # Before the pointer moves: a kill in between must not leave a set that was to go free to come back.
-    before, newer = live_sets.rolled_back(), [each for each in live_sets.numbers() if each > chosen.number]
-    live_sets.mark_rolled_back([*(each for each in before if each != chosen.number), *newer])
-    try:
-        _replace(live_sets, live, chosen, services, timeout_s, log, note=note, skip_unreachable=True)
-    except BaseException:  # whatever ended it, the set that was to go stays
-        live_sets.mark_rolled_back(before)
-        raise
+    _replace(live_sets, live, chosen, services, timeout_s, log, note=note, goes_back=True)
     log(f"Set {chosen.number} is live again, instead of set {live.number}.")
     _accepted_follows(live_sets, chosen, log)
     return chosen
@@ -200,12 +199,13 @@ def _replace(
     timeout_s: float,
     log: Log,
     note: str | None = None,
-    skip_unreachable: bool = False,
+    goes_back: bool = False,
 ) -> None:
+    """Where it `goes_back`, a service that does not run is not waited for: it will load the set when it starts."""
     try:
         if services:
-            _await_services(live_sets, live, chosen, timeout_s, log, skip_unreachable)
-        live_sets.go_live(chosen, instead_of=live, note=note)
+            _await_services(live_sets, live, chosen, timeout_s, log, skip_unreachable=goes_back)
+        live_sets.go_live(chosen, instead_of=live, note=note, goes_back=goes_back)
     except LiveSetChangedError as error:
         raise OvertakenError(str(error)) from error
     finally:
