@@ -326,7 +326,7 @@ def test_a_promotion_that_begins_while_a_rollback_waits_takes_no_mark_away(sets,
     assert sets.live().number == 1 and sets.rolled_back() == [two.number]
 
 
-def interrupted(*_):
+def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 
