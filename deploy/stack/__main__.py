@@ -27,7 +27,7 @@ from deploy.stack.terminal import console, say, visible
 from deploy.stack.traffic import simulation
 from shared_ops.release import promotion, runtimes
 from shared_ops.release.codes import CodeError
-from shared_ops.release.livesets import LiveSets
+from shared_ops.release.livesets import LiveSets, asset_path
 from shared_ops.release.releases import ReleaseError, Staging
 from shared_ops.release.runtimes import RuntimeMissingError
 from shared_ops.settings import ROOT, Settings, families, repositories, unread
@@ -58,9 +58,19 @@ def up(settings: Settings) -> None:
     if LiveSets(settings.staging_url("prod")).live() is None:
         say("training: no set of models is live yet")
         training.train(settings, dagit, None, lambda line: say(f"  {line}"))
+    else:
+        _tell_dagit(settings, dagit)
     say(f"search: {wait_for_search(settings, lambda: lifecycle.need_still_running(settings))}")
     say(f"up after {time.monotonic() - began:.0f} s\n")
     _addresses(settings)
+
+
+def _tell_dagit(settings: Settings, dagit: Dagit) -> None:
+    """Tell Dagit of the newest move of the live set where it does not know of it: it was made while Dagit was down."""
+    sets = LiveSets(settings.staging_url("prod"))
+    live, moved = sets.live(), sets.moves(newest=1)
+    if live and dagit.newest_number(asset_path("prod"), "set") != live.number:
+        dagit.materialized(asset_path("prod"), live.facts(moved[0].note if moved else None))
 
 
 @commands.command()
@@ -139,7 +149,8 @@ def _reload(settings: Settings, names: list[str]) -> None:
     dagit = _dagit(settings)
     for name in names:
         dagit.reload(name)
-        say(f"{name:<17} reloaded")
+        people = f"; people get it by: make train REPO={name}" if name in families() else ""
+        say(f"{name:<17} reloaded{people}")
 
 
 @commands.command()
@@ -165,7 +176,7 @@ def rollback(settings: Settings, number: int | None, why: str) -> None:
     if not running:
         promotion.provide(sets, chosen.releases)  # or make up would find what it cannot start
     live = promotion.rollback(sets, chosen.number, note=note, services=running, log=lambda line: say(f"  {line}"))
-    say(f"live set {live.number}: {live.releases}")
+    say(f"live set {live.number}: {', '.join(f'{family}/{version}' for family, version in live.releases.items())}")
     if not running:
         say(f"the stack in {settings.home} is not running: make up answers from it")
         return
@@ -174,11 +185,7 @@ def rollback(settings: Settings, number: int | None, why: str) -> None:
     if live == before:
         return
     try:
-        from shared_ops.pipeline.lineage import (
-            live_set_key,  # imports Dagster: seconds, which the set has not to wait for
-        )
-
-        _dagit(settings).materialized(live_set_key("prod").path, live.facts(note))
+        _dagit(settings).materialized(asset_path("prod"), live.facts(note))
     except DagitError as error:
         say(f"Dagit shows the set before until the next move: {error}")
 
@@ -206,7 +213,8 @@ def reproduce(settings: Settings, release: str) -> None:
     if not release:
         raise StackError("Say which: make reproduce RELEASE=keyword/<version>. Those that are live: make lineage")
     family, staging = release.partition("/")[0], Staging(settings.staging_url("prod"))
-    if family not in (known := list(dict.fromkeys([*families(), *staging.families()]))):
+    known = list(dict.fromkeys([*families(), *staging.families()]))
+    if family not in known or "/" not in release:
         raise StackError(f"Expected <family>/<version> with a family of {', '.join(known)}, got {release!r}.")
     try:
         runtime = runtimes.of_release(staging.url, family, release.partition("/")[2])

@@ -10,6 +10,7 @@ from shared_ops.data.published import PublishedError
 from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.data.ubi import SIMULATION
 from shared_ops.judge.gating import Verdict
+from shared_ops.release import inputs
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.promotion import decided
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
@@ -77,6 +78,8 @@ def _measured(staging: Staging, family: str, version: str) -> str:
         manifest = staging.manifest(family, version)
     except ReleaseError as error:
         return str(error)
+    if inputs.reach(staging.release_url(family, version)) == []:
+        return "abstains: there was nothing that it could learn from"
     measured = (f"{name} {values[PRIMARY]:.4f}" for name, values in manifest.metrics.items() if ":" not in name)
     when = f"when it was trained ({manifest.created_at:%Y-%m-%d %H:%M} UTC), nothing was judged."
     return ", ".join(measured) or " ".join([when, *manifest.gate.get("notes", [])])
@@ -134,7 +137,8 @@ def _add_release(tree: Tree, staging: Staging, family: str, live: LiveSet) -> No
     if manifest.feedback:
         branch.add(f"learned from feedback {manifest.feedback.id}: {_clicks(Feedback(manifest.feedback))}")
     _add_snapshot(branch.add(f"learned from snapshot {manifest.snapshot.id}"), manifest.snapshot)
-    branch.add(f"code {manifest.code_version}, environment {manifest.environment[:16]}, run {manifest.run_id}")
+    code = manifest.code[:16] or f"{manifest.code_version} (not kept)"
+    branch.add(f"code {code}, environment {manifest.environment[:16]}, run {manifest.run_id}")
     weights = branch.add("weights")
     for entry in manifest.files:
         if "/" not in entry.path:

@@ -81,6 +81,18 @@ def test_code_that_is_taken_back_may_have_had_other_parameters(staging, sets, re
     assert accept_again(before, staging, sets) == "keyword/v1 is accepted again, in place of keyword/v2."
 
 
+def test_a_rollback_takes_nothing_back_that_the_set_holds_which_it_goes_back_to(staging, sets, release):
+    """One team's release is rolled back; another team undoes a change of its own after it."""
+    before, _ = release("v1"), release("b1", family="behavior")
+    live(sets, keyword="v1", behavior="b1")
+    live(sets, keyword="v1", behavior="b2")
+    sets.go_live(sets.past(1), goes_back=True)
+    release("v2")
+    live(sets, keyword="v2", behavior="b1")
+    assert sets.rolled_back() == [2] and sets.taken_back_release("behavior", "b2").number == 2
+    assert accept_again(before, staging, sets) == "keyword/v1 is accepted again, in place of keyword/v2."
+
+
 def test_what_was_accepted_and_never_live_does_not_come_back_by_itself_after_a_rollback(staging, sets, release):
     release("v1")
     live(sets, keyword="v1", ranker="r1")

@@ -109,6 +109,14 @@ def test_what_was_learned_is_not_due_whatever_became_of_it(instance, snapshot, t
     assert f"keyword/v1 ({word}) already learned from snapshot {snapshot.id}" in why(due(instance, "keyword"))
 
 
+def test_an_older_release_of_the_same_data_that_is_accepted_again_is_no_news(instance, snapshot, tmp_path):
+    """Of code that was taken back: the newer one learned the same, with other code."""
+    for version in ("v1", "v2"):
+        learn(tmp_path, "keyword", version)
+    PROD.staging.accept(PROD.staging.manifest("keyword", "v1"))
+    assert "keyword/v1 (accepted) already learned" in why(due(instance, "keyword"))
+
+
 def test_data_that_comes_back_is_due_once_to_accept_what_it_led_to(instance, snapshot, content, tmp_path):
     """So is what a ranker learned from, where a family's code was taken back: its release of before comes back, too."""
     learn(tmp_path, "keyword", "v1")

@@ -99,6 +99,14 @@ query {
   }
 }"""
 
+NEWEST_NUMBERS = """
+query ($path: [String!]!) {
+  assetOrError(assetKey: {path: $path}) {
+    __typename
+    ... on Asset { assetMaterializations(limit: 1) { metadataEntries { label ... on IntMetadataEntry { intValue } } } }
+  }
+}"""
+
 CANCEL = """
 mutation ($ids: [String!]!) {
   terminateRuns(runIds: $ids, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) {
@@ -271,6 +279,12 @@ class Dagit:
                     return event.failure
             page = self.run(run_id, page.cursor)
         return "no reason was given"
+
+    def newest_number(self, key: Sequence[str], label: str) -> int | None:
+        """A number that the newest materialization of an asset states; None where there is none."""
+        found = self._ask(NEWEST_NUMBERS, "assetOrError", path=list(key)).get("assetMaterializations", [])
+        entries = (entry for each in found for entry in each["metadataEntries"])
+        return next((entry["intValue"] for entry in entries if entry["label"] == label and "intValue" in entry), None)
 
     def materialized(self, key: Sequence[str], metadata: Mapping[str, Any]) -> None:
         """Tell Dagster of an asset that was made outside its runs.

@@ -61,14 +61,26 @@ def train(
     for wave in waves(names):
         if failures and not _goes_on(settings, wave):
             break
-        failures += _follow_all([_Followed(dagit, name, say, force) for name in wave])
-        if ranking_family() in wave:
+        broken = _broken(dagit, wave)
+        failures += broken.values()
+        failures += _follow_all([_Followed(dagit, name, say, force) for name in wave if name not in broken])
+        if ranking_family() in wave and ranking_family() not in broken:
             try:
                 failures += _promote(settings, dagit, say, since)
             except DagitError as error:
                 failures.append(f"The accepted ranker is not promoted yet: {error}")
     if failures:
         raise TrainingError("\n".join(failures))
+
+
+def _broken(dagit: Dagit, names: Sequence[str]) -> dict[str, str]:
+    """Those of these repositories whose code does not load, each with what to do."""
+    errors = dagit.load_errors()
+    return {
+        name: f"{name} is not trained, its code does not load: {error}\n  Mend it, then: make code-server REPO={name}"
+        for name in names
+        if (error := errors.get(name))
+    }
 
 
 def _goes_on(settings: Settings, wave: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ from threading import Thread
 import pytest
 
 from deploy.stack import history, status
+from deploy.stack.__main__ import _tell_dagit
 from deploy.stack.processes.listing import environment_variables
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search import searching
@@ -101,3 +102,25 @@ def test_searches_that_lacked_a_model_are_told_with_the_first_cause(tmp_path):
         "169 of 600 searches since the search app started lacked semantic, "
         "first at 2026-11-24T10:00:00+00:00: no answer within 300 ms"
     )
+
+
+def test_dagit_is_told_of_a_rollback_that_was_made_while_it_was_down(tmp_path):
+    told, home = [], Settings(home=tmp_path)
+
+    class Told:
+        newest = 2
+
+        def newest_number(self, key, label):
+            return self.newest if (key, label) == (["prod", "live_set"], "set") else None
+
+        def materialized(self, key, metadata):
+            told.append((key, metadata["set"], metadata["note"]))
+
+    sets = LiveSets(home.staging_url("prod"))
+    for number in (1, 2):
+        sets.go_live(sets.propose({"ranker": f"r{number}"}, SnapshotRef(id="s", url="file:///s"), "a ranker's"))
+    _tell_dagit(home, Told())
+    assert told == []
+    sets.go_live(sets.past(1), note="rollback by ada", goes_back=True)
+    _tell_dagit(home, Told())
+    assert told == [(["prod", "live_set"], 1, "rollback by ada")]

@@ -1,5 +1,7 @@
 """The order of training."""
 
+from typing import ClassVar
+
 import pytest
 
 from deploy.stack.dagit import training
@@ -38,6 +40,11 @@ class Looks:
 
     def ended(self, since):
         return self.over
+
+    def load_errors(self):
+        return self.broken
+
+    broken: ClassVar = {}
 
     over = ()
 
@@ -132,6 +139,17 @@ def test_a_promotion_that_ended_before_anyone_looked_is_told_with_what_it_said(m
     assert any("gate: Accepted: nothing was judged." in line for line in said)
     assert said[-1].startswith("promotion ") and "promotion_prod ended: SUCCESS" in said[-1]
     assert not any("run earlier" in line for line in said)
+
+
+def test_code_that_does_not_load_is_told_and_leaves_the_others_trainings_alone(monkeypatch):
+    monkeypatch.setattr(training.Staging, "accepted", lambda *_: None)
+    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    looks = Looks(keyword=[page("SUCCESS")])
+    looks.broken, looks.launch = {"behavior": "SyntaxError: '(' was never closed"}, lambda location, job: location
+    said = []
+    with pytest.raises(training.TrainingError, match=r"does not load: SyntaxError.*\n.*make code-server REPO=behavior"):
+        training.train(Settings(), looks, ["keyword", "behavior", "ranker"], said.append)
+    assert any("keyword_prod ended: SUCCESS" in line for line in said)
 
 
 def failure(cause):

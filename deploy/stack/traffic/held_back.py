@@ -34,7 +34,7 @@ class HeldBack(BaseModel):
         return (
             f"{self.searches} searches of {SESSIONS} sessions that taught nothing: nDCG@10 {self.before:.3f} before, "
             f"{self.after:.3f} after, difference {self.difference:+.3f}, standard error {self.standard_error:.3f}"
-            f"{' (surely better)' if self.surely_better else ''}"
+            f" ({'surely better' if self.surely_better else 'it may be chance'})"
         )
 
 

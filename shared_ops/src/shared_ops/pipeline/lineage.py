@@ -8,6 +8,7 @@ from typing import Any
 
 from dagster import AssetKey, AssetSpec
 
+from shared_ops.release.livesets import asset_path
 from shared_ops.settings import DEPLOYMENTS, Deployment, repositories
 
 DATA_VERSION = "dagster/data_version"
@@ -46,7 +47,7 @@ def proposed_set_key(deployment: Deployment) -> AssetKey:
 
 def live_set_key(deployment: Deployment) -> AssetKey:
     """The key of the live set."""
-    return AssetKey([deployment, "live_set"])
+    return AssetKey(asset_path(deployment))
 
 
 def release_specs(family: str, kinds: Sequence[str], deps: Sequence[str] = ()) -> list[AssetSpec]:

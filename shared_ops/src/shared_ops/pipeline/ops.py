@@ -89,7 +89,7 @@ def load_inputs_op(family: str) -> OpDefinition:
         result = inputs.with_key(training_key(context, found), family, deployment.staging)
         if result and not config.force:
             what = f"{family}/{result.version} ({'accepted' if result.accepted else 'rejected'})"
-            context.log.info(f"Nothing changed: {what} already is the result of this training. Nothing is trained.")
+            context.log.info(f"Nothing is trained: {what} is the result of just this data, code and configuration.")
             if not result.accepted:
                 why = " ".join(result.gate["reasons"])
                 context.log.warning(f"{why} Another result takes other data, code or configuration.")

@@ -203,7 +203,14 @@ def of_manifest(manifest: ReleaseManifest, staging: str) -> Inputs:
 
 
 def result_of(inputs: Inputs, staging: Staging) -> ReleaseManifest | None:
-    """The release in `staging` that learned from the same data, as `_best` has it; None when there is none."""
+    """The release in `staging` that learned from the same data; None when there is none.
+
+    The accepted one where that did, else as `_best` has it.
+    """
+    accepted = staging.accepted(inputs.family)
+    present = _manifest(staging.url, inputs.family, accepted) if accepted else None
+    if present and of_manifest(present, inputs.staging).data_key == inputs.data_key:
+        return present
     return _best(
         manifest
         for manifest in _newest_first(inputs.family, staging)

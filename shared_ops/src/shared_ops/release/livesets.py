@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops.data import storage
 from shared_ops.data.snapshots import SnapshotRef
-from shared_ops.settings import Role, families
+from shared_ops.settings import Deployment, Role, families
 
 
 def listed_roles(releases: Collection[str]) -> dict[str, Role]:
@@ -65,6 +65,11 @@ class LiveSet(BaseModel):
             "snapshot": self.snapshot.id,
             "note": self.note if note is None else note,
         }
+
+
+def asset_path(deployment: Deployment) -> list[str]:
+    """The key by which Dagit knows the live set of a deployment."""
+    return [deployment, "live_set"]
 
 
 class LiveSetChangedError(RuntimeError):
@@ -258,12 +263,17 @@ class LiveSets:
         storage.remove(storage.join(self.url, "decisions", f"{ranker}.json"))
 
     def taken_back_release(self, family: str, version: str) -> LiveSet | None:
-        """The newest set of those that were taken back that holds this release; None where the live set does, too."""
-        live = self.live()
-        if live and live.releases.get(family) == version:
-            return None
-        gone = (self.past(number) for number in reversed(self.rolled_back()))
-        return next((past for past in gone if past and past.releases.get(family) == version), None)
+        """The newest set of those that were taken back that holds this release; None where one that was not does, too.
+
+        A rollback takes back what it goes away from, and nothing that the set holds which it goes back to.
+        """
+        gone = set(self.rolled_back())
+        held = {
+            number: past
+            for number in reversed(self.numbers())
+            if (past := self.past(number)) and past.releases.get(family) == version
+        }
+        return next(iter(held.values()), None) if held and set(held) <= gone else None
 
     def was_live(self, family: str, version: str) -> bool:
         """Whether a set that is kept holds this release: people were answered by it."""
