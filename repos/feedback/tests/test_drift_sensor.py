@@ -235,7 +235,7 @@ def test_a_text_s_vector_is_asked_for_once_in_the_two_looks_that_it_is_part_of(s
     [
         ({"vectors": [[1.0]]}, "what is no vectors"),
         ({"error": "busy"}, "what is no vectors"),
-        ({"vectors": [[float("nan")]] * 8}, "not of finite numbers"),
+        ({"family": "semantic", "release": "v7", "vectors": [[float("nan")]] * 8}, "not of finite numbers"),
     ],
 )
 def test_what_is_no_vector_is_left_out_and_told(store, ticks, semantic, monkeypatch, answer, told):
