@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from shared_ops import settings
-from shared_ops.data import storage
+from shared_ops.data import storage, tables
+from shared_ops.data.feedback import TABLES, FeedbackManifest, Feedbacks
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release import codes, runtimes
 from shared_ops.release.codes import CodeError
@@ -175,6 +176,30 @@ def test_a_python_told_of_kept_code_imports_that_and_nothing_of_the_checkout(her
     done = subprocess.run(command, cwd=ROOT, env=variables, text=True, capture_output=True, check=True)
     assert done.stdout == f"kept kept {runtime.folder(here)}\n"
     assert fetched(here, name) == runtime.folder(here), "what running it left behind is no change"
+
+
+def test_kept_code_reads_what_was_published_though_its_list_names_its_family_alone(here, snapshot, empty_feedback):
+    """As the worker of a release does, and the process that a champion is asked in."""
+    runtime = runtimes.keep("keyword", codes.tree("keyword"), here)
+    code = f"""
+from shared_ops.data.feedback import Feedback, FeedbackRef
+from shared_ops.data.snapshots import SnapshotRef, load
+from shared_ops.settings import repositories
+print(list(repositories()), len(load(SnapshotRef(id={snapshot.id!r}, url={snapshot.url!r})).documents()))
+print(Feedback(FeedbackRef(id={empty_feedback.id!r}, url={empty_feedback.url!r})).manifest().watermark)
+"""
+    command, variables = [sys.executable, "-c", code], runtime.variables(here)
+    done = subprocess.run(command, cwd=ROOT, env=variables, text=True, capture_output=True, check=True)
+    assert done.stdout == "['keyword'] 8\n1\n"
+
+
+@pytest.fixture
+def empty_feedback(tmp_path):
+    content = {name: tables.empty(name) for name in TABLES}
+    manifest = FeedbackManifest(
+        applications={}, left_out={}, propensities=[1.0], held_back_sessions=0, oldest=None, newest=None, watermark=1
+    )
+    return Feedbacks((tmp_path / "feedback").as_uri()).publish(content, manifest)
 
 
 def test_each_pair_of_code_and_environment_has_a_worker_of_its_own(here):

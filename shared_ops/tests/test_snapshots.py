@@ -54,7 +54,7 @@ def test_a_value_that_its_column_cannot_hold_breaks_the_schema_too(value):
 
 
 def test_a_missing_snapshot_says_how_to_build_one(tmp_path):
-    with pytest.raises(PublishedError, match="make train REPO=corpus"):
+    with pytest.raises(PublishedError, match="Build one: make train"):
         load(SnapshotRef(id="none", url=(tmp_path / "none").as_uri()))
 
 

@@ -38,7 +38,7 @@ def test_a_table_with_an_empty_text_fails_with_its_row(snapshot, content):
 
 def test_a_missing_snapshot_fails_clearly(tmp_path):
     found = check_snapshot(SnapshotRef(id="x", url=(tmp_path / "x").as_uri()))
-    assert not found.success and "make train REPO=corpus" in found.description
+    assert not found.success and "Build one: make train" in found.description
 
 
 @pytest.fixture

@@ -79,11 +79,6 @@ def data_repository() -> str:
     return _only("data")
 
 
-def feedback_repository() -> str:
-    """The repository that makes of what people did what is learned from."""
-    return _only("feedback")
-
-
 def live_repository() -> str:
     """The repository that moves the live set."""
     return _only("live")

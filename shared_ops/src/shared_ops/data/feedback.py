@@ -25,7 +25,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared_ops.data import published, storage
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.published import MANIFEST, Manifest
-from shared_ops.settings import feedback_repository
 
 TABLES = ("clicks", "judged", "asked", "newest", "requests")
 FOLDS = 5
@@ -104,7 +103,7 @@ class Feedback:
         Raises:
             PublishedError: when the feedback is missing or was written by a newer schema.
         """
-        how = f"Make it: make train REPO={feedback_repository()}."
+        how = "What people search for and click makes it: docs/feedback.md."
         return published.read_manifest(self.ref.url, FeedbackManifest, "feedback", how)
 
     def _read(self, table: str) -> pl.DataFrame:

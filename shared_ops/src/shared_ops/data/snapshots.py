@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from shared_ops.data import published, storage
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.published import Manifest
-from shared_ops.settings import data_repository
 
 TABLES = ("documents", "queries", "qrels", "slices")
 
@@ -63,7 +62,7 @@ class Snapshot:
         Raises:
             PublishedError: when the snapshot is missing or was written by a newer schema.
         """
-        how = f"Build one: make train REPO={data_repository()}."
+        how = "Build one: make train."
         return published.read_manifest(self.ref.url, SnapshotManifest, "snapshot", how)
 
     def _read(self, table: str) -> pl.DataFrame:
