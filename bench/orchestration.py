@@ -69,7 +69,7 @@ def script() -> None:
     from shared_ops.pipeline.types import check_inputs
     from shared_ops.release import inputs
 
-    found = inputs.find("keyword", PROD.snapshots, PROD.feedback, PROD.staging)
+    found = inputs.find("keyword", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
     assert check_inputs(found).success
     trained = fit(found, TrainConfig(), lambda line: None)
     with tempfile.TemporaryDirectory() as scratch:

@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from deploy import checks
-from shared_ops.settings import ROOT, repositories
+from shared_ops.settings import ROOT, repositories, search_families
 
 PLACES = (
     "repos/*/tests",
@@ -56,12 +56,12 @@ def suites() -> dict[str, str]:
 def _environment(folder: Path) -> str:
     """The environment of a suite: its repository's; the search app's for the services, which know no model.
 
-    The prediction service's is a family's: its tests serve a real model too, the one that loads fastest.
+    The prediction service's is that of the first family that searches: its tests serve a real model of it, too.
     """
     if folder.parts[0] == "repos":
         return repositories()[folder.parts[1]].environment
     if folder.parts[:2] == ("services", "prediction"):
-        return "keyword"
+        return repositories()[search_families()[0]].environment
     return "search" if folder.parts[0] == "services" else "platform"
 
 

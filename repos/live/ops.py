@@ -46,7 +46,7 @@ from shared_ops.release.promotion import rollback as rollback_set
 from shared_ops.release.releases import ReleaseError, ReleaseManifest
 from shared_ops.settings import current, ranking_family, repository_of
 
-MOVES = repository_of(__name__)
+POOL = repository_of(__name__)
 """The pool of what moves the live set: one at a time does."""
 KEPT_RELEASES = 10
 KEPT_SETS = 20
@@ -174,7 +174,7 @@ class PromoteConfig(Config):
     kept_sets: int = Field(default=KEPT_SETS, ge=2, description="newest sets that are kept, to roll back to")
 
 
-@op(pool=MOVES)
+@op(pool=POOL)
 def promote(
     context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Proposal
 ) -> None:
@@ -269,7 +269,7 @@ def set_of_the_past(config: RollbackConfig, deployment: DeploymentResource) -> L
     return past_set(deployment.live_sets, config.set_number or None)
 
 
-@op(pool=MOVES)
+@op(pool=POOL)
 def roll_back(context: OpExecutionContext, deployment: DeploymentResource, chosen: LiveSet) -> None:
     """Make a set of the past live again; what is newer is not promoted again by itself."""
     note = f"rollback {_by(context)}"
@@ -298,7 +298,7 @@ class ShowConfig(Config):
     timeout_s: float = Field(default=300.0, description="how long the services may take to load the snapshot")
 
 
-@op(pool=MOVES)
+@op(pool=POOL)
 def show(
     context: OpExecutionContext, config: ShowConfig, deployment: DeploymentResource, snapshot: SnapshotRef
 ) -> None:

@@ -42,7 +42,7 @@ JOBS = (promotion_prod.name, show_snapshot_prod.name, rollback_prod.name)
 )
 def new_accepted_ranker(context: SensorEvaluationContext) -> RunRequest | SkipReason:
     """Propose the set of the accepted ranker, whatever made it: the one way of promotion there is."""
-    return decided() or to_promote(context.instance)
+    return _decided() or to_promote(context.instance)
 
 
 @sensor(
@@ -53,27 +53,33 @@ def new_accepted_ranker(context: SensorEvaluationContext) -> RunRequest | SkipRe
 )
 def new_snapshot(context: SensorEvaluationContext) -> RunRequest | SkipReason:
     """Have the newest snapshot shown by the releases that are live, before any of them has learned it."""
-    return shown() or to_show(context.instance)
+    return _shown() or to_show(context.instance)
 
 
 sensors = [new_accepted_ranker, new_snapshot]
 
 
-def decided() -> SkipReason | None:
+def to_promote(instance: DagsterInstance) -> RunRequest | SkipReason:
+    """The promotion that is due in prod, or why there is none."""
+    ranker = ranking_family()
+    what = f"{ranker}/{PROD.staging.accepted(ranker)}"
+    return _decided() or _move(instance, promotion_prod.name, what, "its gate accepted it")
+
+
+def to_show(instance: DagsterInstance) -> RunRequest | SkipReason:
+    """The run that shows the newest snapshot in prod, or why there is none."""
+    newest = PROD.input_snapshots.latest()
+    what = f"snapshot {newest.id if newest else '(none)'}"
+    return _shown() or _move(instance, show_snapshot_prod.name, what, "it is the newest")
+
+
+def _decided() -> SkipReason | None:
     """Why there is no set to promote, where files alone tell it: most ticks end here, and ask no database."""
     reason = promotion.decided(PROD.staging, PROD.live_sets, ranking_family())
     return SkipReason(reason) if reason else None
 
 
-def to_promote(instance: DagsterInstance) -> RunRequest | SkipReason:
-    """The promotion that is due in prod, or why there is none."""
-    if reason := decided():
-        return reason
-    ranker = ranking_family()
-    return _move(instance, promotion_prod.name, f"{ranker}/{PROD.staging.accepted(ranker)}", "its gate accepted it")
-
-
-def shown() -> SkipReason | None:
+def _shown() -> SkipReason | None:
     """Why there is no snapshot to show, where files alone tell it."""
     live, newest = PROD.live_sets.live(), PROD.input_snapshots.latest()
     if live is None or newest is None:
@@ -86,14 +92,6 @@ def shown() -> SkipReason | None:
             "of it, or for a newer one."
         )
     return None
-
-
-def to_show(instance: DagsterInstance) -> RunRequest | SkipReason:
-    """The run that shows the newest snapshot in prod, or why there is none."""
-    newest = PROD.input_snapshots.latest()
-    if (reason := shown()) or newest is None:
-        return reason or SkipReason("There is no snapshot yet.")
-    return _move(instance, show_snapshot_prod.name, f"snapshot {newest.id}", "it is the newest")
 
 
 def _move(instance: DagsterInstance, job: str, what: str, because: str) -> RunRequest | SkipReason:

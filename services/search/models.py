@@ -62,9 +62,14 @@ class Models:
         """A ranker's order of all documents in `hits`, best first, and the features of the first `explain` of them.
 
         Raises:
-            UnavailableError: when there is no answer in time, or none that can be used.
+            UnavailableError: when there is no answer in time, or none that can be used; or what it is asked with is no
+                hits.
         """
-        return await self._ask("rank", family, release, RankRequest.of(release, query, hits, explain))
+        try:
+            request = RankRequest.of(release, query, hits, explain)
+        except ValueError as error:
+            raise UnavailableError(f"cannot be asked with the hits that there are: {error}") from error
+        return await self._ask("rank", family, release, request)
 
     async def _ask(self, path: str, family: str, release: str, request: SearchRequest | RankRequest) -> Answered:
         content = request.model_dump_json().encode()

@@ -89,7 +89,7 @@ def missing(tmp_path, snapshots, snapshot):
 
     def said() -> str:
         with pytest.raises(MissingInputError) as error:
-            find("ranker", snapshots, Feedbacks((tmp_path / "none").as_uri()), staging)
+            find("ranker", snapshots, None, staging)
         return str(error.value)
 
     return staging, said
@@ -122,10 +122,9 @@ def test_a_family_that_was_added_is_not_waited_for_while_a_set_does_without_it(m
         staging.accept(published(staging, tmp_path, snapshot, family, accepted=True, reasons=[]))
     sets = LiveSets(staging.url)
     sets.go_live(sets.propose({"semantic": "v1", "behavior": "v1", "ranker": "r1"}, snapshot, "without keyword"))
-    nothing = Feedbacks((tmp_path / "none").as_uri())
-    assert find("ranker", snapshots, nothing, staging).releases == {"semantic": "v1", "behavior": "v1"}
+    assert find("ranker", snapshots, None, staging).releases == {"semantic": "v1", "behavior": "v1"}
     staging.accept(published(staging, tmp_path, snapshot, "keyword", accepted=True, reasons=[]))
-    assert list(find("ranker", snapshots, nothing, staging).releases) == search_families()
+    assert list(find("ranker", snapshots, None, staging).releases) == search_families()
 
 
 def test_a_family_of_the_live_set_is_waited_for(missing, snapshot):

@@ -40,7 +40,7 @@ def filled(home, content):
     PROD.staging.accept(PROD.staging.publish(candidate, manifest))
     sets = PROD.live_sets
     sets.go_live(sets.propose(dict.fromkeys(families(), "v1"), snapshot, "first"))
-    found = inputs.find("behavior", PROD.snapshots, PROD.feedback, PROD.staging)
+    found = inputs.find("behavior", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
     url = PROD.staging.candidate_url("behavior", "run")
     return Candidate(
         inputs=found, key="k", code="c", code_version="v", environment="e", url=url, parameters={}, hyperparameters={}
@@ -68,7 +68,7 @@ def holds_together(place):
     assert live.snapshot == latest == manifest.snapshot == PROD.live_sets.past(1).snapshot
     assert latest.url.startswith(f"file://{place}/") and len(load(latest).documents())
     assert manifest.feedback == PROD.feedback.latest() and PROD.feedback.watermark() == 7
-    found = inputs.find("behavior", PROD.snapshots, PROD.feedback, PROD.staging)
+    found = inputs.find("behavior", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
     assert not len(found.clicked().clicks())
     assert inputs.result_of(found, PROD.staging).version == "v1"
     return True

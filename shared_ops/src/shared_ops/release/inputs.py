@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops.data import storage, tables
-from shared_ops.data.feedback import Feedback, FeedbackRef, Feedbacks
+from shared_ops.data.feedback import Feedback, FeedbackRef
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.snapshots import SnapshotRef, Snapshots, load
 from shared_ops.data.tables import Hits
@@ -131,13 +131,14 @@ def kept_hits(hits: pl.DataFrame, queries: pl.DataFrame, documents: pl.DataFrame
 def find(
     family: str,
     snapshots: Snapshots,
-    feedback: Feedbacks,
+    feedback: FeedbackRef | None,
     staging: Staging,
     snapshot: SnapshotRef | None = None,
-    learned: FeedbackRef | None = None,
     releases: Mapping[str, str] | None = None,
 ) -> Inputs:
-    """What a training of `family` would learn from now: the latest of everything that is not given.
+    """What a training of `family` would learn from now: the newest snapshot and accepted releases that are not given.
+
+    Of the feedback only families that learn from it take notice.
 
     Raises:
         MissingInputError: naming what is not there, and the command that makes it.
@@ -148,7 +149,7 @@ def find(
     return Inputs(
         family=family,
         snapshot=snapshot,
-        feedback=(learned or feedback.latest()) if repository.feedback else None,
+        feedback=feedback if repository.feedback else None,
         releases=upstream,
         staging=staging.url,
     )
