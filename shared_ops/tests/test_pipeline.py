@@ -30,10 +30,11 @@ from shared_ops.pipeline.ops import (
 from shared_ops.pipeline.references import AGAIN, REASON, VERDICT, Candidate
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidCandidate, ValidInputs
-from shared_ops.release import codes
+from shared_ops.release import codes, runtimes
 from shared_ops.release.inputs import Inputs
+from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import ReleaseError, Staging
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, current
 
 
 @dataclass
@@ -448,3 +449,32 @@ def test_a_run_whose_code_was_saved_while_it_was_loaded_ends_before_it_trains(in
     result = run(PROD, instance, raise_on_error=False)
     assert not result.success
     assert "saved while" in instance.get_run_by_id(result.run_id).tags[AGAIN] and staging.versions("keyword") == []
+
+
+def test_an_accepted_release_that_does_not_answer_in_its_own_code_holds_up_no_better_one(instance, latest, staging):
+    """It can never go live. So the challenger is compared with what people get; without that the run says why."""
+    run(PROD, instance)
+    live, sets = staging.accepted("keyword"), LiveSets(staging.url)
+    run(PROD, instance, _lenient(2))
+    _end_at_once(staging, staging.accepted("keyword"))
+    ended = run(PROD, instance, _lenient(3), raise_on_error=False)
+    assert not ended.success and "does not answer in the code and environment that made it" in str(ended.all_events)
+
+    sets.go_live(sets.propose({"keyword": live}, latest, "by hand"))
+    result = run(PROD, instance, _lenient(3))
+    assert staging.manifest("keyword", staging.accepted("keyword")).gate["champion_version"] == live
+    said = [log.user_message for log in instance.all_logs(result.run_id)]
+    assert any(f"So the challenger is compared with the live release, {live}." in line for line in said)
+
+
+def _lenient(least):
+    return {"train": {"config": {"least": least}}, "gate": {"config": {"margin": 0.9, "alpha": 0.3}}}
+
+
+def _end_at_once(staging, version):
+    """Give a release code that does not run."""
+    broken = codes.tree("keyword") | {"repos/keyword/ops.py": b"import no_such_module"}
+    manifest = Path(staging.release_url("keyword", version).removeprefix("file://")) / "manifest.json"
+    code = runtimes.keep("keyword", broken, current()).code
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"code": code}))
+    runtimes.of_release.cache_clear()

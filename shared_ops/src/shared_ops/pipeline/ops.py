@@ -8,6 +8,7 @@ They hand on references (`shared_ops.pipeline.references`), never data.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,12 @@ from shared_ops.data import storage, tables
 from shared_ops.data.feedback import FeedbackRef
 from shared_ops.data.snapshots import Snapshot, SnapshotRef, load, sample
 from shared_ops.judge import gating
-from shared_ops.judge.answering import answering
+from shared_ops.judge.answering import AnsweringError, answering
 from shared_ops.judge.evaluation import means, table
 from shared_ops.judge.judging import JudgedQueries, all_alike
 from shared_ops.judge.latency import medians
 from shared_ops.judge.report import report
-from shared_ops.judge.training import Open, Searched, Searcher, Trained
+from shared_ops.judge.training import Answers, Open, Searched, Searcher, Trained
 from shared_ops.notifications import notify
 from shared_ops.pipeline import checks
 from shared_ops.pipeline.lineage import challenger_key, release_key
@@ -242,18 +243,15 @@ def evaluate_op(open_model: Open) -> OpDefinition:
         _need_its_own_code(candidate)
         snapshot = load(candidate.inputs.snapshot)
         feedback = _judging_feedback(candidate, snapshot, deployment)
-        judged, champion = JudgedQueries.of(snapshot, feedback), _champion(candidate.family, deployment)
+        judged = JudgedQueries.of(snapshot, feedback)
         answered = inputs.release_hits(candidate.url, "test").join(judged.test, on="query_id", how="semi")
         with ExitStack() as opened:
             folder = opened.enter_context(storage.local_folder(candidate.url))
             answers = {"challenger": open_model(folder, candidate.inputs)}
             hits = {"challenger": pl.concat([answered, answers["challenger"].many(judged.asked_newest)])}
+            champion = _champion(context, deployment, candidate, judged.asked, open_model, opened)
             if champion:
-                released = answering(
-                    deployment.staging, _asked_of(champion, candidate.inputs, deployment), champion, open_model
-                )
-                answers["champion"] = opened.enter_context(released)
-                hits["champion"] = answers["champion"].many(judged.asked)
+                answers["champion"], hits["champion"] = champion.answers, champion.hits
             took = medians(answers, judged.asked if len(judged.asked) else _titles(snapshot))
         measured = {name: judged.measure(found) for name, found in hits.items()}
         for name, frame in measured.items():
@@ -265,7 +263,7 @@ def evaluate_op(open_model: Open) -> OpDefinition:
             candidate=candidate,
             metrics=metrics,
             feedback=feedback,
-            champion=champion,
+            champion=champion and champion.version,
             challenger_ms=took["challenger"],
             champion_ms=took.get("champion"),
         )
@@ -296,12 +294,50 @@ def _judging_feedback(candidate: Candidate, snapshot: Snapshot, deployment: Depl
     return deployment.input_feedback.latest()
 
 
-def _champion(family: str, deployment: DeploymentResource) -> str | None:
-    """The accepted release, None before the first that answers anything."""
-    accepted = deployment.staging.accepted(family)
+@dataclass(frozen=True)
+class _Champion:
+    """The release that a challenger is compared with, and what it answers."""
+
+    version: str
+    answers: Answers
+    hits: pl.DataFrame
+
+
+def _champion(
+    context: OpExecutionContext,
+    deployment: DeploymentResource,
+    candidate: Candidate,
+    queries: pl.DataFrame,
+    open_model: Open,
+    opened: ExitStack,
+) -> _Champion | None:
+    """The accepted release with its hits for `queries`, kept open in `opened`; None before the first that answers.
+
+    Where it does not answer in its own code, which no service could serve either, it is the live one instead: a release
+    that can never reach people holds up none that can.
+
+    Raises:
+        AnsweringError: when the live release does not answer, or the accepted one where nothing else is live.
+    """
+    versions = _champions(candidate.family, deployment)
+    for version in versions:
+        released = answering(deployment.staging, _asked_of(version, candidate.inputs, deployment), version, open_model)
+        try:
+            answers = opened.enter_context(released)
+            return _Champion(version, answers, answers.many(queries))
+        except AnsweringError as error:
+            if version == versions[-1]:
+                raise
+            context.log.warning(f"{error} So the challenger is compared with the live release, {versions[-1]}.")
+    return None
+
+
+def _champions(family: str, deployment: DeploymentResource) -> list[str]:
+    """The accepted release, and the live one where it is another; none before the first that answers anything."""
+    accepted, live = deployment.staging.accepted(family), deployment.live_sets.live()
     if accepted is None or inputs.reach(deployment.staging.release_url(family, accepted)) == []:
-        return None
-    return accepted
+        return []
+    return list(dict.fromkeys([accepted, live.releases.get(family, accepted) if live else accepted]))
 
 
 def _asked_of(champion: str, asked: Inputs, deployment: DeploymentResource) -> Inputs:
