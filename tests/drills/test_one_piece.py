@@ -41,6 +41,11 @@ SHOWN = 10
 MODEL = f"repos/{FAMILY}/model.py"
 THE_LINE = ("score_row[:count].tolist()", "(1000 * score_row[:count]).tolist()")
 """A line of the model, and what it is changed to."""
+FORMATS = {
+    FAMILY: ("index.safetensors", "postings.safetensors"),
+    "ranker": ("ranker.safetensors", "weights.safetensors"),
+}
+"""What a family's file is called, and what it is called in another format."""
 BY_HAND = """
 import importlib, json, sys
 family, folder, *texts = sys.argv[1:]
@@ -188,8 +193,9 @@ def _prints(house: House, say: Callable[[str], None]) -> None:
     house.say = say
 
 
-def reload(house: House) -> None:
-    house.stack.make("code-server", f"REPO={FAMILY}")
+def reload(house: House, *names: str) -> None:
+    for family in names or (FAMILY,):
+        house.stack.make("code-server", f"REPO={family}")
 
 
 def times(factor: float, orders: list[Order]) -> list[Order]:
@@ -213,21 +219,23 @@ def test_a_changed_format_lock_and_python_are_no_dead_end(house: House):
     """The champion is measured in its own code and environment, and each is there to go back to."""
     before, python = house.learn(), another_python()
     with house.people(f"format and lock changed, {f'Python {python[0]}' if python else 'no other Python here'}"):
-        model = house.checkout.root / MODEL
-        model.write_text(model.read_text().replace("index.safetensors", "postings.safetensors"))
+        for family, (old, new) in FORMATS.items():
+            model = house.checkout.root / "repos" / family / "model.py"
+            model.write_text(model.read_text().replace(old, new))
         requirements = house.checkout.root / "envs" / FAMILY / "requirements.in"
         requirements.write_text(requirements.read_text() + ONE_PACKAGE_MORE)
         if python:
             (house.checkout.root / "envs" / FAMILY / ".python-version").write_text(f"{python[0]}\n")
         house.stack.make("lock", f"REPO={FAMILY}")
         house.stack.make("envs")
-        reload(house)
+        reload(house, *FORMATS)
         after, _ = house.trained()
         house.there_and_back(before, after)
     said = house.stack.make("reproduce", f"RELEASE={FAMILY}/{before.releases[FAMILY]}").stdout
     assert "7 of 7 files are the same, bit for bit" in said
-    held = [{entry.path for entry in house.manifest(of=each).files} for each in (before, after)]
-    assert "index.safetensors" in held[0] and "postings.safetensors" in held[1]
+    for family, files in FORMATS.items():
+        held = [{entry.path for entry in house.manifest(family, each).files} & {*files} for each in (before, after)]
+        assert held == [{files[0]}, {files[1]}]
     assert house.manifest().environment != house.manifest(of=before).environment
     if python:
         asked = [house.python(house.runtime()), "--version"]
@@ -239,10 +247,10 @@ def test_code_and_packages_that_are_taken_back_bring_their_release_back(house: H
     before = house.sets.past(changed.number - 1)
     assert before is not None
     with house.people("code, lock and Python taken back"):
-        house.checkout.restore("repos/keyword/model.py", "envs/keyword")
+        house.checkout.restore(*(f"repos/{family}/model.py" for family in FORMATS), "envs/keyword")
         house.checkout.change(MODEL, *THE_LINE)
         house.stack.make("envs")
-        reload(house)
+        reload(house, *FORMATS)
         again, said = house.trained()
     old, new = (f"{FAMILY}/{each.releases[FAMILY]}" for each in (before, changed))
     assert f"{old} is accepted again, in place of {new}" in said
