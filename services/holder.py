@@ -112,7 +112,11 @@ class Holder(Generic[Content]):
 
     def leads(self) -> bool:
         """Whether this process is the one that the live set asks, or any would do, as nothing is live yet."""
-        return self._pointer is None or self._key(self._pointer) is not None
+        return not self.stands_by()
+
+    def stands_by(self) -> bool:
+        """Whether the live set asks nothing of this process."""
+        return self._pointer is not None and self._key(self._pointer) is None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

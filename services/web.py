@@ -112,17 +112,18 @@ def equip(
     @reading(app, "/health")
     async def health() -> Response:
         live = holder.live
+        status = "ok" if live else "standing by" if holder.stands_by() else "waiting"
         body = {
             "service": name,
             "wire": WIRE,
-            "status": "ok" if live else "waiting",
+            "status": status,
             "live_set": live and live.live_set.number,
             "held": holder.held(),
             "sets": [state._asdict() for state in holder.states()],
             "reason": holder.problem if live else not_ready(holder),
             **more_health(),
         }
-        return json_response(body, 200 if live else 503)
+        return json_response(body, 503 if status == "waiting" else 200)
 
     @reading(app, "/metrics")
     async def metrics() -> Response:

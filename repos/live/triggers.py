@@ -21,7 +21,7 @@ from dagster import (
 
 from repos.live.graph import promotion_prod, rollback_prod, show_snapshot_prod
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import BECAUSE, ENDED, LATER, SOON, in_flight
+from shared_ops.pipeline.triggers import BECAUSE, ENDED, IDLE, LATER, SOON, in_flight
 from shared_ops.release import promotion
 from shared_ops.settings import ranking_family
 
@@ -37,6 +37,7 @@ JOBS = (promotion_prod.name, show_snapshot_prod.name, rollback_prod.name)
 @sensor(
     job=promotion_prod,
     minimum_interval_seconds=SOON,
+    tags=IDLE,
     default_status=DefaultSensorStatus.RUNNING,
     description="Judges and promotes the set of the accepted ranker where nothing has decided upon it.",
 )
@@ -48,6 +49,7 @@ def new_accepted_ranker(context: SensorEvaluationContext) -> RunRequest | SkipRe
 @sensor(
     job=show_snapshot_prod,
     minimum_interval_seconds=LATER,  # a snapshot takes its time anyway
+    tags=IDLE,
     default_status=DefaultSensorStatus.RUNNING,
     description="Lets the live set show the newest snapshot, so that what left the corpus leaves the results.",
 )

@@ -23,7 +23,7 @@ from typing import Any
 
 WATCH_SECONDS = 5
 """Between two looks of Dagit and the daemon at a code server."""
-HEARTBEAT_SECONDS = 3
+HEARTBEAT_SECONDS = 5
 """Between two signs of life to a code server: it ends of itself after --heartbeat-ttl without any."""
 
 WAIT_SECONDS = 5
@@ -107,6 +107,14 @@ def _paced_dagster(executable_path: str) -> list[str]:
     return [executable_path, "-m", "deploy.stack.processes.paced", "dagster"]
 
 
+def _tick_seldom_where_nothing_goes_on() -> None:
+    from deploy.stack.processes import calm
+    from shared_ops.settings import current
+
+    if found := calm.calm(current()):
+        calm.tick_by(found)
+
+
 def main(command: str, *arguments: str) -> None:
     """Run a command that Dagster installs, in this process.
 
@@ -120,6 +128,7 @@ def main(command: str, *arguments: str) -> None:
         changed = Changed(Path(os.environ["DAGSTER_HOME"]) / "workspace.yaml")
         following = _following(Controller.check_workspace_freshness, changed)
         Controller.check_workspace_freshness = following  # type: ignore[method-assign]
+        _tick_seldom_where_nothing_goes_on()
     sys.argv = [command, *arguments]
     entry_points(group="console_scripts")[command].load()()
 

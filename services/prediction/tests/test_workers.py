@@ -70,12 +70,14 @@ def test_health_of_what_was_made_with_what_answers_agrees(tmp_path, monkeypatch)
 
 
 def test_the_port_goes_from_one_to_the_other_without_a_gap_and_back(two):
-    refused, seen, ended = [], [], threading.Event()
+    refused, seen, statuses, ended = [], [], set(), threading.Event()
 
     def look():
         while not ended.is_set():
             try:
-                seen.append(two.get("keyword", "/health").json()["code"])
+                answer = two.get("keyword", "/health")
+                seen.append(answer.json()["code"])
+                statuses.add(answer.status_code)
             except httpx.TransportError as error:
                 refused.append(error)
             time.sleep(0.02)
@@ -89,7 +91,8 @@ def test_the_port_goes_from_one_to_the_other_without_a_gap_and_back(two):
     until(lambda: seen[-10:] == ["old"] * 10)
     ended.set()
     looking.join()
-    assert refused == []
+    assert refused == [] and statuses == {200}
+    assert [health(two, code)["status"] for code in ("old", "new")] == ["ok", "standing by"]
 
 
 def test_the_set_before_stays_held_by_the_worker_that_answered(two):

@@ -32,6 +32,10 @@ from shared_ops.settings import repositories
 
 SOON, LATER = 2, 7
 """Between two ticks of a sensor, at least: the daemon looks every 5 s, so they come every 5 and every 10 s."""
+IDLE_SECONDS = "searchloop/idle_seconds"
+"""The tag of a sensor that says how many seconds it may let pass between two ticks where no folder and no run of the
+stack has changed (deploy/stack/processes/calm.py)."""
+IDLE = {IDLE_SECONDS: "30"}
 BECAUSE = "searchloop/because"
 """The tag of a run that says what started it."""
 DATA = "searchloop/data"
@@ -62,6 +66,7 @@ def retrain_sensor(family: str, job: JobDefinition) -> SensorDefinition:
         name=f"{family}_new_data",
         job=job,
         minimum_interval_seconds=SOON if often else LATER,
+        tags=IDLE,
         default_status=DefaultSensorStatus.RUNNING,
         description=f"Trains {family} when its snapshot, feedback or upstream releases are new.",
     )

@@ -1,0 +1,105 @@
+"""Sensors that have nothing new to see tick seldom, and at once again when anything goes on."""
+
+import logging
+import time
+
+import pytest
+from dagster import DagsterInstance, job, op
+from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.workspace.load_target import PythonFileTarget
+from dagster._daemon import sensor
+
+from deploy.stack.processes import calm
+from deploy.stack.processes.calm import Calm
+from deploy.stack.tests.test_supervisor import until
+from shared_ops.data import storage
+from shared_ops.settings import Settings, file_url
+
+LOCATION = """
+import dagster
+
+@dagster.sensor(tags={"searchloop/idle_seconds": "600"}, minimum_interval_seconds=1, default_status=ON)
+def patient():
+    return dagster.SkipReason("nothing is new")
+
+@dagster.sensor(minimum_interval_seconds=1, default_status=ON)
+def eager():
+    return dagster.SkipReason("nothing is new")
+
+defs = dagster.Definitions(sensors=[patient, eager])
+""".replace("ON", "dagster.DefaultSensorStatus.RUNNING")
+
+
+@op
+def done():
+    pass
+
+
+@job
+def nothing():
+    done()
+
+
+@pytest.fixture
+def instance(tmp_path):
+    (tmp_path / "dagster").mkdir()
+    with DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
+        yield made
+
+
+@pytest.fixture
+def staging(tmp_path):
+    folder = tmp_path / "staging" / "prod"
+    (folder / "keyword").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def look(staging, instance, monkeypatch):
+    """Looks at the stack, and says whether it is calm."""
+    monkeypatch.setattr(calm, "LIVELY_SECONDS", 0.3)
+    looking = Calm([staging])
+
+    def now():
+        looking.look(instance)
+        return looking.now
+
+    return now
+
+
+@pytest.mark.parametrize("pointer", ["live.json", "keyword/accepted.json"])
+def test_a_pointer_that_moves_and_a_run_that_ends_are_seen_at_once(look, staging, instance, pointer):
+    storage.write_json(file_url(staging / pointer), {"version": "1"})
+    assert not look()
+    until(look, 5)
+    storage.write_json(file_url(staging / pointer), {"version": "2"})
+    assert not look()
+    until(look, 5)
+    nothing.execute_in_process(instance=instance)
+    assert not look()
+    until(look, 5)
+
+
+def test_only_folders_of_this_machine_tell_a_change(tmp_path):
+    assert calm.calm(Settings(home=tmp_path)) is not None
+    assert calm.calm(Settings(home=tmp_path, staging="memory://staging")) is None
+
+
+def test_the_daemon_asks_a_patient_sensor_seldom_where_nothing_goes_on(tmp_path, staging, instance, monkeypatch):
+    for name in ("execute_sensor_iteration", "is_under_min_interval"):
+        monkeypatch.setattr(sensor, name, getattr(sensor, name))  # put back afterwards
+    monkeypatch.setattr(calm, "LIVELY_SECONDS", 0.0)
+    file = tmp_path / "sensors.py"
+    file.write_text(LOCATION)
+    calm.tick_by(Calm([staging]))
+    target = PythonFileTarget(str(file), attribute=None, working_directory=None, location_name="sensors")
+    with create_test_daemon_workspace_context(target, instance) as context:
+        for _ in range(3):
+            for _ in sensor.execute_sensor_iteration(context, logging.getLogger("test"), None, None):
+                pass
+            time.sleep(1.1)
+        sensors = (
+            context.create_request_context().get_code_location("sensors").get_repository("__repository__").get_sensors()
+        )
+        ticks = {each.name: len(instance.get_ticks(each.get_remote_origin_id(), each.selector_id)) for each in sensors}
+    assert ticks == {"patient": 1, "eager": 3}
