@@ -58,7 +58,7 @@ def main() -> None:
 def _click_until_enough(settings: Settings, watermark: int) -> None:
     store, seed = Store(postgres.url(settings)), int(time.time())
     while store.clicks(store.window(watermark)) < settings.enough_clicks:
-        simulation.simulate(settings, simulation.Wanted(sessions=SESSIONS_AT_ONCE, seed=seed), lambda line: None)
+        simulation.simulate(settings, simulation.WantedTraffic(sessions=SESSIONS_AT_ONCE, seed=seed), lambda line: None)
         seed += 1
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from services.tests.database import database
-from services.tests.stack import Stack, TinyRanker, load_tiny, stack
+from services.tests.stack import ServingStack, TinyRanker, load_tiny, stack
 from shared_ops.data.tables import Hits
 from shared_ops.settings import families
 
@@ -64,7 +64,7 @@ def main() -> None:
     print(f"{'difference':<18} median {median(recorded - plain for plain, recorded in took):6.2f} ms")
 
 
-def _start(local: Stack) -> None:
+def _start(local: ServingStack) -> None:
     snapshot = local.snapshot(DOCUMENTS)
     texts = {doc_id: text for doc_id, (_, text) in DOCUMENTS.items()}
     chosen = local.go_live(snapshot, **{name: local.release(name, "v1", snapshot, texts=texts) for name in families()})
@@ -77,7 +77,7 @@ def _load(family: str, folder: Path) -> Any:
     return WideRanker({}) if families()[family].role == "rank" else load_tiny(family, folder)
 
 
-def _ask(local: Stack, number: int) -> float:
+def _ask(local: ServingStack, number: int) -> float:
     """Milliseconds until a search is answered."""
     started = time.perf_counter()
     answer = local.get("search", "/search", q=f"transform signal {number}")

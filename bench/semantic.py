@@ -24,7 +24,7 @@ import polars as pl
 from repos.semantic.bert import padded
 from repos.semantic.encoder import PACKAGED, Encoder, find, locate
 from repos.semantic.head import Head
-from repos.semantic.index import ApproximateIndex, ExactIndex, Index, build
+from repos.semantic.index import ApproximateIndex, ExactIndex, PassageIndex, build
 from repos.semantic.model import Origin, Parameters, SemanticModel
 from repos.semantic.train import train
 from shared_ops.data.snapshots import Snapshots
@@ -154,7 +154,7 @@ def _clustered(passages: int, documents: int) -> tuple[np.ndarray, np.ndarray, n
     return vectors.astype(np.float16), starts.astype(np.int64), queries
 
 
-def _one_by_one(index: Index, queries: np.ndarray) -> None:
+def _one_by_one(index: PassageIndex, queries: np.ndarray) -> None:
     for query in queries[:TRIED]:
         index.search(query[None], 100)
 

@@ -1,7 +1,9 @@
 """Everything that names the repositories agrees with repos/repos.toml."""
 
+import ast
 import re
 import tomllib
+from collections import Counter
 
 import pytest
 import yaml
@@ -12,6 +14,15 @@ from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import ROOT, Settings, families, repositories
 
 REPOSITORIES = list(repositories())
+OF_EACH_FAMILY = {"Parameters", "TrainConfig"}
+"""Classes that every family has, in its model.py and its ops.py, by the same name."""
+
+
+def sources():
+    """Every Python file outside tests, by its path."""
+    places = ("bench", "deploy", "repos", "services", "shared_ops/src")
+    files = [path for place in places for path in (ROOT / place).rglob("*.py") if "tests" not in path.parts]
+    return {path.relative_to(ROOT): path.read_text() for path in files}
 
 
 def test_the_workspace_has_a_code_location_for_each_repository():
@@ -101,14 +112,12 @@ def test_each_repository_has_its_environment_and_states_its_python():
 def test_every_client_of_one_s_own_addresses_passes_proxies_by():
     """httpx reads http_proxy and fails on a proxy that it does not know, even where it would not use it."""
     asks = re.compile(r"httpx\.(get|post|put|head|request|stream|Client|AsyncClient)\((?:[^()]|\([^()]*\))*\)")
-    files = [
-        path for place in ("deploy", "repos", "services", "shared_ops/src") for path in (ROOT / place).rglob("*.py")
-    ]
-    calls = {
-        f"{path.relative_to(ROOT)}: {call[0]}"
-        for path in files
-        if "tests" not in path.parts
-        for call in asks.finditer(path.read_text())
-    }
+    calls = {f"{path}: {call[0]}" for path, text in sources().items() for call in asks.finditer(text)}
     assert len(calls) > 5
     assert {call for call in calls if "trust_env=False" not in call} == set()
+
+
+def test_a_class_s_name_says_which_it_is():
+    nodes = [node for text in sources().values() for node in ast.walk(ast.parse(text))]
+    times = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    assert {name: count for name, count in times.items() if count > 1} == dict.fromkeys(OF_EACH_FAMILY, len(families()))

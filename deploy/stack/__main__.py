@@ -278,8 +278,8 @@ def evaluate(settings: Settings, out: str) -> None:
 def simulate(settings: Settings, **options: Any) -> None:
     """Let SIMULATED people search and click; all they do is marked as simulated."""
     lifecycle.need_running(settings)
-    stack = simulation.Stack(lambda: lifecycle.need_still_running(settings), _dagit(settings).settle)
-    simulation.simulate(settings, simulation.Wanted(**options), say, stack)
+    stack = simulation.WatchedStack(lambda: lifecycle.need_still_running(settings), _dagit(settings).settle)
+    simulation.simulate(settings, simulation.WantedTraffic(**options), say, stack)
 
 
 @commands.command()

@@ -70,14 +70,14 @@ ValidDraft = DagsterType(
 )
 
 
-class ReadConfig(Config):
+class ReadSourcesConfig(Config):
     """Which sources to read."""
 
     sources: str = Field(default="", description="a sources file; empty takes the stack's (SEARCHLOOP_SOURCES)")
 
 
 @op(pool=repository_of(__name__))
-def read_sources(context: OpExecutionContext, config: ReadConfig, deployment: DeploymentResource) -> Draft:
+def read_sources(context: OpExecutionContext, config: ReadSourcesConfig, deployment: DeploymentResource) -> Draft:
     """Read every source of the sources file, and put the tables into this run's draft folder."""
     path = Path(config.sources) if config.sources else current().sources
     context.log.info(f"Sources: {path}")

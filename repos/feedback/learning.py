@@ -15,7 +15,7 @@ from repos.feedback.parts import Events
 from repos.feedback.positions import PositionParameters, propensities
 from repos.feedback.sessions import Bounds, Split, counted, newest_sessions
 from shared_ops.data import tables
-from shared_ops.data.feedback import FOLDS, HELD_BACK, Burst, Counts, FeedbackManifest
+from shared_ops.data.feedback import FOLDS, HELD_BACK, Burst, EventCounts, FeedbackManifest
 from shared_ops.data.text import fold_of
 
 _HAS_FEATURES = pl.col("features").list.len() == pl.col("doc_ids").list.len()
@@ -24,7 +24,7 @@ BURSTS = 20
 """The manifest names so many; all are counted in `left_out`."""
 
 
-class Parameters(Bounds, Split, PositionParameters):
+class LearningParameters(Bounds, Split, PositionParameters):
     """How events become what is learned from."""
 
     propensity_floor: float = Field(
@@ -43,7 +43,7 @@ class Learned(NamedTuple):
     manifest: FeedbackManifest
 
 
-def learn(events: Events, watermark: int, parameters: Parameters) -> Learned:
+def learn(events: Events, watermark: int, parameters: LearningParameters) -> Learned:
     """What the events taught."""
     left_out: Counter[str] = Counter()
     searches, clicks, bursts = counted(events, parameters, left_out)
@@ -173,11 +173,11 @@ def _texts(searches: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _counts(searches: pl.DataFrame, clicks: pl.DataFrame) -> dict[str, Counts]:
+def _counts(searches: pl.DataFrame, clicks: pl.DataFrame) -> dict[str, EventCounts]:
     asked = searches.group_by("application").agg(sessions=pl.col("session").n_unique(), searches=pl.len())
     clicked = clicks.group_by("application").agg(clicks=pl.len())
     joined = asked.join(clicked, on="application", how="full", coalesce=True).fill_null(0).sort("application")
-    return {row.pop("application"): Counts(**row) for row in joined.iter_rows(named=True)}
+    return {row.pop("application"): EventCounts(**row) for row in joined.iter_rows(named=True)}
 
 
 def _moment(value: object) -> datetime | None:

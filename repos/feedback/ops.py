@@ -22,7 +22,7 @@ from dagster import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
-from repos.feedback.learning import Parameters, learn
+from repos.feedback.learning import LearningParameters, learn
 from repos.feedback.parts import Parts, flat
 from repos.feedback.sessions import BURST
 from shared_ops.data import markdown, storage
@@ -54,7 +54,7 @@ class Taken(BaseModel):
     clicks: int = Field(description="new ones")
 
 
-class ReadConfig(Config):
+class ReadEventsConfig(Config):
     """When to learn though nothing is new."""
 
     again: bool = Field(default=False, description="compute the tables again, as after a change of their parameters")
@@ -84,7 +84,7 @@ def parts(feedback_url: str) -> Parts:
 
 @op(pool=POOL, out=Out(Taken, is_required=False))
 def read_events(
-    context: OpExecutionContext, config: ReadConfig, deployment: DeploymentResource
+    context: OpExecutionContext, config: ReadEventsConfig, deployment: DeploymentResource
 ) -> Iterator[Output[Taken]]:
     """Keep what was stored since the last feedback as one more part. Where nothing was, the run ends here."""
     events, feedback = store(), deployment.feedback
@@ -109,7 +109,7 @@ def read_events(
     yield Output(Taken(url=kept.url, watermark=window.before, searches=searches, clicks=clicks))
 
 
-class LearnConfig(Parameters, Config):
+class LearnConfig(LearningParameters, Config):
     """How events become what is learned from, as it can be edited in the launchpad."""
 
 

@@ -89,7 +89,7 @@ class TermCounts:
 
 
 @dataclass(frozen=True)
-class Index:
+class TermIndex:
     """What each term adds to each document's score: a sparse matrix by columns, as its three arrays."""
 
     starts: NDArray[np.int64]
@@ -100,7 +100,7 @@ class Index:
     """The number of documents."""
 
     @classmethod
-    def of(cls, counts: TermCounts, k1: float, b: float, title_weight: float) -> "Index":
+    def of(cls, counts: TermCounts, k1: float, b: float, title_weight: float) -> "TermIndex":
         """BM25 with weighted fields and Lucene's idf.
 
         Frequencies and lengths are summed over the fields by weight, then saturated once (Robertson, Zaragoza and

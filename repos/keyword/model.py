@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, Field
 
-from repos.keyword.bm25 import Index, TermCounts, WordCounts
+from repos.keyword.bm25 import TermCounts, TermIndex, WordCounts
 from repos.keyword.tuning import Choice, Judged, tune
 from repos.keyword.words import Tokenizer, words
 from shared_ops.data import tables
@@ -52,7 +52,7 @@ class Parameters(BaseModel):
 class KeywordModel:
     """BM25 search: texts in, hits out. Safe to use from many threads at once."""
 
-    def __init__(self, index: Index, terms: list[str], doc_ids: list[str], choice: Choice) -> None:
+    def __init__(self, index: TermIndex, terms: list[str], doc_ids: list[str], choice: Choice) -> None:
         self.index = index
         self.terms = terms
         self.doc_ids = doc_ids
@@ -64,7 +64,7 @@ class KeywordModel:
     def build(cls, doc_ids: Sequence[str], counts: WordCounts, choice: Choice) -> Self:
         """The model of counted documents. Documents with equal scores will stand in the order of `doc_ids`."""
         term_counts = TermCounts.of(counts, choice.tokenizer)
-        index = Index.of(term_counts, choice.k1, choice.b, choice.title_weight)
+        index = TermIndex.of(term_counts, choice.k1, choice.b, choice.title_weight)
         return cls(index, term_counts.terms, list(doc_ids), choice)
 
     def search(self, texts: Sequence[str], k: int) -> list[Hits]:
@@ -119,7 +119,7 @@ def load(folder: Path) -> KeywordModel:
         )
     weights = {name: about.pop(name) for name in ("k1", "b", "title_weight")}
     doc_ids = _read(folder / "documents.json")
-    index = Index(**load_file(folder / "index.safetensors"), size=len(doc_ids))
+    index = TermIndex(**load_file(folder / "index.safetensors"), size=len(doc_ids))
     model = KeywordModel(index, _read(folder / "terms.json"), doc_ids, Choice(Tokenizer(**about), **weights))
     model.search([model.terms[0]], 1)
     return model

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from repos.keyword.bm25 import Index, TermCounts, WordCounts
+from repos.keyword.bm25 import TermCounts, TermIndex, WordCounts
 from repos.keyword.words import Tokenizer, words
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _measure(counts: WordCounts, judged: Judged) -> Callable[[Choice], NDArray[n
 
     def values(choice: Choice) -> NDArray[np.float64]:
         term_counts, queries = tokenized(choice.tokenizer)
-        index = Index.of(term_counts, choice.k1, choice.b, choice.title_weight)
+        index = TermIndex.of(term_counts, choice.k1, choice.b, choice.title_weight)
         documents, scores = index.search(queries, min(DEPTH, index.size))
         run = {
             query: {

@@ -71,7 +71,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Fit:
+class RankerFit:
     """A way to order, with its scores: [queries, documents] of train out of fold, and of dev."""
 
     kind: Kind
@@ -93,13 +93,13 @@ class Fit:
         return torch.cat([by_query, _ndcg(self.dev, data.dev)]).numpy()
 
 
-def equal_fusion(data: Data) -> Fit:
+def equal_fusion(data: Data) -> RankerFit:
     """Min-max fusion with equal weights: nothing is learned."""
     families = data.train.scaled.shape[-1]
-    return Fit("fusion", np.ones(families, np.float32), data.train.scaled.sum(-1), data.dev.scaled.sum(-1))
+    return RankerFit("fusion", np.ones(families, np.float32), data.train.scaled.sum(-1), data.dev.scaled.sum(-1))
 
 
-def linear_fusion(data: Data, parameters: Parameters) -> tuple[Fit, Array]:
+def linear_fusion(data: Data, parameters: Parameters) -> tuple[RankerFit, Array]:
     """Min-max fusion with learned weights, and the weights [folds, families] that were learned without each fold.
 
     nDCG is not smooth in the weights and they are few, so they are drawn at random (Bergstra and Bengio 2012), evenly
@@ -123,10 +123,10 @@ def linear_fusion(data: Data, parameters: Parameters) -> tuple[Fit, Array]:
     by_fold = torch.stack([best(folds != fold) for fold in range(parameters.folds)])
     final = best(folds >= 0)
     out_of_fold = (train.scaled * by_fold[folds][:, None, :]).sum(-1)
-    return Fit("linear", final.numpy(), out_of_fold, data.dev.scaled @ final), by_fold.numpy()
+    return RankerFit("linear", final.numpy(), out_of_fold, data.dev.scaled @ final), by_fold.numpy()
 
 
-def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) -> Fit:
+def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) -> RankerFit:
     """The ensemble: member i learns from all folds but i, starting from the fusion `fusions[i]`.
 
     Learns from judgements alone. Stops at the pass whose order is best over train queries out of fold and dev queries.
@@ -147,7 +147,7 @@ def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) ->
     return best
 
 
-def learn_clicks(fit: Fit, data: Data, parameters: Parameters, log: Log) -> Fit:
+def learn_clicks(fit: RankerFit, data: Data, parameters: Parameters, log: Log) -> RankerFit:
     """The network after more passes, in which it learns from clicks beside judgements.
 
     Keeps the last pass whose order of judged queries, over train queries out of fold and dev queries, is not worse than
@@ -217,7 +217,7 @@ def _loss(weights: network.Weights, batch: Lessons, parameters: Parameters, gene
     return (loss * learns * batch.weights).sum()
 
 
-def _scored(weights: network.Weights, data: Data, fusion: Array, notes: dict[str, Any]) -> Fit:
+def _scored(weights: network.Weights, data: Data, fusion: Array, notes: dict[str, Any]) -> RankerFit:
     """The ensemble as it is now: train scored by the member that left the query out, dev by all."""
     import torch
 
@@ -231,7 +231,7 @@ def _scored(weights: network.Weights, data: Data, fusion: Array, notes: dict[str
                 lists = train.take(part)
                 own[part] = network.scores(network.member(kept, fold), lists.features, lists.scaled)[0]
         dev = [network.scores(kept, part.features, part.scaled).mean(dim=0) for part in data.dev.parts(AT_ONCE)]
-    return Fit("network", fusion, own, torch.cat(dev), kept, notes)
+    return RankerFit("network", fusion, own, torch.cat(dev), kept, notes)
 
 
 def _ndcg(scores: "Tensor", padded: Padded) -> "Tensor":

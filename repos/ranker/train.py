@@ -15,7 +15,7 @@ import polars as pl
 
 from repos.ranker.clicks import clicked_lists
 from repos.ranker.features import FeatureSpace
-from repos.ranker.fit import Data, Fit, equal_fusion, learn_clicks, linear_fusion, network_fit
+from repos.ranker.fit import Data, RankerFit, equal_fusion, learn_clicks, linear_fusion, network_fit
 from repos.ranker.model import Parameters, Ranker
 from repos.ranker.teaching import Teaching, judged_lists, queries_of, with_one_missing
 from shared_ops.data import tables
@@ -131,7 +131,7 @@ def enough(parameters: Parameters) -> int:
     return 2 * parameters.folds
 
 
-def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[Fit, dict[str, Any]]:
+def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[RankerFit, dict[str, Any]]:
     """The simplest way to order that none of the less simple ones clearly beats, and what each reached.
 
     Compared on nDCG@10 over train queries out of fold and dev queries: a kind replaces a simpler one when its mean gain

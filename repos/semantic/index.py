@@ -16,7 +16,7 @@ PASSAGES = "passages.safetensors"
 CELLS = "cells.faiss"
 
 
-class Index(Protocol):
+class PassageIndex(Protocol):
     """Finds documents by their passages' vectors."""
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,14 +30,14 @@ class Index(Protocol):
         """Write the index into `folder`; `read_index` reads it."""
 
 
-def build(vectors: np.ndarray, starts: np.ndarray, exact_below: int, seed: int) -> Index:
+def build(vectors: np.ndarray, starts: np.ndarray, exact_below: int, seed: int) -> PassageIndex:
     """The index of passages `vectors` [passages, width] float16, where document i begins at passage `starts[i]`."""
     if len(vectors) < exact_below:
         return ExactIndex(vectors, starts)
     return ApproximateIndex.train(vectors, starts, seed)
 
 
-def read_index(folder: Path) -> Index:
+def read_index(folder: Path) -> PassageIndex:
     """The index that was written into `folder`."""
     from safetensors.numpy import load_file
 
@@ -57,7 +57,7 @@ class ExactIndex:
         self.starts = starts
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`."""
+        """See `PassageIndex.search`."""
         k = min(k, len(self.starts))
         documents = np.zeros((len(queries), k), np.int64)
         scores = np.zeros((len(queries), k), np.float32)
@@ -115,7 +115,7 @@ class ApproximateIndex:
         return cls(cells, starts)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`. A document whose best passage lies in no cell searched is not found."""
+        """See `PassageIndex.search`. A document whose best passage lies in no cell searched is not found."""
         k = min(k, len(self.starts))
         wanted = min(k * self.FETCHED, len(self.owners))
         similar, passages = self.cells.search(np.ascontiguousarray(queries, np.float32), wanted)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from repos.semantic.bert import EncoderError, Tokens
 from repos.semantic.encoder import PACKAGED, Encoder, find
 from repos.semantic.head import Head
-from repos.semantic.index import Index, read_index
+from repos.semantic.index import PassageIndex, read_index
 from shared_ops.data.tables import Hits
 
 FORMAT = 1
@@ -75,7 +75,9 @@ class Origin:
 class SemanticModel:
     """Vector search: texts in, hits out. Safe to use from many threads at once."""
 
-    def __init__(self, encoder: Encoder, head: Head, index: Index, doc_ids: Sequence[str], origin: Origin) -> None:
+    def __init__(
+        self, encoder: Encoder, head: Head, index: PassageIndex, doc_ids: Sequence[str], origin: Origin
+    ) -> None:
         self.encoder = encoder
         self.head = head
         self.index = index

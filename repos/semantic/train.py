@@ -31,7 +31,7 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
-class Fit:
+class SemanticFit:
     """A way of learning whose choices are made."""
 
     rows: np.ndarray
@@ -92,7 +92,7 @@ def train(
     return Trained(model, described | chosen, hits)
 
 
-def _fit(task: Task, frozen: Encoded) -> Fit | None:
+def _fit(task: Task, frozen: Encoded) -> SemanticFit | None:
     """The way of learning that was asked for; None where there is nothing to learn from or to choose by."""
     rows = np.array([row for row in task.rows("train") if task.relevant[row] and task.query_inputs[row]], np.int64)
     if task.parameters.adapt == "none":
@@ -112,7 +112,7 @@ def _worth(gains: np.ndarray) -> bool:
     return len(gains) > 1 and bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
-def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> Fit:
+def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> SemanticFit:
     """A head, as near to the frozen encoder as is best on dev."""
     asked = task.parameters
     recipe = Recipe(
@@ -141,10 +141,10 @@ def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray)
         head = whole if np.array_equal(chosen, rows) else learned(chosen)
         return task.model(frozen, head.times(share)), frozen
 
-    return Fit(rows, model, asked.folds, {**asdict(recipe), "share": share})
+    return SemanticFit(rows, model, asked.folds, {**asdict(recipe), "share": share})
 
 
-def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> Fit:
+def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> SemanticFit:
     """The whole encoder; each model encodes all passages again."""
     asked = task.parameters
     queries = [task.query_inputs[row] for row in rows]
@@ -156,10 +156,10 @@ def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarr
         return task.model(encoded, Head.identity(encoder.width), learned=True), encoded
 
     chosen = {"steps": asked.encoder_steps, "learning_rate": asked.encoder_learning_rate}
-    return Fit(rows, model, asked.encoder_folds, chosen)
+    return SemanticFit(rows, model, asked.encoder_folds, chosen)
 
 
-def _cross_fit(task: Task, fit: Fit, frozen: pl.DataFrame) -> pl.DataFrame:
+def _cross_fit(task: Task, fit: SemanticFit, frozen: pl.DataFrame) -> pl.DataFrame:
     """The hits of the train queries, each from a model that did not learn from its part of them; the frozen encoder's
     where the other parts hold nothing to learn from. Equal queries are in one part.
     """

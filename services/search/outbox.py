@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
 """
 
 
-class Entry(NamedTuple):
+class OutboxEntry(NamedTuple):
     """Something that waits. Numbers grow in the order of arrival."""
 
     number: int
@@ -66,18 +66,18 @@ class Outbox:
                 "INSERT INTO waiting (kind, content, since) VALUES (?, ?, ?)", [(*entry, now) for entry in entries]
             )
 
-    def first(self, count: int) -> list[Entry]:
+    def first(self, count: int) -> list[OutboxEntry]:
         """The oldest that wait."""
         with self._transaction() as connection:
             rows = connection.execute("SELECT number, kind, content FROM waiting ORDER BY number LIMIT ?", (count,))
-            return [Entry(*row) for row in rows]
+            return [OutboxEntry(*row) for row in rows]
 
-    def remove(self, entries: Sequence[Entry]) -> None:
+    def remove(self, entries: Sequence[OutboxEntry]) -> None:
         """Forget entries: they are stored elsewhere."""
         with self._transaction() as connection:
             _delete(connection, entries)
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
+    def set_aside(self, entry: OutboxEntry, reason: str) -> None:
         """Keep an entry apart, with the reason why nobody wants it."""
         with self._transaction() as connection:
             connection.execute(
@@ -131,5 +131,5 @@ class Outbox:
         self._connection = None
 
 
-def _delete(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+def _delete(connection: sqlite3.Connection, entries: Sequence[OutboxEntry]) -> None:
     connection.executemany("DELETE FROM waiting WHERE number = ?", [(entry.number,) for entry in entries])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import psycopg2
 
-from services.search.outbox import Entry, Outbox
+from services.search.outbox import Outbox, OutboxEntry
 from shared_ops.data.ubi import Store, UbiEvent, UbiQuery
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Shipper:
             self._store_all(entries)
         return len(entries) == BATCH
 
-    def _store_all(self, entries: Sequence[Entry]) -> None:
+    def _store_all(self, entries: Sequence[OutboxEntry]) -> None:
         """Store a batch in one transaction. Of one that is refused, store the halves: what is bad is soon alone."""
         try:
             rows = [KINDS[entry.kind].model_validate_json(entry.content) for entry in entries]

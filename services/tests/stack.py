@@ -129,7 +129,7 @@ def free_base():
             continue
 
 
-class Stack:
+class ServingStack:
     """A staging area, snapshots, and the services that the test starts."""
 
     def __init__(self, home, **settings):
@@ -267,7 +267,7 @@ class Stack:
 
 @contextmanager
 def stack(home, **settings):
-    made = Stack(home, **settings)
+    made = ServingStack(home, **settings)
     try:
         yield made
     finally:

@@ -35,7 +35,7 @@ def until(condition, seconds):
     return found
 
 
-class Stack:
+class DagsterStack:
     """A daemon and the code server of sleeping.py, on a SQLite instance that deploy/dagster.yaml configures."""
 
     def __init__(self, home: Path) -> None:
@@ -121,8 +121,8 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory) -> Iterator[Stack]:
-    made = Stack(tmp_path_factory.mktemp("dagster"))
+def stack(tmp_path_factory) -> Iterator[DagsterStack]:
+    made = DagsterStack(tmp_path_factory.mktemp("dagster"))
     with DagsterInstance.from_config(str(made.home)) as made.instance:
         made.start_server()
         made.start_daemon()

@@ -70,7 +70,7 @@ def services(monkeypatch, tmp_path):
     servers, ports = [], {}
     for name in states:
 
-        class Handler(BaseHTTPRequestHandler):
+        class ServiceHandler(BaseHTTPRequestHandler):
             service = name
 
             def do_GET(self):
@@ -83,9 +83,9 @@ def services(monkeypatch, tmp_path):
                 pass
 
         if name == "search":
-            server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+            server = ThreadingHTTPServer(("127.0.0.1", 0), ServiceHandler)
         else:
-            server = OnSocket(str(Runtime(name, "", "").socket(settings)), Handler)
+            server = OnSocket(str(Runtime(name, "", "").socket(settings)), ServiceHandler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         ports[name] = server.server_port

@@ -24,7 +24,7 @@ NOBODY = "http://127.0.0.1:9"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "grpc_proxy")
 
 
-class Handler(BaseHTTPRequestHandler):
+class ProxyHandler(BaseHTTPRequestHandler):
     def do_GET(self):
         body = b'{"hits": [], "live_set": 1, "data": {"runsOrError": {"results": []}}, "state": "ready"}'
         self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -45,7 +45,7 @@ def settings(request, tmp_path, monkeypatch):
         monkeypatch.setenv(name, request.param)
     for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
         monkeypatch.delenv(name, raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), ProxyHandler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield Settings(home=tmp_path, port_base=server.server_port, postgres_url=None)
         server.shutdown()

@@ -17,7 +17,7 @@ import pytest
 from deploy.stack.search.searching import SearchError
 from deploy.stack.traffic import visits
 from deploy.stack.traffic.search_client import Pace
-from deploy.stack.traffic.simulation import Record, SimulationError, Stack, Wanted, simulate
+from deploy.stack.traffic.simulation import Record, SimulationError, WantedTraffic, WatchedStack, simulate
 from deploy.stack.traffic.visits import Wish
 from shared_ops.data import tables
 from shared_ops.data.snapshots import Snapshots
@@ -73,7 +73,7 @@ class App(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, sets):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), SearchHandler)
         self.sets = sets
         self.searches, self.events, self.refused, self.keeps_events = [], {}, Counter(), True
         self.reads_words = True
@@ -94,7 +94,7 @@ class App(ThreadingHTTPServer):
         return next(search["q"] for search in self.searches if search["query_id"] == event["query_id"])
 
 
-class Handler(BaseHTTPRequestHandler):
+class SearchHandler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/health":
             return self.reply(200, {"live_set": self.server.sets.live().number})
@@ -163,7 +163,7 @@ def serving(sets):
 def simulated(stack, **wanted):
     app, settings = stack
     said = []
-    path = simulate(settings, Wanted(**wanted), said.append, pauses=(0.01, 0.01))
+    path = simulate(settings, WantedTraffic(**wanted), said.append, pauses=(0.01, 0.01))
     return Record.model_validate_json(path.read_text()), said, app
 
 
@@ -415,7 +415,7 @@ def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack):
     said = []
     learning = threading.Thread(target=learn)
     learning.start()
-    path = simulate(stack[1], Wanted(sessions=60, trend=2, watch=True), said.append, pauses=(0.01,))
+    path = simulate(stack[1], WantedTraffic(sessions=60, trend=2, watch=True), said.append, pauses=(0.01,))
     learning.join()
     record = Record.model_validate_json(path.read_text())
     assert record.sets == {"before": 1, "now": 1, "after": 2}
@@ -435,7 +435,7 @@ def test_whoever_watches_sees_how_much_better_others_are_answered_who_taught_not
 
     learning = threading.Thread(target=learn)
     learning.start()
-    path = simulate(settings, Wanted(sessions=150, watch=True), said.append, pauses=(0.01,))
+    path = simulate(settings, WantedTraffic(sessions=150, watch=True), said.append, pauses=(0.01,))
     learning.join()
     record = Record.model_validate_json(path.read_text())
     held_back = record.held_back
@@ -460,16 +460,16 @@ def test_nobody_watches_a_stack_that_has_ended(stack):
         raise RuntimeError("The stack is not running: make up")
 
     with pytest.raises(RuntimeError, match="not running: make up"):
-        simulate(stack[1], Wanted(sessions=1, watch=True), print, Stack(need_running=ended), (0.01,))
+        simulate(stack[1], WantedTraffic(sessions=1, watch=True), print, WatchedStack(need_running=ended), (0.01,))
 
 
 def test_whoever_watches_is_told_what_the_gates_did_not_let_through_and_what_to_do(stack, monkeypatch):
     said, settled, told = [], [], "not promoted: ranker/2: A loss of 0.02 is not ruled out."
     rejected = lambda settings: [told] if any("watching" in line for line in said) else []  # noqa: E731
     monkeypatch.setattr("deploy.stack.traffic.simulation.rejected_lines", rejected)
-    wanted = Wanted(sessions=3, seed=7, watch=True)
+    wanted = WantedTraffic(sessions=3, seed=7, watch=True)
     with pytest.raises(SimulationError, match=r"Set 1 is still live.*make simulate SESSIONS=3 SEED=8 WATCH=1"):
-        simulate(stack[1], wanted, said.append, Stack(settle=lambda: settled.append(told in said[-2])), (0.01,))
+        simulate(stack[1], wanted, said.append, WatchedStack(settle=lambda: settled.append(told in said[-2])), (0.01,))
     assert settled == [True], "first it is said, then all runs are waited for"
 
 
@@ -496,7 +496,7 @@ def test_a_search_app_that_keeps_failing_ends_it_with_the_reason_and_the_counts(
     app.refused["GET"] = 10**6
     said = []
     with pytest.raises(SearchError, match=r"GET .*/search answered 503.*not ready.*make status"):
-        simulate(settings, Wanted(sessions=50), said.append, pauses=(0.01, 0.01))
+        simulate(settings, WantedTraffic(sessions=50), said.append, pauses=(0.01, 0.01))
     told = re.fullmatch(r"SIMULATED 0 sessions, 0 searches, 0 clicks, .* (\d+) failed requests", said[-1])
     assert 3 <= int(told[1]) < 50, "whoever had begun gave up after three attempts, and nobody else came"
 
@@ -509,7 +509,7 @@ def test_a_search_app_that_keeps_no_clicks_is_told(stack):
 
 def test_without_a_live_set_there_is_nothing_to_ask(tmp_path):
     with pytest.raises(SearchError, match="No set of models is live"):
-        simulate(Settings(home=tmp_path), Wanted(), print)
+        simulate(Settings(home=tmp_path), WantedTraffic(), print)
 
 
 def test_searches_are_paced(stack):

@@ -37,7 +37,7 @@ class SimulationError(RuntimeError):
     """What was waited for did not happen."""
 
 
-class Stack(NamedTuple):
+class WatchedStack(NamedTuple):
     """What is known of the stack that is watched; nothing, where nobody watches."""
 
     need_running: Callable[[], None] = lambda: None
@@ -46,10 +46,10 @@ class Stack(NamedTuple):
     """Waits until nothing is in flight: the first set that goes live may have learned from a part of the clicks."""
 
 
-UNWATCHED = Stack()
+UNWATCHED = WatchedStack()
 
 
-class Wanted(BaseModel):
+class WantedTraffic(BaseModel):
     """What is to be simulated."""
 
     sessions: int = 200
@@ -60,7 +60,7 @@ class Wanted(BaseModel):
     watch: bool = Field(default=False, description="wait until another set is live, and see what has risen")
 
 
-class Counts(BaseModel):
+class TrafficCounts(BaseModel):
     """What was done."""
 
     sessions: int = 0
@@ -85,19 +85,19 @@ class Record(BaseModel):
     """What a simulation leaves in SEARCHLOOP_HOME/simulation."""
 
     application: str = SIMULATION
-    wanted: Wanted
+    wanted: WantedTraffic
     topic: str | None = Field(default=None, description="what is asked about after a third of the sessions")
     trends: list[TrendingQuery] = []
     sets: dict[str, int] = Field(description="the live sets that gave the positions `before`, `now` and `after`")
-    counts: Counts = Counts()
+    counts: TrafficCounts = TrafficCounts()
     held_back: HeldBack | None = Field(default=None, description="how much better others are answered, where watched")
 
 
 def simulate(
     settings: Settings,
-    wanted: Wanted,
+    wanted: WantedTraffic,
     say: Callable[[str], None],
-    stack: Stack = UNWATCHED,
+    stack: WatchedStack = UNWATCHED,
     pauses: Sequence[float] = PAUSES,
 ) -> Path:
     """Visit the running search app; returns the file that tells what was done (a `Record`).
@@ -120,10 +120,10 @@ class _Simulation:
     def __init__(
         self,
         settings: Settings,
-        wanted: Wanted,
+        wanted: WantedTraffic,
         app: SearchApp,
         say: Callable[[str], None],
-        stack: Stack,
+        stack: WatchedStack,
     ) -> None:
         self.settings, self.wanted, self.app = settings, wanted, app
         self.path = settings.home / "simulation" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"

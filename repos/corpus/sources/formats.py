@@ -18,7 +18,7 @@ from repos.corpus.sources import foreign
 from repos.corpus.sources.collected import Collected, Row, SourceError
 from repos.corpus.sources.files import opened, unreadable
 from repos.corpus.sources.values import is_utf8
-from repos.corpus.sources.wanted import Wanted
+from repos.corpus.sources.wanted import WantedColumns
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
 _ENDINGS: dict[str, Format] = {
@@ -39,7 +39,9 @@ Numbered: TypeAlias = Iterable[tuple[int, list[str] | None]]
 """Each row's first line and its fields, None where they cannot be told apart."""
 
 
-def rows(url: str, form: Format | None, collected: Collected, table: str, wanted: Wanted) -> Iterator[tuple[str, Row]]:
+def rows(
+    url: str, form: Format | None, collected: Collected, table: str, wanted: WantedColumns
+) -> Iterator[tuple[str, Row]]:
     """Every readable row of a file, with the place where it stands.
 
     `form` None: the name's ending tells. A CSV file may have commas, semicolons, tabs or bars between its fields, and
@@ -133,7 +135,7 @@ def _format_of(file: IO[bytes], url: str, source: str) -> Format:
 
 
 def _json_lines(
-    lines: Iterable[str], url: str, collected: Collected, table: str, wanted: Wanted
+    lines: Iterable[str], url: str, collected: Collected, table: str, wanted: WantedColumns
 ) -> Iterator[tuple[str, Row]]:
     names: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):
@@ -169,7 +171,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
 
 
 def _tab_separated(
-    lines: Iterable[str], url: str, collected: Collected, table: str, wanted: Wanted
+    lines: Iterable[str], url: str, collected: Collected, table: str, wanted: WantedColumns
 ) -> Iterator[tuple[str, Row]]:
     blank, lines = _after_blank(iter(lines))
     numbered = ((number, tab_fields(line)) for number, line in enumerate(lines, start=blank + 1))
@@ -179,7 +181,7 @@ def _tab_separated(
 
 
 def _comma_separated(
-    lines: Iterator[str], url: str, collected: Collected, table: str, wanted: Wanted
+    lines: Iterator[str], url: str, collected: Collected, table: str, wanted: WantedColumns
 ) -> Iterator[tuple[str, Row]]:
     source = collected.report.name
     csv.field_size_limit(2**31 - 1)
@@ -207,7 +209,7 @@ def _after_blank(lines: Iterator[str]) -> tuple[int, Iterator[str]]:
     return 0, lines
 
 
-def _header(lines: list[str], url: str, source: str, wanted: Wanted) -> tuple[str, list[str]]:
+def _header(lines: list[str], url: str, source: str, wanted: WantedColumns) -> tuple[str, list[str]]:
     """What separates the names of a header, and the names: those that are wanted if they can be had, or the most.
 
     Raises:
@@ -275,7 +277,9 @@ def _quotes_after_space(fields: list[str], row: list[str], delimiter: str) -> bo
     return False  # a text in which words follow the quotation
 
 
-def _parquet(file: IO[bytes], url: str, collected: Collected, table: str, wanted: Wanted) -> Iterator[tuple[str, Row]]:
+def _parquet(
+    file: IO[bytes], url: str, collected: Collected, table: str, wanted: WantedColumns
+) -> Iterator[tuple[str, Row]]:
     source = collected.report.name
     _head(file, url, source, "parquet")
     try:

@@ -8,7 +8,7 @@ from repos.corpus.sources.values import is_utf8
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedColumns:
     """Columns that are read from a table: those that must be there, and those that may be."""
 
     required: Sequence[str]

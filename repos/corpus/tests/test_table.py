@@ -10,7 +10,7 @@ from repos.corpus.sources.collected import Collected, SourceError, SourceReport
 from repos.corpus.sources.config import Sources
 from repos.corpus.sources.formats import rows
 from repos.corpus.sources.readers import table
-from repos.corpus.sources.wanted import Wanted
+from repos.corpus.sources.wanted import WantedColumns
 
 
 def read(documents, **settings):
@@ -198,7 +198,7 @@ def test_an_address_of_no_known_kind_is_told():
 
 def lines_of(path):
     collected = Collected(SourceReport(name="faq", kind="table"))
-    return rows(str(path), None, collected, "documents", Wanted([]))
+    return rows(str(path), None, collected, "documents", WantedColumns([]))
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def instance():
         yield instance
 
 
-class Ticks:
+class SourceTicks:
     """The sensor as the daemon calls it: each tick gets the cursor of the one before."""
 
     def __init__(self, instance):
@@ -57,7 +57,7 @@ class Ticks:
 
 @pytest.fixture
 def ticks(instance):
-    return Ticks(instance)
+    return SourceTicks(instance)
 
 
 def age(folder):

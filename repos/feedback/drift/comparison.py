@@ -29,7 +29,7 @@ SMOOTHING = 0.5
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchOutline:
     """One search, as far as comparing periods needs it."""
 
     session: str
@@ -78,8 +78,8 @@ class Look(BaseModel):
 
 
 def compare(
-    before: Sequence[Search],
-    now: Sequence[Search],
+    before: Sequence[SearchOutline],
+    now: Sequence[SearchOutline],
     vectors: Mapping[str, np.ndarray] | None = None,
     *,
     alpha: float = 0.05,
@@ -115,7 +115,7 @@ def compare(
     )
 
 
-def to_embed(before: Sequence[Search], now: Sequence[Search]) -> set[str]:
+def to_embed(before: Sequence[SearchOutline], now: Sequence[SearchOutline]) -> set[str]:
     """The texts whose vectors `compare` asks for: those of the newest EMBEDDED sessions of each period.
 
     Raises:
@@ -130,7 +130,7 @@ class _Periods(NamedTuple):
     `of` holds the session of each search.
     """
 
-    searches: Sequence[Search]
+    searches: Sequence[SearchOutline]
     of: np.ndarray
     size: int
 
@@ -149,7 +149,7 @@ class _Periods(NamedTuple):
         )
 
 
-def _periods(before: Sequence[Search], now: Sequence[Search]) -> _Periods:
+def _periods(before: Sequence[SearchOutline], now: Sequence[SearchOutline]) -> _Periods:
     began = {search.session for search in before}
     later = [search for search in now if search.session not in began]
     earlier = [*before, *(search for search in now if search.session in began)]
@@ -162,7 +162,7 @@ def _periods(before: Sequence[Search], now: Sequence[Search]) -> _Periods:
     return _Periods(searches, np.array([rows[search.session] for search in searches]), size)
 
 
-def newest_sessions(searches: Sequence[Search]) -> list[str]:
+def newest_sessions(searches: Sequence[SearchOutline]) -> list[str]:
     """The sessions of searches in the order of time, the one that began last first."""
     return list(dict.fromkeys(search.session for search in searches))[::-1]
 

@@ -18,7 +18,7 @@ from dagster import (
     sensor,
 )
 
-from repos.feedback.drift.comparison import Look, Search, compare, to_embed
+from repos.feedback.drift.comparison import Look, SearchOutline, compare, to_embed
 from repos.feedback.drift.periods import Watched
 from repos.feedback.drift.vectors import VectorsError, embed
 from repos.feedback.ops import store
@@ -70,7 +70,7 @@ def _tick(watched: Watched, store: Store, settings: Settings) -> SensorResult:
         )
     within = timedelta(seconds=settings.drift_settle_seconds)
     before, new = (
-        [Search(*each) for each in store.outlines(window, application, MOST, within)]
+        [SearchOutline(*each) for each in store.outlines(window, application, MOST, within)]
         for window in (Window(period.before, period.begins), period.window)
     )
     watched.begin_next(application, store)
@@ -89,7 +89,7 @@ def _waiting(watched: Watched, settings: Settings) -> str:
 
 
 def _look(
-    application: str, before: list[Search], new: list[Search], window: Window, settings: Settings
+    application: str, before: list[SearchOutline], new: list[SearchOutline], window: Window, settings: Settings
 ) -> SensorResult:
     try:
         texts = to_embed(before, new)

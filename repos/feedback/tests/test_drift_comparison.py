@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom  # noqa: TID253
 
-from repos.feedback.drift.comparison import EMBEDDED, Search, compare, fall, stability, to_embed
+from repos.feedback.drift.comparison import EMBEDDED, SearchOutline, compare, fall, stability, to_embed
 
 TOPICS, QUERIES, WIDTH = 20, 15, 32
 TRIALS = 200
@@ -45,7 +45,7 @@ class Traffic:
         for row, place in zip(*np.nonzero(examined), strict=True):
             clicked[row].append(int(place) + 1)
         return [
-            Search(f"{name}{of}", self.texts[topics[of]][query], 10, tuple(positions))
+            SearchOutline(f"{name}{of}", self.texts[topics[of]][query], 10, tuple(positions))
             for of, query, positions in zip(session, asked, clicked, strict=True)
         ]
 
@@ -133,19 +133,19 @@ def test_the_newest_sessions_alone_are_embedded_the_others_compared_all_the_same
 
 
 def test_a_session_belongs_to_the_period_that_it_began_in():
-    before, now = [Search("a", "x", 10)], [Search("a", "y", 10), Search("b", "z", 10)]
+    before, now = [SearchOutline("a", "x", 10)], [SearchOutline("a", "y", 10), SearchOutline("b", "z", 10)]
     look = compare(before, now, permutations=PERMUTATIONS)
     assert (look.sessions, look.searches) == (1, (2, 1))
 
 
-@pytest.mark.parametrize("now", [[], [Search("a", "x", 10)]])
+@pytest.mark.parametrize("now", [[], [SearchOutline("a", "x", 10)]])
 def test_a_period_without_sessions_is_told(now):
     with pytest.raises(ValueError, match="Expected sessions in both periods"):
-        compare([Search("a", "x", 10)], now)
+        compare([SearchOutline("a", "x", 10)], now)
 
 
 def test_searches_without_words_results_or_clicks_are_compared_too():
-    empty = compare([Search("a", "", 0)], [Search("b", "", 0)], {"": np.zeros(4)})
+    empty = compare([SearchOutline("a", "", 0)], [SearchOutline("b", "", 0)], {"": np.zeros(4)})
     assert empty.alarms == [] and [measure.value for measure in empty.measures] == [0, 0, 0]
 
 

@@ -42,7 +42,7 @@ def execute(url, statement):
     engine.dispose()
 
 
-class Ticks:
+class DriftTicks:
     """The sensor as the daemon calls it: each tick gets the cursor of the one before."""
 
     def __init__(self, instance):
@@ -61,7 +61,7 @@ class Ticks:
 @pytest.fixture
 def ticks():
     with DagsterInstance.ephemeral() as instance:
-        yield Ticks(instance)
+        yield DriftTicks(instance)
 
 
 def traffic(store, searches=200, words="abcdefgh", click_share=0.5, application="searchloop", late=0):

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from repos.feedback.learning import Parameters, learn
+from repos.feedback.learning import LearningParameters, learn
 from repos.feedback.parts import CLICKS, SEARCHES, Events, flat
 from repos.feedback.sessions import (
     CLICKED_ALL,
@@ -21,7 +21,7 @@ from repos.feedback.sessions import (
 )
 from repos.feedback.tests.recorded import START, click, in_all, search
 from shared_ops.data import tables
-from shared_ops.data.feedback import FOLDS, HELD_BACK, TABLES, Counts
+from shared_ops.data.feedback import FOLDS, HELD_BACK, TABLES, EventCounts
 from shared_ops.data.tables import served_hits
 from shared_ops.data.text import fold_of, text_id
 
@@ -30,7 +30,7 @@ PAGE = ["a", "b", "c", "d"]
 
 def rules(**changed):
     """The rules, but that any number may come for one query alone: most of these tests' people do, within minutes."""
-    return Parameters(**{"alone": 100_000, **changed})
+    return LearningParameters(**{"alone": 100_000, **changed})
 
 
 ALL = rules(newest_share=0.0)
@@ -63,7 +63,7 @@ def test_documents_shown_are_counted_with_their_clicks():
     assert (row["clicks"], row["impressions"], row["mean_position"]) == (2, 2, 1.5)
     assert row["last_seen"] == START + timedelta(seconds=60)
     assert clicks_of(found, "d")["clicks"] == 0
-    assert found.manifest.applications == {"searchloop": Counts(sessions=2, searches=2, clicks=2)}
+    assert found.manifest.applications == {"searchloop": EventCounts(sessions=2, searches=2, clicks=2)}
     assert (found.manifest.oldest, found.manifest.newest) == (START, START + timedelta(seconds=60))
     assert found.manifest.watermark == 7 and found.manifest.left_out == {}
 
@@ -134,8 +134,8 @@ def test_a_made_up_click_is_made_up_whatever_it_is_on():
         click(made_up, "a", application="searchloop"),
     ]
     assert learned([people, made_up], events).manifest.applications == {
-        "searchloop": Counts(sessions=1, searches=1, clicks=1),
-        "simulation": Counts(sessions=1, searches=1, clicks=2),
+        "searchloop": EventCounts(sessions=1, searches=1, clicks=1),
+        "simulation": EventCounts(sessions=1, searches=1, clicks=2),
     }
 
 
@@ -157,8 +157,8 @@ def test_the_newest_sessions_are_held_back_and_in_no_other_table():
 def test_however_many_come_what_people_want_now_is_learned_but_for_the_newest_few():
     asked = [search("sort", PAGE, f"s{i}", at=i) for i in range(500)]
     found = learned(asked, [click(each, "a" if i < 400 else "b") for i, each in enumerate(asked)], rules())
-    assert found.manifest.held_back_sessions == Parameters().most_newest < 100
-    assert clicks_of(found, "b")["clicks"] == 100 - Parameters().most_newest
+    assert found.manifest.held_back_sessions == LearningParameters().most_newest < 100
+    assert clicks_of(found, "b")["clicks"] == 100 - LearningParameters().most_newest
 
 
 def test_what_searches_and_never_clicks_holds_back_nobody_who_does():

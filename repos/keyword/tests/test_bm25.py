@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from repos.keyword.bm25 import Index, TermCounts, WordCounts
+from repos.keyword.bm25 import TermCounts, TermIndex, WordCounts
 from repos.keyword.model import KeywordModel, Parameters
 from repos.keyword.tests.docstrings import collection
 from repos.keyword.words import Tokenizer, words
@@ -19,7 +19,7 @@ def counted(titles: list[str], texts: list[str], tokenizer: Tokenizer = PLAIN) -
     return TermCounts.of(WordCounts.of(titles, texts), tokenizer)
 
 
-def score_of(index: Index, counts: TermCounts, query: str) -> dict[int, float]:
+def score_of(index: TermIndex, counts: TermCounts, query: str) -> dict[int, float]:
     column = {term: place for place, term in enumerate(counts.terms)}
     documents, scores = index.search([[column[term] for term in query.split()]], index.size)
     return {int(row): float(score) for row, score in zip(documents[0], scores[0], strict=True) if row >= 0}
@@ -27,7 +27,7 @@ def score_of(index: Index, counts: TermCounts, query: str) -> dict[int, float]:
 
 def test_a_score_is_the_published_formula():
     counts = counted(["red", "blue", "green"], ["red red car", "blue car boat", "sea"])
-    scores = score_of(Index.of(counts, k1=1.5, b=0.6, title_weight=2.0), counts, "red car")
+    scores = score_of(TermIndex.of(counts, k1=1.5, b=0.6, title_weight=2.0), counts, "red car")
     frequency, length, average = {"red": 2.0 * 1 + 2, "car": 1.0}, 2.0 * 1 + 3, (5 + 5 + 3) / 3
     idf = {"red": np.log(1 + (3 - 1 + 0.5) / 1.5), "car": np.log(1 + (3 - 2 + 0.5) / 2.5)}
     half = 1.5 * (1 - 0.6 + 0.6 * length / average)
@@ -38,7 +38,7 @@ def test_a_score_is_the_published_formula():
 
 def test_a_term_of_the_query_counts_as_often_as_it_stands_there():
     counts = counted(["", ""], ["red car", "blue boat"])
-    index = Index.of(counts, k1=1.2, b=0.75, title_weight=1.0)
+    index = TermIndex.of(counts, k1=1.2, b=0.75, title_weight=1.0)
     assert score_of(index, counts, "red red")[0] == pytest.approx(2 * score_of(index, counts, "red")[0])
 
 
@@ -47,12 +47,12 @@ def test_stop_words_count_for_no_length_but_can_be_found():
     counts = counted(["", ""], ["where the car is", "boat"], tokenizer)
     assert counts.text_length.tolist() == [1.0, 1.0]
     assert [term for term, stop in zip(counts.terms, counts.stopped, strict=True) if stop] == ["is", "the", "where"]
-    assert set(score_of(Index.of(counts, 1.2, 0.75, 1.0), counts, "where")) == {0}
+    assert set(score_of(TermIndex.of(counts, 1.2, 0.75, 1.0), counts, "where")) == {0}
 
 
 def test_equal_scores_keep_the_order_of_the_documents_at_every_depth():
     counts = counted([""] * 9, ["red car"] * 5 + ["red"] * 4)
-    index = Index.of(counts, k1=1.2, b=0.75, title_weight=1.0)
+    index = TermIndex.of(counts, k1=1.2, b=0.75, title_weight=1.0)
     column = [counts.terms.index("red")]
     every = index.search([column], 9)[0][0].tolist()
     assert every == [5, 6, 7, 8, 0, 1, 2, 3, 4]
@@ -65,7 +65,7 @@ def test_many_threads_find_what_one_finds():
     vocabulary = [f"term{number}" for number in range(50)]
     texts = [" ".join(rng.choice(vocabulary, 20)) for _ in range(300)]
     counts = counted([""] * 300, texts)
-    index = Index.of(counts, k1=1.2, b=0.75, title_weight=1.0)
+    index = TermIndex.of(counts, k1=1.2, b=0.75, title_weight=1.0)
     queries = [rng.integers(0, len(counts.terms), 5).tolist() for _ in range(500)]
     for one, many in zip(index.search(queries, 20, threads=1), index.search(queries, 20, threads=4), strict=True):
         assert np.array_equal(one, many)
@@ -76,7 +76,7 @@ def test_the_best_are_those_of_the_dense_product():
     vocabulary = [f"term{number}" for number in range(40)]
     texts = [" ".join(rng.choice(vocabulary, rng.integers(1, 30))) for _ in range(200)]
     counts = counted([""] * 200, texts)
-    index = Index.of(counts, k1=0.9, b=0.4, title_weight=1.0)
+    index = TermIndex.of(counts, k1=0.9, b=0.4, title_weight=1.0)
     dense = np.zeros((200, len(counts.terms)), np.float32)
     for term in range(len(counts.terms)):
         part = slice(index.starts[term], index.starts[term + 1])

@@ -278,14 +278,14 @@ def asked_again(collection, number: int) -> tuple[str, str, dict[str, tables.Hit
 
 
 @dataclass(frozen=True)
-class Feedback:
+class ClickedPages:
     """What visitors clicked, and what was found for their queries."""
 
     judged: pl.DataFrame
     asked: list[Asked]
 
 
-def feedback_of(*pages: tuple[str, str, dict[str, tables.Hits]]) -> Feedback:
+def feedback_of(*pages: tuple[str, str, dict[str, tables.Hits]]) -> ClickedPages:
     """What 40 sessions leave for each query, shown the first ten of a fusion of its hits, who click one."""
     rows = []
     for text, clicked, hits in pages:
@@ -295,7 +295,7 @@ def feedback_of(*pages: tuple[str, str, dict[str, tables.Hits]]) -> Feedback:
              "relevance": 0.95 if doc_id == clicked else 0.05, "examinations": 8.0}
             for doc_id in [*page, clicked]
         ]  # fmt: skip
-    return Feedback(tables.make("judged", rows), [Asked(text, 0, text, hits) for text, _, hits in pages])
+    return ClickedPages(tables.make("judged", rows), [Asked(text, 0, text, hits) for text, _, hits in pages])
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +359,7 @@ def test_it_says_how_much_came_from_judgements_and_how_much_from_clicks(trained,
 
 
 def test_the_same_clicks_in_another_order_give_the_same_bytes(collection, hits, feedback, clicked):
-    shuffled = Feedback(feedback.judged.sample(fraction=1, shuffle=True, seed=3), feedback.asked[::-1])
+    shuffled = ClickedPages(feedback.judged.sample(fraction=1, shuffle=True, seed=3), feedback.asked[::-1])
     assert weights(fit_clicks(collection, hits, shuffled)) == weights(clicked)
 
 
@@ -374,7 +374,7 @@ def test_clicks_for_dev_and_test_queries_teach_nothing(collection, hits, trained
 def test_clicks_of_no_weight_and_of_unknown_hits_teach_nothing(collection, hits, feedback, trained):
     weightless = FAST.model_copy(update={"click_weight": 0.0})
     assert weights(fit_clicks(collection, hits, feedback, weightless)) == weights(trained)
-    unknown = fit_clicks(collection, hits, Feedback(feedback.judged, []))
+    unknown = fit_clicks(collection, hits, ClickedPages(feedback.judged, []))
     assert weights(unknown) == weights(trained)
     assert unknown.hyperparameters["clicked/left out: of unknown hits"] == 60
 
@@ -418,7 +418,7 @@ def unjudged(collection, hits, feedback):
 
 
 def test_without_judgements_and_clicks_it_is_the_fusion(collection, hits):
-    trained = fit_clicks_alone(collection, hits, Feedback(tables.empty("judged"), []))
+    trained = fit_clicks_alone(collection, hits, ClickedPages(tables.empty("judged"), []))
     assert trained.model.kind == "fusion"
     ids = collection.ids("test")
     found = tables.hits_table(ids, [min_max_fusion(union)[:100] for union in unions(hits, ids)])
@@ -454,7 +454,7 @@ def test_clicks_that_teach_nothing_leave_the_fusion(collection, hits):
 
 
 def test_the_same_clicks_alone_give_the_same_bytes(collection, hits, feedback, unjudged):
-    shuffled = Feedback(feedback.judged.sample(fraction=1, shuffle=True, seed=3), feedback.asked[::-1])
+    shuffled = ClickedPages(feedback.judged.sample(fraction=1, shuffle=True, seed=3), feedback.asked[::-1])
     assert weights(fit_clicks_alone(collection, hits, shuffled)) == weights(unjudged)
 
 

@@ -86,7 +86,7 @@ class TestBeforeAnythingIsLive:
         assert "Release keyword/v9 is not in" in reason
 
 
-class TestAnswers:
+class TestWorkerAnswers:
     def test_hits_come_best_first_with_the_family_and_the_release(self, live):
         answer = ask(live, "v1", k=2)
         assert answer.status_code == 200

@@ -53,7 +53,7 @@ def ids(answer):
     return [hit["doc_id"] for hit in answer.json()["hits"]]
 
 
-class TestAnswers:
+class TestAppAnswers:
     def test_the_rankers_order_is_the_one_that_is_shown(self, local):
         answer = search(local)
         assert answer.status_code == 200

@@ -13,11 +13,11 @@ from repos.corpus.sources.config import BeirSource
 from repos.corpus.sources.files import exists, listing
 from repos.corpus.sources.formats import rows
 from repos.corpus.sources.readers.qrels import judgements
-from repos.corpus.sources.wanted import Wanted
+from repos.corpus.sources.wanted import WantedColumns
 from shared_ops.data.storage import local_path
 from shared_ops.data.text import Split
 
-_LINES = Wanted(
+_LINES = WantedColumns(
     ["_id"], ["title", "text"], "In BEIR's layout each line names its `_id`; other tables are `kind: table`."
 )
 SPLITS: tuple[Split, ...] = ("test", "dev", "train")

@@ -11,7 +11,7 @@ from repos.corpus.sources.collected import Collected, Row, SourceError
 from repos.corpus.sources.files import opened
 from repos.corpus.sources.formats import as_rows, tab_fields, text_lines
 from repos.corpus.sources.values import FlawError, grade_of
-from repos.corpus.sources.wanted import Wanted
+from repos.corpus.sources.wanted import WantedColumns
 
 BEIR = ["query-id", "corpus-id", "score"]
 TREC = ["query-id", "iteration", "corpus-id", "score"]
@@ -55,7 +55,7 @@ def _layout(first: str, url: str, source: str) -> tuple[list[str], Callable[[str
     """What a file's first line says of its columns: their names, and how a line becomes its fields."""
     by_tabs = _stripped_fields(first) or []
     if set(BEIR) <= set(by_tabs):
-        Wanted(BEIR).check(by_tabs, f"the header line of {url}", source)
+        WantedColumns(BEIR).check(by_tabs, f"the header line of {url}", source)
         return by_tabs, _stripped_fields
     if len(by_tabs) == len(BEIR) and _is_grade(by_tabs[-1]):
         return BEIR, _stripped_fields

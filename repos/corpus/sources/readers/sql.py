@@ -18,7 +18,7 @@ from repos.corpus.sources.checked import Checked
 from repos.corpus.sources.collected import SECRET, Collected, Row, SourceError
 from repos.corpus.sources.config import DocumentQuery, QrelQuery, QueryQuery, SqlSource
 from repos.corpus.sources.readers.table import read_mapped
-from repos.corpus.sources.wanted import Wanted
+from repos.corpus.sources.wanted import WantedColumns
 
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 
@@ -34,7 +34,7 @@ def read(source: SqlSource, most: int | None = None) -> Collected:
     checked = Checked(source.name, source.kind, source.exclude_self, most)
 
     def rows(
-        table: str, statement: DocumentQuery | QueryQuery | QrelQuery, wanted: Wanted
+        table: str, statement: DocumentQuery | QueryQuery | QrelQuery, wanted: WantedColumns
     ) -> Iterator[tuple[str, Row]]:
         what = f"the statement for {table}"
         connection.execution_options(stream_results=True, yield_per=source.batch_rows)

@@ -20,9 +20,9 @@ from repos.corpus.sources.config import (
 )
 from repos.corpus.sources.formats import format_of_name, rows
 from repos.corpus.sources.readers.qrels import is_trec, judgements
-from repos.corpus.sources.wanted import Wanted
+from repos.corpus.sources.wanted import WantedColumns
 
-Reader: TypeAlias = Callable[[str, Any, Wanted], Iterable[tuple[str, Row]]]
+Reader: TypeAlias = Callable[[str, Any, WantedColumns], Iterable[tuple[str, Row]]]
 """From a table's name, where it is, and the columns wanted, to its rows, each with the place where it stands."""
 
 
@@ -39,7 +39,9 @@ def read(source: TableSource, most: int | None = None) -> Collected:
     """
     checked = Checked(source.name, source.kind, source.exclude_self, most)
 
-    def read_file(table: str, file: DocumentFile | QueryFile | QrelFile, wanted: Wanted) -> Iterable[tuple[str, Row]]:
+    def read_file(
+        table: str, file: DocumentFile | QueryFile | QrelFile, wanted: WantedColumns
+    ) -> Iterable[tuple[str, Row]]:
         if isinstance(file, QrelFile) and _is_trec(file, source.name):
             return _trec(file, checked.collected)
         return rows(file.path, file.format, checked.collected, table, wanted)
@@ -73,7 +75,7 @@ def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reade
     """The rows of a source's documents, queries and judgements, which `reader` gives, under our columns' names."""
     columns = source.documents.columns
     ours = columns.model_dump(exclude={"metadata"})
-    wanted = Wanted([*columns.required(), *columns.metadata], list(ours.values()))
+    wanted = WantedColumns([*columns.required(), *columns.metadata], list(ours.values()))
     for where, row in reader("documents", source.documents, wanted):
         metadata = {name: row.get(name) for name in columns.metadata}
         checked.document(where, _renamed(row, ours) | {"metadata": metadata})
@@ -96,9 +98,9 @@ def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reade
     return checked.done()
 
 
-def _wanted(columns: QueryColumns | QrelColumns, needed_beside_others: str = "") -> Wanted:
+def _wanted(columns: QueryColumns | QrelColumns, needed_beside_others: str = "") -> WantedColumns:
     optional = list(columns.model_dump().values())
-    return Wanted(columns.required(), optional, needed_beside_others=needed_beside_others)
+    return WantedColumns(columns.required(), optional, needed_beside_others=needed_beside_others)
 
 
 def _renamed(row: Row, columns: dict[str, str]) -> Row:

@@ -41,7 +41,7 @@ class FeedbackRef(BaseModel):
     url: HomeUrl
 
 
-class Counts(BaseModel):
+class EventCounts(BaseModel):
     """How much came from one application."""
 
     sessions: int = 0
@@ -61,7 +61,7 @@ class Burst(BaseModel):
 class FeedbackManifest(Manifest):
     """What feedback holds and where it came from."""
 
-    applications: dict[str, Counts] = Field(description="by application; `simulation` marks made-up events")
+    applications: dict[str, EventCounts] = Field(description="by application; `simulation` marks made-up events")
     left_out: dict[str, int] = Field(description="why to how many events: bots, repeated clicks, unknown searches")
     bursts: list[Burst] = Field(default=[], description="left out for their number, the largest first")
     propensities: list[float] = Field(description="the chance that position 1, 2, ... is looked at, 1 for the first")

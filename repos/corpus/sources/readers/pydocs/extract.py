@@ -37,7 +37,7 @@ _SECTION_UNDERLINE = re.compile(r"^\s*(-{3,}|={3,})\s*$")
 
 
 @dataclass
-class Entry:
+class DocumentedObject:
     """One documented object."""
 
     kind: str
@@ -54,7 +54,7 @@ class Extraction:
 
     package: str
     version: str
-    entries: list[Entry]
+    entries: list[DocumentedObject]
     counts: dict[str, int]
     failed: dict[str, str]
     """Modules whose import failed, and how."""
@@ -209,7 +209,7 @@ class Walker:
         order = (not is_public(path), distance, path.count("."), path != defined, not known, path)
         self.names[key][path] = min(order, self.names[key].get(path, order))
 
-    def entry(self, key: int) -> Entry | None:
+    def entry(self, key: int) -> DocumentedObject | None:
         """The object's entry, or None where its docstring says nothing."""
         names = sorted(self.names[key], key=lambda path: self.names[key][path])
         module = getattr(self.objects[key], "__module__", None)
@@ -217,7 +217,7 @@ class Walker:
         if len(re.findall(r"\w+", doc)) < 3 or re.fullmatch(r"\w+\([^)]*\)|Alias for field number \d+", doc):
             self.counts["trivial_docstring"] += 1
             return None
-        return Entry(self.kinds[key], module or names[0].rpartition(".")[0], doc, see_also, names)
+        return DocumentedObject(self.kinds[key], module or names[0].rpartition(".")[0], doc, see_also, names)
 
     def parse(self, doc: str) -> tuple[str, list[tuple[list[str], str]]]:
         """A docstring without its "See Also" section, and that section's targets with their descriptions."""
@@ -264,9 +264,9 @@ def without_see_also(doc: str) -> tuple[str, list[str]]:
     return "\n".join([*kept, *lines[position:]]).strip(), section
 
 
-def merged(entries: list[Entry]) -> list[Entry]:
+def merged(entries: list[DocumentedObject]) -> list[DocumentedObject]:
     """One entry for those that differ in nothing that one could search for: the same last name and the same words."""
-    by_words: dict[tuple[str, str], Entry] = {}
+    by_words: dict[tuple[str, str], DocumentedObject] = {}
     for entry in sorted(entries, key=lambda entry: (entry.names[0].count("."), entry.names)):
         key = (entry.names[0].rpartition(".")[2], entry.doc)
         if key in by_words:
