@@ -19,9 +19,8 @@ from pathlib import Path
 
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import ENDED, FORCE
-from deploy.stack.processes.places import environment
 from shared_ops.release.livesets import LiveSets
-from shared_ops.settings import ROOT, Settings
+from shared_ops.settings import ROOT, Settings, python_of
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
 
 def in_a_script() -> float:
     """Seconds that a fresh Python in keyword's environment takes to do what the run does."""
-    python = environment("keyword") / "python"
+    python = python_of("keyword")
     began = time.perf_counter()
     subprocess.run([str(python), "-m", "bench.orchestration", "--script"], cwd=ROOT, check=True)
     return time.perf_counter() - began

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-from shared_ops.settings import ROOT
+from shared_ops.settings import ROOT, python_of
 
 
 def main() -> None:
@@ -18,8 +18,8 @@ def main() -> None:
         if stated is None:
             sys.exit(f"{script.relative_to(ROOT)} does not say where it runs: `# environment: <one of envs/>`.")
         print(f"== {script.name} (in envs/{stated[1]})", flush=True)
-        python = ROOT / "envs" / stated[1] / ".venv" / "bin" / "python"
-        if subprocess.run([str(python), "-m", f"bench.{script.stem}"], cwd=ROOT, check=False).returncode != 0:
+        command = [str(python_of(stated[1])), "-m", f"bench.{script.stem}"]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
             failed.append(script.name)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 

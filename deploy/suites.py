@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from deploy import checks
-from shared_ops.settings import ROOT, repositories, search_families
+from shared_ops.settings import ROOT, python_of, repositories, search_families
 
 PLACES = (
     "repos/*/tests",
@@ -72,8 +72,7 @@ def run(folder: str, environment: str, shown: bool) -> Outcome:
     head = f"\n== {folder} (in envs/{environment})"
     with tempfile.TemporaryDirectory() as scratch:
         report, said = Path(scratch) / "junit.xml", Path(scratch) / "output"
-        python = ROOT / "envs" / environment / ".venv" / "bin" / "python"
-        command = [str(python), "-m", "pytest", folder, *within, f"--junitxml={report}"]
+        command = [str(python_of(environment)), "-m", "pytest", folder, *within, f"--junitxml={report}"]
         if shown:
             print(head, flush=True)
             status = subprocess.run(command, cwd=ROOT, check=False).returncode

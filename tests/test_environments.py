@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_ops.settings import ROOT
+from shared_ops.settings import ROOT, python_of
 
 ENVIRONMENTS = ("platform", "light", "keyword", "semantic", "behavior", "ranker", "search")
 LOCKS = sorted((ROOT / "envs").glob("*/requirements*.txt"))
@@ -38,7 +38,7 @@ print(sklearn.__version__, int(nearest[0][0]), flush=True)
 
 
 def python(environment: str) -> Path:
-    path = ROOT / "envs" / environment / ".venv" / "bin" / "python"
+    path = python_of(environment)
     assert path.exists(), f"The environment {environment} is not there; run `make envs`."
     return path
 

@@ -7,9 +7,8 @@ import subprocess
 from collections.abc import Callable
 
 from deploy.stack.processes.lifecycle import StackError
-from deploy.stack.processes.places import environment
 from shared_ops.release.livesets import LiveSets
-from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.settings import ROOT, Settings, python_of, repositories
 
 SECONDS = 120
 """How long the sources may be looked at; whoever takes longer is not wrong for that."""
@@ -38,7 +37,7 @@ def problems(settings: Settings) -> list[str] | None:
     None where that was not known after SECONDS.
     """
     name, repository = next((name, each) for name, each in repositories().items() if each.role == "data")
-    python = environment(repository.environment) / "python"
+    python = python_of(repository.environment)
     command = [str(python), "-W", "ignore", "-m", f"repos.{name}.preflight", str(settings.sources)]
     try:
         looked = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=SECONDS, check=False)

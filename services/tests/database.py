@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import psycopg2
 
 from services.tests.stack import until
-from shared_ops.settings import ROOT
+from shared_ops.settings import ROOT, python_of
 
-PLATFORM = ROOT / "envs" / "platform" / ".venv" / "bin" / "python"
+PLATFORM = python_of("platform")
 
 
 class Database:

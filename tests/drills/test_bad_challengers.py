@@ -4,9 +4,8 @@ import subprocess
 
 import pytest
 
-from deploy.stack.processes import places
 from deploy.stack.processes.listing import environment_variables
-from shared_ops.settings import ROOT
+from shared_ops.settings import ROOT, python_of
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +18,7 @@ def _calm(dagit) -> None:
 
 def run_bad(stack, how: str) -> str:
     """The id of a prod run of keyword whose challenger is bad in this way."""
-    python = places.environment("keyword") / "python"
+    python = python_of("keyword")
     done = subprocess.run(
         [str(python), "-m", "tests.drills.bad_keyword", how],
         cwd=ROOT,

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 
 from deploy.stack.processes import postgres
-from deploy.stack.processes.places import dagster_home, environment, workspace
+from deploy.stack.processes.places import dagster_home, workspace
 from deploy.stack.processes.shares import CONTROL, SERVING, TRAINING, Share
 from shared_ops.release.runtimes import Runtime, client
-from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.settings import ROOT, Settings, python_of, repositories
 
 STACK_MARK = "SEARCHLOOP_STACK"
 """The variable that every process of a stack holds, set to the stack's home: by it, its leftovers are found."""
@@ -99,11 +99,11 @@ def _code_server(settings: Settings, name: str) -> Process:
 
 def _dagster(name: str, command: str) -> list[str]:
     """One of Dagster's commands, in an environment."""
-    return [str(environment(name) / "python"), "-m", "deploy.stack.processes.paced", command]
+    return [str(python_of(name)), "-m", "deploy.stack.processes.paced", command]
 
 
 def _platform() -> list[str]:
-    return [str(environment("platform") / "python")]
+    return [str(python_of("platform"))]
 
 
 def _webserver(settings: Settings) -> Process:
@@ -140,7 +140,7 @@ def worker(settings: Settings, runtime: Runtime) -> Process:
 
 
 def _search(settings: Settings) -> Process:
-    command = [str(environment("search") / "python"), "-m", "services.search"]
+    command = [str(python_of("search")), "-m", "services.search"]
     port = settings.ports["search"]
     return Process("search", command, answers(f"{settings.url('search')}/health"), phase=0, port=port)
 

@@ -1,4 +1,4 @@
-"""Where a stack keeps what it makes while it runs, and where the checkout keeps what it runs."""
+"""Where a stack keeps what it makes while it runs."""
 
 import os
 import shlex
@@ -14,11 +14,6 @@ MADE = (
     *("simulation", "snapshots", "sockets", "staging", "supervisor", LOCK),
 )
 """Everything that a stack makes in its home, the lock last: as long as it is there, the home is a stack's."""
-
-
-def environment(name: str) -> Path:
-    """The `bin` folder of an environment in envs/ as it is now: another that is made later lies beside it."""
-    return (ROOT / "envs" / name / ".venv").resolve() / "bin"
 
 
 class HomeError(RuntimeError):

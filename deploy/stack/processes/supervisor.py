@@ -22,7 +22,7 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from deploy.stack.processes import keeper, places
 from deploy.stack.processes.listing import STACK_MARK, Process
-from shared_ops.settings import ROOT, Settings
+from shared_ops.settings import ROOT, Settings, python_of
 
 STOP_SECONDS = 5
 """How long a process may take to stop before it is killed."""
@@ -50,7 +50,7 @@ class Supervisor:
         self.settings = settings
         self.folder = settings.home / "supervisor"
         self._programs, self._workers = self.folder / "programs", self.folder / "workers"
-        self._python = places.environment("platform") / "python"
+        self._python = python_of("platform")
         self.socket = settings.sockets / "supervisor.sock"
 
     def start(self, listed: Sequence[Process], variables: dict[str, str], workers: Sequence[Process] = ()) -> None:

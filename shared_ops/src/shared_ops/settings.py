@@ -88,6 +88,11 @@ def _only(role: Role) -> str:
     return next(name for name, repository in repositories().items() if repository.role == role)
 
 
+def python_of(environment: str) -> Path:
+    """The Python of an environment in envs/ as it is now: another that is made later lies beside it."""
+    return (ROOT / "envs" / environment / ".venv").resolve() / "bin" / "python"
+
+
 def file_url(path: Path) -> str:
     """A local folder as fsspec reads it: unlike `Path.as_uri`, with nothing percent-encoded."""
     return f"file://{path}"

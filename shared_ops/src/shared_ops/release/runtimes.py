@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from shared_ops.data import storage
 from shared_ops.release import codes
 from shared_ops.release.releases import ReleaseError, Staging, environment_lock, lock_file
-from shared_ops.settings import DEPLOYMENTS, ROOT, Settings, file_url, repositories
+from shared_ops.settings import DEPLOYMENTS, ROOT, Settings, file_url, python_of, repositories
 
 if TYPE_CHECKING:
     import httpx
@@ -75,7 +75,7 @@ class Runtime:
             RuntimeMissingError: when no environment here was made from that lock.
         """
         if not self.code:
-            return self._listed() / "bin" / "python"
+            return self._listed()
         for folder in (*(ROOT / "envs").glob("*/.venvs/*"), self._again(settings)):
             if made_from(folder) == self.environment:
                 return folder / "bin" / "python"
@@ -84,10 +84,10 @@ class Runtime:
         )
 
     def _listed(self) -> Path:
-        """The checkout's environment of the family."""
+        """The Python of the checkout's environment of the family."""
         if (repository := repositories().get(self.family)) is None:
             raise RuntimeMissingError(f"{self.family} is not in repos/repos.toml, and its release names no code.")
-        return (ROOT / "envs" / repository.environment / ".venv").resolve()
+        return python_of(repository.environment)
 
     def is_here(self, settings: Settings) -> bool:
         """Whether there is an environment for it."""
