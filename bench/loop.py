@@ -21,7 +21,7 @@ from deploy.stack.traffic import simulation
 from shared_ops.data import snapshots
 from shared_ops.data.feedback import Feedbacks
 from shared_ops.data.ubi import Store
-from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings
 
@@ -37,7 +37,7 @@ def main() -> None:
     settings = Settings()
     before = LiveSets(settings.staging_url("prod")).live()
     if before is None:
-        sys.exit("No set is live: start a stack with `make up`, then measure.")
+        sys.exit(NOTHING_LIVE)
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; set {before.number}, SIMULATED clicks")
     dagit = Dagit(settings.url("dagit"))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import ENDED, FORCE
-from shared_ops.release.livesets import LiveSets
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
 from shared_ops.settings import ROOT, Settings, python_of
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Measure both and print."""
     settings = Settings()
     if LiveSets(settings.staging_url("prod")).live() is None:
-        sys.exit("No set is live: start a stack with `make up`, then measure.")
+        sys.exit(NOTHING_LIVE)
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}")
     script, run = in_a_script(), launched(Dagit(settings.url("dagit")))

@@ -21,7 +21,7 @@ import httpx
 import orjson
 
 from shared_ops.data import snapshots
-from shared_ops.release.livesets import LiveSets
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
 from shared_ops.settings import Settings
 
 WARM_UP = 20
@@ -35,7 +35,7 @@ def main() -> None:
     settings = Settings()
     live = LiveSets(settings.staging_url("prod")).live()
     if live is None:
-        sys.exit("No set is live: start a stack with `make up`, then measure.")
+        sys.exit(NOTHING_LIVE)
     texts = snapshots.load(live.snapshot).queries("test")["text"].to_list()
     if not texts:
         sys.exit(f"Snapshot {live.snapshot.id} has no test queries to ask.")

@@ -29,7 +29,7 @@ from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.data import snapshots
 from shared_ops.data.ubi import SIMULATION
-from shared_ops.release.livesets import LiveSets
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
 from shared_ops.settings import Settings, families
 from tests.drills.people import People
 
@@ -102,7 +102,7 @@ def _arguments() -> argparse.Namespace:
 def _texts(settings: Settings) -> list[str]:
     live = LiveSets(settings.staging_url("prod")).live()
     if live is None:
-        sys.exit("No set is live: start a stack with `make up`, then measure.")
+        sys.exit(NOTHING_LIVE)
     texts = snapshots.load(live.snapshot).queries("test")["text"].to_list()
     if not texts:
         sys.exit(f"Snapshot {live.snapshot.id} has no test queries to ask.")

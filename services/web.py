@@ -36,6 +36,7 @@ from services.connections import IDLE_SECONDS, BoundedProtocol
 from services.door import wrong_name
 from services.holder import Holder
 from shared_ops.data.wire import WIRE
+from shared_ops.release.livesets import NOTHING_LIVE
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ def not_ready(holder: Holder[Any]) -> str:
         return f"The live set cannot be read: {holder.problem}"
     states = holder.states()
     if not states:
-        return "Nothing is live yet. Train the models and promote a set: `make train`."
+        return f"{NOTHING_LIVE}."
     return "; ".join(
         f"set {each.number} is {each.state}" + (f": {each.reason}" if each.reason else "") for each in states
     )

@@ -27,7 +27,7 @@ from deploy.stack.terminal import console, say, visible
 from deploy.stack.traffic import simulation
 from shared_ops.release import promotion, runtimes
 from shared_ops.release.codes import CodeError
-from shared_ops.release.livesets import LiveSets, asset_path
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSets, asset_path
 from shared_ops.release.releases import ReleaseError, Staging
 from shared_ops.release.runtimes import RuntimeMissingError
 from shared_ops.settings import ROOT, Settings, families, repositories, unread
@@ -56,7 +56,7 @@ def up(settings: Settings) -> None:
     dagit = _dagit(settings)
     lifecycle.wait_for_locations(dagit, list(repositories()))
     if LiveSets(settings.staging_url("prod")).live() is None:
-        say("training: no set of models is live yet")
+        say("training the first set of models")
         training.train(settings, dagit, None, lambda line: say(f"  {line}"))
     else:
         _tell_dagit(settings, dagit)
@@ -202,7 +202,7 @@ def _who() -> str:
 def lineage(settings: Settings) -> None:
     """Print the chain from the sources to the weights of the live set."""
     tree = history.lineage(settings)
-    console.print(tree or "no live set yet: make train")
+    console.print(tree or NOTHING_LIVE)
 
 
 @commands.command()

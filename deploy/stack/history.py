@@ -11,7 +11,7 @@ from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.data.ubi import SIMULATION
 from shared_ops.judge.gating import Verdict
 from shared_ops.release import inputs
-from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
 from shared_ops.release.promotion import decided
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings, families, ranking_family, search_families
@@ -26,7 +26,7 @@ def live_lines(settings: Settings) -> Iterator[str]:
     url = settings.staging_url("prod")
     live = LiveSets(url).live()
     if live is None:
-        yield "no live set yet: it comes with the trainings above; where there are none: make train"
+        yield f"{NOTHING_LIVE}; or wait for the trainings that are shown above"
         return
     made = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
     yield f"live set {live.number} of {made} ({live.note}), snapshot {live.snapshot.id}"

@@ -23,6 +23,7 @@ from repos.live.graph import promotion_prod, rollback_prod, show_snapshot_prod
 from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import BECAUSE, ENDED, IDLE, LATER, SOON, in_flight
 from shared_ops.release import promotion
+from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.settings import ranking_family
 
 MOVES = "searchloop/moves"
@@ -85,7 +86,7 @@ def _shown() -> SkipReason | None:
     """Why there is no snapshot to show, where files alone tell it."""
     live, newest = PROD.live_sets.live(), PROD.input_snapshots.latest()
     if live is None or newest is None:
-        return SkipReason("No set is live yet." if live is None else "There is no snapshot yet.")
+        return SkipReason(f"{NOTHING_LIVE}." if live is None else "There is no snapshot yet.")
     if live.snapshot == newest:
         return SkipReason(f"Set {live.number} shows the newest snapshot, {newest.id}.")
     if taken_back := PROD.live_sets.taken_back_snapshot(newest):

@@ -17,14 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.stack.search import trec
-from deploy.stack.search.searching import SearchError, ask
+from deploy.stack.search.searching import SearchError, ask, live_set
 from shared_ops.data import snapshots, tables
 from shared_ops.data.tables import Hits
 from shared_ops.data.wire import HitsAnswer, SearchRequest
 from shared_ops.judge import evaluation as measures
 from shared_ops.judge import fusion
 from shared_ops.release import runtimes
-from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.livesets import LiveSet
 from shared_ops.release.releases import Metrics
 from shared_ops.settings import Settings
 
@@ -45,9 +45,7 @@ def evaluate(settings: Settings, out: Path, say: Callable[[str], None]) -> Table
     Raises:
         SearchError: when nothing is live, there are no test queries, or a service does not answer.
     """
-    live = LiveSets(settings.staging_url("prod")).live()
-    if live is None:
-        raise SearchError("No set of models is live: make train")
+    live = live_set(settings)
     snapshot = snapshots.load(live.snapshot)
     queries = snapshot.queries("test").sort("query_id")
     if queries.is_empty():

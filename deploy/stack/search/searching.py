@@ -8,7 +8,7 @@ import httpx
 
 from shared_ops.data import snapshots
 from shared_ops.data.snapshots import Snapshot
-from shared_ops.release.livesets import LiveSets
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
 from shared_ops.settings import Settings
 
 TITLE_WORDS = 10
@@ -25,6 +25,18 @@ PRIVATE = {"sec-gpc": "1"}
 
 class SearchError(RuntimeError):
     """The search app did not answer with hits."""
+
+
+def live_set(settings: Settings) -> LiveSet:
+    """The set that is live.
+
+    Raises:
+        SearchError: when none is.
+    """
+    live = LiveSets(settings.staging_url("prod")).live()
+    if live is None:
+        raise SearchError(NOTHING_LIVE)
+    return live
 
 
 def ask(settings: Settings, query: str, k: int, timeout: float = 30) -> dict[str, Any]:
@@ -79,12 +91,9 @@ def wait_for_search(settings: Settings, when_away: Callable[[], None] = lambda: 
     `when_away` is called where it does not: it may raise what ends the waiting.
 
     Raises:
-        SearchError: when it does not within two minutes.
+        SearchError: when nothing is live, or it does not within two minutes.
     """
-    live = LiveSets(settings.staging_url("prod")).live()
-    if live is None:
-        raise SearchError("No set of models is live: make train")
-    query = _known_query(snapshots.load(live.snapshot))
+    query = _known_query(snapshots.load(live_set(settings).snapshot))
     deadline = time.monotonic() + ANSWER_SECONDS
     while True:
         try:

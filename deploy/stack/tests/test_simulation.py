@@ -21,7 +21,7 @@ from deploy.stack.traffic.simulation import Record, SimulationError, WantedTraff
 from deploy.stack.traffic.visits import Wish
 from shared_ops.data import tables
 from shared_ops.data.snapshots import Snapshots
-from shared_ops.release.livesets import LiveSets
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
 from shared_ops.settings import Settings
 
 SUBJECTS = ("array", "matrix", "signal", "graph", "image", "table")
@@ -508,7 +508,7 @@ def test_a_search_app_that_keeps_no_clicks_is_told(stack):
 
 
 def test_without_a_live_set_there_is_nothing_to_ask(tmp_path):
-    with pytest.raises(SearchError, match="No set of models is live"):
+    with pytest.raises(SearchError, match=NOTHING_LIVE):
         simulate(Settings(home=tmp_path), WantedTraffic(), print)
 
 

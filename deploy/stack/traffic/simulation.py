@@ -16,14 +16,13 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, Field
 
 from deploy.stack.history import rejected_lines
-from deploy.stack.search.searching import ANSWER_SECONDS, SearchError, follows
+from deploy.stack.search.searching import ANSWER_SECONDS, SearchError, follows, live_set
 from deploy.stack.traffic import held_back, visits
 from deploy.stack.traffic.held_back import HeldBack
 from deploy.stack.traffic.search_client import PAUSES, SearchApp, new_session
 from deploy.stack.traffic.visits import Visit, Wish
 from shared_ops.data import snapshots
 from shared_ops.data.ubi import SIMULATION
-from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.settings import Settings
 
 CLIENTS = 2
@@ -128,7 +127,7 @@ class _Simulation:
         self.settings, self.wanted, self.app = settings, wanted, app
         self.path = settings.home / "simulation" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
         self.depth = visits.TREND_DEPTH if wanted.trend else visits.PAGE_SIZE
-        self.record = Record(wanted=wanted, sets={"before": self._live().number})
+        self.record = Record(wanted=wanted, sets={"before": live_set(self.settings).number})
         self._say, self._stack = say, stack
         self._told = time.monotonic()
 
@@ -164,15 +163,9 @@ class _Simulation:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(self.record.model_dump_json(indent=2))
 
-    def _live(self) -> LiveSet:
-        live = LiveSets(self.settings.staging_url("prod")).live()
-        if live is None:
-            raise SearchError("No set of models is live: make train")
-        return live
-
     def _wishes(self) -> tuple[list[Wish], list[Wish]]:
         """What is asked in the first third of the sessions, and after it."""
-        live, wanted = self._live(), self.wanted
+        live, wanted = live_set(self.settings), self.wanted
         snapshot = snapshots.load(live.snapshot)
         usual = visits.training_wishes(snapshot.queries("train"), snapshot.qrels("train"))
         asked = f"{len(usual)} training queries"
@@ -263,7 +256,7 @@ class _Simulation:
         before, began = self.record.sets["before"], time.monotonic()
         minutes, rejected = WATCH_SECONDS // 60, set(rejected_lines(self.settings))
         self._line(f"watching: waiting for another set than {before} to go live, {minutes} minutes at most")
-        while (live := self._live()).number == before:
+        while (live := live_set(self.settings)).number == before:
             if news := [line for line in rejected_lines(self.settings) if line not in rejected]:
                 self._after_rejection(before, news)
                 continue  # another set is live after all
@@ -278,7 +271,7 @@ class _Simulation:
         self._line("watching: waiting until no run is in flight: what came later may still be learned from")
         self._stack.settle()
         if self.record.trends:
-            number = self._live().number
+            number = live_set(self.settings).number
             if not follows(self.settings, number, ANSWER_SECONDS):
                 raise SearchError(f"Set {number} is live, and does not answer {ANSWER_SECONDS} s later. make status")
             self._measure("after")
@@ -293,7 +286,7 @@ class _Simulation:
             self._line(f"watching: {line}")
         self._line("watching: waiting until no run is in flight: another set may go live all the same")
         self._stack.settle()
-        if self._live().number == before:
+        if live_set(self.settings).number == before:
             raise SimulationError(
                 f"Set {before} is still live: the gates let nothing through that these clicks made. More people "
                 "teach more, and others judge: "

@@ -99,7 +99,7 @@ def _look(
     try:
         vectors = embed(texts)
     except VectorsError as error:
-        vectors, left_out = None, f" Query embeddings were left out: {error}."
+        vectors, left_out = None, f" Query embeddings were left out. {error}."
     look = compare(before, new, vectors, alpha=settings.drift_alpha, permutations=settings.drift_permutations)
     told = f"{application}: {look.sentence}{left_out}"
     observation = AssetObservation(

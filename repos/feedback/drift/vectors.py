@@ -7,6 +7,7 @@ import numpy as np
 
 from shared_ops.data.wire import EmbedAnswer, EmbedRequest
 from shared_ops.pipeline.resources import PROD
+from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.settings import current, repositories
 
 BATCH = 32
@@ -33,10 +34,10 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
 
     live = PROD.live_sets.live()
     if live is None:
-        raise VectorsError("no set of models is live yet")
+        raise VectorsError(NOTHING_LIVE)
     family = next((name for name, each in repositories().items() if each.vectors and name in live.releases), None)
     if family is None:
-        raise VectorsError(f"no family of the live set {live.number} gives vectors")
+        raise VectorsError(f"No family of the live set {live.number} gives vectors")
     release = live.releases[family]
     wanted, deadline = set(texts), time.monotonic() + SECONDS
     found = {text: vector for text, vector in _last_look.get(release, {}).items() if text in wanted}

@@ -19,7 +19,7 @@ from shared_ops.data.ubi import EventAttributes, LoggedSet, QueryAttributes, Ubi
 from shared_ops.pipeline.lineage import feedback_key
 from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import BECAUSE
-from shared_ops.release.livesets import LiveSet
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSet
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ATTRIBUTES = QueryAttributes(live_set=LoggedSet(number=1, releases={}, snapshot="s"), ranking="ranker")
@@ -246,10 +246,10 @@ def test_without_the_semantic_service_embeddings_are_left_out_and_it_is_told(sto
     for _ in range(2):
         traffic(store)
         said = ticks.tick()
-    assert said.endswith("Query embeddings were left out: no set of models is live yet.")
+    assert said.endswith(f"Query embeddings were left out. {NOTHING_LIVE}.")
     go_live()
     traffic(store)
-    assert "Query embeddings were left out: http://127.0.0.1:1046/embed is away" in ticks.tick()
+    assert "Query embeddings were left out. http://127.0.0.1:1046/embed is away" in ticks.tick()
     assert "embed is away" in ticks.events[0].metadata["drift"].value
 
 

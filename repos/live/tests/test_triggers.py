@@ -12,7 +12,7 @@ from repos.live.triggers import FIRST_RETRY, new_accepted_ranker, new_snapshot, 
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.pipeline.resources import PROD
 from shared_ops.release import promotion
-from shared_ops.release.livesets import Decision
+from shared_ops.release.livesets import NOTHING_LIVE, Decision
 from shared_ops.release.releases import ReleaseManifest
 from shared_ops.settings import families, ranking_family
 
@@ -124,7 +124,7 @@ def test_a_move_of_another_life_of_the_database_is_none_of_this_home_s(instance,
 
 
 def test_before_the_first_set_there_is_nothing_to_show(instance, published):
-    assert "No set is live yet" in why(to_show(instance))
+    assert NOTHING_LIVE in why(to_show(instance))
 
 
 @pytest.mark.parametrize("job", triggers.JOBS)

@@ -11,6 +11,7 @@ import pytest
 from services.prediction import app
 from services.tests.stack import DOCUMENTS, SEARCHING, TinyEncoder, TinyExplainer, load_tiny, stack, until
 from shared_ops.data.wire import WIRE
+from shared_ops.release.livesets import NOTHING_LIVE
 
 QUERY = "fourier transform"
 
@@ -62,10 +63,10 @@ class TestBeforeAnythingIsLive:
         local.start("keyword")
         health = local.get("keyword", "/health")
         assert health.status_code == 503
-        assert "Nothing is live yet" in health.json()["reason"]
+        assert NOTHING_LIVE in health.json()["reason"]
         answer = ask(local, "v1")
         assert answer.status_code == 503
-        assert "Nothing is live yet" in answer.json()["error"]
+        assert NOTHING_LIVE in answer.json()["error"]
 
     def test_it_does_not_know_any_set(self, local):
         local.start("keyword")

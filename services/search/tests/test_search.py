@@ -10,6 +10,7 @@ import pytest
 
 from services.search.models import Models, UnavailableError, _answered
 from services.tests.stack import DOCUMENTS, SEARCHING, stack, until
+from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.release.runtimes import Runtime
 
 QUERY = "fourier transform of a signal"
@@ -227,7 +228,7 @@ class TestSets:
         empty.start("search")
         for answer in (search(empty), empty.get("search", "/", q="x")):
             assert answer.status_code == 503
-            assert "Nothing is live yet" in answer.text
+            assert NOTHING_LIVE in answer.text
         assert empty.get("search", "/health").status_code == 503
         assert empty.get("search", "/").status_code == 200
 

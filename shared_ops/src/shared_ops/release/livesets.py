@@ -19,6 +19,9 @@ from shared_ops.data import storage
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.settings import Deployment, Role, families
 
+NOTHING_LIVE = "No set of models is live yet: make train"
+"""What is said wherever that is so. Where no stack runs, the command says that, and what starts one."""
+
 
 def listed_roles(releases: Collection[str]) -> dict[str, Role]:
     """The roles that repos.toml gives these families: of a set that was made before sets stated them.

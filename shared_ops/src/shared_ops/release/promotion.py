@@ -11,7 +11,7 @@ from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.data.wire import SPOKEN
 from shared_ops.release import acceptance, runtimes
 from shared_ops.release.codes import CodeError
-from shared_ops.release.livesets import LiveSet, LiveSetChangedError, LiveSets
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSetChangedError, LiveSets
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.release.runtimes import Runtime, RuntimeMissingError
 from shared_ops.settings import Role, current
@@ -183,7 +183,7 @@ def past_set(live_sets: LiveSets, number: int | None = None) -> LiveSet:
 def _live(live_sets: LiveSets) -> LiveSet:
     live = live_sets.live()
     if live is None:
-        raise PromotionError("No set is live, so there is nothing to roll back.")
+        raise PromotionError(f"There is nothing to roll back. {NOTHING_LIVE}")
     return live
 
 
