@@ -24,6 +24,7 @@ from shared_ops.data.ubi import Store
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings
+from shared_ops.waiting import until
 
 LONGEST_SECONDS = 1800
 NOTICED_EARLIER = 10
@@ -45,8 +46,8 @@ def main() -> None:
     feedbacks = Feedbacks(settings.feedback_url("prod"))
     watermark = feedbacks.watermark()
     _click_until_enough(settings, watermark)
-    began, deadline = time.time(), time.time() + LONGEST_SECONDS
-    live = _answering(settings, before, watermark, feedbacks, deadline)
+    began = time.time()
+    live = _answering(settings, before, watermark, feedbacks)
     took = time.time() - began
     runs = _runs(dagit, began - NOTICED_EARLIER)
     trained = sum(runs.values())
@@ -62,17 +63,21 @@ def _click_until_enough(settings: Settings, watermark: int) -> None:
         seed += 1
 
 
-def _answering(settings: Settings, before: LiveSet, watermark: int, feedbacks: Feedbacks, deadline: float) -> LiveSet:
+def _answering(settings: Settings, before: LiveSet, watermark: int, feedbacks: Feedbacks) -> LiveSet:
     """The set that learned from the new clicks, once the search app answers with it."""
     sets, staging = LiveSets(settings.staging_url("prod")), Staging(settings.staging_url("prod"))
     query = snapshots.load(before.snapshot).queries()["text"][0]
-    while time.time() < deadline:
+
+    def answering() -> LiveSet | None:
         live, newest = sets.live(), feedbacks.latest()
         if live and live != before and newest and feedbacks.watermark() > watermark:
             learned = staging.manifest("ranker", live.releases["ranker"]).feedback
             if learned == newest and ask(settings, query, 1)["live_set"]["number"] == live.number:
                 return live
-        time.sleep(0.2)
+        return None
+
+    if live := until(answering, every=0.2, seconds=LONGEST_SECONDS):
+        return live
     sys.exit(f"No set that learned from the new clicks is live after {LONGEST_SECONDS} s: make status says why.")
 
 

@@ -21,6 +21,7 @@ from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import ENDED, FORCE
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
 from shared_ops.settings import ROOT, Settings, python_of
+from shared_ops.waiting import until
 
 
 def main() -> None:
@@ -46,8 +47,7 @@ def launched(dagit: Dagit) -> float:
     """Seconds from asking Dagit for a run until it has ended."""
     began = time.perf_counter()
     run_id = dagit.launch("keyword", "keyword_prod", FORCE)
-    while (status := dagit.run(run_id).status) not in ENDED:
-        time.sleep(0.2)
+    status = until(lambda: dagit.run(run_id).status, lambda each: each in ENDED, every=0.2)
     if status != "SUCCESS":
         sys.exit(f"The run ended {status}: {dagit.url}/runs/{run_id}")
     return time.perf_counter() - began

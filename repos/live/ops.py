@@ -7,10 +7,10 @@
 A better model can make the whole worse, so a set is judged by its final order before it is promoted.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from operator import not_
 from typing import Any
 
 import polars as pl
@@ -45,6 +45,7 @@ from shared_ops.release.promotion import promote as promote_set
 from shared_ops.release.promotion import rollback as rollback_set
 from shared_ops.release.releases import ReleaseError, ReleaseManifest
 from shared_ops.settings import current, ranking_family, repository_of
+from shared_ops.waiting import until
 
 POOL = repository_of(__name__)
 """The pool of what moves the live set: one at a time does."""
@@ -221,9 +222,7 @@ def _log_answers(context: OpExecutionContext, deployment: DeploymentResource) ->
     """Tell Dagster whether the services answer with what is live now; they look at it now and then."""
     if not deployment.services:
         return
-    deadline = time.monotonic() + FOLLOW_SECONDS
-    while (found := disagreements(current())) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    found = until(lambda: disagreements(current()), not_, every=0.2, seconds=FOLLOW_SECONDS)
     log_check(
         context,
         live_set_key(deployment.deployment),

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from shared_ops.causes import told
+from shared_ops.waiting import until
 
 REPOSITORY = "__repository__"
 """What Dagster calls the one repository of a code location that holds a Definitions."""
@@ -237,13 +238,16 @@ class Dagit:
         Raises:
             DagitError: when that is not so within `seconds`.
         """
-        began = quiet_since = time.monotonic()
-        while (now := time.monotonic()) - quiet_since < QUIET_SECONDS:
+        busy, quiet_since = "", time.monotonic()
+
+        def settled() -> bool:
+            nonlocal busy, quiet_since
             if busy := self._busy():
-                quiet_since = now
-            if now - began > seconds:
-                raise DagitError(f"Expected nothing to be in flight after {seconds:g} s, found {busy or 'a pause'}.")
-            time.sleep(0.5)
+                quiet_since = time.monotonic()
+            return time.monotonic() - quiet_since >= QUIET_SECONDS
+
+        if not until(settled, every=0.5, seconds=seconds):
+            raise DagitError(f"Expected nothing to be in flight after {seconds:g} s, found {busy or 'a pause'}.")
 
     def _busy(self) -> str:
         """The jobs in flight; or why Dagit does not say, which may be coming back."""

@@ -13,6 +13,7 @@ from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import decided
 from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings, families, live_repository, ranking_family, repositories, search_families
+from shared_ops.waiting import until
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 PROMOTION = "promotion_prod"
@@ -93,10 +94,13 @@ def _goes_on(settings: Settings, wave: Sequence[str]) -> bool:
 
 def _follow_all(followed: Sequence["_Followed"]) -> list[str]:
     """Follow runs until all have ended; returns the failures."""
-    while any(not run.ended for run in followed):
+
+    def all_ended() -> bool:
         for run in followed:
             run.look()
-        time.sleep(1)
+        return all(run.ended for run in followed)
+
+    until(all_ended, every=1)
     return [run.failure for run in followed if run.failure]
 
 
@@ -106,15 +110,19 @@ def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], since
     The trigger's may have ended before anyone looks: then it is told from its first event, as long as it was created
     after the Unix time `since`.
     """
-    url, location, deadline = settings.staging_url("prod"), live_repository(), time.monotonic() + TRIGGER_SECONDS
-    while True:
-        due = decided(Staging(url), LiveSets(url), ranking_family()) is None
-        if PROMOTION in [run.job for run in dagit.in_flight()] or (due and time.monotonic() > deadline):
-            return _follow_all([_Followed(dagit, location, say, job=PROMOTION)])
-        if not due:
-            ended = [run.run_id for run in dagit.ended(since) if run.job == PROMOTION]
-            return _follow_all([_Followed(dagit, location, say, job=PROMOTION, run_id=run_id) for run_id in ended[:1]])
-        time.sleep(1)
+    url, location = settings.staging_url("prod"), live_repository()
+
+    def due() -> bool:
+        return decided(Staging(url), LiveSets(url), ranking_family()) is None
+
+    def runs() -> bool:
+        return PROMOTION in [run.job for run in dagit.in_flight()]
+
+    until(lambda: not due() or runs(), every=1, seconds=TRIGGER_SECONDS)
+    if due() or runs():
+        return _follow_all([_Followed(dagit, location, say, job=PROMOTION)])
+    ended = [run.run_id for run in dagit.ended(since) if run.job == PROMOTION]
+    return _follow_all([_Followed(dagit, location, say, job=PROMOTION, run_id=run_id) for run_id in ended[:1]])
 
 
 class _Followed:

@@ -17,8 +17,9 @@ from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import instance, places, postgres, preflight, supervisor, workers
 from deploy.stack.processes.listing import Process, environment_variables, processes
 from deploy.stack.processes.patience import STALLED_SECONDS, Patience
-from deploy.stack.processes.supervisor import NotRunningError, Supervisor, within
+from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import ROOT, Settings, variable
+from shared_ops.waiting import until
 
 Say = Callable[[str], None]
 CRASHING_SECONDS = 20
@@ -92,11 +93,9 @@ def need_running(settings: Settings) -> None:
     Raises:
         NotRunningError: when it does not, nor is its supervisor just being replaced.
     """
-    deadline = time.monotonic() + RECOVERY_SECONDS
-    while not (running := Supervisor(settings)).running():
-        if not running.left_behind() or time.monotonic() > deadline:
-            raise NotRunningError(f"The stack in {settings.home} is not running: make up")
-        time.sleep(0.2)
+    stack = Supervisor(settings)
+    if not until(stack.running, lambda up: up or not stack.left_behind(), every=0.2, seconds=RECOVERY_SECONDS):
+        raise NotRunningError(f"The stack in {settings.home} is not running: make up")
 
 
 def need_still_running(settings: Settings) -> None:
@@ -217,7 +216,7 @@ def _renew(running: Supervisor, process: Process) -> None:
     if pid := running.states()[process.name].pid:
         # Killed alone, and replaced before it is stopped with its group: a code server's runs in flight go on.
         psutil.Process(pid).kill()
-        within(RECOVERY_SECONDS, lambda: running.states()[process.name].pid not in (0, pid))
+        until(lambda: running.states()[process.name].pid not in (0, pid), every=0.1, seconds=RECOVERY_SECONDS)
     running.drop(process.name)
     running.add(process)
 
@@ -265,7 +264,8 @@ def _start_phase(settings: Settings, running: Supervisor, group: list[Process], 
     already = {name for name, state in running.states().items() if state.pid}
     for process in group:
         running.start_process(process.name)
-    while waiting:
+
+    def all_ready() -> bool:
         states = running.states()
         for process in list(waiting.values()):
             if process.name not in states:  # a worker: the live set has moved on meanwhile
@@ -284,7 +284,9 @@ def _start_phase(settings: Settings, running: Supervisor, group: list[Process], 
                     f"{process.name} did not come up within {waited:.0f} s: {reason}. The end of its log, "
                     f"{places.log_file(settings, process.name)}:\n{tail(settings, process.name)}"
                 )
-        time.sleep(0.2)
+        return not waiting
+
+    until(all_ready, every=0.2)  # the limit is the patience with each
 
 
 def tail(settings: Settings, process: str, lines: int = 15) -> str:
@@ -332,13 +334,8 @@ def wait_for_locations(dagit: Dagit, names: Sequence[str]) -> None:
     Raises:
         StackError: with the error of a location that does not load.
     """
-    deadline = time.monotonic() + STALLED_SECONDS
-    while True:
-        errors = dagit.load_errors()
-        if set(names) <= set(errors):
-            break
-        if time.monotonic() > deadline:
-            raise StackError(f"Dagit has not loaded {', '.join(sorted(set(names) - set(errors)))}: make logs")
-        time.sleep(0.3)
+    errors = until(dagit.load_errors, set(names).issubset, every=0.3, seconds=STALLED_SECONDS)
+    if missing := sorted(set(names) - set(errors)):
+        raise StackError(f"Dagit has not loaded {', '.join(missing)}: make logs")
     if broken := {name: error for name, error in errors.items() if error}:
         raise StackError("\n".join(f"code location {name} does not load: {error}" for name, error in broken.items()))

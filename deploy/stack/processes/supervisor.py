@@ -8,8 +8,7 @@ import os
 import shlex
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -23,9 +22,12 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 from deploy.stack.processes import keeper, places
 from deploy.stack.processes.listing import STACK_MARK, Process
 from shared_ops.settings import ROOT, Settings, python_of
+from shared_ops.waiting import until
 
 STOP_SECONDS = 5
 """How long a process may take to stop before it is killed."""
+ENDED = ("STOPPED", "EXITED", "FATAL")
+"""The states of a process that does not run, and that the supervisor does not start by itself."""
 
 
 class NotRunningError(RuntimeError):
@@ -84,7 +86,7 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             check=False,
         )
-        if started.returncode != 0 or not within(10, self.running):
+        if started.returncode != 0 or not until(self.running, every=0.1, seconds=10):
             raise RuntimeError(f"supervisord did not start: {started.stdout.strip()} (see {self.folder})")
         for name in living:
             self.start_process(name)
@@ -157,11 +159,14 @@ class Supervisor:
 
     def stop_processes(self, names: Iterable[str]) -> None:
         """Stop processes side by side, and wait until they are gone."""
-        stopping = [name for name in names if self.states()[name].state not in ("STOPPED", "EXITED", "FATAL")]
+        stopping = [name for name in names if self.states()[name].state not in ENDED]
         for name in stopping:
             self._call("stopProcess", name, False)
-        ended = ("STOPPED", "EXITED", "FATAL")
-        if not within(STOP_SECONDS + 5, lambda: all(self.states()[name].state in ended for name in stopping)):
+
+        def stopped() -> bool:
+            return all(self.states()[name].state in ENDED for name in stopping)
+
+        if not until(stopped, every=0.1, seconds=STOP_SECONDS + 5):
             raise RuntimeError(f"Some processes do not stop: {[s for s in self.states().values() if s.pid]}")
 
     def shut_down(self) -> None:
@@ -268,16 +273,6 @@ def _mark(process: psutil.Process) -> str | None:
         return process.environ().get(STACK_MARK)
     except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
         return None  # gone meanwhile, or another user's: not ours either way
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Wait for a condition; whether it came to hold in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def _escaped(value: str | Path) -> str:

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import psutil
 from deploy.stack.processes import lifecycle, places, postgres, workers
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
+from shared_ops.waiting import until
 
 SECONDS = 3.0
 LOG_BYTES = 10 * 2**20
@@ -88,8 +88,7 @@ def main() -> None:
     if places.log_file(settings, "watch").exists():  # else the home is gone: the stack was thrown away
         logger.info("the supervisor was killed: starting another")
         supervisor.forget("watch")  # this one ends here
-        while not _recovered(postgres.settings_of_starter()):
-            time.sleep(SECONDS)
+        until(lambda: _recovered(postgres.settings_of_starter()), every=SECONDS)
 
 
 def _recovered(settings: Settings) -> bool:

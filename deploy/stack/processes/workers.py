@@ -15,7 +15,7 @@ import psutil
 
 from deploy.stack.processes import postgres
 from deploy.stack.processes.listing import Process, worker
-from deploy.stack.processes.supervisor import State, Supervisor
+from deploy.stack.processes.supervisor import ENDED, State, Supervisor
 from shared_ops.release import codes, runtimes
 from shared_ops.release.codes import CodeError
 from shared_ops.release.livesets import LiveSet, LiveSets
@@ -152,7 +152,7 @@ class Workers:
 
 def _is_started(state: State | None) -> bool:
     """Whether the supervisor holds a worker and was told to start it: it starts it again where it ends."""
-    return state is not None and state.state not in ("STOPPED", "EXITED", "FATAL")
+    return state is not None and state.state not in ENDED
 
 
 def keep_up() -> None:

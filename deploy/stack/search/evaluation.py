@@ -5,7 +5,6 @@ services' own hits.
 """
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.stack.search import trec
-from deploy.stack.search.searching import SearchError, ask, live_set
+from deploy.stack.search.searching import SearchError, ask, live_set, whole
 from shared_ops.data import snapshots, tables
 from shared_ops.data.tables import Hits
 from shared_ops.data.wire import HitsAnswer, SearchRequest
@@ -142,10 +141,6 @@ def _predicted(client: httpx.Client, family: str, release: str, text: str) -> Hi
 
 
 def _final(settings: Settings, text: str) -> Hits:
-    """The order that a person would see, asked again where a busy machine left a model out of it."""
-    for _ in range(ATTEMPTS):
-        answer = ask(settings, text, DEPTH, timeout=60)
-        if not answer["degraded"]:
-            return [(hit["doc_id"], hit["score"]) for hit in answer["hits"]]
-        time.sleep(1)
-    raise SearchError(f"The search app answers with a part missing: {answer['degraded']}. make status")
+    """The order that a person would see."""
+    answer = whole(lambda: ask(settings, text, DEPTH, timeout=60), ATTEMPTS)
+    return [(hit["doc_id"], hit["score"]) for hit in answer["hits"]]

@@ -1,6 +1,5 @@
 """Asks the running search app, as a person's browser would."""
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from shared_ops.data import snapshots
 from shared_ops.data.snapshots import Snapshot
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
 from shared_ops.settings import Settings
+from shared_ops.waiting import until
 
 TITLE_WORDS = 10
 """How many of a document's first words are asked where it has no title."""
@@ -58,25 +58,36 @@ def ask(settings: Settings, query: str, k: int, timeout: float = 30) -> dict[str
     return answer
 
 
+def whole(asked: Callable[[], dict[str, Any]], attempts: int) -> dict[str, Any]:
+    """An answer that all models had a part in, asked again where a busy machine left one out.
+
+    Raises:
+        SearchError: when there is none after so many attempts.
+    """
+    answer = until(asked, lambda each: not each["degraded"], every=[1.0] * (attempts - 1))
+    if answer["degraded"]:
+        raise SearchError(f"The search app answers with a part missing: {answer['degraded']}. make status")
+    return answer
+
+
 def follows(settings: Settings, number: int, seconds: float = FOLLOW_SECONDS) -> bool:
     """Whether the search app answers from set `number`, within so many seconds; not where it does not run."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            answer = httpx.get(f"{settings.url('search')}/health", timeout=FOLLOW_SECONDS, trust_env=False)
-        except httpx.HTTPError:
-            return False
-        if answer.json()["live_set"] == number:
-            return True
-        time.sleep(0.02)
-    return False
+    try:
+        return until(lambda: _health(settings)["live_set"] == number, every=0.02, seconds=seconds)
+    except httpx.HTTPError:
+        return False
+
+
+def _health(settings: Settings) -> dict[str, Any]:
+    answer = httpx.get(f"{settings.url('search')}/health", timeout=FOLLOW_SECONDS, trust_env=False)
+    health: dict[str, Any] = answer.json()
+    return health
 
 
 def lacking_lines(settings: Settings) -> Iterator[str]:
     """A line for each model that searches had to do without since the search app started, with the first cause."""
     try:
-        answer = httpx.get(f"{settings.url('search')}/health", timeout=FOLLOW_SECONDS, trust_env=False)
-        searches = answer.json()["searches"]
+        searches = _health(settings)["searches"]
     except (httpx.HTTPError, ValueError):
         yield "searches: the search app does not answer"
         return
@@ -94,18 +105,25 @@ def wait_for_search(settings: Settings, when_away: Callable[[], None] = lambda: 
         SearchError: when nothing is live, or it does not within two minutes.
     """
     query = _known_query(snapshots.load(live_set(settings).snapshot))
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while True:
+
+    def answered() -> str | SearchError:
         try:
-            answer = ask(settings, query, 10)
-            if not answer["hits"]:
-                raise SearchError(f"no hits for {query!r}")
-            return f"{len(answer['hits'])} hits for {query[:60]!r} from set {answer['live_set']['number']}"
+            return _first_hits(settings, query)
         except SearchError as failure:
             when_away()
-            if time.monotonic() > deadline:
-                raise SearchError(f"No search within {ANSWER_SECONDS} s of the servers' start: {failure}") from failure
-        time.sleep(0.5)
+            return failure
+
+    told = until(answered, lambda each: isinstance(each, str), every=0.5, seconds=ANSWER_SECONDS)
+    if isinstance(told, SearchError):
+        raise SearchError(f"No search within {ANSWER_SECONDS} s of the servers' start: {told}") from told
+    return told
+
+
+def _first_hits(settings: Settings, query: str) -> str:
+    answer = ask(settings, query, 10)
+    if not answer["hits"]:
+        raise SearchError(f"no hits for {query!r}")
+    return f"{len(answer['hits'])} hits for {query[:60]!r} from set {answer['live_set']['number']}"
 
 
 def _known_query(snapshot: Snapshot) -> str:

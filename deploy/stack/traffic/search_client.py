@@ -4,12 +4,13 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
-from deploy.stack.search.searching import PRIVATE, SearchError
+from deploy.stack.search.searching import PRIVATE, SearchError, whole
 from shared_ops.data.ubi import CLICK, SIMULATION, ClickedObject, EventAttributes, Position
+from shared_ops.waiting import until
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a request that failed is sent again: long enough for a search app that restarts."""
@@ -58,18 +59,17 @@ class SearchApp:
         return self._send(200, "GET", "/search", params={"q": text, "k": k}, headers={"x-session-id": session})
 
     def whole_search(self, text: str, k: int) -> dict[str, Any]:
-        """The answer of all models, to measure by; asked again where a busy machine left one out. It is not recorded.
+        """The answer of all models, to measure by. It is not recorded.
 
         Raises:
             SearchError: when there is none within about half a minute.
         """
-        for _ in range(WHOLE_ATTEMPTS):
+
+        def asked() -> dict[str, Any]:
             self._pace.wait()
-            answer = self._send(200, "GET", "/search", params={"q": text, "k": k}, headers=PRIVATE)
-            if not answer["degraded"]:
-                return answer
-            time.sleep(1)
-        raise SearchError(f"The search app answers with a part missing: {answer['degraded']}. make status")
+            return self._send(200, "GET", "/search", params={"q": text, "k": k}, headers=PRIVATE)
+
+        return whole(asked, WHOLE_ATTEMPTS)
 
     def click(self, session: str, answer: dict[str, Any], positions: Sequence[int]) -> None:
         """Click the hits at these positions.
@@ -82,21 +82,34 @@ class SearchApp:
             raise SearchError(f"Of {len(events)} clicks the search app took {taken}. Is SEARCHLOOP_FEEDBACK off?")
 
     def _send(self, expected: int, method: str, path: str, **request: Any) -> dict[str, Any]:
-        for pause in (*self._pauses, None):
-            try:
-                response = self._client.request(method, path, **request)
-                if response.status_code == expected:
-                    answer: dict[str, Any] = response.json()
-                    return answer
-                failure = f"answered {response.status_code}: {response.text[:500]}"
-                ours = 400 <= response.status_code < 500
-            except (httpx.HTTPError, ValueError) as error:
-                failure, ours = f"does not answer ({error})", False
-            self.failures.append(failure)
-            if ours or pause is None:
-                break
-            time.sleep(pause)
-        raise SearchError(f"{method} {self._client.base_url}{path} {failure}. Is the stack up? make status")
+        def sent() -> _Sent:
+            return self._sent(expected, method, path, **request)
+
+        last = until(sent, lambda each: not each.again, every=self._pauses)
+        if last.answer is None:
+            raise SearchError(f"{method} {self._client.base_url}{path} {last.failure}. Is the stack up? make status")
+        return last.answer
+
+    def _sent(self, expected: int, method: str, path: str, **request: Any) -> "_Sent":
+        try:
+            response = self._client.request(method, path, **request)
+            if response.status_code == expected:
+                return _Sent(response.json())
+            ours = 400 <= response.status_code < 500
+            sent = _Sent(None, f"answered {response.status_code}: {response.text[:500]}", again=not ours)
+        except (httpx.HTTPError, ValueError) as error:
+            sent = _Sent(None, f"does not answer ({error})", again=True)
+        self.failures.append(sent.failure)
+        return sent
+
+
+class _Sent(NamedTuple):
+    """What became of a request."""
+
+    answer: dict[str, Any] | None
+    failure: str = ""
+    again: bool = False
+    """Whether it is worth sending again: what was wrong is not the request."""
 
 
 def _event(session: str, query_id: str, doc_id: str, position: int) -> dict[str, Any]:

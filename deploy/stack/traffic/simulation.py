@@ -23,7 +23,9 @@ from deploy.stack.traffic.search_client import PAUSES, SearchApp, new_session
 from deploy.stack.traffic.visits import Visit, Wish
 from shared_ops.data import snapshots
 from shared_ops.data.ubi import SIMULATION
+from shared_ops.release.livesets import LiveSet
 from shared_ops.settings import Settings
+from shared_ops.waiting import until
 
 CLIENTS = 2
 PROGRESS_SECONDS = 5
@@ -256,17 +258,20 @@ class _Simulation:
         before, began = self.record.sets["before"], time.monotonic()
         minutes, rejected = WATCH_SECONDS // 60, set(rejected_lines(self.settings))
         self._line(f"watching: waiting for another set than {before} to go live, {minutes} minutes at most")
-        while (live := live_set(self.settings)).number == before:
-            if news := [line for line in rejected_lines(self.settings) if line not in rejected]:
-                self._after_rejection(before, news)
-                continue  # another set is live after all
-            if time.monotonic() - began > WATCH_SECONDS:
-                raise SimulationError(
-                    f"Set {before} is still live {minutes} minutes after the last session. Expected the clicks to be "
-                    f"learned from by then: see runs and sensors at {self.settings.url('dagit')}, or make status."
-                )
-            self._stack.need_running()
-            time.sleep(1)
+
+        def live_now() -> LiveSet:
+            if live_set(self.settings).number == before:
+                self._stack.need_running()
+                if news := [line for line in rejected_lines(self.settings) if line not in rejected]:
+                    self._after_rejection(before, news)
+            return live_set(self.settings)
+
+        live = until(live_now, lambda each: each.number != before, every=1, seconds=WATCH_SECONDS)
+        if live.number == before:
+            raise SimulationError(
+                f"Set {before} is still live {minutes} minutes after the last session. Expected the clicks to be "
+                f"learned from by then: see runs and sensors at {self.settings.url('dagit')}, or make status."
+            )
         self._line(f"watching: set {live.number} went live {time.monotonic() - began:.0f} s after the last session")
         self._line("watching: waiting until no run is in flight: what came later may still be learned from")
         self._stack.settle()

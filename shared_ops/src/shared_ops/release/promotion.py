@@ -15,6 +15,7 @@ from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSetChangedErr
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.release.runtimes import Runtime, RuntimeMissingError
 from shared_ops.settings import Role, current
+from shared_ops.waiting import until
 
 POLL_SECONDS = 0.1
 
@@ -221,7 +222,9 @@ def _await_services(
     waiting: dict[str, Runtime | None] = {**workers, "search": None}
     began, said = time.monotonic(), "no answer yet"
     seen_by_all = 4 * current().poll_seconds
-    while waiting:
+
+    def all_ready() -> bool:
+        nonlocal said
         _keep_offered(live_sets, live, chosen)
         for name, runtime in list(waiting.items()):
             state, reason = _state(name, runtime, chosen)
@@ -236,13 +239,13 @@ def _await_services(
                 log(f"{name} does not run: it loads set {chosen.number} when it starts.")
             else:
                 said = f"{name}: {state}{f', {reason}' if reason else ''}"
-        if waiting and time.monotonic() - began > timeout_s:
-            raise PromotionError(
-                f"Set {chosen.number} was not loaded by {', '.join(waiting)} within {timeout_s:.0f} s "
-                f"(last: {said}). The live set stays. Look at `make status` and `make logs`."
-            )
-        if waiting:
-            time.sleep(POLL_SECONDS)
+        return not waiting
+
+    if not until(all_ready, every=POLL_SECONDS, seconds=timeout_s):
+        raise PromotionError(
+            f"Set {chosen.number} was not loaded by {', '.join(waiting)} within {timeout_s:.0f} s "
+            f"(last: {said}). The live set stays. Look at `make status` and `make logs`."
+        )
 
 
 def _keep_offered(live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet) -> None:
