@@ -1,7 +1,7 @@
-"""A program of a release's own code: opens the release, and answers what is asked on standard input until that ends.
+"""Answers queries with a release: reads requests from standard input until it ends, writes answers to standard output.
 
-It runs for `judge.answering`, in the code and environment that made the release. So its name, its arguments and what is
-said, in JSON lines, may never change: each side may be of any age.
+`judge.answering` starts it in the code and environment that made the release. So its name, its arguments and its
+messages, which are JSON lines, may never change: either side may be of any age.
 
     {"one": ["<query_id>", "<text>"]}              {"hits": [["<doc_id>", <score>], ...], "seconds": <float>}
     {"many": "<queries.parquet>", "to": "<file>"}  {"written": "<file>"}, a `hits` table
@@ -22,16 +22,16 @@ from shared_ops.release.inputs import Inputs
 
 
 def main() -> None:
-    """Open a release by this code, and answer what is asked on standard input until that ends."""
+    """Open a release with this code, and answer the requests on standard input until it ends."""
     parser = argparse.ArgumentParser(prog="python -m shared_ops.answering", description=__doc__)
     parser.add_argument("family")
     parser.add_argument("folder", type=Path)
     parser.add_argument("inputs", type=Path)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     answers = sys.stdout
-    sys.stdout = sys.stderr  # what the family's code prints is no answer
-    opened = importlib.import_module(f"repos.{given.family}.ops").opened
-    model = opened(given.folder, Inputs.model_validate_json(given.inputs.read_bytes()))
+    sys.stdout = sys.stderr  # what the family's code prints must not mix with the answers
+    opened = importlib.import_module(f"repos.{arguments.family}.ops").opened
+    model = opened(arguments.folder, Inputs.model_validate_json(arguments.inputs.read_bytes()))
     _answer_all(model, sys.stdin, answers)
 
 

@@ -1,4 +1,4 @@
-"""What went wrong, of an error that Dagster tells with the errors that it came of.
+"""Makes one message out of an error and its chain of causes, as Dagster reports them.
 
 Knows no Dagster, only how it writes errors down.
 """
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 
 def told(messages: Sequence[str]) -> str:
-    """The message of the error that our own code raised, which says what to do, and of its first cause.
+    """The message of the error that our own code raised, which says what to do, followed by its root cause.
 
-    `messages` are those of an error and of what it came of, outermost first, each with the name of its class. Dagster
-    wraps the error of an op in one or two of its own, which say nothing more. A cause whose words the error itself
-    holds is not told twice.
+    Dagster wraps the error of an op in one or two of its own, which add nothing: they are left out. So is a root cause
+    that the error's message already contains.
+
+    Args:
+        messages: the messages of an error and of its causes, outermost first, each starting with the error's class.
     """
     own = [message.strip() for message in messages if not message.startswith("dagster.")]
     if not own:

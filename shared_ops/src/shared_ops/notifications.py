@@ -1,6 +1,6 @@
 """Tells people what happened: a log line always, and a message to every address of SEARCHLOOP_NOTIFY.
 
-apprise speaks to webhooks, mail and the chats of the day, one URL each. Knows no Dagster.
+apprise sends it to webhooks, mail and chats; each address is one URL. Knows no Dagster.
 """
 
 import logging
@@ -16,16 +16,16 @@ LOG_LEVELS: dict[Level, int] = {
     "failure": logging.ERROR,
 }
 SECONDS = 10
-"""How long the addresses may take, all together: who notifies has other work."""
+"""How long sending to all addresses together may take: the caller has other work."""
 logger = logging.getLogger("shared_ops.notifications")
 
 
 def notify(title: str, body: str, level: Level = "info") -> None:
-    """Log a message, and send it to every address; one that cannot be delivered is an error in the log alone."""
+    """Log a message, and send it to every address. A failed delivery is logged as an error and raises nothing."""
     logger.log(LOG_LEVELS[level], "%s: %s", title, body)
     try:
         _send(current().notify.split(), title, body, level)
-    except Exception:  # a service that is away, or misread, must not fail the run that tells of something
+    except Exception:  # a notification that cannot be sent must not fail the run that sends it
         logger.exception("The notification %r was not sent", title)
 
 

@@ -1,7 +1,7 @@
-"""A program of a release's own code: trains it again from its manifest, and compares what came out file by file.
+"""Trains a release again from its manifest, and compares the result with the release, file by file.
 
 `make reproduce RELEASE=<family>/<version>` runs it with the code and in the environment that made the release
-(`release.runtimes`), so its name and its argument may never change. Nothing is published.
+(`release.runtimes`), so its name and its arguments may never change. Nothing is published.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings, families
 
 NOT_TRAINED = "evaluation/"
-"""What the gate measured lies in the release too; it depends on the champion of the day."""
+"""The folder of what the gate measured. It depends on the champion of the day, so it is not compared."""
 
 
 def main() -> None:
@@ -47,7 +47,10 @@ def main() -> None:
 
 
 def train_again(manifest: ReleaseManifest, folder: Path, upstream: str) -> None:
-    """Train from the same data with the same parameters, into `folder`; `upstream` is the staging area read from."""
+    """Train from the same data with the same parameters, and write the result into `folder`.
+
+    `upstream` is the URL of the staging area that holds the releases which a ranker learned from.
+    """
     ops = importlib.import_module(f"repos.{manifest.family}.ops")
     parameters = ops.TrainConfig(**manifest.parameters)
     write_trained(ops.fit(of_manifest(manifest, upstream), parameters, print), folder)
@@ -62,9 +65,9 @@ def differences(manifest: ReleaseManifest, folder: Path) -> list[str]:
     """A line for each file of the release that is missing in `folder` or differs there."""
     lines = []
     for path, expected in trained_files(manifest).items():
-        found = storage.sha256(folder / path) if (folder / path).is_file() else "missing"
-        if found != expected:
-            lines.append(f"{path}: expected SHA-256 {expected}, got {found}")
+        actual = storage.sha256(folder / path) if (folder / path).is_file() else "missing"
+        if actual != expected:
+            lines.append(f"{path}: expected SHA-256 {expected}, got {actual}")
     return lines
 
 

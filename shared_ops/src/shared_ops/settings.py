@@ -1,4 +1,4 @@
-"""A stack's settings: the SEARCHLOOP_* variables of all its processes, in one place, so that one look checks them all.
+"""A stack's settings: the SEARCHLOOP_* variables of all its processes, read and checked in one place.
 
 Knows no Dagster.
 """
@@ -55,7 +55,7 @@ def _parsed(text: str) -> dict[str, Repository]:
 
 
 def repository_of(module: str) -> str:
-    """The repository that a module is of, by the module's name: `repos.<repository>.definitions`."""
+    """The repository that a module belongs to, from the module's name: `repos.<repository>.definitions`."""
     return module.split(".")[1]
 
 
@@ -70,7 +70,7 @@ def search_families() -> list[str]:
 
 
 def ranking_family() -> str:
-    """The family that orders their hits."""
+    """The family that orders the search families' hits."""
     return _only("rank")
 
 
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     enough_clicks: int = Field(default=200, ge=1, description="new clicks that start the making of feedback")
     retention_days: int = Field(default=180, ge=1, description="the age at which searches and clicks are deleted")
     notify: str = ""
-    """Where notifications go, beside the log: apprise's URLs (json://, mailto://, slack://, ...), parted by spaces."""
+    """Where notifications go beside the log: apprise URLs (json://, mailto://, slack://, ...), separated by spaces."""
 
     feedback: bool = Field(default=True, description="whether searches and clicks are recorded")
     model_timeout_ms: int = Field(default=300, ge=1, description="how long the search app waits for a model")
@@ -148,10 +148,11 @@ class Settings(BaseSettings):
     @field_validator("host", mode="after")
     @classmethod
     def _loopback(cls, host: str) -> str:
-        """The address by itself, where it is one that only this machine reaches."""
-        named = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+        """The plain IP address of a loopback host; raises ValueError for an address that other machines reach."""
+        text = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
         try:
-            address = ipaddress.ip_address(named.replace("%", " "))  # one of a certain interface has no place in a URL
+            # An address with the name of an interface (fe80::1%eth0) has no place in a URL: it is made invalid.
+            address = ipaddress.ip_address(text.replace("%", " "))
         except ValueError:
             raise ValueError("expected an address that only this machine reaches, 127.0.0.1 or ::1") from None
         if not address.is_loopback:
@@ -202,12 +203,13 @@ class Settings(BaseSettings):
     def sockets(self) -> Path:
         """The folder of the Unix sockets: in the home, or in the temporary folder where the home's path is long or odd.
 
-        A socket's path has a hard limit, and Postgres' stands in a URL, so only plain characters will do.
+        The operating system limits the length of a socket's path. The path of Postgres' socket is part of a URL, so
+        only plain characters are allowed.
         """
-        wanted = self.home / "sockets"
-        fits = len(os.fsencode(wanted / LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH
-        if fits and re.fullmatch(r"[\w./-]+", str(wanted), re.ASCII):
-            return wanted
+        folder = self.home / "sockets"
+        fits = len(os.fsencode(folder / LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH
+        if fits and re.fullmatch(r"[\w./-]+", str(folder), re.ASCII):
+            return folder
         return Path(tempfile.gettempdir()) / f"searchloop-{hashlib.sha256(bytes(self.home)).hexdigest()[:12]}"
 
     def feedback_url(self, deployment: Deployment) -> str:
@@ -221,7 +223,7 @@ class Settings(BaseSettings):
 
 
 ELSEWHERE = ("SEARCHLOOP_TORCH", "SEARCHLOOP_STACK")
-"""Variables that are read before there is a stack, and the mark of its processes."""
+"""Variables that are no settings: one is read before there is a stack, the other marks the stack's processes."""
 
 
 def variable(field: str) -> str:
@@ -230,21 +232,21 @@ def variable(field: str) -> str:
 
 
 def unread(names: Iterable[str]) -> dict[str, str | None]:
-    """The variables named SEARCHLOOP_* that nothing reads, each with the setting that it may be a misspelling of."""
-    known = {each.removeprefix(PREFIX) for each in (*map(variable, Settings.model_fields), *ELSEWHERE)}
-    found: dict[str, str | None] = {}
+    """The SEARCHLOOP_* variables among `names` that nothing reads, each with the variable that was probably meant."""
+    fields = {each.removeprefix(PREFIX) for each in (*map(variable, Settings.model_fields), *ELSEWHERE)}
+    suggestions: dict[str, str | None] = {}
     for name in sorted(each for each in names if each.upper().startswith(PREFIX)):
         own = name.upper().removeprefix(PREFIX)
-        if own not in known and not own.startswith("PORT_CODE_"):
-            near = get_close_matches(own, known, n=1)
-            found[name] = PREFIX + near[0] if near else None
-    return found
+        if own not in fields and not own.startswith("PORT_CODE_"):
+            near = get_close_matches(own, fields, n=1)
+            suggestions[name] = PREFIX + near[0] if near else None
+    return suggestions
 
 
 def current() -> Settings:
-    """The settings that the environment's variables say now, read anew only when one of them has changed.
+    """The settings of the present environment, read again only when one of its variables has changed.
 
-    For what asks often, as every reference and every tick does: reading them takes over a millisecond.
+    Every reference and every tick asks for them, and reading them takes over a millisecond.
     """
     variables = frozenset(item for item in os.environ.items() if item[0].upper().startswith(PREFIX))
     return _read(variables, Path.cwd())
@@ -252,5 +254,5 @@ def current() -> Settings:
 
 @cache
 def _read(variables: frozenset[tuple[str, str]], folder: Path) -> Settings:
-    """Variables and folder are what the answer holds for: the process has them all the same."""
+    """The settings, cached by what they depend on: the process's variables and its working folder."""
     return Settings()

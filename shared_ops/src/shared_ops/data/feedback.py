@@ -1,17 +1,18 @@
 """Published feedback: what people searched for and clicked, as immutable tables named by the hash of their content.
 
-Knows no Dagster. Made from the events in Postgres; families that learn from clicks learn from it.
+Knows no Dagster. It is made from the events in Postgres, and families that learn from clicks learn from it.
 
 | table | what |
 |---|---|
 | clicks | what behavior learns from: documents shown for a query, with clicks corrected for their positions |
-| judged | what the ranker learns from: how good the same documents were |
-| asked | what each family found for the queries that were asked |
-| newest | what the newest sessions clicked, held back from both: to measure by |
-| requests | the newest searches, whose features are computed again to compare |
+| judged | what the ranker learns from: how relevant the same documents were |
+| asked | each family's hits for the queries that people asked |
+| newest | what the newest sessions clicked: held back from both tables above, to measure by |
+| requests | the newest searches, whose features are computed again and compared |
 
-Sessions are in `FOLDS` folds, the newest in one of their own. A model that learned no click of a fold answers its
-queries, and the clicks of the fold judge the answer: so the ranker learns how far clicks can be trusted.
+Sessions are divided into `FOLDS` folds; the newest have a fold of their own. A fold's queries are answered by a model
+that learned none of the fold's clicks, and these clicks judge the answer: so the ranker learns how far clicks can be
+trusted.
 """
 
 import json
@@ -29,7 +30,7 @@ from shared_ops.data.published import MANIFEST, Manifest
 TABLES = ("clicks", "judged", "asked", "newest", "requests")
 FOLDS = 5
 HELD_BACK = FOLDS
-"""The fold of the newest sessions: no row of `clicks` or `judged` is of it."""
+"""The fold of the newest sessions: no row of `clicks` or `judged` comes from it."""
 
 
 class FeedbackRef(BaseModel):
@@ -42,7 +43,7 @@ class FeedbackRef(BaseModel):
 
 
 class EventCounts(BaseModel):
-    """How much came from one application."""
+    """How many sessions, searches and clicks came from one application."""
 
     sessions: int = 0
     searches: int = 0
@@ -50,7 +51,7 @@ class EventCounts(BaseModel):
 
 
 class Burst(BaseModel):
-    """An hour in which so many sessions came for one query alone that nothing is learned from them."""
+    """An hour in which one query came from so many sessions that nothing is learned from them."""
 
     text: str
     hour: datetime
@@ -62,17 +63,19 @@ class FeedbackManifest(Manifest):
     """What feedback holds and where it came from."""
 
     applications: dict[str, EventCounts] = Field(description="by application; `simulation` marks made-up events")
-    left_out: dict[str, int] = Field(description="why to how many events: bots, repeated clicks, unknown searches")
+    left_out: dict[str, int] = Field(
+        description="reason to number of events left out: bots, repeated clicks, unknown searches"
+    )
     bursts: list[Burst] = Field(default=[], description="left out for their number, the largest first")
     propensities: list[float] = Field(description="the chance that position 1, 2, ... is looked at, 1 for the first")
-    held_back_sessions: int = Field(description="the newest sessions, in `newest` alone")
-    oldest: datetime | None = Field(description="of the searches")
-    newest: datetime | None
+    held_back_sessions: int = Field(description="the number of the newest sessions, which are in `newest` alone")
+    oldest: datetime | None = Field(description="the time of the oldest search")
+    newest: datetime | None = Field(description="the time of the newest search")
     watermark: int = Field(description="the transaction before which every event was read (ubi.Window.before)")
 
 
 class Feedback:
-    """Published feedback, its tables read when asked for."""
+    """Published feedback; each table is read when its method is called."""
 
     def __init__(self, ref: FeedbackRef) -> None:
         self.ref = ref
@@ -122,15 +125,18 @@ class Feedbacks:
         Raises:
             tables.TableError: when a table does not hold to its schema.
         """
-        made = published.publish(self.url, {name: content[name] for name in TABLES}, manifest)
-        return FeedbackRef(id=made.id, url=storage.join(self.url, made.id))
+        manifest = published.publish(self.url, {name: content[name] for name in TABLES}, manifest)
+        return FeedbackRef(id=manifest.id, url=storage.join(self.url, manifest.id))
 
     def point_to(self, ref: FeedbackRef, watermark: int) -> None:
-        """Make `ref` the latest feedback, which holds every event before the transaction `watermark`."""
+        """Make `ref` the latest feedback; it holds every event that was stored before the transaction `watermark`."""
         storage.write_json(storage.join(self.url, "latest.json"), {**ref.model_dump(), "watermark": watermark})
 
     def tidy(self, needed: Collection[str], before: datetime) -> list[str]:
-        """Remove feedback without a search from `before` on, never the latest nor those `needed`; returns their ids."""
+        """Remove feedback that holds no search from `before` on; returns the removed ids.
+
+        The latest feedback stays, and so does feedback whose id is in `needed`.
+        """
         latest = self.latest()
         removed = []
         for name in storage.names(self.url):
@@ -144,18 +150,18 @@ class Feedbacks:
         return removed
 
     def latest(self) -> FeedbackRef | None:
-        """The latest feedback, None when nobody's clicks were read yet."""
-        found = self._pointer()
-        return FeedbackRef.model_validate(found) if found else None
+        """The latest feedback; None when none was published yet."""
+        pointer = self._pointer()
+        return FeedbackRef.model_validate(pointer) if pointer else None
 
     def watermark(self) -> int:
-        """The transaction before which every event is in the latest feedback, 0 when there is none."""
-        found = self._pointer()
-        return int(found["watermark"]) if found else 0
+        """The transaction before which every event is in the latest feedback; 0 when there is no feedback."""
+        pointer = self._pointer()
+        return int(pointer["watermark"]) if pointer else 0
 
     def _pointer(self) -> dict[str, Any] | None:
         content = storage.read_bytes(storage.join(self.url, "latest.json"))
         if content is None:
             return None
-        found: dict[str, Any] = json.loads(content)
-        return found
+        pointer: dict[str, Any] = json.loads(content)
+        return pointer

@@ -1,7 +1,7 @@
-"""URLs that stay true when a home is moved: what lies inside it is written down relative to it.
+"""URLs that stay valid when a home is moved: those inside the home are written down relative to it.
 
-Knows no Dagster. In memory a `HomeUrl` is an ordinary fsspec URL; in JSON one inside SEARCHLOOP_HOME is
-`home:snapshots/prod/<id>`. URLs elsewhere (an object store, a folder beside the home) are written as they are.
+Knows no Dagster. In memory a `HomeUrl` is an ordinary fsspec URL; in JSON a URL inside SEARCHLOOP_HOME is written
+`home:snapshots/prod/<id>`. Other URLs (an object store, a folder beside the home) are written as they are.
 """
 
 from pathlib import Path
@@ -12,15 +12,15 @@ from pydantic import AfterValidator, PlainSerializer
 from shared_ops.settings import current, file_url
 
 PREFIX = "home:"
-HELD = ("snapshots", "feedback", "staging")
+FOLDERS = ("snapshots", "feedback", "staging")
 """The folders of a home that references lead into."""
 
 
 def resolve(url: str) -> str:
     """The fsspec URL of a reference, whether it was written relative to the home or absolute.
 
-    Homes of before hold absolute references. One that leads into another home's folders is taken to be of a home that
-    was moved here where this home holds the same: snapshots and feedback are named by their content.
+    Homes that older code wrote hold absolute URLs. Where such a URL leads into another home's folders and this home
+    holds the same path, the home is taken to have been moved here: snapshots and feedback are named by their content.
     """
     settings = current()
     if url.startswith(PREFIX):
@@ -30,14 +30,14 @@ def resolve(url: str) -> str:
         return url
     if path.is_relative_to(settings.home):
         return file_url(path)
-    # A root that somebody chose is where they say, whatever the home holds beside.
-    chosen = [root for given in (settings.staging, settings.snapshots) if given and (root := _local(given))]
+    # A root that a setting names is used as it is, whatever the home holds.
+    chosen = [root for setting in (settings.staging, settings.snapshots) if setting and (root := _local(setting))]
     moved = None if any(map(path.is_relative_to, chosen)) else _moved(path, settings.home)
     return file_url(moved) if moved else url
 
 
 def relative(url: str) -> str:
-    """How the reference `url` is written down."""
+    """The form in which the reference `url` is written down: relative to the home where it lies inside it."""
     path, home = _local(url), current().home
     inside = path is not None and path.is_relative_to(home)
     return f"{PREFIX}{path.relative_to(home).as_posix()}" if path and inside else url
@@ -48,12 +48,12 @@ HomeUrl = Annotated[str, AfterValidator(resolve), PlainSerializer(relative, retu
 
 
 def _local(url: str) -> Path | None:
-    """The absolute path that `url` names, None where it names none on this machine. Asks no other store."""
+    """The absolute path that `url` names on this machine; None where it names another store, which is not asked."""
     scheme, _, name = url.rpartition("://")
     return Path(name) if scheme in ("", "file") and name.startswith("/") else None
 
 
 def _moved(path: Path, home: Path) -> Path | None:
-    """Where this home holds what `path` names in another; None when it holds no such thing."""
-    tails = (path.parts[index:] for index, part in enumerate(path.parts) if part in HELD)
-    return next((found for tail in tails if (found := home.joinpath(*tail)).exists()), None)
+    """Where this home holds what `path` names in another home; None when it does not hold it."""
+    tails = (path.parts[index:] for index, part in enumerate(path.parts) if part in FOLDERS)
+    return next((place for tail in tails if (place := home.joinpath(*tail)).exists()), None)

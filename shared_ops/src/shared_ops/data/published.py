@@ -1,6 +1,6 @@
 """Published folders of tables: immutable, named by the hash of their content, with a manifest that is written last.
 
-Knows no Dagster, nor what the tables mean: snapshots and feedback are made of it. Equal tables give the same name on
+Snapshots and feedback are such folders. Knows no Dagster, nor what the tables mean. Equal tables give the same name on
 any machine, in any order of rows.
 """
 
@@ -30,7 +30,7 @@ class TableEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What every published folder's manifest holds. It names no time: equal content, equal name."""
+    """What every published folder's manifest holds. It holds no time, so folders of equal content are equal."""
 
     id: str = ""
     schema_version: int = tables.SCHEMA_VERSION
@@ -41,9 +41,15 @@ ManifestT = TypeVar("ManifestT", bound=Manifest)
 
 
 def publish(root: str, content: Mapping[str, pl.DataFrame], manifest: ManifestT) -> ManifestT:
-    """Check the tables, put them in canonical order and publish them in the folder `root`/<id>; returns the manifest.
+    """Check the tables, sort their rows and publish them in the folder `root`/<id>. Equal content is published once.
 
-    Equal content is published once.
+    Args:
+        root: the URL of the folder to publish in.
+        content: table name to table.
+        manifest: what the manifest says beside the tables.
+
+    Returns:
+        The manifest, with the id and the tables' hashes.
 
     Raises:
         tables.TableError: when a table does not hold to its schema.
@@ -75,10 +81,17 @@ def _content_id(entries: Mapping[str, TableEntry]) -> str:
 
 
 def read_manifest(url: str, kind: type[ManifestT], what: str, how: str) -> ManifestT:
-    """The manifest of the folder at `url`; errors call it `what` and say `how` to make it.
+    """The manifest of the folder at `url`.
+
+    Args:
+        url: the folder.
+        kind: the manifest's class.
+        what: what errors call the folder, for instance "snapshot".
+        how: what errors say of how to make one.
 
     Raises:
-        PublishedError: when it is missing or was written by a newer schema, or files lie there that it does not name.
+        PublishedError: when it is missing or was written by a newer schema, or the folder holds files that it does not
+            name.
     """
     content = storage.read_bytes(storage.join(url, MANIFEST))
     if content is None:

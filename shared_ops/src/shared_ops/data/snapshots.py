@@ -33,7 +33,7 @@ class SnapshotManifest(Manifest):
 
 
 class Snapshot:
-    """A published snapshot, its tables read when asked for."""
+    """A published snapshot; each table is read when its method is called."""
 
     def __init__(self, ref: SnapshotRef) -> None:
         self.ref = ref
@@ -93,23 +93,23 @@ class Snapshots:
             tables.TableError: when a table does not hold to its schema.
         """
         manifest = SnapshotManifest(sources=[dict(each) for each in sources])
-        made = published.publish(self.url, {name: content[name] for name in TABLES}, manifest)
-        return SnapshotRef(id=made.id, url=storage.join(self.url, made.id))
+        manifest = published.publish(self.url, {name: content[name] for name in TABLES}, manifest)
+        return SnapshotRef(id=manifest.id, url=storage.join(self.url, manifest.id))
 
     def point_to(self, ref: SnapshotRef) -> None:
         """Make `ref` the latest snapshot: the one that trainings start from."""
         storage.write_json(storage.join(self.url, "latest.json"), ref.model_dump())
 
     def latest(self) -> SnapshotRef | None:
-        """The latest snapshot, None when none was built yet."""
+        """The latest snapshot; None when none was built yet."""
         content = storage.read_bytes(storage.join(self.url, "latest.json"))
         return None if content is None else SnapshotRef.model_validate_json(content)
 
 
 def sample(snapshot: Snapshot, documents: int, seed: int) -> dict[str, pl.DataFrame]:
-    """The tables of a smaller corpus: whole queries with their answers, filled up with other documents.
+    """The tables of a smaller corpus: some queries with all their answers, and other documents up to `documents`.
 
-    Half of `documents` at most are answers, so that finding them stays a task. The choice depends on ids and seed only.
+    At most half of them are answers, so that finding these stays a task. The choice depends on ids and `seed` alone.
     """
     answers = (
         snapshot.qrels()
@@ -119,11 +119,11 @@ def sample(snapshot: Snapshot, documents: int, seed: int) -> dict[str, pl.DataFr
         .with_columns(pl.col("doc_id").list.len().cum_sum().alias("so_far"))
         .filter(pl.col("so_far") <= max(documents // 2, 1))
     )
-    wanted = answers.select(pl.col("doc_id").explode()).unique()
-    others = snapshot.documents().join(wanted, on="doc_id", how="anti").sort(_shuffled("doc_id", seed))
-    filling = others.head(max(documents - len(wanted), 0)).select("doc_id")
+    answer_ids = answers.select(pl.col("doc_id").explode()).unique()
+    others = snapshot.documents().join(answer_ids, on="doc_id", how="anti").sort(_shuffled("doc_id", seed))
+    filling = others.head(max(documents - len(answer_ids), 0)).select("doc_id")
     return {
-        "documents": snapshot.documents().join(pl.concat([wanted, filling]), on="doc_id", how="semi"),
+        "documents": snapshot.documents().join(pl.concat([answer_ids, filling]), on="doc_id", how="semi"),
         **{
             name: snapshot._read(name).join(answers, on="query_id", how="semi")
             for name in ("queries", "qrels", "slices")

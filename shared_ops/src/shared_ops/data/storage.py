@@ -1,7 +1,7 @@
-"""Files at fsspec URLs: read, replaced atomically, folders written and fetched.
+"""Reads and writes files and folders at fsspec URLs; a file is replaced in one step.
 
-Knows no Dagster and nothing of what the files mean. A local folder is used as it is; an object store's objects are
-written whole, which is atomic there.
+Knows no Dagster and nothing of what the files mean. A local folder is used as it is; an object store replaces an object
+as a whole, which is one step too.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ def join(url: str, *parts: str) -> str:
 
 
 def local_path(url: str) -> Path | None:
-    """The path that `url` names on this machine, None when it names another store."""
+    """The path that `url` names on this machine; None when it names another store."""
     filesystem, path = fsspec.core.url_to_fs(url)
     return Path(path) if "file" in _protocols(filesystem) else None
 
@@ -61,7 +61,7 @@ def fsync_tree(folder: Path) -> None:
 
 
 def write_atomic(url: str, content: bytes) -> None:
-    """Replace the file at `url` in one step: a reader sees the old content or the new, whenever this is killed."""
+    """Replace the file at `url` in one step: a reader sees the old content or the new, even if this is killed."""
     path = local_path(url)
     if path is None:
         filesystem, name = fsspec.core.url_to_fs(url)
@@ -82,9 +82,9 @@ def write_atomic(url: str, content: bytes) -> None:
 
 @contextmanager
 def exclusive(url: str) -> Iterator[None]:
-    """One holder at a time of the lock file at `url`, on this machine; a killed holder lets go.
+    """Hold the lock file at `url` for the block: one holder at a time on this machine; a killed holder releases it.
 
-    Object stores have no locks: there the callers' own check of what they replace has to do.
+    Object stores have no locks: there only the caller's own check of what it replaces protects it.
     """
     path = local_path(url)
     if path is None:
@@ -102,7 +102,7 @@ def write_json(url: str, value: Any) -> None:
 
 
 def read_bytes(url: str) -> bytes | None:
-    """The content of the file at `url`, None when there is none."""
+    """The content of the file at `url`; None when there is no such file."""
     filesystem, path = fsspec.core.url_to_fs(url)
     try:
         return filesystem.cat_file(path)
@@ -117,7 +117,7 @@ def exists(url: str) -> bool:
 
 
 def age(url: str) -> float:
-    """Seconds since a file was last written; of one that is not there yet 0."""
+    """Seconds since the file at `url` was last written; 0 when there is no such file."""
     filesystem, path = fsspec.core.url_to_fs(url)
     try:
         written: datetime = filesystem.modified(path)
@@ -127,14 +127,14 @@ def age(url: str) -> float:
 
 
 def names(url: str) -> list[str]:
-    """The sorted names in the folder at `url`, none when there is no such folder; hidden names are left out."""
+    """The sorted names in the folder at `url`, without hidden ones; empty when there is no such folder."""
     filesystem, path = fsspec.core.url_to_fs(url)
-    # A listing may be cached by an object store's client; what another process published has to show.
+    # An object store's client may cache a listing; what another process published has to be in it.
     filesystem.invalidate_cache(path)
     if not filesystem.isdir(path):
         return []
-    found = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in filesystem.ls(path, detail=False))
-    return sorted(name for name in found if not name.startswith("."))
+    entries = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in filesystem.ls(path, detail=False))
+    return sorted(name for name in entries if not name.startswith("."))
 
 
 def remove(url: str) -> None:
@@ -146,7 +146,7 @@ def remove(url: str) -> None:
 
 @contextmanager
 def written_folder(url: str) -> Iterator[Path]:
-    """An empty local folder to write into; when the block ends well, its files are at `url`, replacing what was there.
+    """An empty local folder to write into; when the block ends without an error, it replaces the folder at `url`.
 
     Use it for work in progress. What readers rely on is published by `publish_folder`.
     """
@@ -174,7 +174,7 @@ def _scratch(target: Path | None) -> Path | None:
 
 @contextmanager
 def local_folder(url: str) -> Iterator[Path]:
-    """The folder at `url` as a local path, fetched for the block when it lies elsewhere."""
+    """The folder at `url` as a local path; for the block it is copied to this machine when it lies elsewhere."""
     path = local_path(url)
     if path is not None:
         yield path
@@ -191,7 +191,10 @@ def fetch_folder(url: str, target: Path) -> None:
 
 
 def copied_folder(url: str, place: Path, commit: str) -> Path:
-    """The published folder at `url` as it was copied to `place`, now or before: whole, or not at all."""
+    """Copy the published folder at `url` to `place` unless an earlier call did; returns `place`.
+
+    The copy appears whole or not at all. `commit` names the file that makes the folder complete.
+    """
     if not (place / commit).exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
@@ -218,7 +221,7 @@ def publish_folder(folder: Path, url: str, commit: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as scratch:
         beside = Path(scratch) / target.name
-        # Copied, not linked: what is done to the folder later must not reach what was published.
+        # Copied, not linked: later changes in the folder must not reach what was published.
         shutil.copytree(folder, beside)
         fsync_tree(beside)
         try:

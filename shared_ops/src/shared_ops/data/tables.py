@@ -1,7 +1,6 @@
-"""The tables that cross borders: their columns, how they are checked, read and written.
+"""The tables that repositories exchange: their columns, and how they are checked, read and written.
 
-Knows no Dagster. Schemas are Pandera's: the library made for data frames that must hold to a contract, which reports
-every failing row and not only the first.
+Knows no Dagster. The schemas are Pandera's, which reports every failing row and not only the first.
 """
 
 import io
@@ -18,21 +17,21 @@ from shared_ops.data.text import SPLITS
 
 SCHEMA_VERSION = 1
 MAX_ID_CHARACTERS = 1024
-"""How long the id of a document or a query may be."""
+"""The greatest length of a document's or a query's id."""
 NO_SESSION = -1
-"""The fold of clicks that were made up for want of people's."""
+"""The fold of clicks that come from no session: they are made up where people's clicks are missing."""
 
 Hits: TypeAlias = list[tuple[str, float]]
 """One query's hits: (doc_id, score), best first."""
 
 
-def _named() -> pa.Column:
+def _text() -> pa.Column:
     """A column of text that is never empty: an id, a name, a document's words."""
     return pa.Column(pl.String, pa.Check.str_length(min_value=1))
 
 
 def _fold() -> pa.Column:
-    """The part of the sessions that a row is of: 0, 1, ...; -1 where it is of no session."""
+    """A column of the fold of the sessions that a row comes from: 0, 1, ...; -1 where it comes from no session."""
     return pa.Column(pl.Int64, pa.Check.ge(NO_SESSION))
 
 
@@ -43,10 +42,10 @@ def _schema(columns: Mapping[str, pa.Column], unique: Sequence[str]) -> pa.DataF
 SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "documents": _schema(
         {
-            "doc_id": _named(),
-            "source": _named(),
+            "doc_id": _text(),
+            "source": _text(),
             "title": pa.Column(pl.String, nullable=False),
-            "text": _named(),
+            "text": _text(),
             "url": pa.Column(pl.String, nullable=True),
             "metadata": pa.Column(pl.String, nullable=False),
         },
@@ -54,82 +53,82 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     ),
     "queries": _schema(
         {
-            "query_id": _named(),
-            "text": _named(),
+            "query_id": _text(),
+            "text": _text(),
             "split": pa.Column(pl.String, pa.Check.isin(SPLITS)),
-            "source": _named(),
-            # The document that is the query itself, and no hit for it; the column is there where some query has one.
+            "source": _text(),
+            # The document that is the query itself: it is no hit for it. The column exists where some query has one.
             "own_doc_id": pa.Column(pl.String, nullable=True, required=False),
         },
         unique=["query_id"],
     ),
     "qrels": _schema(
         {
-            "query_id": _named(),
-            "doc_id": _named(),
+            "query_id": _text(),
+            "doc_id": _text(),
             "grade": pa.Column(pl.Int64, pa.Check.ge(1)),
         },
         unique=["query_id", "doc_id"],
     ),
     # A query may stand in several slices (verbatim, paraphrase, ...); metrics are reported for each.
     "slices": _schema(
-        {"query_id": _named(), "slice": _named()},
+        {"query_id": _text(), "slice": _text()},
         unique=["query_id", "slice"],
     ),
     "clicks": _schema(
         {
-            "query_id": _named(),
-            "text": _named(),
-            "doc_id": _named(),
+            "query_id": _text(),
+            "text": _text(),
+            "doc_id": _text(),
             "clicks": pa.Column(pl.Int64, pa.Check.ge(0)),
             "impressions": pa.Column(pl.Int64, pa.Check.ge(1)),
             "mean_position": pa.Column(pl.Float64, pa.Check.ge(1.0)),
-            # Impressions, each counted by the chance that somebody looked at its position (inverse propensity).
+            # Impressions, each weighted by the chance that somebody looked at its position (inverse propensity).
             "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
             "last_seen": pa.Column(pl.Datetime("us", "UTC")),
             "fold": _fold(),
         },
         unique=["query_id", "doc_id", "fold"],
     ),
-    # What the ranker learns from clicks: how good the documents shown for a query were, to the sessions of a fold.
+    # What the ranker learns from clicks: how relevant each document shown for a query was to the sessions of a fold.
     "judged": _schema(
         {
-            "query_id": _named(),
-            "text": _named(),
-            "doc_id": _named(),
+            "query_id": _text(),
+            "text": _text(),
+            "doc_id": _text(),
             "fold": _fold(),
             "relevance": pa.Column(pl.Float64, pa.Check.in_range(0.0, 1.0)),
             "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
         },
         unique=["query_id", "doc_id", "fold"],
     ),
-    # The newest search of each query in each fold, with what the ranker was given (`served_hits`).
+    # The newest search of each query in each fold, with the hits that the ranker was given (`served_hits`).
     "asked": _schema(
-        {"query_id": _named(), "text": _named(), "fold": _fold(), "hits": _named()},
+        {"query_id": _text(), "text": _text(), "fold": _fold(), "hits": _text()},
         unique=["query_id", "fold"],
     ),
     # What the newest sessions clicked: held back from learning, to measure by.
     "newest": _schema(
-        {"query_id": _named(), "text": _named(), "doc_id": _named(), "grade": pa.Column(pl.Int64, pa.Check.ge(1))},
+        {"query_id": _text(), "text": _text(), "doc_id": _text(), "grade": pa.Column(pl.Int64, pa.Check.ge(1))},
         unique=["query_id", "doc_id"],
     ),
-    # Searches whose features can be computed again, with what the ranker was given (`served_hits`).
+    # Searches whose features can be computed again, with the hits that the ranker was given (`served_hits`).
     "requests": _schema(
         {
-            "query_id": _named(),
-            "text": _named(),
-            "ranker": _named(),
+            "query_id": _text(),
+            "text": _text(),
+            "ranker": _text(),
             "doc_ids": pa.Column(pl.List(pl.String)),
             "features": pa.Column(pl.List(pl.List(pl.Float32))),
-            "hits": _named(),
+            "hits": _text(),
         },
         unique=["query_id"],
     ),
     "hits": _schema(
         {
-            "query_id": _named(),
-            "doc_id": _named(),
-            # A score that is not a number has no place in an order.
+            "query_id": _text(),
+            "doc_id": _text(),
+            # A score that is no finite number cannot be ordered.
             "score": pa.Column(pl.Float64, pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()))),
             "rank": pa.Column(pl.Int64, pa.Check.ge(1)),
         },
@@ -167,7 +166,7 @@ def check(table: str, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def empty(table: str, optional: Collection[str] = ()) -> pl.DataFrame:
-    """A table of this schema with no rows; of the columns that need not be there, it has those in `optional`."""
+    """A table of this schema without rows. Of the optional columns it has those in `optional`."""
     columns = SCHEMAS[table].columns.items()
     return pl.DataFrame(schema={name: c.dtype.type for name, c in columns if c.required or name in optional})
 
@@ -180,9 +179,9 @@ def make(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """
     if not rows:
         return empty(table)
-    given = {name for row in rows for name, value in row.items() if value is not None}
+    columns = {name for row in rows for name, value in row.items() if value is not None}
     try:
-        frame = pl.DataFrame(list(rows), schema=empty(table, given).schema)
+        frame = pl.DataFrame(list(rows), schema=empty(table, columns).schema)
     except (pl.exceptions.PolarsError, UnicodeEncodeError) as error:  # a value that its column's type cannot hold
         failure = {"column": "a value", "check": str(error).splitlines()[0], "failure_case": None, "index": None}
         raise TableError(table, pl.DataFrame([failure], schema=dict.fromkeys(failure, pl.String))) from error
@@ -190,7 +189,7 @@ def make(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def hits_table(query_ids: Sequence[str], results: Sequence[Hits]) -> pl.DataFrame:
-    """The `hits` table of many queries' results, ranked in the order given (1 = best).
+    """The `hits` table of many queries' results; each query's hits are ranked in the order of their list (1 = best).
 
     Raises:
         TableError: when a score is not finite, or a document stands twice under one query.
@@ -204,7 +203,7 @@ def hits_table(query_ids: Sequence[str], results: Sequence[Hits]) -> pl.DataFram
 
 
 def without_own(hits: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
-    """The `hits` table without the documents that are the queries themselves; the ranks are counted anew."""
+    """The `hits` table without the documents that are the queries themselves (`own_doc_id`), ranked anew."""
     if "own_doc_id" not in queries.columns:
         return hits
     own = queries.select("query_id", pl.col("own_doc_id").alias("doc_id")).drop_nulls()
@@ -212,7 +211,7 @@ def without_own(hits: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
 
 
 def reranked(hits: pl.DataFrame) -> pl.DataFrame:
-    """The `hits` table of which some rows were taken, in the order that it had, with its ranks counted anew."""
+    """A `hits` table from which rows were removed, in its old order, with ranks that count from 1 again."""
     return hits.sort("query_id", "rank").with_columns(pl.int_range(1, pl.len() + 1).over("query_id").alias("rank"))
 
 
@@ -225,13 +224,16 @@ def hits_by_query(frame: pl.DataFrame) -> dict[str, Hits]:
 
 
 def served_hits(text: str) -> dict[str, Hits]:
-    """What was served, by family: the column `hits` of `asked` and `requests`, JSON of {family: {doc_ids, scores}}."""
-    found: dict[str, dict[str, list[Any]]] = json.loads(text)
-    return {family: list(zip(each["doc_ids"], each["scores"], strict=True)) for family, each in found.items()}
+    """Each family's hits, from a value of the column `hits` of `asked` and `requests`.
+
+    `text` is JSON: {family: {"doc_ids": [...], "scores": [...]}}.
+    """
+    lists: dict[str, dict[str, list[Any]]] = json.loads(text)
+    return {family: list(zip(columns["doc_ids"], columns["scores"], strict=True)) for family, columns in lists.items()}
 
 
 def json_lines(frame: pl.DataFrame) -> bytes:
-    """The rows as JSON lines: what a content hash is taken of, since a Parquet file's bytes depend on its writer."""
+    """The rows as JSON lines, from which content hashes are computed: a Parquet file's bytes depend on its writer."""
     buffer = io.BytesIO()
     frame.write_ndjson(buffer)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
-"""What a query's text is: when two are the same query, its id, its split, its fold. The one idea of it that there is.
+"""Query texts: when two are the same query, and the id, the split and the fold of a text. Nothing else decides these.
 
-Splits, folds, clicks and whatever is held back go by `normalise`: nothing learns from a query whose normalised text is
-held back. Knows no Dagster.
+Splits, folds, clicks and held-back queries are matched by `normalise`: nothing learns from a query whose normalised
+text is held back. Knows no Dagster.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ SPLITS: tuple[str, ...] = get_args(Split)
 
 
 class _Separators(dict[int, str]):
-    """For `str.translate`: a space for what is neither letter, mark nor number, nothing for what has no width.
+    """A table for `str.translate`: what is neither letter, mark nor number becomes a space, what has no width nothing.
 
-    Marks stay, since they are the vowels of many scripts. Each character is looked up once.
+    Marks stay, since they are the vowels of many scripts. Each character's category is looked up once.
     """
 
     def __missing__(self, code: int) -> str:
@@ -34,8 +34,8 @@ def normalise(text: str) -> str:
     """`text` without what does not change its meaning: case, punctuation, spacing, Unicode's ways of writing a letter.
 
     NFKC, case folded, without characters of no width (as Unicode's NFKC_Casefold, UAX 44), words between single spaces.
-    A text of nothing but punctuation is its own collapsed self, so that different ones stay different. What is
-    normalised stays as it is when it is normalised again.
+    A text of punctuation alone keeps it, so that different ones stay different. Normalising a normalised text changes
+    nothing.
     """
     whole = text.encode(errors="replace").decode()  # half a surrogate pair, legal in JSON, is no character
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", whole).casefold())
@@ -43,17 +43,20 @@ def normalise(text: str) -> str:
 
 
 def held_back(queries: pl.DataFrame) -> set[str]:
-    """The normalised texts of the dev and test queries of a `queries` table: from none of them may anything learn."""
+    """The normalised texts of the dev and test queries of a `queries` table: nothing may learn from these."""
     return {normalise(text) for text in queries.filter(pl.col("split") != "train")["text"]}
 
 
 def text_id(text: str) -> str:
-    """The id of a query that its source gave none: 16 hexadecimal digits from its normalised text."""
+    """The id of a query whose source gives it none: 16 hexadecimal digits from its normalised text."""
     return hashlib.sha256(normalise(text).encode()).hexdigest()[:16]
 
 
 def split_of(text: str, shares: Mapping[Split, float]) -> Split:
-    """The split that this text falls into, now and always. `shares` maps split to share and sums to 1, in any order."""
+    """The split of this text: the same text always falls into the same one.
+
+    `shares` maps each split to its share; the shares sum to 1, their order does not matter.
+    """
     digest = hashlib.sha256(b"split\x00" + normalise(text).encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
     present = [split for split in get_args(Split) if shares.get(split)]
@@ -65,10 +68,10 @@ def split_of(text: str, shares: Mapping[Split, float]) -> Split:
 
 
 def stands_in(words: str, text: str) -> bool:
-    """Whether `words` stand word for word in `text`, whatever the case, spacing and punctuation."""
+    """Whether `text` contains `words` word for word, whatever the case, spacing and punctuation."""
     return f" {normalise(words)} " in f" {normalise(text)} "
 
 
 def fold_of(text: str, folds: int) -> int:
-    """The fold, 0 to `folds` - 1, of a text: equal texts, equal folds, whatever else there is."""
+    """The fold of a text, 0 to `folds` - 1; it depends on the text alone."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % folds

@@ -22,7 +22,7 @@ from shared_ops.data.tables import MAX_ID_CHARACTERS
 SIMULATION = "simulation"
 """The application that marks made-up searches and clicks."""
 SIMULATED = "SIMULATED: nobody searched or clicked any of this"
-"""What is said of them wherever they are shown."""
+"""The label that they bear wherever they are shown."""
 CLICK = "click"
 
 _SCHEMA = """
@@ -61,7 +61,7 @@ _SCHEMA_LOCK = 7_700_001
 
 
 class LoggedFeatures(BaseModel):
-    """What the ranker saw of the documents shown."""
+    """The features of the documents shown, from which the ranker ordered them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,7 +72,7 @@ class LoggedFeatures(BaseModel):
 
 
 class LoggedHits(BaseModel):
-    """One family's hits as the ranker was given them, best first."""
+    """One family's hits as the ranker received them, best first."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -100,7 +100,7 @@ class QueryAttributes(BaseModel):
     degraded: list[str] = Field(default=[], description="families that had no part in the answer")
     features: LoggedFeatures | None = Field(default=None, description="None where the ranker had no part")
     hits: dict[str, LoggedHits] | None = Field(
-        default=None, description="family to its hits: to compute the features again"
+        default=None, description="family to its hits, from which the features can be computed again"
     )
 
 
@@ -114,7 +114,7 @@ class ClickedObject(BaseModel):
 
 
 class Position(BaseModel):
-    """Where on the page it stood, 1 for the first."""
+    """Where on the page the clicked document stood, 1 for the first."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -122,7 +122,7 @@ class Position(BaseModel):
 
 
 class EventAttributes(BaseModel):
-    """What a click was on."""
+    """The document that was clicked, and its position."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -171,11 +171,11 @@ class Outline(NamedTuple):
     shown: int
     """How many results stood on the page."""
     clicked: tuple[int, ...]
-    """Their positions, 1 for the first."""
+    """The positions of the clicked results, 1 for the first."""
 
 
 class Window(NamedTuple):
-    """Rows by the transaction that stored them: those from `after` on, before `before`.
+    """The rows that were stored by the transactions from `after` on and before `before`.
 
     Every transaction below `before` has ended, so a window that was read once never gains a row, whoever writes at the
     same time and however late an event arrives.
@@ -187,35 +187,38 @@ class Window(NamedTuple):
 
 CONNECT: dict[str, Any] = {
     "connect_timeout": 3,
-    # A server that answers no more, and says nothing, is given up in seconds (TCP alone; libpq's names).
+    # A server that has gone silent is given up after some seconds (over TCP only; the names are libpq's).
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
 KEPT_SECONDS = 30
-"""For which a connection is kept that nobody uses: what stands between may forget one that is idle for minutes."""
+"""How long an idle connection is kept: the network in between may drop one that is idle for minutes."""
 
 
 def has_ended(connection: Any, since: float) -> bool:
-    """Whether a connection of psycopg2's, idle `since` (time.monotonic), is not to be used: Postgres has closed it, as
-    when it was started anew, or it was idle for long. Asks Postgres nothing.
+    """Whether an idle connection must not be used again: Postgres closed it, or it was idle for KEPT_SECONDS.
 
-    Whatever comes on a connection that nobody has asked anything is its end.
+    Sends nothing to Postgres: whatever arrives on a connection that waits for no answer is its end.
+
+    Args:
+        connection: a connection of psycopg2's.
+        since: when it became idle, by time.monotonic().
     """
     if connection.closed or time.monotonic() - since > KEPT_SECONDS:
         return True
-    said = select.poll()
-    said.register(connection.fileno(), select.POLLIN)
-    return bool(said.poll(0))
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
 
 
 class Store:
-    """Searches and clicks in the database at a SQLAlchemy or libpq URL, to which a connection is kept."""
+    """Searches and clicks in the database at a SQLAlchemy or libpq URL, to which one idle connection is kept."""
 
     def __init__(self, url: str) -> None:
         self._url = url.replace("+psycopg2", "", 1)
-        self._kept = deque[tuple[Any, float]]()
+        self._idle = deque[tuple[Any, float]]()
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -223,27 +226,27 @@ class Store:
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
-        except BaseException:  # whatever it was: what the connection is still at is not known
+        except BaseException:  # whatever it was: the state of the connection is not known
             connection.close()
             raise
-        if self._kept:
+        if self._idle:
             connection.close()
         else:
-            self._kept.append((connection, time.monotonic()))
+            self._idle.append((connection, time.monotonic()))
 
     def _connection(self) -> Any:
         import psycopg2
 
         with suppress(IndexError):
             while True:
-                kept, since = self._kept.pop()
-                if not has_ended(kept, since):
-                    return kept
-                kept.close()
+                connection, since = self._idle.pop()
+                if not has_ended(connection, since):
+                    return connection
+                connection.close()
         return psycopg2.connect(self._url, **CONNECT)
 
     def prepared(self) -> bool:
-        """Whether the tables are there: they are made when the first search is stored.
+        """Whether the tables exist: they are made when the first search is stored.
 
         Raises:
             psycopg2.Error: when the database cannot be reached or refuses.
@@ -263,7 +266,7 @@ class Store:
             cursor.execute(_SCHEMA)
 
     def add(self, queries: Sequence[UbiQuery], events: Sequence[UbiEvent]) -> None:
-        """Store all or nothing. What is there already, by its id, stays as it is: repeating this is harmless.
+        """Store all of these rows or none. A row whose id is stored already stays as it is: repeating this is harmless.
 
         Raises:
             psycopg2.Error: when the database cannot be reached or refuses.
@@ -274,8 +277,8 @@ class Store:
             for table, rows in (("ubi_queries", queries), ("ubi_events", events)):
                 if rows:
                     columns = list(type(rows[0]).model_fields)
-                    named = ", ".join(f'"{column}"' for column in columns)
-                    statement = f"INSERT INTO {table} ({named}) VALUES %s ON CONFLICT DO NOTHING"
+                    quoted = ", ".join(f'"{column}"' for column in columns)
+                    statement = f"INSERT INTO {table} ({quoted}) VALUES %s ON CONFLICT DO NOTHING"
                     execute_values(cursor, statement, [_values(row, columns) for row in rows])
 
     def window(self, after: int) -> Window:
@@ -285,7 +288,7 @@ class Store:
             return Window(after, int(cursor.fetchone()[0]))
 
     def clicks(self, window: Window) -> int:
-        """How many clicks a window holds that can teach: on what a search that was asked did show."""
+        """The number of clicks in a window that can be learned from: those on a document that their search showed."""
         with self._transaction() as cursor:
             cursor.execute(
                 "SELECT count(*) FROM ubi_events e JOIN ubi_queries q USING (query_id) WHERE action_name = %s AND "
@@ -296,7 +299,7 @@ class Store:
             return int(cursor.fetchone()[0])
 
     def searches(self, window: Window) -> dict[str, int]:
-        """How many searches of each application a window holds."""
+        """The number of searches in a window, by application."""
         with self._transaction() as cursor:
             cursor.execute(
                 "SELECT application, count(*) FROM ubi_queries WHERE stored_in >= %s::text::xid8 "
@@ -308,7 +311,8 @@ class Store:
     def outlines(self, window: Window, application: str, most: int, within: timedelta) -> list[Outline]:
         """An application's newest searches in a window, `most` at most, in the order of time.
 
-        A click counts that came `within` this time of its search: so an older search has no more time to be clicked.
+        Only clicks that came `within` this time after their search count, so that an older search has no more time to
+        be clicked than a newer one.
         """
         with self._transaction() as cursor:
             cursor.execute(
@@ -333,20 +337,20 @@ class Store:
         return list(self.each_event(window))
 
     def each_query(self, window: Window) -> Iterator[UbiQuery]:
-        """The same one after the other, for a window that is larger than memory."""
+        """The searches of a window one by one, in the order of time: the window may be larger than memory."""
         return (UbiQuery.model_validate(row) for row in self._rows("ubi_queries", UbiQuery, window))
 
     def each_event(self, window: Window) -> Iterator[UbiEvent]:
-        """The same one after the other, for a window that is larger than memory."""
+        """The events of a window one by one, in the order of time: the window may be larger than memory."""
         return (UbiEvent.model_validate(row) for row in self._rows("ubi_events", UbiEvent, window))
 
     def _rows(self, table: str, kind: type[BaseModel], window: Window) -> Iterator[dict[str, Any]]:
         columns = list(kind.model_fields)
-        named = ", ".join(f'"{column}"' for column in columns)
-        # Named, so that the rows stay at the server until they are asked for.
+        quoted = ", ".join(f'"{column}"' for column in columns)
+        # The cursor has a name, so that the rows stay at the server until they are read.
         with self._transaction() as cursor, cursor.connection.cursor("rows") as rows:
             rows.execute(
-                f"SELECT {named} FROM {table} WHERE stored_in >= %s::text::xid8 AND stored_in < %s::text::xid8 "
+                f"SELECT {quoted} FROM {table} WHERE stored_in >= %s::text::xid8 AND stored_in < %s::text::xid8 "
                 f'ORDER BY "timestamp", 2',
                 window,
             )

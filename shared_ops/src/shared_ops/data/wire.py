@@ -1,7 +1,7 @@
-"""What a prediction service and those who ask it say to each other, as JSON: POST /search, /rank and /embed.
+"""The JSON that a prediction service and its clients exchange: POST /search, /rank and /embed.
 
-Both sides check it. Its version is WIRE: a worker speaks that of its own code, which may be of any age, so who asks
-passes over fields that it does not know. Knows no Dagster and no server.
+Both sides check it. WIRE is its version. A worker speaks the version of its own code, which may be of any age, so a
+client ignores fields that it does not know. Knows no Dagster and no server.
 """
 
 from collections.abc import Mapping
@@ -12,23 +12,23 @@ from pydantic import BaseModel, Field, model_validator
 from shared_ops.data.tables import Hits
 
 WIRE = 1
-"""The version of this, and of GET /sets/<n> and /health. Each worker states that of its own code: none stated is
-version 1."""
+"""The version of these messages, and of GET /sets/<n> and /health. Each worker states the version of its own code; one
+that states none speaks version 1."""
 SPOKEN = (1,)
-"""The versions that this code can ask in."""
+"""The versions in which this code can ask."""
 
 MAX_HITS = 1_000
-"""Of one search model for one query. The search app asks for 100."""
+"""The most hits of one search model for one query. The search app asks for 100."""
 MAX_TEXTS = 256
-"""Whose vectors are asked for at once."""
+"""The most texts whose vectors one request asks for."""
 MAX_SCORE = 1e15
-"""Of a hit, whichever sign: what a ranker can still square in float32. Nothing that models score by comes near it."""
+"""The greatest absolute score of a hit, which a ranker can still square in float32. No model's scores come near it."""
 
 Score = Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE, allow_inf_nan=False)]
 
 
 class SearchRequest(BaseModel):
-    """Ask a search model: the `k` best documents."""
+    """Asks a search model for the `k` best documents."""
 
     release: str
     query: str
@@ -51,7 +51,7 @@ class _Hits(BaseModel):
 
     @property
     def hits(self) -> Hits:
-        """Hits as they are in memory."""
+        """The pairs of document and score, best first."""
         return list(zip(self.doc_ids, self.scores, strict=True))
 
 
@@ -63,28 +63,28 @@ class HitList(_Hits):
 
     @classmethod
     def of(cls, hits: Hits) -> Self:
-        """Hits as they go over the wire."""
+        """The message that holds these hits."""
         return cls(doc_ids=[doc_id for doc_id, _ in hits], scores=[score for _, score in hits])
 
 
 class RankRequest(BaseModel):
-    """Ask a ranker: the order of all documents in `hits`, which are each family's."""
+    """Asks a ranker for the order of all documents in `hits`, which holds each family's hits."""
 
     release: str
     query: str
     hits: dict[str, HitList]
     explain: int = Field(default=0, ge=0, le=1000)
-    """Of how many documents, from the best, the features are wanted too."""
+    """The number of documents, from the best on, whose features are asked for too."""
 
     @classmethod
     def of(cls, release: str, query: str, hits: Mapping[str, Hits], explain: int = 0) -> Self:
         """A request for the order of these hits."""
-        columns = {family: HitList.of(found) for family, found in hits.items()}
+        columns = {family: HitList.of(family_hits) for family, family_hits in hits.items()}
         return cls(release=release, query=query, hits=columns, explain=explain)
 
 
 class EmbedRequest(BaseModel):
-    """Ask a search model for the vectors of texts."""
+    """Asks a search model for the vectors of texts."""
 
     release: str
     texts: list[str] = Field(max_length=MAX_TEXTS)
@@ -96,7 +96,7 @@ class HitsAnswer(_Hits):
     family: str
     release: str
     features: list[list[float | None]] | None = None
-    """Of the first of them, as far as they were asked for and the model has any."""
+    """The features of the first documents, as many as were asked for; None where none were, or the model has none."""
 
 
 class EmbedAnswer(BaseModel):
