@@ -1,4 +1,4 @@
-"""Which release of a family counts as accepted where no gate has just spoken: after a rollback, with older code.
+"""Which release of a family counts as accepted without a new verdict: after a rollback, or when old code is back.
 
 Knows no Dagster. The next training is compared with the accepted release, which should be what people get.
 """
@@ -9,11 +9,11 @@ from shared_ops.release.releases import ReleaseManifest, Staging
 
 
 def comes_back(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> bool:
-    """Whether a release, to which a training would come again, is to be accepted in place of the accepted one.
+    """Whether `result`, which a training would only make again, is to be accepted in place of the accepted release.
 
-    So it is where code, packages or data were taken back. Not where it was rejected, where a rollback took it back or
-    passed it over before it was ever live, or where what is accepted was trained with another configuration, which a
-    person chose for that one run.
+    It is when code, packages or data were changed back to those that made it. It is not when its gate rejected it, when
+    a rollback took it back or passed it over before it was ever live, or when the accepted release was trained with
+    another configuration, which a person chose for that one run.
     """
     if not _was_replaced(result, staging) or result.version in staging.passed_over(result.family):
         return False
@@ -21,9 +21,9 @@ def comes_back(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -
 
 
 def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> str | None:
-    """Accept a release to which a training has just come again, where it `comes_back`; says what was done, and why not.
+    """Accept `result`, which a training would only make again, where it `comes_back`.
 
-    None where there is nothing to say.
+    Returns a message that says what was done, or why not; None where there is nothing to say.
     """
     if not _was_replaced(result, staging):
         return None
@@ -39,13 +39,13 @@ def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets)
             "data or code bring another, and FORCE=1 trains the same anew."
         )
     if (decision := live_sets.decision(result.version)) and decision.accepted:
-        live_sets.reopen(result.version)  # first: the next try finds it where a kill comes in between
+        live_sets.reopen(result.version)  # first: after a kill in between, the next try does the rest
     staging.accept(result)
     return f"{name} is accepted again, in place of {result.family}/{accepted}."
 
 
 def _was_replaced(result: ReleaseManifest, staging: Staging) -> bool:
-    """Whether it passed its gate, and another release of the same configuration is accepted now."""
+    """Whether `result` passed its gate, and another release of the same configuration is accepted now."""
     accepted = staging.accepted(result.family)
     if not result.accepted or accepted is None or accepted == result.version:
         return False
@@ -53,23 +53,23 @@ def _was_replaced(result: ReleaseManifest, staging: Staging) -> bool:
 
 
 def _configured_alike(one: ReleaseManifest, other: ReleaseManifest) -> bool:
-    """Whether two trainings had the same configuration; code that changes has other parameters, or defaults, itself."""
+    """Whether two trainings had the same parameters, or both those of their own code and job by default."""
     return one.parameters == other.parameters or (inputs.unconfigured(one) and inputs.unconfigured(other))
 
 
 def follow(live_sets: LiveSets, live: LiveSet, staging: Staging) -> list[str]:
-    """Accept those releases of a set that was gone back to that another one was accepted in place of; returns them.
+    """After a rollback to the set `live`, accept its releases again; returns those that were not the accepted ones.
 
-    One that was accepted and never live is passed over: it would come back by itself at once. What a dev set holds of
-    prod's staging area is left alone.
+    An accepted release that was never live is marked as passed over: else it would come back by itself at once.
+    Releases that a dev set holds from prod's staging area are left alone.
     """
     moved = []
     for family, version in live.releases.items():
         accepted = staging.accepted(family)
         if accepted != version and version in staging.versions(family):
-            gone = set(staging.passed_over(family))
+            passed_over = set(staging.passed_over(family))
             if accepted and not live_sets.was_live(family, accepted):
-                gone.add(accepted)
-            staging.accept(staging.manifest(family, version), passed_over=gone - {version})
+                passed_over.add(accepted)
+            staging.accept(staging.manifest(family, version), passed_over=passed_over - {version})
             moved.append(f"{family}/{version}")
     return moved

@@ -1,6 +1,6 @@
-"""Whether those who answer are what the live set says: its release of each family, in the release's own code.
+"""Whether the services answer as the live set says: with its release of each family, in that release's own code.
 
-Knows no Dagster. Asked by `make status` and by the check of the live set in Dagit.
+Knows no Dagster. `make status` and the check of the live set in Dagit use it.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ SECONDS = 5.0
 
 
 def disagreements(settings: Settings) -> list[str]:
-    """What the prod deployment's services answer with otherwise than the live set and its manifests say, in words.
+    """A sentence for each thing that prod's services answer with otherwise than the live set and its manifests say.
 
     Empty where they agree, and where nothing is live yet.
     """
@@ -28,15 +28,15 @@ def disagreements(settings: Settings) -> list[str]:
 
 
 def _parts(live: LiveSet, staging: Staging) -> Iterator[str]:
-    """Whether the set is whole: each family that its ranker learned from is in it, in just that release."""
+    """Where the set is not whole: it must hold each family that its ranker learned from, in just that release."""
     try:
         learned = staging.manifest(live.ranker, live.releases[live.ranker]).learned_from
     except ReleaseError:
-        return  # its worker tells
+        return  # `_workers` tells of it
     for family in dict.fromkeys([*learned, *live.searching]):
-        wanted, held = (where.get(family, "nothing") for where in (learned, live.releases))
-        if wanted != held:
-            yield f"{live.ranker} learned from {wanted} of {family}, and set {live.number} holds {held}"
+        expected, held = (where.get(family, "nothing") for where in (learned, live.releases))
+        if expected != held:
+            yield f"{live.ranker} learned from {expected} of {family}, and set {live.number} holds {held}"
 
 
 def _search(settings: Settings, live: LiveSet) -> Iterator[str]:
@@ -44,12 +44,12 @@ def _search(settings: Settings, live: LiveSet) -> Iterator[str]:
 
     try:
         with runtimes.client(None, SECONDS) as client:
-            told = client.get(f"{settings.url('search')}/health").json()
+            health = client.get(f"{settings.url('search')}/health").json()
     except (httpx.HTTPError, ValueError) as error:
         yield f"search does not say what it answers with ({error or type(error).__name__})"
         return
-    if told["live_set"] != live.number:
-        yield f"search answers from set {told['live_set']}, and set {live.number} is live"
+    if health["live_set"] != live.number:
+        yield f"search answers from set {health['live_set']}, and set {live.number} is live"
 
 
 def _workers(settings: Settings, live: LiveSet, staging: Staging) -> Iterator[str]:
@@ -60,17 +60,17 @@ def _workers(settings: Settings, live: LiveSet, staging: Staging) -> Iterator[st
             manifest = staging.manifest(family, version)
             runtime = runtimes.of_release(staging.url, family, version)
             with runtimes.client(runtime.socket(settings), SECONDS) as client:
-                told = client.get("http://localhost/health").json()
+                health = client.get("http://localhost/health").json()
         except ReleaseError as error:
             yield f"{family}: {error}"
             continue
         except (httpx.HTTPError, ValueError) as error:
             yield f"{family} does not say what it answers with ({error or type(error).__name__})"
             continue
-        stated = {"live_set": live.number, "code": manifest.code, "environment": manifest.environment}
-        for name, wanted in stated.items() if manifest.code else [("live_set", live.number)]:
-            if told.get(name) != wanted:
-                yield f"{family} answers with {_words(name, told.get(name))}, and {_words(name, wanted)} is stated"
+        expected = {"live_set": live.number, "code": manifest.code, "environment": manifest.environment}
+        for name, value in expected.items() if manifest.code else [("live_set", live.number)]:
+            if health.get(name) != value:
+                yield f"{family} answers with {_words(name, health.get(name))}, and {_words(name, value)} is stated"
 
 
 def _words(name: str, value: object) -> str:

@@ -1,7 +1,7 @@
-"""What a family's training learns from, found where it lies now, and the key by which equal trainings are known.
+"""What a family's training learns from, and the key by which equal trainings are recognised.
 
-Knows no Dagster. `Inputs` is what travels through a family's graph; the triggers ask `find` what a training would
-learn from, and `result_of` whether one already did.
+Knows no Dagster. `Inputs` is what travels through a family's graph. The triggers ask `find` what a training would
+learn from now, and `result_of` which release learned from that already.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ from shared_ops.release.releases import ReleaseManifest, Staging, environment_lo
 from shared_ops.settings import data_repository, repositories, search_families
 
 ASKED = "asked"
-"""Where a release keeps its hits for the queries of feedback, as if it were a split."""
+"""The name, in place of a split's, under which a release keeps its hits for the queries of feedback."""
 
 REACH = "reach.json"
-"""Where a release keeps the ids of the documents that it is able to find, if these are not all."""
+"""The file in which a release keeps the ids of the documents that it is able to find, if these are not all."""
 
 
 class MissingInputError(RuntimeError):
@@ -49,39 +49,42 @@ class Inputs(BaseModel):
 
     @property
     def data_key(self) -> str:
-        """Names the data: equal data, equal key, wherever it lies."""
+        """The key of the data: equal data has an equal key, wherever it lies."""
         return _digest(
             [self.family, self.snapshot.id, self.feedback.id if self.feedback else None, sorted(self.releases.items())]
         )
 
     def key(self, config: Mapping[str, Any]) -> str:
-        """Names the training: data, code, environment and configuration (as a run states it) make the result."""
+        """The key of the training: of the data, code, environment and configuration that its result depends on.
+
+        `config` is the configuration as a run states it.
+        """
         return _digest([self.data_key, code_version(self.family), environment_lock(self.family), config])
 
     def clicked(self) -> Feedback | None:
-        """The feedback to learn from, None where there is none."""
+        """The feedback to learn from; None where there is none."""
         return None if self.feedback is None else Feedback(self.feedback)
 
     def asked(self) -> list["Asked"]:
-        """What people asked, once for each fold of the sessions, with what every family finds for it.
+        """The queries that people asked, once for each fold of the sessions, with each family's hits for them.
 
-        A family that learns from clicks is asked again: its release's hits are those of a model that learned nothing
-        from the sessions of the fold. Of every other family, and of what that release does not know yet, it is what
-        was served. Documents that the snapshot no longer holds are left out.
+        For a family that learns from clicks these are its release's hits, given by a model that learned nothing from
+        the sessions of the fold. For every other family, and for queries that the release does not know yet, they are
+        the hits that were served. Documents that the snapshot no longer holds are left out.
         """
         feedback = self.clicked()
         if feedback is None:
             return []
         documents = set(load(self.snapshot).documents()["doc_id"])
-        again = {family: self._asked_again(family) for family in self.releases}
-        asked = []
-        for query_id, text, fold, served in feedback.asked().select("query_id", "text", "fold", "hits").iter_rows():
+        fresh = {family: self._asked_again(family) for family in self.releases}
+        queries = []
+        for query_id, text, fold, served_text in feedback.asked().select("query_id", "text", "fold", "hits").rows():
             name = asked_id(query_id, fold)
-            once = tables.served_hits(served)
-            hits = {family: again[family].get(name, once.get(family, [])) for family in self.releases}
-            kept = {family: [hit for hit in found if hit[0] in documents] for family, found in hits.items()}
-            asked.append(Asked(query_id, fold, text, kept))
-        return asked
+            served = tables.served_hits(served_text)
+            hits = {family: fresh[family].get(name, served.get(family, [])) for family in self.releases}
+            present = {family: [hit for hit in each if hit[0] in documents] for family, each in hits.items()}
+            queries.append(Asked(query_id, fold, text, present))
+        return queries
 
     def _asked_again(self, family: str) -> dict[str, Hits]:
         url = Staging(self.staging).release_url(family, self.releases[family])
@@ -92,8 +95,8 @@ class Inputs(BaseModel):
         """The hits of a family's release for every split, those of this snapshot's queries and documents alone."""
         snapshot = load(self.snapshot)
         url = Staging(self.staging).release_url(family, self.releases[family])
-        found = pl.concat([release_hits(url, split) for split in SPLITS])
-        return kept_hits(found, snapshot.queries(), snapshot.documents())
+        hits = pl.concat([release_hits(url, split) for split in SPLITS])
+        return kept_hits(hits, snapshot.queries(), snapshot.documents())
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Asked:
 
 
 def asked_id(query_id: str, fold: int) -> str:
-    """The query id, in a release's hits of `asked`, of a query that was asked in a fold of the sessions."""
+    """The id, in a release's hits of `asked`, of a query that was asked in a fold of the sessions."""
     return f"{query_id}@{fold}"
 
 
@@ -123,9 +126,9 @@ def reach(url: str) -> list[str] | None:
 
 
 def kept_hits(hits: pl.DataFrame, queries: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
-    """The hits for these queries among these documents, none of a query's own document; ranks are counted anew."""
-    kept = hits.join(queries, on="query_id", how="semi").join(documents, on="doc_id", how="semi")
-    return tables.without_own(tables.reranked(kept), queries)
+    """The hits of these queries on these documents, without the queries' own documents, ranked anew."""
+    hits = hits.join(queries, on="query_id", how="semi").join(documents, on="doc_id", how="semi")
+    return tables.without_own(tables.reranked(hits), queries)
 
 
 def find(
@@ -136,12 +139,18 @@ def find(
     snapshot: SnapshotRef | None = None,
     releases: Mapping[str, str] | None = None,
 ) -> Inputs:
-    """What a training of `family` would learn from now: the newest snapshot and accepted releases that are not given.
+    """What a training of `family` would learn from now.
 
-    Of the feedback only families that learn from it take notice.
+    Args:
+        family: the family.
+        snapshots: where the newest snapshot is taken from, without a `snapshot`.
+        feedback: the feedback; families that learn from none leave it out.
+        staging: where a ranker's upstream releases are.
+        snapshot: the snapshot to learn from.
+        releases: family to version of upstream releases; of a family that is not in it, the accepted release is taken.
 
     Raises:
-        MissingInputError: naming what is not there, and the command that makes it.
+        MissingInputError: naming what is missing, and the command that makes it.
     """
     repository = repositories()[family]
     snapshot = snapshot or newest_snapshot(snapshots)
@@ -169,31 +178,32 @@ def newest_snapshot(snapshots: Snapshots) -> SnapshotRef:
 
 
 def _upstream(staging: Staging, stated: Mapping[str, str]) -> dict[str, str]:
-    """The releases whose hits a ranker learns from: of each listed family the one that is stated, or the accepted one.
+    """The releases whose hits a ranker learns from: of each search family the stated one, else the accepted one.
 
-    A family that has none yet is waited for before the first live set, and after it only if it takes part in that one.
+    Raises:
+        MissingInputError: when a family has neither, and nothing is live yet or the family is in the live set.
     """
-    found, live = {}, LiveSets(staging.url).live()
+    upstream, live = {}, LiveSets(staging.url).live()
     for family in search_families():
         version = stated.get(family) or staging.accepted(family)
         if version:
-            found[family] = version
+            upstream[family] = version
         elif live is None or family in live.releases:
             raise MissingInputError(_not_accepted(family, staging))
-    return found
+    return upstream
 
 
 def _not_accepted(family: str, staging: Staging) -> str:
-    """That a family has no accepted release, and what helps: another try helps only where there was none."""
-    said = f"{family} has no accepted release in {staging.url}."
+    """The message that a family has no accepted release, and what to do: training helps if nothing was rejected."""
+    message = f"{family} has no accepted release in {staging.url}."
     if not (versions := staging.versions(family)):
-        return f"{said} Train one: make train REPO={family}."
+        return f"{message} Train one: make train REPO={family}."
     why = " ".join(staging.manifest(family, versions[-1]).gate["reasons"])
-    return f"{said} {family}/{versions[-1]} was rejected: {why} Change that, then: make train REPO={family}."
+    return f"{message} {family}/{versions[-1]} was rejected: {why} Change that, then: make train REPO={family}."
 
 
 def of_manifest(manifest: ReleaseManifest, staging: str) -> Inputs:
-    """What a release learned from; `staging` holds the releases that a ranker learned from."""
+    """What a release learned from; `staging` is the URL of the area with the releases that a ranker learned from."""
     return Inputs(
         family=manifest.family,
         snapshot=manifest.snapshot,
@@ -206,12 +216,12 @@ def of_manifest(manifest: ReleaseManifest, staging: str) -> Inputs:
 def result_of(inputs: Inputs, staging: Staging) -> ReleaseManifest | None:
     """The release in `staging` that learned from the same data; None when there is none.
 
-    The accepted one where that did, else as `_best` has it.
+    It is the accepted one where that did, else the one that `_best` chooses.
     """
-    accepted = staging.accepted(inputs.family)
-    present = _manifest(staging.url, inputs.family, accepted) if accepted else None
-    if present and of_manifest(present, inputs.staging).data_key == inputs.data_key:
-        return present
+    version = staging.accepted(inputs.family)
+    accepted = _manifest(staging.url, inputs.family, version) if version else None
+    if accepted and of_manifest(accepted, inputs.staging).data_key == inputs.data_key:
+        return accepted
     return _best(
         manifest
         for manifest in _newest_first(inputs.family, staging)
@@ -220,18 +230,18 @@ def result_of(inputs: Inputs, staging: Staging) -> ReleaseManifest | None:
 
 
 def with_key(key: str, family: str, staging: Staging) -> ReleaseManifest | None:
-    """The release of this key, as `_best` has it; None when there is none."""
+    """The release whose training has this key, as `_best` chooses it; None when there is none."""
     return _best(manifest for manifest in _newest_first(family, staging) if manifest.key == key)
 
 
 def unconfigured(manifest: ReleaseManifest) -> bool:
-    """Whether nobody configured its training: its configuration is that of its code and of the job."""
+    """Whether a release was trained with the configuration of its code and its job alone: nobody changed it."""
     data_key = of_manifest(manifest, "").data_key
     return manifest.key == _digest([data_key, manifest.code_version, manifest.environment, {}])
 
 
 def _best(manifests: Iterable[ReleaseManifest]) -> ReleaseManifest | None:
-    """The newest that its gate accepted, else the newest: what was made again by force may have been too slow once."""
+    """The newest accepted release, else the newest: one that was made again by force may have been too slow once."""
     newest: ReleaseManifest | None = None
     for manifest in manifests:
         if manifest.accepted:
@@ -246,7 +256,7 @@ def _newest_first(family: str, staging: Staging) -> Iterator[ReleaseManifest]:
 
 @lru_cache(maxsize=256)
 def _manifest(url: str, family: str, version: str) -> ReleaseManifest:
-    """Published manifests never change, and triggers read them every few seconds."""
+    """A release's manifest, cached: it never changes, and triggers read it every few seconds."""
     return Staging(url).manifest(family, version)
 
 

@@ -1,4 +1,4 @@
-"""The live set: who takes part, a release of each and the snapshot, moved as one.
+"""The live set: the families that take part, a release of each, and the snapshot, replaced as one.
 
 Knows no Dagster. A set is proposed, every service loads and checks it, then `live.json` is replaced: that one
 replacement is the promotion, and a rollback is the same with a set of the past. `sets/<n>.json` keeps the sets that
@@ -24,9 +24,9 @@ NOTHING_LIVE = "No set of models is live yet: make train"
 
 
 def listed_roles(releases: Collection[str]) -> dict[str, Role]:
-    """The roles that repos.toml gives these families: of a set that was made before sets stated them.
+    """The roles that repos.toml gives these families, for a set that was made before sets stated roles.
 
-    One that is listed no more was a search: the ranker of those sets is listed still.
+    A family that is no longer listed was a search family: the ranker of those sets is still listed.
     """
     return {name: families()[name].role if name in families() else "search" for name in releases}
 
@@ -44,7 +44,7 @@ class LiveSet(BaseModel):
     )
     snapshot: SnapshotRef
     created_at: datetime
-    note: str = Field(default="", description="what for and why it was made, by which run")
+    note: str = Field(default="", description="why it was made, and by which run")
 
     @property
     def searching(self) -> list[str]:
@@ -53,11 +53,11 @@ class LiveSet(BaseModel):
 
     @property
     def ranker(self) -> str:
-        """The family that ranks them: every set that was promoted has one, and no other."""
+        """The family that ranks their hits: every promoted set has exactly one."""
         return next(name for name, role in self.roles.items() if role == "rank")
 
     def answers_as(self, other: "LiveSet") -> bool:
-        """Whether it answers everything as the other does."""
+        """Whether it answers every query as the other set does."""
         return self.releases == other.releases and self.snapshot == other.snapshot
 
     def facts(self, note: str | None = None) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Decision(BaseModel):
 
 @lru_cache(maxsize=64)
 def _parsed(content: bytes) -> LiveSet:
-    """Once for equal contents: every service reads its pointers twice a second, and they hardly ever change."""
+    """A set from JSON, parsed once for equal contents: services read it twice a second, and it hardly ever changes."""
     return LiveSet.model_validate_json(content)
 
 
@@ -110,42 +110,42 @@ class LiveSets:
         self.url = url
 
     def live(self) -> LiveSet | None:
-        """The set that answers, None before the first."""
+        """The set that answers; None before the first."""
         return self._read("live.json")
 
     def proposed(self) -> LiveSet | None:
-        """The set that the services are asked to load, None when nothing is proposed."""
+        """The set that the services are asked to load; None when nothing is proposed."""
         return self._read("proposed.json")
 
     def past(self, number: int) -> LiveSet | None:
-        """A set that was live, by its number."""
+        """The set of this number, which was live; None where there is none."""
         return self._read("sets", f"{number}.json")
 
     def before(self, live: LiveSet) -> LiveSet | None:
         """The newest set before `live` that was not itself taken back; None where there is none.
 
-        Nor one of the same releases and snapshot, which a kill just before it went live may have left.
+        A set of the same releases and snapshot is left out: a kill just before it went live may have left it.
         """
-        gone = self.rolled_back()
-        earlier = (self.past(n) for n in reversed(self.numbers()) if n < live.number and n not in gone)
+        rolled_back = self.rolled_back()
+        earlier = (self.past(n) for n in reversed(self.numbers()) if n < live.number and n not in rolled_back)
         return next((each for each in earlier if each and not each.answers_as(live)), None)
 
     def numbers(self) -> list[int]:
         """The numbers of all sets that were ever live, in order."""
-        found = storage.names(storage.join(self.url, "sets"))
-        return sorted(int(name.removesuffix(".json")) for name in found)
+        names = storage.names(storage.join(self.url, "sets"))
+        return sorted(int(name.removesuffix(".json")) for name in names)
 
     def propose(
         self, releases: dict[str, str], snapshot: SnapshotRef, note: str, roles: Mapping[str, Role] | None = None
     ) -> LiveSet:
         """Ask the services to load a new set beside the live one. A proposal that was left behind is replaced.
 
-        Without `roles` they are those of repos.toml.
+        Without `roles` the set has those of repos.toml.
         """
-        with self._exclusive():  # two proposals at once are two numbers
-            known = [*self.numbers(), *(each.number for each in (self.live(), self.proposed()) if each)]
+        with self._exclusive():  # two proposals at once get two numbers
+            numbers = [*self.numbers(), *(each.number for each in (self.live(), self.proposed()) if each)]
             proposal = LiveSet(
-                number=max(known, default=0) + 1,
+                number=max(numbers, default=0) + 1,
                 releases=releases,
                 snapshot=snapshot,
                 created_at=datetime.now(UTC),
@@ -169,10 +169,13 @@ class LiveSets:
     def go_live(
         self, chosen: LiveSet, instead_of: LiveSet | None = None, note: str | None = None, *, goes_back: bool = False
     ) -> None:
-        """Make `chosen` the set that answers. Kept in the history first, so that what is live can always be named.
+        """Make `chosen` the set that answers. It enters the history first, so that the live set is always in it.
 
-        `note` says who moves it and why; without one it is what the set was made for. Where it `goes_back`, every newer
-        set counts as taken back.
+        Args:
+            chosen: the set.
+            instead_of: the set that it replaces; None replaces whatever is live.
+            note: who makes it live and why; None takes the note of the set.
+            goes_back: whether this is a rollback, after which every newer set counts as taken back.
 
         Raises:
             LiveSetChangedError: when `instead_of` is given and another set is live by now.
@@ -181,16 +184,16 @@ class LiveSets:
             self.check_live(chosen, instead_of)
             before = self.live()
             self._write(chosen, "sets", f"{chosen.number}.json")
-            # Before the pointer moves: a kill in between must not leave a set that was to go free to come back.
+            # Before the pointer moves: after a kill in between, a set that was to be taken back must not come back.
             self.mark_rolled_back(self._marked_by(chosen, before, goes_back))
             self._write(chosen, "live.json")
             self._remember(chosen, before, chosen.note if note is None else note)
             self.withdraw()
 
     def _remember(self, chosen: LiveSet, before: LiveSet | None, note: str) -> None:
-        made = Move(at=datetime.now(UTC), number=chosen.number, instead_of=before.number if before else None, note=note)
+        move = Move(at=datetime.now(UTC), number=chosen.number, instead_of=before.number if before else None, note=note)
         number = max(self._moves(), default=0) + 1
-        storage.write_json(storage.join(self.url, "moves", f"{number}.json"), made.model_dump(mode="json"))
+        storage.write_json(storage.join(self.url, "moves", f"{number}.json"), move.model_dump(mode="json"))
 
     def _moves(self) -> list[int]:
         return sorted(int(name.removesuffix(".json")) for name in storage.names(storage.join(self.url, "moves")))
@@ -203,7 +206,7 @@ class LiveSets:
         return [Move.model_validate_json(content) for content in read if content]
 
     def check_live(self, chosen: LiveSet, instead_of: LiveSet | None) -> None:
-        """Check that the set that `chosen` is to replace is live still; None replaces whatever is live.
+        """Check that `instead_of`, which `chosen` is to replace, is still live; None stands for whatever is live.
 
         Raises:
             LiveSetChangedError: when another set is live by now.
@@ -216,9 +219,9 @@ class LiveSets:
             )
 
     def rolled_back(self) -> list[int]:
-        """The numbers of the sets that were taken back; never that of the live one.
+        """The numbers of the sets that were taken back, without that of the live one.
 
-        It is marked while it is replaced, which a kill may end half-way.
+        A rollback marks the live set before it replaces it, and may be killed in between.
         """
         live = self.live()
         return [number for number in self._marked() if live is None or number != live.number]
@@ -228,7 +231,10 @@ class LiveSets:
         return [] if content is None else [int(number) for number in json.loads(content)]
 
     def _marked_by(self, chosen: LiveSet, before: LiveSet | None, goes_back: bool) -> set[int]:
-        """What counts as taken back once `chosen` is live: without the mark that a killed rollback left of `before`."""
+        """The sets that count as taken back once `chosen` is live in place of `before`.
+
+        A mark on `before` is dropped: a killed rollback left it there.
+        """
         marked = set(self._marked()) - {chosen.number} - ({before.number} if before else set())
         return marked | {number for number in self.numbers() if goes_back and number > chosen.number}
 
@@ -237,7 +243,7 @@ class LiveSets:
         storage.write_json(storage.join(self.url, "rolled_back.json"), sorted(set(numbers)))
 
     def taken_back(self, releases: Mapping[str, str], snapshot: SnapshotRef) -> LiveSet | None:
-        """The set of just these releases and this snapshot that was taken back, None when there is none."""
+        """The newest set of just these releases and this snapshot that was taken back; None when there is none."""
         for number in reversed(self.rolled_back()):
             past = self.past(number)
             if past and past.releases == releases and past.snapshot == snapshot:
@@ -245,15 +251,15 @@ class LiveSets:
         return None
 
     def taken_back_snapshot(self, snapshot: SnapshotRef) -> LiveSet | None:
-        """The newest set of those that were taken back that showed this snapshot; None where the live set does, too."""
+        """The newest taken-back set that showed this snapshot; None without one, or where the live set shows it too."""
         live = self.live()
         if live and live.snapshot == snapshot:
             return None
-        gone = (self.past(number) for number in reversed(self.rolled_back()))
-        return next((past for past in gone if past and past.snapshot == snapshot), None)
+        taken_back = (self.past(number) for number in reversed(self.rolled_back()))
+        return next((past for past in taken_back if past and past.snapshot == snapshot), None)
 
     def decision(self, ranker: str) -> Decision | None:
-        """What became of the accepted ranker of this version, None while that is open."""
+        """What became of the accepted ranker of this version; None while that is open."""
         content = storage.read_bytes(storage.join(self.url, "decisions", f"{ranker}.json"))
         return None if content is None else Decision.model_validate_json(content)
 
@@ -266,20 +272,20 @@ class LiveSets:
         storage.remove(storage.join(self.url, "decisions", f"{ranker}.json"))
 
     def taken_back_release(self, family: str, version: str) -> LiveSet | None:
-        """The newest set of those that were taken back that holds this release; None where one that was not does, too.
+        """The newest taken-back set that holds this release; None without one, or where another set holds it too.
 
-        A rollback takes back what it goes away from, and nothing that the set holds which it goes back to.
+        So a rollback takes back no release that is also in the set to which it goes back.
         """
-        gone = set(self.rolled_back())
-        held = {
+        rolled_back = set(self.rolled_back())
+        sets = {
             number: past
             for number in reversed(self.numbers())
             if (past := self.past(number)) and past.releases.get(family) == version
         }
-        return next(iter(held.values()), None) if held and set(held) <= gone else None
+        return next(iter(sets.values()), None) if sets and set(sets) <= rolled_back else None
 
     def was_live(self, family: str, version: str) -> bool:
-        """Whether a set that is kept holds this release: people were answered by it."""
+        """Whether a set of the history holds this release, so that it has answered people."""
         sets = (self.past(number) for number in self.numbers())
         return any(each.releases.get(family) == version for each in sets if each)
 

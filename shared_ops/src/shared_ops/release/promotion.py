@@ -1,4 +1,4 @@
-"""Promotion: propose a set, wait until every service has loaded and checked it, replace the live one. And back again.
+"""Promotion and rollback: propose a set, wait until every service has loaded and checked it, replace the live one.
 
 Knows no Dagster.
 """
@@ -27,7 +27,7 @@ class PromotionError(RuntimeError):
 
 
 class OvertakenError(PromotionError):
-    """Another set went live while this one was loaded."""
+    """Another set went live while this one was judged or loaded."""
 
 
 class TakenBackError(PromotionError):
@@ -45,7 +45,7 @@ def promote(
     timeout_s: float = 300.0,
     log: Log = print,
 ) -> LiveSet:
-    """Make the set of a ranker and of just those releases that it learned from live; where it is, nothing changes.
+    """Make live the set of a ranker and the releases that it learned from; where it is live already, nothing changes.
 
     Args:
         live_sets: the sets of the deployment.
@@ -53,8 +53,8 @@ def promote(
         snapshot: whose documents may be shown.
         note: why the set is made.
         services: whether to wait for the prediction services and the search app.
-        over: the number of the set that this one was judged against, 0 where there was none: no other is replaced.
-            None replaces whatever is live.
+        over: the number of the live set that this one was judged against, 0 where there was none: a set of other
+            releases is not replaced. None replaces whatever is live.
         timeout_s: how long they may take to load and check the set.
         log: gets a line for each step.
 
@@ -98,7 +98,7 @@ def _still(live_sets: LiveSets, over: int, live: LiveSet | None) -> bool:
 
 
 def decided(staging: Staging, live_sets: LiveSets, ranker: str) -> str | None:
-    """Why the accepted release of this ranker is not to be promoted; None where it is."""
+    """Why the accepted release of this ranker is not to be promoted; None where it is to be."""
     version, live = staging.accepted(ranker), live_sets.live()
     if version is None:
         return "No ranker is accepted yet."
@@ -120,10 +120,16 @@ def rollback(
 ) -> LiveSet:
     """Make a set of the past live again: the one of this number, or the one before the present.
 
-    `note` says who goes back and why: it is kept with the move.
+    Newer sets count as taken back: they are not promoted again by themselves. The set's releases are the accepted ones
+    again. A service that does not run is not waited for: it will load the set when it starts.
 
-    Sets that are newer than it count as taken back: they are not promoted again by themselves. Its releases are the
-    accepted ones again. A service that does not run is not waited for: it will load the set when it starts.
+    Args:
+        live_sets: the sets of the deployment.
+        number: the number of the set; None takes the one before the present.
+        note: who goes back and why; it is kept with the move.
+        services: whether to wait for the prediction services and the search app.
+        timeout_s: how long they may take to load and check the set.
+        log: gets a line for each step.
 
     Raises:
         PromotionError: when there is no such set, what a release runs with cannot be had, or a service could not load
@@ -145,10 +151,10 @@ def rollback(
 
 
 def provide(live_sets: LiveSets, releases: Mapping[str, str]) -> None:
-    """See that the code and the environment of each of these releases are here, made again where they can be.
+    """Make sure that the code and the environment of each of these releases are here, and make again what is missing.
 
     Raises:
-        PromotionError: saying what cannot be had. Nothing has moved by then.
+        PromotionError: when one of them cannot be had. The live set has not changed by then.
     """
     settings = current()
     for family, version in releases.items():
@@ -158,11 +164,11 @@ def provide(live_sets: LiveSets, releases: Mapping[str, str]) -> None:
             runtime.provide(settings)
         except (CodeError, RuntimeMissingError) as error:
             raise PromotionError(f"{family}/{version} cannot go live: {error} The live set stays.") from error
-        runtime.problem(settings).unlink(missing_ok=True)  # of a try before: whoever starts its worker tries again
+        runtime.problem(settings).unlink(missing_ok=True)  # of an earlier try: its worker is started again
 
 
 def _accepted_follows(live_sets: LiveSets, live: LiveSet, log: Log) -> None:
-    """What is trained next is to be compared with what people get from now on."""
+    """Accept the live releases again: the next trainings are to be compared with what people get from now on."""
     if moved := acceptance.follow(live_sets, live, Staging(live_sets.url)):
         log(f"Accepted again, to compare the next trainings with: {', '.join(moved)}.")
 
@@ -202,7 +208,10 @@ def _replace(
     note: str | None = None,
     goes_back: bool = False,
 ) -> None:
-    """Where it `goes_back`, a service that does not run is not waited for: it will load the set when it starts."""
+    """Make the proposed set `chosen` live in place of `live`, once every service has loaded it.
+
+    Where it `goes_back`, a service that does not run is not waited for: it will load the set when it starts.
+    """
     try:
         if services:
             _await_services(live_sets, live, chosen, timeout_s, log, skip_unreachable=goes_back)
@@ -210,7 +219,7 @@ def _replace(
     except LiveSetChangedError as error:
         raise OvertakenError(str(error)) from error
     finally:
-        if live_sets.proposed() == chosen:  # not what another move has proposed since
+        if live_sets.proposed() == chosen:  # and not the proposal of another move
             live_sets.withdraw()
 
 
@@ -231,7 +240,7 @@ def _await_services(
             if state == "ready":
                 del waiting[name]
                 log(f"{name} has loaded and checked set {chosen.number}.")
-            # Before they have seen this offer, they may tell of one before that they could not load.
+            # A service that has not read this proposal yet may still report that it could not load an earlier one.
             elif state == "failed" and time.monotonic() - began > seen_by_all:
                 raise PromotionError(f"{name} could not load set {chosen.number}: {reason} The live set stays.")
             elif state == "not reached" and skip_unreachable and (runtime is None or runtime in serving):
@@ -249,10 +258,10 @@ def _await_services(
 
 
 def _keep_offered(live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet) -> None:
-    """Another move that began or ended meanwhile took the place of this proposal: who has not seen it never would.
+    """Propose `chosen` again where another move has replaced or withdrawn its proposal before every service read it.
 
     Raises:
-        LiveSetChangedError: when that other set is live by now: there is nothing to wait for.
+        LiveSetChangedError: when another set is live by now: there is nothing to wait for.
     """
     live_sets.check_live(chosen, instead_of=live)
     if live_sets.proposed() != chosen:
@@ -260,12 +269,12 @@ def _keep_offered(live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet) ->
 
 
 def _serving(live_sets: LiveSets, live: LiveSet) -> set[Runtime]:
-    """What the live set's releases run with; of one that is damaged or gone nothing is known, which keeps no other."""
-    found = set()
+    """What the live set's releases run with; a release that is damaged or gone is left out."""
+    serving = set()
     for family, version in live.releases.items():
         with suppress(ReleaseError):
-            found.add(runtimes.of_release(live_sets.url, family, version))
-    return found
+            serving.add(runtimes.of_release(live_sets.url, family, version))
+    return serving
 
 
 def _runtime(live_sets: LiveSets, family: str, version: str) -> Runtime:
@@ -281,7 +290,7 @@ def _runtime(live_sets: LiveSets, family: str, version: str) -> Runtime:
 
 
 def _state(name: str, runtime: Runtime | None, chosen: LiveSet) -> tuple[str, str]:
-    """How far the worker of a runtime, or the service of this name, is with a set; and why no further."""
+    """How far the worker of a runtime, or the service of this name, has loaded a set: its state, and the reason."""
     import httpx
 
     settings = current()
@@ -297,8 +306,8 @@ def _state(name: str, runtime: Runtime | None, chosen: LiveSet) -> tuple[str, st
         return "not reached", str(error)
     if (wire := body.get("wire", 1)) not in SPOKEN:
         return "failed", f"It speaks version {wire} of the wire, and this stack {SPOKEN}."
-    # A set that was withdrawn leaves its number to another, which this service may not have seen yet.
-    held, wanted = body.get("release", body.get("snapshot")), chosen.releases.get(name, chosen.snapshot.id)
-    if held is not None and held != wanted:
+    # A later proposal may have the number of a withdrawn one, and this service may not have read it yet.
+    held, expected = body.get("release", body.get("snapshot")), chosen.releases.get(name, chosen.snapshot.id)
+    if held is not None and held != expected:
         return "loading", f"it has seen another set of this number, of {held}"
     return str(body.get("state", answer.status_code)), str(body.get("reason") or "")

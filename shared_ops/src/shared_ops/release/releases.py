@@ -1,7 +1,7 @@
 """Releases: one family's model in the staging area, with the manifest that says what it is and where it came from.
 
-Knows no Dagster. Layout and order of writing: DESIGN of the staging area in docs/staging.md. The manifest is the
-commit point: a folder without one is no release.
+Knows no Dagster. docs/staging.md describes the layout and the order of writing. The manifest is the commit point: a
+folder without one is no release.
 """
 
 import hashlib
@@ -53,9 +53,9 @@ class ReleaseManifest(BaseModel):
     gate: dict[str, Any] = Field(description="the verdict, with its numbers")
     learned_from: dict[str, str] = Field(default={}, description="family to the version whose hits it learned from")
     feedback: FeedbackRef | None = Field(default=None, description="the clicks that it learned from")
-    key: str = Field(default="", description="names the training: data, code, environment and configuration")
+    key: str = Field(default="", description="of the training's data, code, environment and configuration (Inputs.key)")
     environment: str = Field(description="SHA-256 of the environment's lock")
-    code: str = Field(default="", description="hash of the code that it runs with (codes.tree); empty of before")
+    code: str = Field(default="", description="hash of the code that it runs with (codes.tree); empty: never kept")
     code_version: str = Field(description="hash of the code that trains it: a part of the key")
     deployment: Literal["dev", "prod"]
     run_id: str
@@ -110,11 +110,11 @@ class Staging:
         return read_manifest(name, content)
 
     def families(self) -> list[str]:
-        """The families that have published here, whether or not they are listed still."""
+        """The families that have published here, whether or not repos.toml still lists them."""
         return [name for name in storage.names(self.url) if storage.names(storage.join(self.url, name, "releases"))]
 
     def published(self) -> list[tuple[str, str]]:
-        """Every release: family and version."""
+        """The family and the version of every release."""
         return [(family, version) for family in self.families() for version in self.versions(family)]
 
     def versions(self, family: str) -> list[str]:
@@ -125,10 +125,10 @@ class Staging:
     def fetch(self, family: str, version: str) -> Path:
         """A local folder with the release, every file checked against the manifest.
 
-        A local staging area is read in place; another is copied once into the cache under SEARCHLOOP_HOME.
+        A release in a local staging area is read in place; another is copied once into the cache in SEARCHLOOP_HOME.
 
         Raises:
-            ReleaseError: when the release is missing or of a newer format, or a file is missing, changed or strange.
+            ReleaseError: when the release is missing or of a newer format, or its files are not those of its manifest.
         """
         manifest = self.manifest(family, version)
         url = self.release_url(family, version)
@@ -144,12 +144,12 @@ class Staging:
         return [version for version in versions if version in chosen]
 
     def tidy(self, family: str, keep: int, needed: Collection[str]) -> list[str]:
-        """Remove the family's oldest releases beyond the newest `keep`, never the accepted one nor those `needed`.
+        """Remove the family's releases but the newest `keep`, the accepted one and those `needed`; returns the removed.
 
-        The manifest goes first: what is killed in between is no release any more. Returns the versions removed.
+        The manifest is removed first: what a kill leaves of a release is no release any more.
         """
-        kept = self.kept(family, keep, needed)
-        old = [version for version in self.versions(family) if version not in kept]
+        remaining = self.kept(family, keep, needed)
+        old = [version for version in self.versions(family) if version not in remaining]
         for version in old:
             url = self.release_url(family, version)
             storage.remove(storage.join(url, MANIFEST))
@@ -157,9 +157,11 @@ class Staging:
         return old
 
     def accept(self, manifest: ReleaseManifest, passed_over: Collection[str] = ()) -> None:
-        """Point the family at this release: the newest that passed its own gate.
+        """Make this release the family's accepted one.
 
-        Or an older one, in place of those that are `passed_over`: they are not accepted again by themselves.
+        Args:
+            manifest: the newest release that passed its own gate, or an older one after a rollback.
+            passed_over: the versions that a rollback leaves behind: they are not accepted again by themselves.
         """
         pointer = {
             "version": manifest.version,
@@ -170,15 +172,15 @@ class Staging:
         storage.write_json(storage.join(self.url, manifest.family, "accepted.json"), pointer)
 
     def accepted(self, family: str) -> str | None:
-        """The version of the newest release that passed its own gate, None when there is none."""
+        """The version of the family's accepted release; None when there is none."""
         return self._pointer(family).get("version")
 
     def accepted_at(self, family: str) -> str | None:
-        """When that was said, in ISO 8601; None where no pointer says it, as of before."""
+        """When the accepted release was accepted, in ISO 8601; None without one, or where older code noted no time."""
         return self._pointer(family).get("at")
 
     def passed_over(self, family: str) -> list[str]:
-        """The versions in whose place the accepted one was taken, when a set was gone back to."""
+        """The versions that a rollback left behind when it accepted the present one."""
         return self._pointer(family).get("passed_over", [])
 
     def _pointer(self, family: str) -> dict[str, Any]:
@@ -193,10 +195,10 @@ def read_manifest(name: str, content: bytes) -> ReleaseManifest:
         ReleaseError: when it is not JSON, of a newer format, or lacks a field.
     """
     try:
-        found = json.loads(content).get("format_version")
-        if isinstance(found, int) and found > FORMAT_VERSION:
+        version = json.loads(content).get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
             raise ReleaseError(
-                f"{name} has manifest format {found}, this code reads up to {FORMAT_VERSION}. "
+                f"{name} has manifest format {version}, this code reads up to {FORMAT_VERSION}. "
                 "Update the service, or train the release with this version."
             )
         return ReleaseManifest.model_validate_json(content)
@@ -208,10 +210,10 @@ def read_manifest(name: str, content: bytes) -> ReleaseManifest:
 
 
 def verify(folder: Path, manifest: ReleaseManifest) -> None:
-    """Check that a release holds exactly the files of its manifest: a model's loader may take whatever lies there.
+    """Check that `folder` holds exactly the files of the manifest: a model's loader may read whatever lies there.
 
     Raises:
-        ReleaseError: naming the file that is missing or changed, or those that do not belong to it.
+        ReleaseError: naming the file that is missing or changed, or those that the manifest does not name.
     """
     name = f"Release {manifest.family}/{manifest.version}"
     for entry in manifest.files:
@@ -223,8 +225,8 @@ def verify(folder: Path, manifest: ReleaseManifest) -> None:
                 f"{name}: the file {entry.path} is not the one that was published (its SHA-256 differs from the "
                 "manifest's). It is not loaded. Roll back, or train the release again."
             )
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
-    if strange := sorted(there - {MANIFEST, *(entry.path for entry in manifest.files)}):
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+    if strange := sorted(present - {MANIFEST, *(entry.path for entry in manifest.files)}):
         raise ReleaseError(
             f"{name} holds files that its manifest does not name: {', '.join(strange)}. It is not loaded. "
             f"Remove them from {folder}, or roll back."
@@ -238,11 +240,11 @@ def environment_lock(family: str) -> str:
 
 
 def lock_file(family: str) -> Path:
-    """The lock that the family's environment was made from (envs/build.py leaves it there); else the checkout's.
+    """The lock that the family's environment was made from, which envs/build.py leaves in it; else the checkout's.
 
-    The environment is the one that this process runs in, where that is the family's: there may be another by now.
+    Where this process runs in an environment of the family, that one counts: the checkout may have a newer one by now.
     """
     folder, own = ROOT / "envs" / repositories()[family].environment, Path(sys.prefix).resolve()
-    made = own if own.parent == folder / ".venvs" else folder / ".venv"
-    kept = made / "requirements.txt"
-    return kept if kept.exists() else folder / "requirements.txt"
+    environment = own if own.parent == folder / ".venvs" else folder / ".venv"
+    lock = environment / "requirements.txt"
+    return lock if lock.exists() else folder / "requirements.txt"

@@ -1,8 +1,8 @@
 """What a release runs with: the code and the environment that made it. Each such pair of a family has its own worker.
 
-Knows no Dagster, and nothing of what supervises the workers. A worker is asked over a Unix socket whose name follows
-from the pair, so that whoever reads a release's manifest knows where it answers. On Kubernetes the pair is an image's
-tag, and the socket a service's name.
+Knows no Dagster, and nothing of what supervises the workers. A worker answers on a Unix socket whose name follows from
+the pair, so that a release's manifest is enough to find it. On Kubernetes the pair is an image's tag, and the socket a
+service's name.
 """
 
 import hashlib
@@ -30,14 +30,13 @@ logger = logging.getLogger(__name__)
 LOCK, PYTHON = "requirements.txt", "python-version"
 """The files of a kept environment; the lock is written last."""
 STAMP = "made-from.txt"
-"""What envs/build.py leaves in an environment."""
-
+"""The file that envs/build.py writes last into an environment."""
 
 NICE = 10
-"""Of what makes an environment again."""
+"""The niceness of the process that makes an environment again."""
 
 KEPT_SECONDS = 86_400.0
-"""For which code and locks are kept that no release names: a training that is under way names them at its end."""
+"""How long code and locks that no release names are kept: a training that is under way names them at its end."""
 
 
 class RuntimeMissingError(RuntimeError):
@@ -50,7 +49,7 @@ class Runtime:
 
     family: str
     code: str
-    """The hash of the code in the store; empty for what the checkout holds: of a release of before it was kept."""
+    """The hash of the code in the store; empty for the checkout's code: the release's own was never kept."""
     environment: str
     """The SHA-256 of the environment's lock."""
 
@@ -61,11 +60,11 @@ class Runtime:
         return f"{self.family}-{pair[:8] if self.code else 'checkout'}"
 
     def socket(self, settings: Settings) -> Path:
-        """Where that worker answers."""
+        """The Unix socket on which that worker answers."""
         return socket_of(self.worker, settings)
 
     def problem(self, settings: Settings) -> Path:
-        """The file that says why there is no such worker; missing where nothing is wrong."""
+        """The file that says why that worker cannot be started; missing where nothing is wrong."""
         return self.socket(settings).with_suffix(".problem")
 
     def python(self, settings: Settings) -> Path:
@@ -75,58 +74,62 @@ class Runtime:
             RuntimeMissingError: when no environment here was made from that lock.
         """
         if not self.code:
-            return self._listed()
-        for folder in (*(ROOT / "envs").glob("*/.venvs/*"), self._again(settings)):
+            return self._checkout_python()
+        for folder in (*(ROOT / "envs").glob("*/.venvs/*"), self._rebuilt_environment(settings)):
             if made_from(folder) == self.environment:
                 return folder / "bin" / "python"
         raise RuntimeMissingError(
             f"No environment here is made from the lock {self.environment[:12]}, which {self.family} ran with."
         )
 
-    def _listed(self) -> Path:
-        """The Python of the checkout's environment of the family."""
+    def _checkout_python(self) -> Path:
+        """The Python of the checkout's environment of the family.
+
+        Raises:
+            RuntimeMissingError: when repos.toml does not list the family.
+        """
         if (repository := repositories().get(self.family)) is None:
             raise RuntimeMissingError(f"{self.family} is not in repos/repos.toml, and its release names no code.")
         return python_of(repository.environment)
 
     def is_here(self, settings: Settings) -> bool:
-        """Whether there is an environment for it."""
+        """Whether its environment is on this machine."""
         with suppress(RuntimeMissingError):
             return bool(self.python(settings))
         return False
 
-    def _again(self, settings: Settings) -> Path:
-        """Where its environment is made again, when the checkout's is another by now."""
+    def _rebuilt_environment(self, settings: Settings) -> Path:
+        """The folder in which its environment is made again when the checkout has another one by now."""
         return settings.home / "environments" / self.environment[:16]
 
     def provide(self, settings: Settings) -> Path:
-        """The Python of its environment, made again from the kept lock where there is none: that may take minutes.
+        """The Python of its environment, which is made again from the kept lock where it is missing, in minutes.
 
         Raises:
-            RuntimeMissingError: when it cannot be made, with what uv said.
+            RuntimeMissingError: when the environment cannot be made, with uv's output.
         """
         with suppress(RuntimeMissingError):
             return self.python(settings)
-        url, folder = storage.join(settings.locks_url, self.environment), self._again(settings)
+        url, folder = storage.join(settings.locks_url, self.environment), self._rebuilt_environment(settings)
         lock, version = (storage.read_bytes(storage.join(url, name)) for name in (LOCK, PYTHON))
-        named = f"the lock {self.environment[:12]}, which {self.family} ran with"
+        described = f"the lock {self.environment[:12]}, which {self.family} ran with"
         if lock is None or version is None:
             raise RuntimeMissingError(
-                f"No environment here is made from {named}, nor is it kept in {settings.locks_url}."
+                f"No environment here is made from {described}, nor is it kept in {settings.locks_url}."
             )
         written = folder.with_suffix(".txt")
         with storage.exclusive(file_url(folder.with_suffix(".lock"))):
             written.write_bytes(lock)
-            # As a training, so that it gives way to whatever answers.
+            # With a training's low priority, so that it gives way to whatever answers.
             build = ["nice", "-n", str(NICE), sys.executable, str(ROOT / "envs" / "build.py"), "again"]
             command = [*build, str(written), version.decode().strip(), str(folder)]
             done = subprocess.run(command, text=True, capture_output=True, check=False)
         if done.returncode:
-            raise RuntimeMissingError(f"An environment could not be made again from {named}: {done.stderr.strip()}")
+            raise RuntimeMissingError(f"An environment could not be made again from {described}: {done.stderr.strip()}")
         return self.python(settings)
 
     def folder(self, settings: Settings) -> Path:
-        """The folder that its code is run from.
+        """The folder from which its code is run.
 
         Raises:
             CodeError: when the code is not in the store, or is not what its hash says.
@@ -134,7 +137,7 @@ class Runtime:
         return codes.fetch(settings.code_url, self.code, settings.home / "cache" / "code") if self.code else ROOT
 
     def variables(self, settings: Settings) -> dict[str, str]:
-        """What a Python has to find in its environment, so that it imports this code and no other.
+        """The environment variables with which a Python imports this code and no other.
 
         Raises:
             CodeError: as for `folder`.
@@ -147,18 +150,18 @@ class Runtime:
 
 
 def made_from(folder: Path) -> str | None:
-    """The SHA-256 of the lock that an environment was made from, None where it is not all there, or its Python gone."""
-    there = all((folder / name).exists() for name in (STAMP, LOCK, "bin/python"))
-    return storage.sha256(folder / LOCK) if there else None
+    """The SHA-256 of the lock that an environment was made from; None where it is incomplete, or its Python is gone."""
+    complete = all((folder / name).exists() for name in (STAMP, LOCK, "bin/python"))
+    return storage.sha256(folder / LOCK) if complete else None
 
 
 def socket_of(worker: str, settings: Settings) -> Path:
-    """Where the worker of this name answers; short, as a socket's path may not be long."""
+    """The Unix socket of the worker of this name; its own name is short, as the length of its path is limited."""
     return settings.sockets / f"{hashlib.sha256(worker.encode()).hexdigest()[:12]}.sock"
 
 
 def client(socket_file: Path | None, seconds: float) -> "httpx.Client":
-    """Asks on a worker's socket, or over the network; either way no proxy. Nothing takes longer than `seconds`."""
+    """An HTTP client for a worker's socket, or for the network; it uses no proxy, and times out after `seconds`."""
     import httpx
 
     transport = httpx.HTTPTransport(uds=str(socket_file)) if socket_file else httpx.HTTPTransport()
@@ -167,7 +170,7 @@ def client(socket_file: Path | None, seconds: float) -> "httpx.Client":
 
 @lru_cache(maxsize=256)
 def of_release(staging: str, family: str, version: str) -> Runtime:
-    """What the release of the staging area at this URL runs with: a published manifest never changes.
+    """What a release of the staging area at this URL runs with; cached, as a published manifest never changes.
 
     Raises:
         ReleaseError: when there is no such release.
@@ -177,15 +180,15 @@ def of_release(staging: str, family: str, version: str) -> Runtime:
 
 
 def keep(family: str, content: Mapping[str, bytes], settings: Settings) -> Runtime:
-    """Keep a family's code, and the lock of its environment."""
+    """Keep a family's code and the lock of its environment; returns the pair."""
     return Runtime(family, codes.keep(settings.code_url, content), _keep_lock(family, settings))
 
 
 def tidy(settings: Settings) -> list[str]:
-    """Remove the code and the locks that no release needs, and that nothing was trained with for a day; their names.
+    """Remove the code and the locks that no release needs and no training used for KEPT_SECONDS; returns their names.
 
-    What tells that they are all there goes first: what is killed in between is made whole when it is kept again. Where
-    a manifest cannot be read, nothing is removed: nobody knows what its release needs.
+    The file that marks one as complete is removed first: what a kill leaves is completed when it is kept again. Where a
+    manifest cannot be read, nothing is removed: what its release needs is not known.
     """
     areas = [Staging(settings.staging_url(deployment)) for deployment in DEPLOYMENTS]
     try:
@@ -197,15 +200,15 @@ def tidy(settings: Settings) -> list[str]:
         (settings.code_url, codes.TREE): {each.code for each in manifests},
         (settings.locks_url, LOCK): {each.environment for each in manifests},
     }
-    gone = []
+    removed = []
     for (url, last_written), needed in stores.items():
         with codes.writing(url):
             for name in set(storage.names(url)) - needed:
                 if storage.age(storage.join(url, name, last_written)) > KEPT_SECONDS:
                     storage.remove(storage.join(url, name, last_written))
                     storage.remove(storage.join(url, name))
-                    gone.append(name)
-    return gone
+                    removed.append(name)
+    return removed
 
 
 def _keep_lock(family: str, settings: Settings) -> str:
@@ -214,6 +217,7 @@ def _keep_lock(family: str, settings: Settings) -> str:
     if not version.exists():
         version = lock.with_name(".python-version")
     with codes.writing(url):
-        for path, kept in ((version, PYTHON), (lock, LOCK)):
-            storage.write_atomic(storage.join(url, name, kept), path.read_bytes())  # again: its time keeps it
+        for path, target in ((version, PYTHON), (lock, LOCK)):
+            # Even where it is there: its new time keeps it from being removed.
+            storage.write_atomic(storage.join(url, name, target), path.read_bytes())
     return name
