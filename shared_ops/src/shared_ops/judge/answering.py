@@ -1,7 +1,7 @@
-"""A release that answers as it was made: in a process of its own, with the code and the environment of its manifest.
+"""Lets a release answer in a process of its own, with the code and the environment of its manifest.
 
-Knows no Dagster. With these a champion is measured whose code the checkout no longer has. The process is
-`shared_ops.answering` of the release's own code, which says what the two send each other.
+Knows no Dagster. In this way a champion is measured whose code the checkout no longer has. The process runs
+`shared_ops.answering` of the release's own code, which describes the messages.
 """
 
 import json
@@ -33,34 +33,34 @@ class AnsweringError(RuntimeError):
 def answering(staging: Staging, inputs: Inputs, version: str, open_model: Open | None = None) -> Iterator[Answers]:
     """A family's release, ready to answer the queries of `inputs`' snapshot.
 
-    In this process, opened by `open_model`, where that is given and the release was made with this process's code and
-    environment; else in one of its own. One whose code was never kept runs with the checkout's.
+    It answers in this process, opened by `open_model`, where that is given and the release was made with this process's
+    code and environment; else in a process of its own. A release whose code was never kept runs with the checkout's.
 
     Raises:
         ReleaseError: when the release is missing, or its files are not what the manifest says.
         RuntimeMissingError: when its environment is not here, and cannot be made again.
         CodeError: when its code is not kept.
-        AnsweringError: when it ends before it has answered.
+        AnsweringError: by a query, when its process ends before it has answered.
     """
     family, folder = inputs.family, staging.fetch(inputs.family, version)
     runtime = runtimes.of_release(staging.url, family, version)
-    if open_model and (not runtime.code or runtime == _ours(family)):
+    if open_model and (not runtime.code or runtime == _own_runtime(family)):
         yield open_model(folder, inputs)
         return
     with tempfile.TemporaryDirectory() as scratch, _process(runtime, folder, inputs, Path(scratch)) as process:
         yield Elsewhere(process, Path(scratch), f"{family}/{version}")
 
 
-def _ours(family: str) -> Runtime:
+def _own_runtime(family: str) -> Runtime:
     return Runtime(family, codes.digest(codes.loaded(family)), environment_lock(family))
 
 
 @contextmanager
 def _process(runtime: Runtime, folder: Path, inputs: Inputs, scratch: Path) -> Iterator[subprocess.Popen[str]]:
-    settings, told = current(), scratch / "inputs.json"
-    told.write_text(inputs.model_dump_json())
+    settings, inputs_file = current(), scratch / "inputs.json"
+    inputs_file.write_text(inputs.model_dump_json())
     with subprocess.Popen(
-        [str(runtime.provide(settings)), "-m", "shared_ops.answering", runtime.family, str(folder), str(told)],
+        [str(runtime.provide(settings)), "-m", "shared_ops.answering", runtime.family, str(folder), str(inputs_file)],
         cwd=ROOT,
         env=os.environ | runtime.variables(settings),
         stdin=subprocess.PIPE,
@@ -74,7 +74,7 @@ def _process(runtime: Runtime, folder: Path, inputs: Inputs, scratch: Path) -> I
 
 
 class Elsewhere:
-    """A release in a process of its own: `Answers`, and how long each took there."""
+    """The `Answers` of a release in a process of its own, with the time that each takes there."""
 
     def __init__(self, process: "subprocess.Popen[str]", scratch: Path, name: str) -> None:
         self._process, self._scratch, self._name = process, scratch, name
@@ -84,15 +84,15 @@ class Elsewhere:
         return [(doc_id, score) for doc_id, score in self._ask({"one": [query_id, text]})["hits"]]
 
     def seconds(self, query_id: str, text: str) -> float:
-        """How long one query takes there, without the way to that process and back."""
+        """The seconds that one query takes in that process, without the time to reach it."""
         return float(self._ask({"one": [query_id, text]})["seconds"])
 
     def many(self, queries: pl.DataFrame) -> pl.DataFrame:
         """The `hits` table of queries (query_id, text)."""
-        asked, answered = self._scratch / "queries.parquet", self._scratch / "hits.parquet"
-        queries.select("query_id", "text").write_parquet(asked)
-        self._ask({"many": str(asked), "to": str(answered)})
-        return tables.read(file_url(answered))
+        queries_file, hits_file = self._scratch / "queries.parquet", self._scratch / "hits.parquet"
+        queries.select("query_id", "text").write_parquet(queries_file)
+        self._ask({"many": str(queries_file), "to": str(hits_file)})
+        return tables.read(file_url(hits_file))
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout, "both are pipes"

@@ -48,7 +48,7 @@ def per_query(hits: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
 
 
 def attainable(qrels: pl.DataFrame, documents: int, reach: Collection[str] | None = None) -> pl.DataFrame:
-    """What PRIMARY of each judged query can be: columns query_id, chance, best; in the order of query ids.
+    """What PRIMARY can be for each judged query: columns query_id, chance, best; in the order of query ids.
 
     `chance` is the expected value of hits drawn at random from the documents that a model is able to find, `best` that
     of their best order. Gains are the grades and discounts log2(rank + 1), as trec_eval has them (Järvelin and
@@ -60,14 +60,14 @@ def attainable(qrels: pl.DataFrame, documents: int, reach: Collection[str] | Non
         reach: the documents that the model is able to find; None: all.
     """
     size = documents if reach is None else len(reach)
-    found = pl.lit(True) if reach is None else pl.col("doc_id").is_in(list(reach))
+    in_reach = pl.lit(True) if reach is None else pl.col("doc_id").is_in(list(reach))
     rows = []
-    judged = qrels.with_columns(found=found).group_by("query_id").agg("grade", "found").sort("query_id")
-    for query_id, grades, among in judged.iter_rows():
+    judged = qrels.with_columns(in_reach=in_reach).group_by("query_id").agg("grade", "in_reach").sort("query_id")
+    for query_id, grades, reachable in judged.iter_rows():
         ideal = _dcg(grades)
-        reached = [grade for grade, is_found in zip(grades, among, strict=True) if is_found]
-        mean = sum(reached) / size if size else 0.0
-        rows.append((query_id, _dcg([mean] * min(size, CUTOFF)) / ideal, _dcg(reached) / ideal))
+        gains = [grade for grade, is_reachable in zip(grades, reachable, strict=True) if is_reachable]
+        mean = sum(gains) / size if size else 0.0
+        rows.append((query_id, _dcg([mean] * min(size, CUTOFF)) / ideal, _dcg(gains) / ideal))
     return pl.DataFrame(rows, schema={"query_id": pl.String, "chance": pl.Float64, "best": pl.Float64}, orient="row")
 
 

@@ -18,13 +18,12 @@ def reciprocal_rank_fusion(hits: Mapping[str, Hits], k: int = 60) -> Hits:
 
     Raises:
         ValueError: when k is negative.
-
     """
     if k < 0:
         raise ValueError(f"Expected k >= 0 for reciprocal rank fusion, got {k}.")
     fused: defaultdict[str, float] = defaultdict(float)
-    for found in hits.values():
-        for rank, (doc_id, _) in enumerate(found, start=1):
+    for model_hits in hits.values():
+        for rank, (doc_id, _) in enumerate(model_hits, start=1):
             fused[doc_id] += 1 / (k + rank)
     return best_first(fused)
 
@@ -36,12 +35,12 @@ def min_max_fusion(hits: Mapping[str, Hits]) -> Hits:
     scores are equal, each counts 1.
     """
     fused: defaultdict[str, float] = defaultdict(float)
-    for found in hits.values():
-        if not found:
+    for model_hits in hits.values():
+        if not model_hits:
             continue
-        scores = [score for _, score in found]
+        scores = [score for _, score in model_hits]
         low, span = min(scores), max(scores) - min(scores)
-        for doc_id, score in found:
+        for doc_id, score in model_hits:
             fused[doc_id] += (score - low) / span if span > 0 else 1.0
     return best_first(fused)
 

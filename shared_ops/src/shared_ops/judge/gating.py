@@ -45,7 +45,9 @@ class SliceTest(BaseModel):
 
     queries: int
     difference: float
-    p_value: float | None = Field(description="of no loss at all, corrected for the number of slices; None: not judged")
+    p_value: float | None = Field(
+        description="of the hypothesis that nothing is lost, corrected for the number of slices; None: not judged"
+    )
 
 
 class Verdict(BaseModel):
@@ -91,8 +93,8 @@ class Verdict(BaseModel):
                 f"{self.confidence_low:+.4f} to {self.confidence_high:+.4f}, p = {self.p_value:.4f}; "
                 f"{self.gained} gained, {self.lost} lost, {self.unchanged} unchanged)"
             )
-        said = " ".join([*self.reasons, *self.notes])
-        return f"{'Accepted' if self.accepted else 'Rejected'}: {compared}. {said}".strip()
+        remarks = " ".join([*self.reasons, *self.notes])
+        return f"{'Accepted' if self.accepted else 'Rejected'}: {compared}. {remarks}".strip()
 
 
 NOTHING_TO_JUDGE_BY = (
@@ -112,10 +114,10 @@ ALL_ALIKE = (
 def unjudged(
     why: str, policy: GatePolicy, *, hits: pl.DataFrame | None = None, latency: Latency | None = None
 ) -> Verdict:
-    """The verdict on what cannot be judged: it is not rejected for that, only for being unsound or too slow.
+    """The verdict on a challenger that cannot be judged: only unsound hits or a slow answer reject it.
 
     Args:
-        why: what it cannot be judged by, and what would change that, in a sentence or two.
+        why: why it cannot be judged, and what would change that, in a sentence or two.
         policy: the bounds.
         hits: hits of any queries; scores that are not numbers reject.
         latency: what a query takes.
@@ -144,7 +146,7 @@ def judge_first(
     hits: pl.DataFrame | None = None,
     latency: Latency | None = None,
 ) -> Verdict:
-    """The verdict on a first release: it must not surely miss the floor, and it must be sound and fast enough.
+    """The verdict on a first release: it is rejected where it surely misses the floor, is unsound or too slow.
 
     The floor lies `policy.floor` of the way from what hits drawn at random would reach to the best that is possible:
     it suits a collection of three documents, and a family that can find only what it has learned of.
@@ -180,7 +182,7 @@ def judge_first(
 
 
 def _attainable(counted: pl.DataFrame, attainable: pl.DataFrame | None) -> tuple[np.ndarray, np.ndarray]:
-    """What chance reaches for each query, and the best order; (queries,) each."""
+    """The nDCG@10 of chance and of the best order for each query: two arrays (queries,)."""
     if attainable is None:
         return np.zeros(len(counted)), np.ones(len(counted))
     joined = counted.select("query_id").join(attainable, on="query_id", how="left", maintain_order="left")
@@ -190,7 +192,7 @@ def _attainable(counted: pl.DataFrame, attainable: pl.DataFrame | None) -> tuple
 def _surely_below(values: np.ndarray, floors: np.ndarray, policy: GatePolicy) -> bool:
     """Whether the mean of `values` is below that of `floors`, and not by chance: a handful of queries proves nothing.
 
-    One query more is counted that is as far above its floor as the best one, for the reason of `loss_p_value`.
+    For the reason that `loss_p_value` gives, one more query is counted, as far above its floor as the best one.
     """
     below = floors - values
     optimistic = np.append(below, min(0.0, below.min()))
@@ -259,9 +261,9 @@ def judge(
 
 
 def _not_ruled_out(difference: float, policy: GatePolicy) -> str:
-    said = f"A loss of {policy.margin} is not ruled out at {policy.alpha}"
+    message = f"A loss of {policy.margin} is not ruled out at {policy.alpha}"
     worse = difference <= -policy.margin
-    return f"{said}." if worse else f"{said}: more judgements, or more people's clicks, would tell."
+    return f"{message}." if worse else f"{message}: more judgements, or more people's clicks, would tell."
 
 
 def unsound(hits: pl.DataFrame) -> str | None:
@@ -288,7 +290,7 @@ def _not_finite(hits: pl.DataFrame) -> str | None:
 def _objections(
     measured: pl.DataFrame, hits: pl.DataFrame | None, latency: Latency | None, policy: GatePolicy
 ) -> list[str]:
-    """What speaks against a challenger whatever its quality, a sentence each."""
+    """The reasons to reject a challenger whatever its quality, a sentence each."""
     reasons = []
     if hits is not None and (reason := unsound(hits)):
         reasons.append(reason)
@@ -317,7 +319,7 @@ def loss_p_value(differences: np.ndarray, policy: GatePolicy) -> float:
     """How surely a mean loss of `margin` is ruled out: the p-value of the paired randomisation test.
 
     Differences are skewed: most queries stay as they are, and a sample that happens to miss the rare great losses
-    looks both better and surer than it is. So one query more is counted, that loses as much as the worst one; without
+    looks both better and surer than it is. So one more query is counted, which loses as much as the worst one; without
     it up to 8 % of the challengers that lose the margin pass at 5 % (bench/gate.py).
 
     Args:
@@ -335,7 +337,7 @@ def _p_values(columns: np.ndarray, policy: GatePolicy) -> np.ndarray:
 def _slices(
     query_ids: pl.Series, differences: np.ndarray, members: pl.DataFrame, policy: GatePolicy
 ) -> dict[str, SliceTest]:
-    """Every slice's difference, and for those of enough queries how surely it is a loss (Holm 1979)."""
+    """Every slice's difference; for slices of enough queries also the p-value of a loss, corrected (Holm 1979)."""
     places = pl.DataFrame({"query_id": query_ids, "place": np.arange(len(query_ids))})
     grouped = members.filter(pl.col("slice") != "all").join(places, on="query_id").group_by("slice").agg("place")
     rows = {name: np.array(place) for name, place in grouped.sort("slice").iter_rows()}

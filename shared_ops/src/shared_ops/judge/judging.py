@@ -20,15 +20,15 @@ NEWEST = "newest clicks"
 
 @dataclass(frozen=True)
 class JudgedQueries:
-    """Queries with judgements that nothing has learned from."""
+    """Queries with their judgements, from which nothing has learned."""
 
     snapshot: Snapshot
     test: pl.DataFrame
     """The judged test queries: query_id, text."""
     newest: pl.DataFrame
-    """What the newest sessions clicked (table `newest`); no rows where nobody did."""
+    """What the newest sessions clicked (table `newest`); no rows where nobody clicked."""
     feedback: FeedbackRef | None
-    """Where that is from."""
+    """The feedback that `newest` is from."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, feedback: FeedbackRef | None) -> "JudgedQueries":
@@ -59,12 +59,12 @@ class JudgedQueries:
 
     @property
     def slices(self) -> pl.DataFrame:
-        """Which queries each slice holds, as metrics are reported: `all` are the test queries."""
+        """The queries of each slice (query_id, slice) as metrics are reported: `all` holds the test queries."""
         return pl.concat([slice_members(self.snapshot), self._newest_as(NEWEST)])
 
     @property
     def members(self) -> pl.DataFrame:
-        """Which queries each slice holds, as gates compare: the newest count among `all`, nothing learned from them."""
+        """The queries of each slice (query_id, slice) as gates compare: `all` has the newest sessions' queries too."""
         return pl.concat([self.slices, self._newest_as("all")])
 
     @property
@@ -73,7 +73,7 @@ class JudgedQueries:
         return dict(self.asked.iter_rows())
 
     def attainable(self, reach: Collection[str] | None) -> pl.DataFrame:
-        """What an order of the documents in `reach` can be worth to each query (`evaluation.attainable`)."""
+        """The values that hits among the documents in `reach` can have for each query (`evaluation.attainable`)."""
         return attainable(self.qrels, len(self.snapshot.documents()), reach)
 
     def _newest_as(self, name: str) -> pl.DataFrame:

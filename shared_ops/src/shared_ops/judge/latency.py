@@ -12,14 +12,16 @@ import polars as pl
 
 from shared_ops.judge.training import Answers
 
-ASKED = 40
+QUERIES = 40
+"""The most queries that are measured."""
 WARM_UP = 3
+"""The number of queries that each model answers before it is measured."""
 
 
 def medians(models: Mapping[str, Answers], queries: pl.DataFrame) -> dict[str, float]:
-    """Each model's median time for one of a spread of `queries`, in milliseconds; without any, for an empty text."""
+    """Each model's median milliseconds for a query, over a spread of `queries`; without any, for an empty text."""
     ordered = queries.sort("query_id").select("query_id", "text")
-    chosen = ordered.gather_every(max(len(ordered) // ASKED, 1)).head(ASKED).rows() or [("none", "")]
+    chosen = ordered.gather_every(max(len(ordered) // QUERIES, 1)).head(QUERIES).rows() or [("none", "")]
     took: dict[str, list[float]] = {name: [] for name in models}
     for number, (query_id, text) in enumerate([*chosen[:WARM_UP], *chosen]):
         for name, model in models.items():
@@ -31,10 +33,10 @@ def medians(models: Mapping[str, Answers], queries: pl.DataFrame) -> dict[str, f
 
 @runtime_checkable
 class Timed(Protocol):
-    """Answers that say themselves how long they took."""
+    """Answers that measure their own time."""
 
     def seconds(self, query_id: str, text: str) -> float:
-        """How long one query took."""
+        """The seconds that one query takes."""
 
 
 def _seconds(model: Answers, query_id: str, text: str) -> float:

@@ -33,14 +33,14 @@ def report(
     texts: Mapping[str, str],
     verdict: Verdict,
 ) -> str:
-    """The page.
+    """The report as Markdown.
 
     Args:
         challenger: columns query_id and PRIMARY, one row a query.
         champion: the same for the champion, or None for a first release.
         members: which queries each slice holds (query_id, slice).
         texts: each query's text; a query without one is shown by its id.
-        verdict: what the gate found.
+        verdict: the gate's verdict.
     """
     measured = _measured(challenger, champion)
     slices = _slices(measured, members)
@@ -63,7 +63,7 @@ def report(
 
 
 def escaped(text: str, most: int | None = MAX_TEXT) -> str:
-    """A text as it reads, on one line, whatever markup it holds; cut after `most` characters."""
+    """A text on one line, which Markdown shows as it is written; cut after `most` characters."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", _line(text, most))  # every ASCII sign may be escaped (CommonMark 2.4)
 
 
@@ -74,7 +74,7 @@ def _line(text: str, most: int | None) -> str:
 
 
 def _measured(challenger: pl.DataFrame, champion: pl.DataFrame | None) -> pl.DataFrame:
-    """Columns query_id, challenger, and where there is a champion: champion, difference. What is no number is 0."""
+    """Columns query_id, challenger, and with a champion: champion, difference. A value that is not finite becomes 0."""
 
     def values(frame: pl.DataFrame, name: str) -> pl.DataFrame:
         value = pl.col(PRIMARY).cast(pl.Float64)
@@ -89,7 +89,7 @@ def _measured(challenger: pl.DataFrame, champion: pl.DataFrame | None) -> pl.Dat
 
 
 def _slices(measured: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
-    """The means of the slices of the most queries: slice, queries, and a column for each of `measured`."""
+    """The means of the slices with the most queries: columns slice, queries, and each column of `measured`."""
     return (
         measured.join(members, on="query_id")
         .group_by("slice")
@@ -174,7 +174,7 @@ def _values_picture(measured: pl.DataFrame) -> str:
 
 
 def _figure(height: float) -> tuple[Any, Any]:
-    """A figure of its own, without pyplot's global state; it draws by Agg, with no display."""
+    """A figure and its axes, without pyplot's global state; Agg draws it, without a display."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, height), layout="constrained")
@@ -183,8 +183,8 @@ def _figure(height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _image(figure: Any, described: str) -> str:
+def _image(figure: Any, description: str) -> str:
     """The figure as a Markdown image."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
-    return f"![{described}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+    return f"![{description}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"

@@ -12,10 +12,10 @@ DRAWN_AT_ONCE = 100_000
 
 
 def randomisation(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """One-sided p-values of the means of some columns being 0, against their being greater: (columns,).
+    """One-sided p-values (columns,) of the hypothesis that a column's mean is 0, against its being greater.
 
-    The signs of all rows are flipped at random, the same for every column. In place of scipy.stats.permutation_test:
-    the same p-values ten times as fast, and one draw for all slices.
+    The signs of the rows are flipped at random, the same for every column. It stands in for
+    scipy.stats.permutation_test: the same p-values ten times as fast, and one draw for all slices.
 
     Args:
         columns: paired differences (queries, columns).
@@ -41,12 +41,12 @@ def randomisation(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:
 
 
 def bootstrap_interval(differences: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean of `differences` (queries,), from so many resamples."""
+    """The 95 % percentile interval of the mean of `differences` (queries,): its low and its high end."""
     from scipy import stats
 
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
-    found: Any = stats.bootstrap(
+    interval: Any = stats.bootstrap(
         (differences,),
         np.mean,
         method="percentile",
@@ -54,11 +54,11 @@ def bootstrap_interval(differences: np.ndarray, resamples: int, seed: int) -> tu
         batch=max(1, DRAWN_AT_ONCE // len(differences)),
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """The p-values, corrected so that all of them together err at the rate at which one would (Holm 1979)."""
+    """The p-values, corrected so that all tests together err no more often than one test does (Holm 1979)."""
     order = np.argsort(p_values, kind="stable")
     raised = np.minimum(1.0, np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)))
     corrected = np.empty_like(raised)

@@ -1,4 +1,4 @@
-"""What every family's `train` gives back, and how a search model answers a table of queries.
+"""What every family's training returns, and how a search model answers a table of queries.
 
 Knows no Dagster.
 """
@@ -30,17 +30,17 @@ class Searcher(Model, Protocol):
 
 
 class Answers(Protocol):
-    """A saved model that was loaded, and what it needs to answer the queries of one snapshot."""
+    """A loaded model with what it needs to answer the queries of one snapshot."""
 
     def one(self, query_id: str, text: str) -> Hits:
-        """The hits of one query, as the prediction service would be asked for them."""
+        """The hits of one query, found in the way in which the prediction service answers."""
 
     def many(self, queries: pl.DataFrame) -> pl.DataFrame:
         """The `hits` table of queries (query_id, text)."""
 
 
 Open = Callable[[Path, Inputs], Answers]
-"""A family's saved model, in a folder, made ready to answer the queries of the inputs' snapshot."""
+"""Opens the model that a family saved in a folder, to answer the queries of the inputs' snapshot."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ ModelT = TypeVar("ModelT", bound=Model)
 
 @dataclass(frozen=True)
 class Trained(Generic[ModelT]):
-    """A trained model, what its training chose, and its hits: split to a `hits` table.
+    """A trained model, the hyperparameters that its training chose, and its hits: split to a `hits` table.
 
-    The hits of train were made by models that had not learned from the query: the ranker learns from them. A family
-    that learns from clicks has hits of `asked` too, for the queries of feedback (`inputs.asked_id`), by models that had
+    The hits of `train` come from models that had not learned from the query: the ranker learns from them. A family that
+    learns from clicks also has hits of `asked`, for the queries of feedback (`inputs.asked_id`), from models that had
     not learned from the sessions.
 
-    `reach` are the documents that the model is able to find at all, None where it can find every one: a family is not
-    held to what it cannot have learned of. With an empty one it abstains.
+    `reach` holds the documents that the model is able to find at all; None: all of them. The gate expects no others. A
+    family with an empty `reach` abstains.
     """
 
     model: ModelT
