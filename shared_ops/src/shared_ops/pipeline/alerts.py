@@ -1,4 +1,4 @@
-"""The sensor that tells people of failed runs, whatever code location they are of. One location includes it."""
+"""The sensor that tells people of failed runs in every code location. Only one location includes it."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ def failure_sensor() -> SensorDefinition:
 
 
 def describe(context: RunFailureSensorContext) -> tuple[str, str]:
-    """What one has to know of a failed run: a title, and a text."""
+    """The title and the text of the notification of a failed run."""
     run = context.dagster_run
     causes = list(_causes(context)) or [context.failure_event.message or "no reason was given"]
     again = ["Dagster tries it again."] if run.tags.get("dagster/will_retry") == "true" else []

@@ -28,7 +28,7 @@ def log_check(
     metadata: Mapping[str, Any] | None = None,
     severity: AssetCheckSeverity = AssetCheckSeverity.ERROR,
 ) -> None:
-    """Tell Dagster what an op found of an asset, so that the asset's check of this name stands evaluated."""
+    """Tell Dagster the result of an asset's check that an op has evaluated."""
     context.log_event(
         AssetCheckEvaluation(  # type: ignore[arg-type] # the annotation lags behind what is accepted
             asset_key=key,
@@ -42,9 +42,9 @@ def log_check(
 
 
 def release_checks(family: str) -> list[AssetChecksDefinition]:
-    """In each deployment: the verdict on a family's challenger, and whether its release's files are as published.
+    """A family's checks in each deployment: its challenger's verdict, and whether its release's files are as published.
 
-    The verdict is the challenger's: what is accepted stays as good as it was, whatever is rejected after it.
+    The verdict belongs to the challenger: a rejection says nothing of the release that was accepted before.
     """
     return [make(family, deployment) for deployment in DEPLOYMENTS for make in (_gate, _integrity)]
 
@@ -81,8 +81,8 @@ def _integrity(family: str, deployment: Deployment) -> AssetChecksDefinition:
         version = staging.accepted(family)
         if version is None:
             return AssetCheckResult(passed=False, description=f"No release of {family} was accepted in {deployment}.")
-        found = damage(staging, family, version)
-        return AssetCheckResult(passed=found is None, description=found, metadata={"version": version})
+        problem = damage(staging, family, version)
+        return AssetCheckResult(passed=problem is None, description=problem, metadata={"version": version})
 
     return integrity
 

@@ -1,4 +1,4 @@
-"""What a sensor remembers between two ticks, as Dagster keeps it: JSON of a model. Knows no sensor."""
+"""What a sensor remembers between two ticks: a model that Dagster keeps as JSON. Knows no sensor."""
 
 import logging
 from typing import TypeVar
@@ -9,7 +9,7 @@ State = TypeVar("State", bound=BaseModel)
 
 
 def restored(kind: type[State], cursor: str | None) -> State:
-    """The state in a cursor; the initial one where there is none, or another version of this code wrote it."""
+    """The state in a cursor; the initial state where there is no cursor, or another version of this code wrote it."""
     try:
         return kind.model_validate_json(cursor) if cursor else kind()
     except ValidationError as error:

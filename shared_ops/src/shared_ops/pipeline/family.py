@@ -1,9 +1,9 @@
-"""A model family's part of Dagster: its graph, its jobs and what its code server loads, made of what its folder names.
+"""A model family's part of Dagster: its graph, its jobs and what its code server loads.
 
     load_inputs → validate → train → evaluate → gate → stage → materialize
 
-A family's `ops.py` names three things: `TrainConfig`, `fit` and `opened`. They are also what its kept code is asked by
-(`shared_ops.answering`, `shared_ops.reproduce`), so their names may never change.
+All are made from three things in the family's `ops.py`: `TrainConfig`, `fit` and `opened`. The family's kept code is
+called by these names too (`shared_ops.answering`, `shared_ops.reproduce`), so they may never change.
 """
 
 import inspect
@@ -37,7 +37,7 @@ from shared_ops.settings import repositories, repository_of, search_families
 
 Fit = Callable[[Inputs, Any, Callable[[str], None]], Trained[Any]]
 SEARCH_HOUR, RANK_HOUR = 3, 4
-"""Of the nightly training, UTC: a ranker's is later than those of the families whose hits it learns from."""
+"""The hours (UTC) of the nightly training: a ranker trains after the families whose hits it learns from."""
 
 
 class FamilyOps(Protocol):
@@ -45,15 +45,15 @@ class FamilyOps(Protocol):
 
     @property
     def TrainConfig(self) -> type[Config]:  # noqa: N802
-        """The parameters of the model, as they can be edited in the launchpad."""
+        """The parameters of the training, which can be edited in the launchpad."""
 
     @property
     def fit(self) -> Fit:
-        """What inputs and parameters make, the same on every call; its docstring is what Dagit says of `train`."""
+        """Trains, with the same result for the same inputs and parameters; Dagit shows its docstring for `train`."""
 
     @property
     def opened(self) -> Open:
-        """Makes a saved model answer."""
+        """Opens a saved model, to answer queries."""
 
 
 def family_definitions(
@@ -64,9 +64,14 @@ def family_definitions(
     beside: OpDefinition | None = None,
     asset_checks: Sequence[AssetChecksDefinition] = (),
 ) -> Definitions:
-    """What the code server of a family loads. `module` is the calling module's name, `repos.<family>.definitions`.
+    """What the code server of a family loads.
 
-    `beside` is an op of the family's own that looks at the inputs beside its training.
+    Args:
+        module: the calling module's name, `repos.<family>.definitions`.
+        ops: the family's `ops.py`.
+        kinds: the labels that Dagit shows on the family's assets.
+        beside: an op of the family's own that looks at the inputs beside its training.
+        asset_checks: checks of the family's own, beside those that every family has.
     """
     family = repository_of(module)
     dev, prod = family_jobs(family_graph(family, ops, beside))
@@ -95,7 +100,7 @@ def family_graph(family: str, ops: FamilyOps, beside: OpDefinition | None = None
 
 
 def train_op(family: str, ops: FamilyOps) -> OpDefinition:
-    """The `train` op of a family: its `fit`, and what that made in the run's candidate folder. One at a time trains."""
+    """The `train` op of a family: runs its `fit`, and saves the result in the run's candidate folder; one at a time."""
     config_type = ops.TrainConfig
 
     @op(

@@ -1,4 +1,4 @@
-"""Keeps what ops hand on as JSON: references are small, and JSON can be read by a person and runs no code."""
+"""Stores the outputs of ops as JSON: references are small, and JSON can be read by a person and runs no code."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The dev and prod jobs of a graph: the same graph, other resources."""
+"""The dev and prod jobs of a graph: the same graph with different resources."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,14 @@ from shared_ops.settings import repositories
 def family_jobs(
     graph: GraphDefinition, repository: str | None = None, tags: Mapping[str, str] | None = None
 ) -> list[JobDefinition]:
-    """`<name>_dev` and `<name>_prod` of a graph, with these tags beside those that every job has.
-
-    The graph is `repository`'s; a family's main one bears its name.
+    """The jobs `<name>_dev` and `<name>_prod` of a graph.
 
     A job runs in one process: its steps are short, and a process for each costs about 3 s of imports.
+
+    Args:
+        graph: the graph.
+        repository: the repository that owns it; None: the one of the graph's name.
+        tags: the jobs' tags beside those that every job has.
     """
     return [
         graph.to_job(

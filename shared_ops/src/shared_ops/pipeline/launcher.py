@@ -1,4 +1,4 @@
-"""Starts runs through this machine's code servers, and knows whether a run's process is still there.
+"""Starts runs through this machine's code servers, and tells whether a run's process is still alive.
 
 Dagster's own launcher cannot tell: a run whose code server was killed, and then its process, would stay STARTED for
 ever, and one whose process lives on could not be ended. Knows no model and no stack.
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
 """What a run's process says first (dagster/_grpc/impl.py); a run that starts elsewhere does not say it."""
 CLOCK_SECONDS = 5
-"""How far apart two readings of the clock may be: a process that started later than it spoke is another one."""
+"""By how much a process may seem to start after its first message; one that starts later is another with its pid."""
 SERVER_SECONDS = 300
-"""How long a lost run waits for its code server, which a busy machine starts in minutes. Dagster gives a retry up for
-good where none answers."""
+"""How long a lost run is not failed while its code server is away; a busy machine takes minutes to start one. Dagster
+gives up a retry for good where no code server answers."""
 LOOK_SECONDS = 5
-"""How often a run that starts is looked at: most have begun by the first time."""
+"""The time between two looks at a starting run; most runs have begun by the first look."""
 INTERRUPT_SECONDS = 20
 """How long an interrupted run may take to end before it is killed."""
 LAST_WORD_SECONDS = 5
-"""How long whoever ends a run waits for it; most end in well under a second."""
+"""How long `terminate` waits for the end of the run; most runs end in well under a second."""
 
 
 class LocalRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher, with a health check, and an end for runs that their code server has forgotten.
 
-    For a daemon, a webserver and code servers that see each other's processes: on one machine. In dagster.yaml:
+    The daemon, the webserver and the code servers must see each other's processes, on one machine. In dagster.yaml:
 
         run_launcher:
           module: shared_ops.pipeline.launcher
@@ -51,7 +51,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         self._lost_at: dict[str, float] = {}
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Start a run, and see whether it begins: run monitoring asks nothing of it until then."""
+        """Start a run, and watch it until it begins: run monitoring does not check a run before that."""
         super().launch_run(context)
         Thread(target=self._see_it_begin, args=(context.dagster_run.run_id,), daemon=True).start()
 
@@ -75,7 +75,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED, f"The run's process ({pids}) was killed or has crashed.")
 
     def terminate(self, run_id: str) -> bool:
-        """Interrupt a run through its code server, or by a signal where that does not know it; then see it end."""
+        """Interrupt a run through its code server, or by a signal where that does not know the run; then see it end."""
         try:
             interrupted = super().terminate(run_id)
         except (DagsterUserCodeProcessError, DagsterUserCodeUnreachableError):
@@ -86,17 +86,17 @@ class LocalRunLauncher(DefaultRunLauncher):
             return interrupted
         if not interrupted:
             process.send_signal(signal.SIGINT)
-        # The last word counts: its own, that it was interrupted, must not come after the caller's, that it failed.
+        # The last event counts: the run's own, that it was interrupted, must not follow the caller's, that it failed.
         waited = min(LAST_WORD_SECONDS, INTERRUPT_SECONDS)
         if not _ends(process, waited):
             Thread(target=self._see_it_end, args=(run_id, process, INTERRUPT_SECONDS - waited), daemon=True).start()
         return True
 
     def _started(self, run: DagsterRun) -> list[tuple[int, float]]:
-        """The pids of the processes that were started for a run, and when each said so; one, but for rare races."""
+        """The pid and the first message's time of each process of a run: one process, but for rare races."""
         events = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
-        said = ((STARTED.match(event.message), event.timestamp) for event in events)
-        return [(int(found[1]), timestamp) for found, timestamp in said if found]
+        messages = ((STARTED.match(event.message), event.timestamp) for event in events)
+        return [(int(match[1]), timestamp) for match, timestamp in messages if match]
 
     def _server_answers(self, run: DagsterRun) -> bool:
         client = self._get_grpc_client_for_termination(run.run_id)
@@ -108,7 +108,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         return True
 
     def _see_it_begin(self, run_id: str) -> None:
-        """Fail a run whose process has ended before the run began, as its code server does where it lives."""
+        """Fail a run whose process ends before the run begins, as its code server would if it were alive."""
         while self._starts(run_id):
             time.sleep(LOOK_SECONDS)
             run = self._starts(run_id)
@@ -117,7 +117,7 @@ class LocalRunLauncher(DefaultRunLauncher):
                 self._instance.report_run_failed(run, f"{health.msg} It had not begun.")
 
     def _starts(self, run_id: str) -> DagsterRun | None:
-        """The run, where it is starting still."""
+        """The run, if it is still starting; else None."""
         run = self._instance.get_run_by_id(run_id)
         return run if run is not None and run.status == DagsterRunStatus.STARTING else None
 
@@ -131,7 +131,7 @@ class LocalRunLauncher(DefaultRunLauncher):
 
 
 def _ends(process: "psutil.Process", seconds: float) -> bool:
-    """Whether a process ends within so long."""
+    """Whether a process ends within so many seconds."""
     import psutil
 
     try:
@@ -142,7 +142,10 @@ def _ends(process: "psutil.Process", seconds: float) -> bool:
 
 
 def _living(started: Iterable[tuple[int, float]]) -> "psutil.Process | None":
-    """The process that spoke as a run's (its pid, and when), if it lives still: not another one with its pid."""
+    """The run's process, if it is alive; None also where another process has its pid by now.
+
+    `started` holds the pid and the time of the first message of each process of the run.
+    """
     import psutil
 
     for pid, spoke_at in started:

@@ -1,6 +1,6 @@
-"""The keys of what the jobs make, and their lineage across code locations.
+"""The keys of the assets that the jobs make, and their lineage across code locations.
 
-The deployment is part of every key: what a dev run makes triggers nothing in prod.
+The deployment is part of every key: an asset of a dev run triggers nothing in prod.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def snapshot_key(deployment: Deployment) -> AssetKey:
 
 
 def feedback_key(deployment: Deployment) -> AssetKey:
-    """The key of what people's searches and clicks taught."""
+    """The key of a deployment's feedback."""
     return AssetKey([deployment, "feedback"])
 
 

@@ -1,4 +1,4 @@
-"""The ops that every family's graph is made of, beside its own `train`.
+"""The ops that every family's graph is made of, beside the family's own `train`.
 
     load_inputs → validate → train → evaluate → gate → stage → materialize
 
@@ -66,16 +66,16 @@ class LoadConfig(Config):
 
 def load_inputs_op(family: str) -> OpDefinition:
     """The `load_inputs` op of a family."""
-    codes.loaded(family)  # now, while it is being loaded: a save during a training changes no code that it runs
+    codes.loaded(family)  # read now, while this process loads it: files that are saved later change nothing that runs
 
     @op(name="load_inputs", out=Out(Inputs, is_required=False))
     def load_inputs(
         context: OpExecutionContext, config: LoadConfig, deployment: DeploymentResource
     ) -> Iterator[Output[Inputs]]:
         """Find what to learn from. Where a release already is the result of just this training, the run ends here."""
-        _see_that_it_loaded_what_is_there(context, family)
-        _see_that_none_was_taken_back(context, config, deployment)
-        found = inputs.find(
+        _check_loaded_code(context, family)
+        _check_not_taken_back(context, config, deployment)
+        data = inputs.find(
             family,
             deployment.input_snapshots,
             _feedback(config, deployment),
@@ -83,8 +83,8 @@ def load_inputs_op(family: str) -> OpDefinition:
             _snapshot(config, deployment),
             config.releases,
         )
-        context.log.info(_described(found))
-        result = inputs.with_key(training_key(context, found), family, deployment.staging)
+        context.log.info(_description(data))
+        result = inputs.with_key(training_key(context, data), family, deployment.staging)
         if result and not config.force:
             what = f"{family}/{result.version} ({'accepted' if result.accepted else 'rejected'})"
             context.log.info(f"Nothing is trained: {what} is the result of just this data, code and configuration.")
@@ -98,16 +98,16 @@ def load_inputs_op(family: str) -> OpDefinition:
                 _log_release(context, deployment, result)
             context.instance.add_run_tags(context.run_id, {"searchloop/unchanged": f"{family}/{result.version}"})
             return
-        yield Output(found, metadata={"snapshot": found.snapshot.id, "data": found.data_key})
+        yield Output(data, metadata={"snapshot": data.snapshot.id, "data": data.data_key})
 
     return load_inputs
 
 
-def _see_that_it_loaded_what_is_there(context: OpExecutionContext, family: str) -> None:
-    """End a run before it trains whose code was saved while its process loaded it; its trigger starts another one.
+def _check_loaded_code(context: OpExecutionContext, family: str) -> None:
+    """End a run, before it trains, whose code was saved while its process loaded it; its trigger starts another one.
 
     Raises:
-        CodeError: where that is so.
+        CodeError: when that happened.
     """
     try:
         codes.loaded(family)
@@ -116,23 +116,21 @@ def _see_that_it_loaded_what_is_there(context: OpExecutionContext, family: str) 
         raise
 
 
-def _see_that_none_was_taken_back(
-    context: OpExecutionContext, config: LoadConfig, deployment: DeploymentResource
-) -> None:
-    """End a run that was asked to learn from a release which was rolled back since; its trigger starts another one.
+def _check_not_taken_back(context: OpExecutionContext, config: LoadConfig, deployment: DeploymentResource) -> None:
+    """End a run whose configuration names a release that was taken back since; its trigger starts another one.
 
     Raises:
-        MissingInputError: naming it.
+        MissingInputError: naming the release.
     """
     for family, version in config.releases.items():
         if past := deployment.live_sets.taken_back_release(family, version):
-            said = f"{family}/{version} was taken back with set {past.number} since this run was asked for."
-            context.instance.add_run_tags(context.run_id, {AGAIN: said})
-            raise inputs.MissingInputError(said)
+            reason = f"{family}/{version} was taken back with set {past.number} since this run was asked for."
+            context.instance.add_run_tags(context.run_id, {AGAIN: reason})
+            raise inputs.MissingInputError(reason)
 
 
 def _log_release(context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest) -> None:
-    """Tell Dagster that a release of before is the accepted one again, where it is."""
+    """Tell Dagster that an earlier release is the accepted one again, if it is."""
     if deployment.staging.accepted(manifest.family) == manifest.version:
         metadata: dict[str, Any] = {"version": manifest.version, "accepted": "again", **plotted(manifest.metrics)}
         key = release_key(deployment.deployment, manifest.family)
@@ -140,7 +138,7 @@ def _log_release(context: OpExecutionContext, deployment: DeploymentResource, ma
 
 
 def _snapshot(config: LoadConfig, deployment: DeploymentResource) -> SnapshotRef | None:
-    """The snapshot that the configuration names, or the deployment's sample; None for the latest."""
+    """The snapshot that the configuration names, else the latest, or a sample of it; None where there is none."""
     source = deployment.input_snapshots
     chosen = source.latest()
     if config.snapshot_id:
@@ -153,7 +151,7 @@ def _snapshot(config: LoadConfig, deployment: DeploymentResource) -> SnapshotRef
 
 
 def _feedback(config: LoadConfig, deployment: DeploymentResource) -> FeedbackRef | None:
-    """The feedback that the configuration names, or else the latest; None where there is none, or it wants none."""
+    """The feedback that the configuration names, else the latest; None for NO_FEEDBACK, and where there is none."""
     if not config.feedback_id:
         return deployment.input_feedback.latest()
     if config.feedback_id == NO_FEEDBACK:
@@ -161,19 +159,22 @@ def _feedback(config: LoadConfig, deployment: DeploymentResource) -> FeedbackRef
     return FeedbackRef(id=config.feedback_id, url=storage.join(deployment.input_feedback.url, config.feedback_id))
 
 
-def _described(found: Inputs) -> str:
-    parts = [f"Snapshot {found.snapshot.id} at {found.snapshot.url}"]
-    if found.feedback:
-        parts.append(f"feedback {found.feedback.id}")
-    if found.releases:
-        parts.append(f"hits of {', '.join(f'{family}/{version}' for family, version in found.releases.items())}")
+def _description(data: Inputs) -> str:
+    parts = [f"Snapshot {data.snapshot.id} at {data.snapshot.url}"]
+    if data.feedback:
+        parts.append(f"feedback {data.feedback.id}")
+    if data.releases:
+        parts.append(f"hits of {', '.join(f'{family}/{version}' for family, version in data.releases.items())}")
     return "; ".join(parts)
 
 
-def training_key(context: OpExecutionContext, found: Inputs) -> str:
-    """The key of this run's training: `load_inputs` is configured by what it finds, which the key holds already."""
+def training_key(context: OpExecutionContext, data: Inputs) -> str:
+    """The key of this run's training.
+
+    The configuration of `load_inputs` is no part of it: the inputs that it leads to are.
+    """
     stated: Any = context.run.run_config.get("ops", {})
-    return found.key({name: given for name, given in stated.items() if name != "load_inputs"})
+    return data.key({name: config for name, config in stated.items() if name != "load_inputs"})
 
 
 @op(out=Out(ValidInputs))
@@ -189,7 +190,7 @@ def save_candidate(
     trained: Trained[Any],
     parameters: dict[str, Any],
 ) -> Candidate:
-    """Write a trained model and its hits into the run's candidate folder; the last step of every family's `train`."""
+    """Write a trained model and its hits into the run's candidate folder; every family's `train` ends with it."""
     url = deployment.staging.candidate_url(inputs.family, root_run_id(context))
     with storage.written_folder(url) as folder:
         write_trained(trained, folder)
@@ -211,7 +212,7 @@ def save_candidate(
 
 
 def write_trained(trained: Trained[Any], folder: Path) -> None:
-    """Write what a training made: the model, and its hits in hits/, a table for each split."""
+    """Write a training's result into `folder`: the model, and in hits/ a table of its hits for each split."""
     trained.model.save(folder)
     (folder / "hits").mkdir()
     for split, hits in trained.hits.items():
@@ -221,9 +222,9 @@ def write_trained(trained: Trained[Any], folder: Path) -> None:
 
 
 def root_run_id(context: OpExecutionContext) -> str:
-    """The run that was started first, where Dagster tries it again: the retry goes on with its work, to one release.
+    """The id of the run that this one is a retry of, else this run's own: a retry continues the first run's work.
 
-    A run that a person executes again makes a release of its own.
+    A run that a person executes again is no retry, and makes a release of its own.
     """
     tags = context.run.tags
     return tags[ROOT_RUN] if RETRY_NUMBER in tags else context.run_id
@@ -235,25 +236,25 @@ def searching(load_model: Callable[[Path], Searcher]) -> Open:
 
 
 def evaluate_op(open_model: Open) -> OpDefinition:
-    """The `evaluate` op of a family; `open_model` makes saved models answer: the candidate, the accepted release."""
+    """The `evaluate` op of a family; `open_model` opens the candidate and the accepted release."""
 
     @op(name="evaluate")
     def evaluate(context: OpExecutionContext, deployment: DeploymentResource, candidate: Candidate) -> Evaluated:
         """Measure the candidate on the judged queries, and the accepted release on the same ones."""
-        _need_its_own_code(candidate)
+        _check_code(candidate)
         snapshot = load(candidate.inputs.snapshot)
         feedback = _judging_feedback(candidate, snapshot, deployment)
         judged = JudgedQueries.of(snapshot, feedback)
-        answered = inputs.release_hits(candidate.url, "test").join(judged.test, on="query_id", how="semi")
+        test_hits = inputs.release_hits(candidate.url, "test").join(judged.test, on="query_id", how="semi")
         with ExitStack() as opened:
             folder = opened.enter_context(storage.local_folder(candidate.url))
             answers = {"challenger": open_model(folder, candidate.inputs)}
-            hits = {"challenger": pl.concat([answered, answers["challenger"].many(judged.asked_newest)])}
+            hits = {"challenger": pl.concat([test_hits, answers["challenger"].many(judged.asked_newest)])}
             champion = _champion(context, deployment, candidate, judged.asked, open_model, opened)
             if champion:
                 answers["champion"], hits["champion"] = champion.answers, champion.hits
             took = medians(answers, judged.asked if len(judged.asked) else _titles(snapshot))
-        measured = {name: judged.measure(found) for name, found in hits.items()}
+        measured = {name: judged.measure(frame) for name, frame in hits.items()}
         for name, frame in measured.items():
             tables.write(_evaluation_url(candidate, name), frame)
         tables.write(_evaluation_url(candidate, "hits"), hits["challenger"])
@@ -271,11 +272,11 @@ def evaluate_op(open_model: Open) -> OpDefinition:
     return evaluate
 
 
-def _need_its_own_code(candidate: Candidate) -> None:
-    """See that this process runs what trained the candidate: a step that is executed again may find other code.
+def _check_code(candidate: Candidate) -> None:
+    """Check that this process runs the code that trained the candidate: a step that is executed again may run another.
 
     Raises:
-        ReleaseError: when it does not: the gate would measure what nobody gets.
+        ReleaseError: when it runs another: the gate would measure code that nobody gets.
     """
     if (candidate.code, candidate.environment) != (
         codes.digest(codes.loaded(candidate.family)),
@@ -288,7 +289,7 @@ def _need_its_own_code(candidate: Candidate) -> None:
 
 
 def _judging_feedback(candidate: Candidate, snapshot: Snapshot, deployment: DeploymentResource) -> FeedbackRef | None:
-    """The feedback whose newest sessions judge: what was learned from; where no test query is judged, the latest."""
+    """The feedback whose newest sessions judge: that learned from; else, where no test query is judged, the latest."""
     if candidate.inputs.feedback or len(snapshot.qrels("test")):
         return candidate.inputs.feedback
     return deployment.input_feedback.latest()
@@ -296,7 +297,7 @@ def _judging_feedback(candidate: Candidate, snapshot: Snapshot, deployment: Depl
 
 @dataclass(frozen=True)
 class _Champion:
-    """The release that a challenger is compared with, and what it answers."""
+    """The release that a challenger is compared with, opened, and its hits."""
 
     version: str
     answers: Answers
@@ -313,15 +314,16 @@ def _champion(
 ) -> _Champion | None:
     """The accepted release with its hits for `queries`, kept open in `opened`; None before the first that answers.
 
-    Where it does not answer in its own code, which no service could serve either, it is the live one instead: a release
-    that can never reach people holds up none that can.
+    A release that does not answer in its own code cannot be served either. The challenger is then compared with the
+    live release, so that a release that can never reach people does not hold up one that can.
 
     Raises:
         AnsweringError: when the live release does not answer, or the accepted one where nothing else is live.
     """
     versions = _champions(candidate.family, deployment)
     for version in versions:
-        released = answering(deployment.staging, _asked_of(version, candidate.inputs, deployment), version, open_model)
+        data = _champion_inputs(version, candidate.inputs, deployment)
+        released = answering(deployment.staging, data, version, open_model)
         try:
             answers = opened.enter_context(released)
             return _Champion(version, answers, answers.many(queries))
@@ -333,25 +335,28 @@ def _champion(
 
 
 def _champions(family: str, deployment: DeploymentResource) -> list[str]:
-    """The accepted release, and the live one where it is another; none before the first that answers anything."""
+    """The versions of the accepted release, and of the live one where it is another.
+
+    Empty where no release is accepted, or the accepted one is able to find no document.
+    """
     accepted, live = deployment.staging.accepted(family), deployment.live_sets.live()
     if accepted is None or inputs.reach(deployment.staging.release_url(family, accepted)) == []:
         return []
     return list(dict.fromkeys([accepted, live.releases.get(family, accepted) if live else accepted]))
 
 
-def _asked_of(champion: str, asked: Inputs, deployment: DeploymentResource) -> Inputs:
-    """What the champion is asked with: as a ranker it orders hits of the families that it learned from, and no other's.
+def _champion_inputs(champion: str, data: Inputs, deployment: DeploymentResource) -> Inputs:
+    """The inputs with which the champion answers: a ranker orders the hits of those families that it learned from.
 
-    Theirs are of the releases that the candidate learned from, where it did from the same family.
+    `data` is what the candidate learned from. Where that holds a family's release, the hits of this release are taken.
     """
-    learned_from = deployment.staging.manifest(asked.family, champion).learned_from
-    releases = {family: asked.releases.get(family, version) for family, version in learned_from.items()}
-    return asked.model_copy(update={"releases": releases})
+    learned_from = deployment.staging.manifest(data.family, champion).learned_from
+    releases = {family: data.releases.get(family, version) for family, version in learned_from.items()}
+    return data.model_copy(update={"releases": releases})
 
 
 def _titles(snapshot: Snapshot) -> pl.DataFrame:
-    """What can be asked where no query is known: the documents' titles."""
+    """The documents' titles, to be asked where there is no query: columns query_id, text."""
     return snapshot.documents().select(query_id="doc_id", text="title")
 
 
@@ -367,7 +372,7 @@ class GateConfig(Config):
     max_slowdown: float | None = Field(default=None, description="how many times the champion's time it may take")
 
     def policy(self) -> gating.GatePolicy:
-        """The policy with what is set here, for the stack where it is not."""
+        """The policy with the bounds that are set here; without a margin, the stack's setting counts."""
         stated = {name: value for name, value in self.model_dump().items() if value is not None}
         return gating.GatePolicy(**{"margin": current().gate_margin, **stated})
 
@@ -397,22 +402,22 @@ def _verdict(
 ) -> gating.Verdict:
     candidate = evaluated.candidate
     reach = inputs.reach(candidate.url)
-    found: dict[str, Any] = {
+    evidence: dict[str, Any] = {
         "hits": tables.read(_evaluation_url(candidate, "hits")),
         "latency": gating.Latency(challenger_ms=evaluated.challenger_ms, champion_ms=evaluated.champion_ms),
     }
     if reach == [] and champion is None:
-        return gating.unjudged(gating.ABSTAINS, policy, **found)
+        return gating.unjudged(gating.ABSTAINS, policy, **evidence)
     if all_alike(judged.snapshot):
-        return gating.unjudged(gating.ALL_ALIKE, policy, **found)
+        return gating.unjudged(gating.ALL_ALIKE, policy, **evidence)
     if champion is None or evaluated.champion is None:
         attainable = judged.attainable(reach)
-        return gating.judge_first(challenger, policy, members=judged.members, attainable=attainable, **found)
-    return gating.judge(challenger, champion, judged.members, policy, evaluated.champion, **found)
+        return gating.judge_first(challenger, policy, members=judged.members, attainable=attainable, **evidence)
+    return gating.judge(challenger, champion, judged.members, policy, evaluated.champion, **evidence)
 
 
 def _evaluation_url(candidate: Candidate, name: str) -> str:
-    """Where a candidate's folder keeps what was measured: nDCG@10 of the challenger and of the champion, the hits."""
+    """The file in a candidate's folder with its hits (`hits`), or the measures of `challenger` or `champion`."""
     return storage.join(candidate.url, "evaluation", f"{name}.parquet")
 
 
@@ -434,20 +439,19 @@ def log_verdict(
 
 
 def tell_verdict(context: OpExecutionContext, verdict: gating.Verdict, sentence: str) -> None:
-    """Say a verdict in the run's log and in its tags: a run that ends well may have made what was rejected."""
+    """Write a verdict into the run's log and tags: a run that succeeds may have made a rejected challenger."""
     (context.log.info if verdict.accepted else context.log.warning)(sentence)
-    told = "accepted" if verdict.accepted else "rejected"
-    context.instance.add_run_tags(context.run_id, {VERDICT: told, REASON: sentence[:250]})
+    verdict_tag = "accepted" if verdict.accepted else "rejected"
+    context.instance.add_run_tags(context.run_id, {VERDICT: verdict_tag, REASON: sentence[:250]})
 
 
 @op
 def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Gated) -> Staged:
     """Publish the release with its manifest; point to it as accepted if the gate said so."""
     evaluated, candidate = gated.evaluated, gated.evaluated.candidate
-    found = candidate.inputs
-    _need_its_own_code(candidate)
+    _check_code(candidate)
     runtimes.keep(candidate.family, codes.loaded(candidate.family), current())  # by now it may have been tidied away
-    # The first run's own time, not the clock's: a step that is repeated publishes the same release once.
+    # The start of the first run and not the present time, so that a repeated step publishes the same release once.
     record = context.instance.get_run_record_by_id(root_run_id(context))
     assert record is not None, "a run that executes is recorded"
     created = record.create_timestamp.astimezone(UTC)
@@ -457,9 +461,9 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Ga
             # Sorts by time, and names the run.
             version=f"{created:%Y%m%d-%H%M%S}-{root_run_id(context)[:8]}",
             created_at=created,
-            snapshot=found.snapshot,
-            feedback=found.feedback,
-            learned_from=found.releases,
+            snapshot=candidate.inputs.snapshot,
+            feedback=candidate.inputs.feedback,
+            learned_from=candidate.inputs.releases,
             key=candidate.key,
             parameters=candidate.parameters,
             hyperparameters=candidate.hyperparameters,
@@ -480,11 +484,11 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Ga
 
 @op
 def materialize(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> Staged:
-    """Tell Dagster of a challenger, where it is, what it is, how good; of an accepted one as the release too."""
+    """Tell Dagster of a challenger: where it lies, its manifest and its metrics; an accepted one is the release too."""
     staging = deployment.staging
     manifest = staging.manifest(staged.family, staged.version)
     url = staging.release_url(staged.family, staged.version)
-    described: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "path": MetadataValue.path(str(storage.local_path(url) or url)),
         "version": manifest.version,
         "accepted": manifest.accepted,
@@ -502,18 +506,18 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sta
         **plotted(manifest.metrics),
     }
     key = challenger_key(deployment.deployment, staged.family)
-    context.log_event(AssetMaterialization(asset_key=key, metadata=described))
+    context.log_event(AssetMaterialization(asset_key=key, metadata=metadata))
     if staged.accepted:
         key = release_key(deployment.deployment, staged.family)
-        context.log_event(AssetMaterialization(asset_key=key, metadata=described))
+        context.log_event(AssetMaterialization(asset_key=key, metadata=metadata))
         _log_integrity(context, deployment, staged)
-    context.add_output_metadata(described)
+    context.add_output_metadata(metadata)
     storage.remove(staging.candidate_url(staged.family, root_run_id(context)))
     return staged
 
 
 def _log_integrity(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> None:
-    """Tell Dagster whether the release reads back as it was published, so that its check stands evaluated."""
+    """Tell Dagster, as the result of the release's check, whether its files are as they were published."""
     damage = checks.damage(deployment.staging, staged.family, staged.version)
     checks.log_check(
         context,

@@ -1,9 +1,9 @@
 """Dagster's storage in Postgres, with a pool of connections in every process.
 
 dagster-postgres opens a connection for every call of its run, event and schedule storage, and Postgres forks a backend
-for each; before most calls it lists the tables, to see which there are; and after every tick the daemon deletes those
-that are too old. Ticks alone cost half a core so. A process makes many instances (a code server one for every tick), so
-the pool, and what is known of the tables, belong to the process. Knows no model and no stack.
+for each; before most calls it lists the tables, to see which exist; and after every tick the daemon deletes the ticks
+that are too old. So ticks alone cost half a core. A process makes many instances (a code server one for every tick), so
+the pool, and what was learned about the tables, belong to the process. Knows no model and no stack.
 """
 
 import os
@@ -22,9 +22,9 @@ from dagster_postgres import DagsterPostgresStorage
 from shared_ops.data.ubi import CONNECT, has_ended
 
 KEPT = 2
-"""Connections that a process keeps open. More are opened while more threads ask at once, and closed after."""
+"""Connections that a process keeps open. More are opened while more threads need one, and closed after."""
 PURGE_SECONDS = 600
-"""Between two purges of the old ticks of one sensor, at least: they are a day old, or more."""
+"""The least time between two purges of one sensor's old ticks, which are at least a day old."""
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
@@ -39,16 +39,16 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     """
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
-        # Whether there are tables is asked once in a process: Dagster's own asks three times for every instance.
+        # Whether the tables exist is asked once per process: Dagster's own storage asks three times per instance.
         super().__init__(postgres_url, should_autocreate_tables=postgres_url not in _prepared, inst_data=inst_data)
         _prepared.add(postgres_url)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
             storage._engine = _engine(postgres_url)
             for name in _SCHEMA_QUESTIONS & set(dir(storage)):
-                asked = (postgres_url, type(storage).__name__, name)
-                setattr(storage, name, _asked_until_yes(asked, getattr(storage, name)))
+                question = (postgres_url, type(storage).__name__, name)
+                setattr(storage, name, _remembering_yes(question, getattr(storage, name)))
         purge = self._schedule_storage.purge_ticks
-        self._schedule_storage.purge_ticks = _now_and_then(purge)  # type: ignore[method-assign]
+        self._schedule_storage.purge_ticks = _throttled(purge)  # type: ignore[method-assign]
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -57,7 +57,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "PooledPostgresStorage":
-        """What Dagster makes of dagster.yaml."""
+        """The storage that dagster.yaml configures."""
         return cls(inst_data=inst_data, **config_value)
 
 
@@ -82,34 +82,34 @@ _SCHEMA_QUESTIONS = {
 _yes = set[tuple[str, ...]]()
 
 
-def _asked_until_yes(question: tuple[str, ...], ask: Callable[..., bool]) -> Callable[..., bool]:
-    """`ask`, which is asked no more once it has said yes: no migration takes away what is there."""
+def _remembering_yes(question: tuple[str, ...], ask: Callable[..., bool]) -> Callable[..., bool]:
+    """`ask`, which is not called again once it has returned True: no migration removes what exists."""
 
-    def answered(*arguments: Any) -> bool:
-        asked = (*question, *(each for each in arguments if isinstance(each, str)))  # whichever the connection
-        if asked not in _yes and ask(*arguments):
-            _yes.add(asked)
-        return asked in _yes
+    def answer(*arguments: Any) -> bool:
+        whole = (*question, *(each for each in arguments if isinstance(each, str)))  # whatever the connection
+        if whole not in _yes and ask(*arguments):
+            _yes.add(whole)
+        return whole in _yes
 
-    return answered
+    return answer
 
 
 _purged = dict[str, float]()
-"""When which ticks were purged last by this process."""
+"""The time at which this process last purged ticks, by sensor and kind of ticks."""
 
 
-def _now_and_then(purge: Callable[..., None]) -> Callable[..., None]:
-    """`purge`, which does nothing where it purged the same kind of ticks of the same sensor a short while ago."""
+def _throttled(purge: Callable[..., None]) -> Callable[..., None]:
+    """`purge`, which does nothing within PURGE_SECONDS of a purge of the same kind of ticks of the same sensor."""
 
-    def purged(
+    def throttled(
         origin_id: str, selector_id: str, before: float, tick_statuses: Sequence[TickStatus] | None = None
     ) -> None:
-        what, now = f"{origin_id} {selector_id} {tick_statuses}", time.monotonic()
-        if now - _purged.get(what, -PURGE_SECONDS) >= PURGE_SECONDS:
+        ticks, now = f"{origin_id} {selector_id} {tick_statuses}", time.monotonic()
+        if now - _purged.get(ticks, -PURGE_SECONDS) >= PURGE_SECONDS:
             purge(origin_id, selector_id, before, tick_statuses)
-            _purged[what] = now
+            _purged[ticks] = now
 
-    return purged
+    return throttled
 
 
 @cache
@@ -124,7 +124,7 @@ def _engine(url: str) -> sqlalchemy.Engine:
     )
     sqlalchemy.event.listen(engine, "checkin", _note_use)
     sqlalchemy.event.listen(engine, "checkout", _refuse_closed)
-    # A connection serves one process: one that was forked opens its own, and leaves its parent's alone.
+    # A connection serves one process: a forked process opens its own, and leaves its parent's alone.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     return engine
 

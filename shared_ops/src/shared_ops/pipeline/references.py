@@ -1,6 +1,6 @@
-"""What travels between ops: small references, never models or tables. Then one graph runs in one process or in many.
+"""What travels between ops: small references, never models or tables, so that a graph runs in one process or in many.
 
-Knows no Dagster. The first of them, what a training learns from, is `inputs.Inputs`.
+Knows no Dagster. The first reference of a training is `inputs.Inputs`: what it learns from.
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from shared_ops.release.inputs import Inputs
 from shared_ops.release.releases import Metrics
 
 VERDICT, REASON = "searchloop/verdict", "searchloop/reason"
-"""The tags of a run whose gates have spoken: accepted or rejected, and why. Its status is that of the run alone."""
+"""The tags of a judged run: accepted or rejected, and why. Dagster's own status says only whether the run succeeded."""
 NO_FEEDBACK = "none"
-"""In a run's configuration: it learns from no feedback, whatever there is by now."""
+"""The `feedback_id` in the configuration of a run that learns from no feedback, even where there is some by now."""
 AGAIN = "searchloop/again"
-"""The tag of a run that failed for what has passed by now, and why: its trigger starts another one."""
+"""The tag, with the reason, of a run that failed for a passing cause: its trigger starts another run."""
 
 
 class Candidate(BaseModel):
@@ -29,7 +29,7 @@ class Candidate(BaseModel):
     inputs: Inputs
     key: str = Field(description="of the training (Inputs.key)")
     code: str = Field(description="hash of the code that trained it, and that a release of it runs with")
-    code_version: str = Field(description="hash of what of this code trains")
+    code_version: str = Field(description="hash of the part of this code that trains")
     environment: str = Field(description="SHA-256 of the lock of the environment that trained it")
     url: HomeUrl
     parameters: dict[str, Any]

@@ -1,7 +1,7 @@
-"""What starts trainings by itself: sensors that compare what is there with what it should lead to.
+"""What starts trainings by itself: sensors that look for data from which no release has learned, and a daily schedule.
 
-They look at the state, not at events, so nothing is missed while the stack is down, and whatever comes in a burst leads
-to one training. Every tick says in words why it acted or did not.
+Sensors look at the state, not at events: nothing is missed while the stack is down, and a burst of changes leads to one
+training. Every tick says in words why it acted or did not.
 """
 
 import time
@@ -26,24 +26,22 @@ from dagster import (
 
 from shared_ops.pipeline.references import AGAIN, NO_FEEDBACK
 from shared_ops.pipeline.resources import PROD
-from shared_ops.release import acceptance, inputs
-from shared_ops.release.inputs import Inputs, MissingInputError
+from shared_ops.release import acceptance
+from shared_ops.release.inputs import Inputs, MissingInputError, find, result_of
 from shared_ops.settings import repositories
 
 SOON, LATER = 2, 7
-"""Between two ticks of a sensor, at least: the daemon looks every 5 s, so they come every 5 and every 10 s."""
+"""The least seconds between two ticks of a sensor: the daemon looks every 5 s, so they come every 5 and every 10 s."""
 IDLE_SECONDS = "searchloop/idle_seconds"
-"""The tag of a sensor that says how many seconds it may let pass between two ticks where no folder and no run of the
-stack has changed (deploy/stack/processes/calm.py)."""
+"""The tag of a sensor with the greatest number of seconds between two of its ticks while no folder and no run of the
+stack changes (deploy/stack/processes/calm.py)."""
 IDLE = {IDLE_SECONDS: "30"}
 BECAUSE = "searchloop/because"
 """The tag of a run that says what started it."""
 DATA = "searchloop/data"
 """The tag of a run that a trigger started: the key of the data that it was to learn from."""
-
-
 RETRY_SECONDS = 600
-"""In which a run that is to be tried again has been."""
+"""The time within which Dagster tries a failed run again, if it does."""
 WILL_RETRY = "dagster/will_retry"
 RETRY_RUN = "dagster/auto_retry_run_id"
 ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
@@ -57,8 +55,8 @@ IN_FLIGHT = [
 
 
 def retrain_sensor(family: str, job: JobDefinition) -> SensorDefinition:
-    """Trains `family` in prod when there is data that no release of it learned from."""
-    # What people click reaches them through these; a snapshot takes its time anyway.
+    """The sensor that trains `family` in prod when there is data that no release of it learned from."""
+    # Clicks take effect through these families, soon; a snapshot takes its time anyway.
     repository = repositories()[family]
     often = repository.feedback or repository.role == "rank"
 
@@ -77,7 +75,7 @@ def retrain_sensor(family: str, job: JobDefinition) -> SensorDefinition:
 
 
 def nothing_new(family: str) -> SkipReason | None:
-    """Why nothing is due, where files alone tell it: most ticks end here, and ask no database."""
+    """Why nothing is due, if files alone can tell: most ticks end here, without asking a database."""
     try:
         learned = _learned(_newest(family))
     except MissingInputError as error:
@@ -87,7 +85,7 @@ def nothing_new(family: str) -> SkipReason | None:
 
 def _newest(family: str) -> Inputs:
     """What a training of `family` would learn from now."""
-    return inputs.find(family, PROD.input_snapshots, PROD.input_feedback.latest(), PROD.input_staging)
+    return find(family, PROD.input_snapshots, PROD.input_feedback.latest(), PROD.input_staging)
 
 
 def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
@@ -95,108 +93,108 @@ def due(instance: DagsterInstance, family: str) -> RunRequest | SkipReason:
     if run := in_flight(instance, family):
         return SkipReason(f"Run {run[:8]} of {family} is in flight.")
     try:
-        found = _newest(family)
+        inputs = _newest(family)
     except MissingInputError as error:
         return SkipReason(str(error))
-    for upstream in found.releases:
+    for upstream in inputs.releases:
         if reason := _unsettled(instance, upstream):
             return SkipReason(f"Waits for {upstream}: {reason}")
-    if settled := _settled(instance, found):
+    if settled := _settled(instance, inputs):
         return SkipReason(settled)
     what = ", ".join(
         [
-            f"snapshot {found.snapshot.id}",
-            *([f"feedback {found.feedback.id}"] if found.feedback else []),
-            *(f"{name}/{version}" for name, version in found.releases.items()),
+            f"snapshot {inputs.snapshot.id}",
+            *([f"feedback {inputs.feedback.id}"] if inputs.feedback else []),
+            *(f"{name}/{version}" for name, version in inputs.releases.items()),
         ]
     )
-    key, tried = _key(found), _tried(instance, found)
-    run_key = f"{key} after {tried.run_id}" if tried else key
-    return RunRequest(run_key=run_key, run_config=_learning(found), tags={DATA: key, BECAUSE: f"new: {what}"[:250]})
+    key, last = _key(inputs), _last_run(instance, inputs)
+    run_key = f"{key} after {last.run_id}" if last else key
+    return RunRequest(run_key=run_key, run_config=_learning(inputs), tags={DATA: key, BECAUSE: f"new: {what}"[:250]})
 
 
-def _learning(found: Inputs) -> dict[str, Any]:
+def _learning(inputs: Inputs) -> dict[str, Any]:
     """The configuration of a run that learns from just these inputs, whatever has come since."""
     chosen = {
-        "snapshot_id": found.snapshot.id,
-        "feedback_id": found.feedback.id if found.feedback else NO_FEEDBACK,
-        "releases": dict(found.releases),
+        "snapshot_id": inputs.snapshot.id,
+        "feedback_id": inputs.feedback.id if inputs.feedback else NO_FEEDBACK,
+        "releases": dict(inputs.releases),
     }
     return {"ops": {"load_inputs": {"config": chosen}}}
 
 
-def _key(found: Inputs) -> str:
-    """Names the data of a run; once more where what it led to was replaced since, and the data has come back."""
-    came_before = inputs.result_of(found, PROD.staging) is not None
+def _key(inputs: Inputs) -> str:
+    """The key of a run's data; data that is back after another release replaced its result gets a new key."""
+    came_before = result_of(inputs, PROD.staging) is not None
     if not came_before:
-        return found.data_key
-    replaced_by = f"{PROD.staging.accepted(found.family)} of {PROD.staging.accepted_at(found.family)}"
-    return f"{found.data_key} after {replaced_by}"
+        return inputs.data_key
+    replaced_by = f"{PROD.staging.accepted(inputs.family)} of {PROD.staging.accepted_at(inputs.family)}"
+    return f"{inputs.data_key} after {replaced_by}"
 
 
-def _learned(found: Inputs) -> str | None:
-    """The release that learned from these inputs already; None where there is none, or it is to be accepted again."""
-    result = inputs.result_of(found, PROD.staging)
+def _learned(inputs: Inputs) -> str | None:
+    """Why these inputs need no training; None where they need one, or their release is to be accepted again."""
+    result = result_of(inputs, PROD.staging)
     if result is None:
-        return _taken_back(found)
+        return _taken_back(inputs)
     if acceptance.comes_back(result, PROD.staging, PROD.live_sets):
         return None
     verdict = "accepted" if result.accepted else "rejected"
-    return f"{result.family}/{result.version} ({verdict}) already learned from snapshot {found.snapshot.id}" + (
-        f" and feedback {found.feedback.id}." if found.feedback else "."
+    return f"{result.family}/{result.version} ({verdict}) already learned from snapshot {inputs.snapshot.id}" + (
+        f" and feedback {inputs.feedback.id}." if inputs.feedback else "."
     )
 
 
-def _taken_back(found: Inputs) -> str | None:
-    """That a rollback took back what this snapshot and feedback led to, and nothing has come since; else None.
+def _taken_back(inputs: Inputs) -> str | None:
+    """The message that a rollback took back the result of this snapshot and feedback, and no data is new; else None.
 
-    A ranker that learned the same over the releases that were gone back to would undo the rollback.
+    A ranker that learned the same data on top of the restored releases would undo the rollback.
     """
     live = PROD.live_sets.live()
-    if live is None or not found.releases or not found.releases.items() <= live.releases.items():
+    if live is None or not inputs.releases or not inputs.releases.items() <= live.releases.items():
         return None
-    for version in reversed(PROD.staging.versions(found.family)):
-        past = PROD.live_sets.taken_back_release(found.family, version)
-        manifest = PROD.staging.manifest(found.family, version) if past else None
-        if past and manifest and (manifest.snapshot, manifest.feedback) == (found.snapshot, found.feedback):
+    for version in reversed(PROD.staging.versions(inputs.family)):
+        past = PROD.live_sets.taken_back_release(inputs.family, version)
+        manifest = PROD.staging.manifest(inputs.family, version) if past else None
+        if past and manifest and (manifest.snapshot, manifest.feedback) == (inputs.snapshot, inputs.feedback):
             return (
-                f"{found.family}/{version} learned from this data and was taken back with set {past.number}: new data "
-                f"starts a training, or make train REPO={found.family}."
+                f"{inputs.family}/{version} learned from this data and was taken back with set {past.number}: new data "
+                f"starts a training, or make train REPO={inputs.family}."
             )
     return None
 
 
-def _settled(instance: DagsterInstance, found: Inputs) -> str | None:
-    """What these inputs have led to already, None when they are still to be learned from."""
-    if learned := _learned(found):
+def _settled(instance: DagsterInstance, inputs: Inputs) -> str | None:
+    """What these inputs have led to already; None when they are still to be learned from."""
+    if learned := _learned(inputs):
         return learned
-    tried = _tried(instance, found)
-    if tried is None or AGAIN in tried.tags:
+    last = _last_run(instance, inputs)
+    if last is None or AGAIN in last.tags:
         return None
     return (
-        f"Run {tried.run_id[:8]} was to learn from this data and ended {tried.status.value}; it is not tried "
-        f"again by itself: make train REPO={found.family}."
+        f"Run {last.run_id[:8]} was to learn from this data and ended {last.status.value}; it is not tried "
+        f"again by itself: make train REPO={inputs.family}."
     )
 
 
-def _tried(instance: DagsterInstance, found: Inputs) -> DagsterRun | None:
+def _last_run(instance: DagsterInstance, inputs: Inputs) -> DagsterRun | None:
     """The newest run of a trigger that was to learn from these inputs and has ended.
 
-    Ended ones alone: a run may have been created since somebody looked for those in flight.
+    A run that has not ended does not count: it may have been created after the look for runs in flight.
     """
-    filters = RunsFilter(job_name=f"{found.family}_prod", tags={DATA: _key(found)}, statuses=ENDED)
+    filters = RunsFilter(job_name=f"{inputs.family}_prod", tags={DATA: _key(inputs)}, statuses=ENDED)
     return next(iter(instance.get_runs(filters, limit=1)), None)
 
 
 def _unsettled(instance: DagsterInstance, family: str) -> str | None:
-    """Why a release of `family` may come soon, None when none is to be expected."""
+    """Why a release of `family` may come soon; None when none is to be expected."""
     if run := in_flight(instance, family):
         return f"run {run[:8]} is in flight."
     try:
-        found = _newest(family)
+        inputs = _newest(family)
     except MissingInputError as error:
         return str(error)
-    return None if _settled(instance, found) else f"it has still to learn from snapshot {found.snapshot.id}."
+    return None if _settled(instance, inputs) else f"it has still to learn from snapshot {inputs.snapshot.id}."
 
 
 def in_flight(instance: DagsterInstance, job: str) -> str | None:
@@ -212,7 +210,7 @@ def in_flight(instance: DagsterInstance, job: str) -> str | None:
 def _comes_again(record: RunRecord) -> bool:
     """Whether Dagster is about to try a failed run again.
 
-    It says that it will, and never does where the job lies in another location by now.
+    Its tag says so. But Dagster never does it where the job lies in another code location by now.
     """
     tags = record.dagster_run.tags
     late = time.time() - record.update_timestamp.timestamp() > RETRY_SECONDS
@@ -220,7 +218,7 @@ def _comes_again(record: RunRecord) -> bool:
 
 
 def daily_schedule(family: str, job: JobDefinition, hour: int = 3) -> ScheduleDefinition:
-    """Trains every day, for what is no data: new code, another environment. Unchanged inputs end the run at once."""
+    """The daily training, for changes that are no data: new code, another environment. Without any it ends at once."""
     return ScheduleDefinition(
         name=f"{family}_daily",
         job=job,

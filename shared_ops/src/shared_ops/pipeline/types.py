@@ -117,7 +117,7 @@ def check_feedback(ref: FeedbackRef) -> TypeCheck:
 
 
 MIN_COVERAGE = 0.95
-"""Share of the snapshot's queries that each upstream release must have been asked."""
+"""Share of the snapshot's queries that each upstream release must have answered."""
 
 
 def check_upstream(inputs: Inputs) -> TypeCheck:
@@ -133,17 +133,17 @@ def check_upstream(inputs: Inputs) -> TypeCheck:
         hits = inputs.hits(family)
         share = hits["query_id"].n_unique() / queries if queries else 1.0
         metadata |= {family: version, f"{family}: share of queries answered": share}
-        asked = staging.manifest(family, version).snapshot
-        if asked != inputs.snapshot and share < MIN_COVERAGE:
+        learned = staging.manifest(family, version).snapshot
+        if learned != inputs.snapshot and share < MIN_COVERAGE:
             problems.append(
-                f"{family}/{version} was trained on snapshot {asked.id} and answered {share:.1%} of the queries of "
+                f"{family}/{version} was trained on snapshot {learned.id} and answered {share:.1%} of the queries of "
                 f"{inputs.snapshot.id}, expected {MIN_COVERAGE:.0%}. Train it again: make train REPO={family}."
             )
     return TypeCheck(not problems, " ".join(problems) or "Every model answered the queries.", metadata=metadata)
 
 
 def check_inputs(inputs: Inputs) -> TypeCheck:
-    """Whether everything that a training learns from holds together; stops at the first that does not."""
+    """Whether everything that a training learns from holds together; stops at the first check that fails."""
     metadata: dict[str, Any] = {}
     checks = [lambda: check_snapshot(inputs.snapshot)]
     if inputs.feedback:
@@ -152,10 +152,10 @@ def check_inputs(inputs: Inputs) -> TypeCheck:
     if inputs.releases:
         checks.append(lambda: check_upstream(inputs))
     for check in checks:
-        found = check()
-        metadata |= found.metadata
-        if not found.success:
-            return TypeCheck(False, found.description, metadata=metadata)
+        result = check()
+        metadata |= result.metadata
+        if not result.success:
+            return TypeCheck(False, result.description, metadata=metadata)
     return TypeCheck(True, "Every table holds to its schema.", metadata=metadata)
 
 
@@ -166,16 +166,16 @@ def _rows(frame: pl.DataFrame) -> MetadataValue:
 def _reference(
     name: str, of: type, check: Callable[..., TypeCheck], description: str, immutable: bool = True
 ) -> DagsterType:
-    """A type whose check reads what a reference names; what never changes is read once by a process."""
-    read: dict[str, TypeCheck] = {}
+    """A Dagster type whose check reads the data that a reference names; immutable data is read once per process."""
+    passed: dict[str, TypeCheck] = {}
 
     def run(_: TypeCheckContext, value: object) -> TypeCheck:
         if not isinstance(value, of):
             return TypeCheck(False, f"Expected a {of.__name__}, got {type(value).__name__}.")
-        found = (immutable and read.get(repr(value))) or check(value)
-        if immutable and found.success:
-            read[repr(value)] = found
-        return found
+        result = (immutable and passed.get(repr(value))) or check(value)
+        if immutable and result.success:
+            passed[repr(value)] = result
+        return result
 
     return DagsterType(type_check_fn=run, name=name, description=description, typing_type=of)
 
