@@ -9,7 +9,7 @@ from tests import corpus
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home of the test's own: nothing of it touches a stack of a person."""
+    """A home of the test's own, so that no test touches a person's stack."""
     monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "home"))
     for name in ("STAGING", "SNAPSHOTS", "SOURCES", "POSTGRES_URL"):
         monkeypatch.delenv(f"SEARCHLOOP_{name}", raising=False)

@@ -1,4 +1,4 @@
-"""A code location whose one job sleeps: what the tests of the launcher kill. No test of its own."""
+"""A code location whose only job sleeps: the launcher's tests kill its runs. It holds no test."""
 
 import time
 

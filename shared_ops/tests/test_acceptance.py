@@ -1,4 +1,4 @@
-"""The accepted release is the one that people get: after a rollback, and where code or data were taken back."""
+"""The accepted release is the one that people get: after a rollback, and where code or data were changed back."""
 
 from datetime import UTC, datetime
 
@@ -76,7 +76,7 @@ def test_what_a_person_configured_otherwise_gives_not_way_to_the_configuration_o
 
 
 def test_code_that_is_taken_back_may_have_had_other_parameters(staging, sets, release):
-    """What a training is configured by is in its key; its parameters are what its code makes of that."""
+    """The key holds a training's configuration; its parameters are what its code makes of that."""
     before, _ = release("v1", configured={}, k1=1.2), release("v2", configured={}, k1=1.2, b=0.75)
     assert accept_again(before, staging, sets) == "keyword/v1 is accepted again, in place of keyword/v2."
 

@@ -30,13 +30,13 @@ def here(tmp_path):
     return Settings(home=tmp_path)
 
 
-def kept(here, family="keyword", **changed):
-    """A family's code in the store; `changed` files have other content."""
+def keep(here, family="keyword", **changed):
+    """Keep a family's code, with other content in the `changed` files; returns its hash."""
     content = codes.tree(family) | {name.replace("__", "/") + ".py": text for name, text in changed.items()}
     return codes.keep(here.code_url, content)
 
 
-def fetched(here, name):
+def fetch(here, name):
     return codes.fetch(here.code_url, name, here.home / "cache" / "code")
 
 
@@ -60,8 +60,8 @@ def test_a_tree_holds_what_serves_a_release_and_no_tests():
 
 
 def test_what_an_editor_leaves_beside_the_sources_is_no_code():
-    left = (".model.py.swp", "model.py~", ".DS_Store")
-    assert not any(codes._belongs(Path("repos/keyword") / name) for name in left)
+    leftovers = (".model.py.swp", "model.py~", ".DS_Store")
+    assert not any(codes._belongs(Path("repos/keyword") / name) for name in leftovers)
     assert codes._belongs(Path("repos/keyword/model.py"))
 
 
@@ -79,43 +79,43 @@ def test_its_entry_is_that_of_the_list_alone():
 
 
 def test_it_is_read_back_as_it_was_kept(here):
-    name = kept(here)
-    folder = fetched(here, name)
+    name = keep(here)
+    folder = fetch(here, name)
     assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
-    assert kept(here) == name and kept(here, repos__keyword__model=b"changed = 1\n") != name
+    assert keep(here) == name and keep(here, repos__keyword__model=b"changed = 1\n") != name
 
 
 @pytest.mark.parametrize("change", ["changed", "removed", "added"])
 def test_what_is_not_as_it_was_kept_is_not_run(here, change):
-    name = kept(here)
+    name = keep(here)
     damage(storage.local_path(here.code_url) / name, change)
     with pytest.raises(CodeError, match="is not what was kept there"):
-        fetched(here, name)
+        fetch(here, name)
 
 
 @pytest.mark.parametrize("change", ["changed", "removed", "added"])
 def test_a_copy_that_is_not_what_it_should_be_is_made_anew(here, change):
-    name = kept(here)
-    damage(fetched(here, name), change)
-    folder = fetched(here, name)
+    name = keep(here)
+    damage(fetch(here, name), change)
+    folder = fetch(here, name)
     assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
     assert not (folder / "repos/keyword/new.py").exists()
 
 
 @pytest.mark.parametrize("change", ["changed", "removed", "added", "half removed"])
 def test_a_tree_that_is_damaged_in_the_store_is_mended_by_the_next_training(here, change):
-    name = kept(here)
+    name = keep(here)
     store = storage.local_path(here.code_url) / name
     damage(store, change.removeprefix("half "))
     if change == "half removed":
         (store / codes.TREE).unlink()
-    assert kept(here) == name
-    folder = fetched(here, name)
+    assert keep(here) == name
+    folder = fetch(here, name)
     assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
 
 
 def loaded_by(folder, meanwhile):
-    """What a process says whose code lies in a folder, in which something happens before it is read."""
+    """The ended process that loads the code in `folder` after it has run the statement `meanwhile`."""
     code = (
         "import os, sys, time\nfrom shared_ops.release import codes\n"
         f"model = codes.ROOT / {MODEL!r}\n{meanwhile}\n"
@@ -131,8 +131,8 @@ def loaded_by(folder, meanwhile):
 
 
 def test_a_run_whose_code_was_saved_while_it_was_loaded_makes_no_release(here):
-    folder = fetched(here, kept(here))
-    old = "os.utime(model, (0, 0))"  # as where a file is put in its place that was written long ago
+    folder = fetch(here, keep(here))
+    old = "os.utime(model, (0, 0))"  # as where a file that was written long ago is put in its place
     for saved in ("model.write_text('changed = 1')", f"model.write_text('changed = 1'); {old}"):
         done = loaded_by(folder, saved)
         assert f"{MODEL}: saved while this process loaded its code. Start the run again." in done.stderr
@@ -146,7 +146,7 @@ def test_a_process_knows_when_it_started():
 
 
 def test_code_that_was_saved_before_or_that_states_a_time_to_come_is_run(here):
-    folder = fetched(here, kept(here))
+    folder = fetch(here, keep(here))
     os.utime(folder / MODEL, (2**32, 2**32))
     assert loaded_by(folder, "").returncode == 0
     put_back = "model.touch(); codes.time.time = lambda: 0"
@@ -163,11 +163,11 @@ def damage(folder, change):
 
 def test_code_that_is_not_kept_is_told(here):
     with pytest.raises(CodeError, match=r"abc is not in .*Train the release again"):
-        fetched(here, "abc")
+        fetch(here, "abc")
 
 
 def test_a_python_told_of_kept_code_imports_that_and_nothing_of_the_checkout(here):
-    name = kept(here, repos__keyword__mark=b"MARK = 'kept'\n", shared_ops__src__shared_ops__mark=b"MARK = 'kept'\n")
+    name = keep(here, repos__keyword__mark=b"MARK = 'kept'\n", shared_ops__src__shared_ops__mark=b"MARK = 'kept'\n")
     runtime = Runtime("keyword", name, "")
     code = (
         "import repos.keyword.mark as m, shared_ops.mark as s, shared_ops.settings as t; print(m.MARK, s.MARK, t.ROOT)"
@@ -175,11 +175,11 @@ def test_a_python_told_of_kept_code_imports_that_and_nothing_of_the_checkout(her
     command, variables = [sys.executable, "-c", code], runtime.variables(here)
     done = subprocess.run(command, cwd=ROOT, env=variables, text=True, capture_output=True, check=True)
     assert done.stdout == f"kept kept {runtime.folder(here)}\n"
-    assert fetched(here, name) == runtime.folder(here), "what running it left behind is no change"
+    assert fetch(here, name) == runtime.folder(here), "what running it left behind is no change"
 
 
 def test_kept_code_reads_what_was_published_though_its_list_names_its_family_alone(here, snapshot, empty_feedback):
-    """As the worker of a release does, and the process that a champion is asked in."""
+    """A release's worker runs in this way, and so does the process in which a champion answers."""
     runtime = runtimes.keep("keyword", codes.tree("keyword"), here)
     code = f"""
 from shared_ops.data.feedback import Feedback, FeedbackRef
@@ -216,8 +216,8 @@ def test_the_environment_is_found_by_its_lock(here):
 
 
 def test_an_environment_of_another_lock_is_made_again_from_the_one_that_was_kept(here):
-    held = (ROOT / "envs" / "search" / "requirements.txt").read_text()
-    lock = re.search(r"^idna==(?:.*\\\n)+.*\n", held, re.MULTILINE)[0].encode()
+    requirements = (ROOT / "envs" / "search" / "requirements.txt").read_text()
+    lock = re.search(r"^idna==(?:.*\\\n)+.*\n", requirements, re.MULTILINE)[0].encode()
     name = hashlib.sha256(lock).hexdigest()
     for file, content in (("requirements.txt", lock), ("python-version", b"3.11\n")):
         storage.write_atomic(storage.join(here.locks_url, name, file), content)
@@ -225,12 +225,12 @@ def test_an_environment_of_another_lock_is_made_again_from_the_one_that_was_kept
     python = runtime.provide(here)
     assert python.is_relative_to(here.home / "environments")
     subprocess.run([python, "-c", "import idna"], check=True)
-    made = python.stat().st_ctime
-    assert runtime.provide(here) == runtime.python(here) == python and python.stat().st_ctime == made
+    created = python.stat().st_ctime
+    assert runtime.provide(here) == runtime.python(here) == python and python.stat().st_ctime == created
 
 
 def test_what_no_release_names_is_removed_a_day_after_it_was_last_trained_with(here, tmp_path, monkeypatch):
-    needed, unneeded = kept(here), kept(here, repos__keyword__mark=b"MARK = 1")
+    needed, unneeded = keep(here), keep(here, repos__keyword__mark=b"MARK = 1")
     for name in ("needed", "unneeded"):
         storage.write_atomic(storage.join(here.locks_url, name, runtimes.LOCK), b"")
     folder = tmp_path / "release"
@@ -248,7 +248,7 @@ def test_what_no_release_names_is_removed_a_day_after_it_was_last_trained_with(h
 
 
 def test_what_is_killed_while_it_removes_leaves_nothing_that_counts_as_kept(here, monkeypatch):
-    name = kept(here)
+    name = keep(here)
     monkeypatch.setattr(runtimes, "KEPT_SECONDS", -1)
     removed = []
     monkeypatch.setattr(storage, "remove", removed.append)
@@ -257,7 +257,7 @@ def test_what_is_killed_while_it_removes_leaves_nothing_that_counts_as_kept(here
 
 
 def test_where_a_manifest_cannot_be_read_nothing_is_removed(here, monkeypatch, caplog):
-    name = kept(here)
+    name = keep(here)
     monkeypatch.setattr(runtimes, "KEPT_SECONDS", -1)
     url = Staging(here.staging_url("prod")).release_url("keyword", "v1")
     storage.write_atomic(storage.join(url, "manifest.json"), b"{")

@@ -59,9 +59,9 @@ def test_chance_is_what_random_orders_reach():
     hits = tables.hits_table(
         ids, [[(f"d{place}", -float(rank)) for rank, place in enumerate(order)] for order in orders]
     )
-    found = per_query(hits, judged(*ids, d0=1, d1=3))["nDCG@10"]
+    values = per_query(hits, judged(*ids, d0=1, d1=3))["nDCG@10"]
     (chance,) = attainable(judged(d0=1, d1=3), 25)["chance"]
-    assert chance == pytest.approx(found.mean(), abs=3 * found.std() / len(ids) ** 0.5)
+    assert chance == pytest.approx(values.mean(), abs=3 * values.std() / len(ids) ** 0.5)
 
 
 def hits_of(order):
@@ -85,11 +85,11 @@ def test_a_query_s_own_document_is_no_hit_for_it_in_any_measure_or_training(snap
     ref = snapshots.publish({**content, "queries": content["queries"].with_columns(own_doc_id=itself)})
     assert ref.id != snapshots.publish(content).id
     assert check_snapshot(ref).success
-    found = [("numpy.std", 3.0), ("numpy.median", 2.0)]
-    hits = tables.hits_table(["q4", "q5"], [found, found])
+    pairs = [("numpy.std", 3.0), ("numpy.median", 2.0)]
+    hits = tables.hits_table(["q4", "q5"], [pairs, pairs])
     measured, _ = evaluate(hits, load(ref), "test")
     for each in (measured, JudgedQueries.of(load(ref), None).measure(hits)):
         assert each.filter(query_id="q4")["RR@10"].item() == 1.0
-    kept = kept_hits(hits, load(ref).queries(), load(ref).documents())
-    assert tables.hits_by_query(kept) == {"q4": found[1:], "q5": found}
-    assert kept["rank"].to_list() == [1, 1, 2]
+    training_hits = kept_hits(hits, load(ref).queries(), load(ref).documents())
+    assert tables.hits_by_query(training_hits) == {"q4": pairs[1:], "q5": pairs}
+    assert training_hits["rank"].to_list() == [1, 1, 2]

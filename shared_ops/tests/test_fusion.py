@@ -21,7 +21,7 @@ def test_rrf_puts_the_document_that_two_models_found_first():
 
 
 def test_rrf_looks_at_ranks_alone():
-    scaled = {family: [(doc, score * 1000 - 7) for doc, score in found] for family, found in HITS.items()}
+    scaled = {family: [(doc, score * 1000 - 7) for doc, score in hits] for family, hits in HITS.items()}
     assert reciprocal_rank_fusion(scaled) == reciprocal_rank_fusion(HITS)
 
 
@@ -38,7 +38,7 @@ def test_min_max_scales_each_list_to_0_1_before_adding():
 
 
 def test_min_max_does_not_depend_on_a_models_scale():
-    scaled = {family: [(doc, score * 1000 - 7) for doc, score in found] for family, found in HITS.items()}
+    scaled = {family: [(doc, score * 1000 - 7) for doc, score in hits] for family, hits in HITS.items()}
     assert dict(min_max_fusion(scaled)) == pytest.approx(dict(min_max_fusion(HITS)))
 
 

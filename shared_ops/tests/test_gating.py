@@ -52,7 +52,7 @@ def test_the_floor_lies_between_chance_and_the_best_that_could_be_reached():
 
 
 def test_what_it_could_not_have_answered_counts_against_nobody():
-    """Each question has an answer of its own, and nobody clicked those of the test queries."""
+    """Each query has an answer of its own, and nobody clicked those of the test queries."""
     assert judge_first(measured([0.0] * 187), POLICY, attainable=attainable([0.0] * 187, [0.0] * 187)).accepted
 
 
@@ -121,9 +121,9 @@ def test_a_slice_that_may_have_lost_by_chance_does_not_reject(champion):
     better[:40] += np.where(np.arange(40) < 10, -0.7, 0.05)  # a mean loss of 0.0875, of ten queries of forty
     slices = pl.concat([members(champion), members(champion, "source:small", slice(0, 40))])
     verdict = judge(measured(better), measured(champion), slices, POLICY, "v1")
-    found = verdict.slice_tests["source:small"]
-    assert verdict.accepted and found.difference < -POLICY.slice_bound
-    assert found.queries == 40 and 0.05 < found.p_value < 0.5
+    slice_test = verdict.slice_tests["source:small"]
+    assert verdict.accepted and slice_test.difference < -POLICY.slice_bound
+    assert slice_test.queries == 40 and 0.05 < slice_test.p_value < 0.5
 
 
 def test_slices_are_held_to_account_together(champion):

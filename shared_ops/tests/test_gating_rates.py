@@ -19,7 +19,7 @@ TYPICAL = PAIRS["title counts 3"]
 
 
 def passing(pair, true, queries, trials) -> int:
-    """How many challengers have the loss of the margin ruled out."""
+    """The number of challengers for which a loss of the margin is ruled out."""
     drawn = challengers(pair, true, queries, trials, seed=3)
     policies = (POLICY.model_copy(update={"seed": seed}) for seed in range(trials))
     return sum(loss_p_value(row, policy) <= policy.alpha for row, policy in zip(drawn, policies, strict=True))

@@ -1,4 +1,4 @@
-"""What people asked reaches the ranker with hits of models that had not learned from the same sessions."""
+"""The queries that people asked reach the ranker with hits of models that had not learned from the same sessions."""
 
 import json
 from datetime import UTC, datetime
@@ -22,10 +22,10 @@ SERVED = {
 
 @pytest.fixture
 def inputs(tmp_path, snapshot) -> Inputs:
-    """A ranker's, whose behavior release knows what was asked in fold 1, and not yet what was asked last."""
+    """A ranker's inputs, whose behavior release knows the query of fold 1, but not yet that of the newest sessions."""
     hits = {
-        family: dict(zip(("doc_ids", "scores"), zip(*found, strict=True), strict=True))
-        for family, found in SERVED.items()
+        family: dict(zip(("doc_ids", "scores"), zip(*pairs, strict=True), strict=True))
+        for family, pairs in SERVED.items()
     }
     content = {name: tables.empty(name) for name in TABLES}
     content["asked"] = tables.make(
@@ -40,9 +40,9 @@ def inputs(tmp_path, snapshot) -> Inputs:
     for family in ("keyword", "behavior"):
         folder = tmp_path / family / "hits"
         folder.mkdir(parents=True)
-        answered = [("numpy.median", 9.0), ("gone", 8.0)]
         if family == "behavior":
-            tables.hits_table([asked_id("q", 1)], [answered]).write_parquet(folder / "asked.parquet")
+            pairs = [("numpy.median", 9.0), ("gone", 8.0)]
+            tables.hits_table([asked_id("q", 1)], [pairs]).write_parquet(folder / "asked.parquet")
         (folder.parent / "model.json").write_text("{}")
         staging.publish(folder.parent, _manifest(family, snapshot))
     releases = {"keyword": "v1", "behavior": "v1"}
@@ -58,14 +58,14 @@ def _manifest(family, snapshot) -> ReleaseManifest:
 
 
 def test_who_learns_from_clicks_is_asked_again_and_of_the_others_it_is_what_was_served(inputs):
-    asked = {each.fold: each for each in inputs.asked()}
-    assert asked[1].text == "mean"
-    assert asked[1].hits == {"keyword": [("numpy.mean", 3.0)], "behavior": [("numpy.median", 9.0)]}
+    queries = {each.fold: each for each in inputs.asked()}
+    assert queries[1].text == "mean"
+    assert queries[1].hits == {"keyword": [("numpy.mean", 3.0)], "behavior": [("numpy.median", 9.0)]}
 
 
 def test_what_a_release_does_not_know_yet_is_what_was_served(inputs):
-    asked = {each.fold: each for each in inputs.asked()}
-    assert asked[HELD_BACK].hits["behavior"] == [("numpy.std", 1.0)]
+    queries = {each.fold: each for each in inputs.asked()}
+    assert queries[HELD_BACK].hits["behavior"] == [("numpy.std", 1.0)]
 
 
 def test_without_feedback_nothing_was_asked(inputs):
@@ -78,21 +78,21 @@ def test_equal_texts_are_in_one_fold_and_many_texts_fill_all():
     assert set(folds) == set(range(5))
 
 
-# What is said where something is missing.
+# The message where something is missing.
 
 
 @pytest.fixture
 def missing(tmp_path, snapshots, snapshot):
-    """What `find` says to the ranker, whose search families may have releases in a staging area of the test's own."""
+    """A staging area for the search families' releases, and a function: why `find` has no inputs for the ranker."""
     snapshots.point_to(snapshot)
     staging = Staging((tmp_path / "releases").as_uri())
 
-    def said() -> str:
+    def message() -> str:
         with pytest.raises(MissingInputError) as error:
             find("ranker", snapshots, None, staging)
         return str(error.value)
 
-    return staging, said
+    return staging, message
 
 
 def published(staging, tmp_path, snapshot, family, **gate):
@@ -106,14 +106,16 @@ def published(staging, tmp_path, snapshot, family, **gate):
 
 
 def test_who_has_no_release_is_to_be_trained(missing):
-    _, said = missing
-    assert "keyword has no accepted release" in said() and "make train REPO=keyword" in said()
+    _, message = missing
+    assert "keyword has no accepted release" in message() and "make train REPO=keyword" in message()
 
 
 def test_who_was_rejected_is_told_why_and_not_to_try_the_same_again(missing, tmp_path, snapshot):
-    staging, said = missing
+    staging, message = missing
     published(staging, tmp_path, snapshot, "keyword", accepted=False, reasons=["Every hit has the same score."])
-    assert "keyword/v1 was rejected: Every hit has the same score. Change that, then: make train REPO=keyword" in said()
+    assert (
+        "keyword/v1 was rejected: Every hit has the same score. Change that, then: make train REPO=keyword" in message()
+    )
 
 
 def test_a_family_that_was_added_is_not_waited_for_while_a_set_does_without_it(missing, tmp_path, snapshot, snapshots):
@@ -128,13 +130,13 @@ def test_a_family_that_was_added_is_not_waited_for_while_a_set_does_without_it(m
 
 
 def test_a_family_of_the_live_set_is_waited_for(missing, snapshot):
-    staging, said = missing
+    staging, message = missing
     sets = LiveSets(staging.url)
     sets.go_live(sets.propose(dict.fromkeys(["keyword", "ranker"], "v1"), snapshot, "with keyword"))
-    assert "keyword has no accepted release" in said()
+    assert "keyword has no accepted release" in message()
 
 
 def test_an_accepted_release_is_what_the_advice_was_about(missing, tmp_path, snapshot):
-    staging, said = missing
+    staging, message = missing
     staging.accept(published(staging, tmp_path, snapshot, "keyword", accepted=True, reasons=[]))
-    assert "keyword" not in said().split("has no accepted release")[0]
+    assert "keyword" not in message().split("has no accepted release")[0]

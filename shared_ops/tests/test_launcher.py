@@ -60,7 +60,7 @@ class DagsterStack:
         until(self._listens, PATIENCE)
 
     def kill_server(self) -> None:
-        """The proxy and the process that holds the code, but not the runs that this has started."""
+        """Kill the proxy and the process that holds the code, but not the runs that this process has started."""
         (inner,) = (each for each in psutil.Process(self.server.pid).children() if "grpc" in each.cmdline())
         self.server.kill()
         inner.kill()
@@ -68,7 +68,7 @@ class DagsterStack:
         until(lambda: not inner.is_running() or inner.status() == psutil.STATUS_ZOMBIE, 10)
 
     def launch(self, seconds: float, stubborn: bool = False, tags: dict[str, str] | None = None) -> str:
-        """A run's id, once it sleeps."""
+        """Launch a run; returns its id once it sleeps."""
         run = execute_launch_command(
             instance=self.instance,
             workspace_opts=WorkspaceOpts(workspace=[str(self.workspace)]),
@@ -87,7 +87,7 @@ class DagsterStack:
         return psutil.Process(pid)
 
     def retries(self, run_id: str) -> list[str]:
-        """The runs that try this one again and have started."""
+        """The ids of the started runs that try this one again."""
         filters = RunsFilter(tags={"dagster/parent_run_id": run_id}, statuses=[DagsterRunStatus.STARTED])
         return [run.run_id for run in self.instance.get_runs(filters)]
 
@@ -122,12 +122,12 @@ class DagsterStack:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[DagsterStack]:
-    made = DagsterStack(tmp_path_factory.mktemp("dagster"))
-    with DagsterInstance.from_config(str(made.home)) as made.instance:
-        made.start_server()
-        made.start_daemon()
-        yield made
-        made.end()
+    running = DagsterStack(tmp_path_factory.mktemp("dagster"))
+    with DagsterInstance.from_config(str(running.home)) as running.instance:
+        running.start_server()
+        running.start_daemon()
+        yield running
+        running.end()
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_a_run_whose_process_and_code_server_are_killed_fails_and_is_tried_again
     worker = stack.worker(run_id)
     stack.kill_server()
     worker.kill()
-    time.sleep(8)  # a supervisor starts the server anew: a retry that finds none would be given up for good
+    time.sleep(8)  # as a supervisor takes to start the server anew: a retry without one would be given up for good
     stack.start_server()
     stack.fails_and_is_tried_again(run_id)
 
@@ -203,7 +203,7 @@ def test_a_run_that_was_started_elsewhere_is_left_alone(tmp_path):
 
 @pytest.fixture
 def starting(tmp_path):
-    """A run that starts, its launcher, and how one says that a process was started for it."""
+    """An instance, the id of a starting run, and a function that reports the pid of the run's process."""
 
     @job
     def nothing():

@@ -1,4 +1,4 @@
-"""A home that was moved, or restored elsewhere, holds all that it held: its references are relative to it."""
+"""A home that was moved, or restored elsewhere, is still whole: its references are relative to it."""
 
 import json
 import shutil
@@ -19,16 +19,16 @@ from shared_ops.settings import families
 
 @pytest.fixture
 def filled(home, content):
-    """A home with a snapshot, feedback, an accepted release and a live set; returns what travelled in its runs."""
+    """A home with a snapshot, feedback, an accepted release and a live set; returns a candidate of one of its runs."""
     snapshot = PROD.snapshots.publish(content)
     PROD.snapshots.point_to(snapshot)
-    made = FeedbackManifest(
+    feedback_manifest = FeedbackManifest(
         applications={}, left_out={}, propensities=[1.0], held_back_sessions=0, oldest=None, newest=None, watermark=7
     )
     feedback = PROD.feedback.publish(
-        {name: empty(name) for name in ("clicks", "judged", "asked", "newest", "requests")}, made
+        {name: empty(name) for name in ("clicks", "judged", "asked", "newest", "requests")}, feedback_manifest
     )
-    PROD.feedback.point_to(feedback, made.watermark)
+    PROD.feedback.point_to(feedback, feedback_manifest.watermark)
     candidate = home.parent / "candidate"
     candidate.mkdir()
     (candidate / "model.json").write_text("{}")
@@ -40,10 +40,10 @@ def filled(home, content):
     PROD.staging.accept(PROD.staging.publish(candidate, manifest))
     sets = PROD.live_sets
     sets.go_live(sets.propose(dict.fromkeys(families(), "v1"), snapshot, "first"))
-    found = inputs.find("behavior", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
+    data = inputs.find("behavior", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
     url = PROD.staging.candidate_url("behavior", "run")
     return Candidate(
-        inputs=found, key="k", code="c", code_version="v", environment="e", url=url, parameters={}, hyperparameters={}
+        inputs=data, key="k", code="c", code_version="v", environment="e", url=url, parameters={}, hyperparameters={}
     )
 
 
@@ -68,9 +68,9 @@ def holds_together(place):
     assert live.snapshot == latest == manifest.snapshot == PROD.live_sets.past(1).snapshot
     assert latest.url.startswith(f"file://{place}/") and len(load(latest).documents())
     assert manifest.feedback == PROD.feedback.latest() and PROD.feedback.watermark() == 7
-    found = inputs.find("behavior", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
-    assert not len(found.clicked().clicks())
-    assert inputs.result_of(found, PROD.staging).version == "v1"
+    data = inputs.find("behavior", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
+    assert not len(data.clicked().clicks())
+    assert inputs.result_of(data, PROD.staging).version == "v1"
     return True
 
 
@@ -93,7 +93,7 @@ def test_a_run_that_goes_on_in_a_moved_home_finds_what_its_steps_handed_on(moved
 
 
 def absolute(home):
-    """Write every reference as homes of before hold it."""
+    """Rewrite every reference as older homes hold it: as an absolute URL."""
     for path in home.rglob("*.json"):
         path.write_text(path.read_text().replace('"home:', f'"file://{home}/'))
     assert str(home) in json.loads((home / "staging" / "prod" / "live.json").read_text())["snapshot"]["url"]

@@ -1,4 +1,4 @@
-"""A message is logged always, and reaches each address that is there: a real HTTP server that keeps what it gets."""
+"""A message is always logged, and reaches every address that works: that of a real HTTP server."""
 
 import json
 import logging
@@ -46,8 +46,8 @@ def received():
 @pytest.fixture
 def nobody():
     """An address where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
     return f"json://user:secret@127.0.0.1:{port}/hook"
 
 

@@ -39,7 +39,7 @@ from shared_ops.settings import Settings, current
 
 @dataclass
 class Overlap:
-    """Documents by how many words of the query they hold, of those that have `least` letters or more."""
+    """Ranks documents by the number of the query's words that they hold; shorter words than `least` do not count."""
 
     texts: dict[str, str]
     least: int
@@ -72,8 +72,8 @@ def train(
     context: OpExecutionContext, config: TrainConfig, deployment: DeploymentResource, inputs: Inputs
 ) -> Candidate:
     content = load(inputs.snapshot)
-    found = content.documents().select("doc_id", "text").iter_rows()
-    model = Overlap({doc: text for doc, text in found if config.reach is None or doc in config.reach}, config.least)
+    documents = content.documents().select("doc_id", "text").iter_rows()
+    model = Overlap({doc: text for doc, text in documents if config.reach is None or doc in config.reach}, config.least)
     hits = {split: answer(model, content.queries(split)) for split in ("train", "dev", "test")}
     trained = Trained(model, {"least": config.least}, hits, reach=config.reach)
     return save_candidate(context, deployment, inputs, trained, config.model_dump())
@@ -131,26 +131,26 @@ def test_a_good_model_becomes_the_accepted_release(instance, latest, staging):
 
 
 def materialized(result):
-    made = [event.materialization for event in events(result, "ASSET_MATERIALIZATION")]
-    return {each.asset_key.to_user_string(): each for each in made}
+    materializations = [event.materialization for event in events(result, "ASSET_MATERIALIZATION")]
+    return {each.asset_key.to_user_string(): each for each in materializations}
 
 
 def test_dagit_hears_of_it_with_numbers_that_it_can_plot(instance, latest):
-    told = materialized(run(PROD, instance))
-    assert set(told) == {"prod/keyword/challenger", "prod/keyword/release"}
-    made = told["prod/keyword/release"]
-    assert isinstance(made.metadata["nDCG@10"].value, float) and isinstance(made.metadata["size in bytes"].value, int)
-    assert made.metadata["snapshot"].value == latest.id
+    assets = materialized(run(PROD, instance))
+    assert set(assets) == {"prod/keyword/challenger", "prod/keyword/release"}
+    metadata = assets["prod/keyword/release"].metadata
+    assert isinstance(metadata["nDCG@10"].value, float) and isinstance(metadata["size in bytes"].value, int)
+    assert metadata["snapshot"].value == latest.id
 
 
 def integrity(result):
-    (found,) = [each for each in events(result, "ASSET_CHECK_EVALUATION") if each.check_name == "integrity"]
-    return found
+    (check,) = [each for each in events(result, "ASSET_CHECK_EVALUATION") if each.check_name == "integrity"]
+    return check
 
 
 def evaluated(result):
-    found = events(result, "ASSET_CHECK_EVALUATION")
-    return {f"{each.asset_key.to_user_string()} {each.check_name}": each.passed for each in found}
+    evaluations = events(result, "ASSET_CHECK_EVALUATION")
+    return {f"{each.asset_key.to_user_string()} {each.check_name}": each.passed for each in evaluations}
 
 
 def test_a_challenger_that_passes_its_gate_is_a_release_that_is_read_back(instance, latest, staging):
@@ -167,8 +167,8 @@ def test_a_file_that_changed_since_it_was_published_fails_the_check_by_name(inst
         (storage.local_path(self.release_url(manifest.family, manifest.version)) / "model.json").write_text("{}")
 
     monkeypatch.setattr(Staging, "accept", accept_and_damage)
-    found = integrity(run(PROD, instance))
-    assert not found.passed and "model.json" in found.description
+    check = integrity(run(PROD, instance))
+    assert not check.passed and "model.json" in check.description
 
 
 def test_nothing_of_the_work_in_progress_is_left(instance, latest, staging):
@@ -183,9 +183,9 @@ def test_a_worse_challenger_is_staged_rejected_and_is_no_release(instance, lates
     assert staging.accepted("keyword") == champion
     (challenger,) = set(staging.versions("keyword")) - {champion}
     assert not staging.manifest("keyword", challenger).accepted
-    told = materialized(result)
-    assert set(told) == {"prod/keyword/challenger"}
-    assert told["prod/keyword/challenger"].metadata["version"].value == challenger
+    assets = materialized(result)
+    assert set(assets) == {"prod/keyword/challenger"}
+    assert assets["prod/keyword/challenger"].metadata["version"].value == challenger
     (verdict,) = events(result, "ASSET_CHECK_EVALUATION")
     assert not verdict.passed and "not ruled out" in verdict.description
 
@@ -208,8 +208,8 @@ def test_a_rejected_challenger_is_red_and_the_release_stays_green(instance, late
 
 def test_a_runs_tags_say_what_its_gate_said(instance, latest):
     for least, verdict in ((1, "accepted"), (7, "rejected")):
-        made = run(PROD, instance, {"train": {"config": {"least": least}}})
-        tags = instance.get_run_by_id(made.run_id).tags
+        result = run(PROD, instance, {"train": {"config": {"least": least}}})
+        tags = instance.get_run_by_id(result.run_id).tags
         assert tags[VERDICT] == verdict and tags[REASON].startswith(verdict.capitalize())
 
 
@@ -360,9 +360,11 @@ def test_documents_alone_make_a_release(instance, content, staging):
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_queries_of_one_split_alone_make_a_release(instance, content, staging, split):
-    kept = content["queries"].filter(pl.col("split") == split)
+    queries = content["queries"].filter(pl.col("split") == split)
     point_to(
-        content | {"queries": kept} | {n: content[n].join(kept, on="query_id", how="semi") for n in ("qrels", "slices")}
+        content
+        | {"queries": queries}
+        | {n: content[n].join(queries, on="query_id", how="semi") for n in ("qrels", "slices")}
     )
     run(PROD, instance)
     assert staging.accepted("keyword") and verdict_of(staging)["queries"] == (3 if split == "test" else 0)
@@ -409,7 +411,7 @@ def test_who_answered_may_not_fall_silent(instance, latest, staging):
 
 
 def test_a_family_is_held_to_what_it_could_have_learned_of(instance, latest, staging):
-    """It answers none of the test queries, whose documents it does not know."""
+    """It answers none of the test queries, as it cannot find their documents."""
     run(PROD, instance, {"train": {"config": {"reach": ["numpy.cumsum"]}}})
     verdict = verdict_of(staging)
     assert verdict["accepted"] and verdict["queries"] == 3 and verdict["floor"] == 0
@@ -424,7 +426,7 @@ def test_documents_that_are_all_alike_are_told_and_shown(instance, content, stag
 
 
 def test_a_step_that_is_executed_again_in_other_code_measures_nothing(instance, latest, staging, monkeypatch):
-    """The gate would judge answers that nobody gets: a release runs with the code that trained it."""
+    """Else the gate would judge answers that nobody gets: a release runs with the code that trained it."""
     monkeypatch.setattr("shared_ops.pipeline.ops.environment_lock", lambda family: next(locks))
     locks = chain(["of the training"], repeat("of another"))
     with pytest.raises(ReleaseError, match=r"other code or packages than are here now.*make train REPO=keyword"):
@@ -437,8 +439,8 @@ def test_a_release_whose_serving_code_has_changed_says_what_brings_the_new_one(i
     loaded = codes.loaded("keyword") | {"services/prediction/app.py": b"# another host"}
     monkeypatch.setattr(codes, "loaded", lambda family: loaded)
     result = run(PROD, instance)
-    said = [log.user_message for log in instance.all_logs(result.run_id)]
-    assert any("What serves it has changed since: FORCE=1 trains it anew" in line for line in said)
+    messages = [log.user_message for log in instance.all_logs(result.run_id)]
+    assert any("What serves it has changed since: FORCE=1 trains it anew" in line for line in messages)
 
 
 def test_a_run_whose_code_was_saved_while_it_was_loaded_ends_before_it_trains(instance, latest, staging, monkeypatch):

@@ -27,7 +27,7 @@ SNAPSHOT = SnapshotRef(id="s", url="file:///s")
 
 @pytest.fixture
 def sets(tmp_path) -> LiveSets:
-    """No set yet; of every family some releases that name no code."""
+    """No set yet, and some releases of every family, which name no code."""
     staging, folder = Staging((tmp_path / "staging" / "prod").as_uri()), tmp_path / "release"
     folder.mkdir()
     for family in search_families():
@@ -62,7 +62,7 @@ class OnSocket(ThreadingHTTPServer):
 
 @pytest.fixture
 def services(monkeypatch, tmp_path):
-    """Every family's worker, and the search app; `states` says what each answers, and can be changed in mid-test."""
+    """Every family's worker, and the search app; yields the answer of each, which a test may change."""
     monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path))
     settings = Settings()
     settings.sockets.mkdir(exist_ok=True)
@@ -148,8 +148,8 @@ def test_what_is_no_ranker_makes_no_set(sets):
 
 
 def test_a_set_that_was_made_before_sets_said_so_has_the_roles_of_the_list(sets):
-    told = promote(sets, ranker(), SNAPSHOT, "", services=False).model_dump(mode="json")
-    before = LiveSet.model_validate({name: value for name, value in told.items() if name != "roles"})
+    fields = promote(sets, ranker(), SNAPSHOT, "", services=False).model_dump(mode="json")
+    before = LiveSet.model_validate({name: value for name, value in fields.items() if name != "roles"})
     assert before == sets.live()
 
 
@@ -159,7 +159,7 @@ def test_the_same_set_again_changes_nothing(sets):
 
 
 def sets_of(sets, count: int) -> list:
-    """So many sets, the last one live; each has a ranker of its own."""
+    """Promote so many sets, each with a ranker of its own; returns them. The last one is live."""
     for number in range(1, count + 1):
         promote(sets, ranker(f"r{number}"), SNAPSHOT, f"set {number}", services=False)
     return [sets.past(number) for number in range(1, count + 1)]
@@ -218,7 +218,7 @@ def test_a_rollback_that_a_service_cannot_load_changes_nothing(sets, services):
 
 
 def test_a_rollback_during_a_promotion_wins(sets, services):
-    """What an operator takes back must not be replaced by what was on its way before."""
+    """An operator's rollback must not be undone by a promotion that was under way."""
     sets_of(sets, 2)
     services["keyword"] = {"state": "loading"}
 
@@ -243,7 +243,7 @@ def test_a_promotion_that_was_overtaken_waits_no_longer(sets, services):
 
 
 def test_a_proposal_that_another_move_drops_is_made_again(sets, services):
-    """A service looks now and then: what was proposed for a moment alone it may never have seen."""
+    """A service reads the proposal now and then, so it may never have read one that lasted a moment."""
     sets_of(sets, 2)
     services["keyword"] = {"state": "unknown"}
 
@@ -272,7 +272,7 @@ def test_old_sets_are_forgotten_and_the_live_one_never(sets):
 
 
 def test_a_verdict_against_another_set_than_the_live_one_promotes_nothing(sets):
-    """As where somebody went back while the gate was at work."""
+    """As after a rollback while the gate was at work."""
     first, second = sets_of(sets, 2)
     rollback(sets, note="by hand", services=False)
     with pytest.raises(OvertakenError, match=r"ranker/r3 was judged against set 2; set 1 is live by now, and stays\."):
@@ -301,7 +301,7 @@ def test_a_rollback_that_is_interrupted_leaves_what_was_taken_back_as_it_was(set
 
 
 def test_a_verdict_holds_over_a_set_that_shows_another_snapshot_since(sets):
-    """Its releases are those that it was judged against."""
+    """The set still holds the releases that the challenger was judged against."""
     first, _ = sets_of(sets, 2)
     live = sets.live()
     newest = SnapshotRef(id="t", url="file:///t")
@@ -332,14 +332,14 @@ def interrupted(*_, **__):
 
 def test_a_rollback_that_is_killed_half_way_takes_no_live_set_back(sets):
     _, two = sets_of(sets, 2)
-    sets.mark_rolled_back([two.number])  # and dead, before set 1 is live
+    sets.mark_rolled_back([two.number])  # and killed before set 1 is live
     assert sets.rolled_back() == []
     promote(sets, ranker("r3"), SNAPSHOT, "third", services=False)
     assert sets.rolled_back() == [] and rollback(sets, note="by hand", services=False) == two
 
 
 def test_back_is_to_a_set_that_answers_otherwise(sets):
-    """A kill just before a set went live left it in the history; the next try made another one of the same."""
+    """A kill just before a set went live left it in the history; the next try made another set of the same releases."""
     one, two = sets_of(sets, 2)
     twin = two.model_copy(update={"number": 3, "note": "of the next try"})
     sets.go_live(twin)
@@ -392,8 +392,8 @@ def test_a_failure_of_a_try_before_is_not_believed_at_once(sets, services):
 
 def test_two_proposals_at_once_have_two_numbers(sets):
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda n: sets.propose({"keyword": str(n)}, SNAPSHOT, ""), range(8)))
-    assert sorted(each.number for each in made) == list(range(1, 9)) and sets.proposed() in made
+        proposals = list(pool.map(lambda n: sets.propose({"keyword": str(n)}, SNAPSHOT, ""), range(8)))
+    assert sorted(each.number for each in proposals) == list(range(1, 9)) and sets.proposed() in proposals
 
 
 def test_every_move_is_kept_with_when_and_by_whom_and_why(sets):
@@ -415,12 +415,12 @@ def test_what_did_not_go_live_is_no_move(sets, services):
     assert [move.number for move in sets.moves()] == [2, 1]
 
 
-# Whether those who answer are what the live set says.
+# Whether the services answer as the live set says.
 
 
 @pytest.fixture
 def told(sets, services, monkeypatch, tmp_path):
-    """What each service says of itself, with set 1 live; its releases name no code."""
+    """The state that each service reports, with set 1 live; its releases name no code."""
     monkeypatch.setenv("SEARCHLOOP_STAGING", str(tmp_path / "staging"))
     promote(sets, ranker(), SNAPSHOT, "first", services=True)
     for state in services.values():
@@ -449,12 +449,12 @@ def test_a_set_that_is_not_whole_is_named(told, sets):
 
 
 def test_a_family_whose_worker_is_not_there_is_named(told, sets, tmp_path, services):
-    made = manifest("keyword", "v3", code="the code that made it").model_copy(update={"environment": "its lock"})
-    Staging(sets.url).publish(tmp_path / "release", made)
+    release = manifest("keyword", "v3", code="the code that made it").model_copy(update={"environment": "its lock"})
+    Staging(sets.url).publish(tmp_path / "release", release)
     staged = ranker("r2", keyword="v3")
     Staging(sets.url).publish(tmp_path / "release", staged)
     promote(sets, staged, SNAPSHOT, "second", services=False)
     for state in services.values():
         state["live_set"] = 2
-    (said,) = [line for line in disagreements(Settings()) if line.startswith("keyword")]
-    assert "keyword does not say what it answers with" in said, "no worker of that code is there"
+    (sentence,) = [line for line in disagreements(Settings()) if line.startswith("keyword")]
+    assert "keyword does not say what it answers with" in sentence, "no worker of that code is there"

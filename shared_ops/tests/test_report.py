@@ -43,18 +43,18 @@ def pictures(page: str) -> list[bytes]:
 
 def tables(page: str) -> list[list[list[str]]]:
     """The cells of every table, as a Markdown parser reads them."""
-    found: list[list[list[str]]] = []
+    cells: list[list[list[str]]] = []
     tokens = MARKDOWN.parse(page)
     for place, token in enumerate(tokens):
         if token.type == "table_open":
-            found.append([])
+            cells.append([])
         elif token.type == "tr_open":
-            found[-1].append([])
+            cells[-1].append([])
         elif token.type in ("th_open", "td_open"):
             children = tokens[place + 1].children or []
             assert {child.type for child in children} <= {"text", "text_special"}, "a cell holds text alone"
-            found[-1][-1].append("".join(child.content for child in children))
-    return found
+            cells[-1][-1].append("".join(child.content for child in children))
+    return cells
 
 
 def test_a_first_release_shows_its_slices_and_what_it_answers_worst():
@@ -97,9 +97,9 @@ def test_thousands_of_queries_and_many_slices_stay_small():
 def test_no_text_breaks_a_table(text):
     page = compared(np.array([0.9, 0.1]), np.array([0.1, 0.1]), members(2, text), {"q00000": text})
     by_slice, gained = tables(page)
-    shown = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    assert gained[1] == [shown, "0.9000", "0.1000", "+0.8000"]
-    assert by_slice[2][0] == shown and len(by_slice[2]) == 6
+    printable = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    assert gained[1] == [printable, "0.9000", "0.1000", "+0.8000"]
+    assert by_slice[2][0] == printable and len(by_slice[2]) == 6
 
 
 def test_long_texts_are_cut():

@@ -54,8 +54,8 @@ def test_what_asks_often_is_given_the_same_settings_until_a_variable_changes(mon
 
 
 def test_a_variable_that_nothing_reads_is_named_with_what_may_be_meant():
-    known = [*map(variable, Settings.model_fields), "SEARCHLOOP_TORCH", "SEARCHLOOP_PORT_CODE_KEYWORD", "PATH"]
-    assert unread(known) == {}
+    names = [*map(variable, Settings.model_fields), "SEARCHLOOP_TORCH", "SEARCHLOOP_PORT_CODE_KEYWORD", "PATH"]
+    assert unread(names) == {}
     assert unread(["SEARCHLOOP_ENOUGH_CLIKS", "SEARCHLOOP_XQZ"]) == {
         "SEARCHLOOP_ENOUGH_CLIKS": "SEARCHLOOP_ENOUGH_CLICKS",
         "SEARCHLOOP_XQZ": None,

@@ -53,14 +53,14 @@ def new_feedback(tables_of):
 
 
 def learn(tmp_path, family: str, version: str, accepted: bool = True) -> None:
-    """A release of the family that learned from what is there now."""
-    found = find(family, PROD.snapshots, PROD.feedback.latest(), PROD.staging)
+    """Publish a release of the family that learned from the present data."""
+    data = find(family, PROD.snapshots, PROD.feedback.latest(), PROD.staging)
     folder = tmp_path / f"{family}-{version}"
     folder.mkdir()
     (folder / "model.json").write_text(version)
     manifest = ReleaseManifest(
-        family=family, version=version, created_at=datetime.now(UTC), snapshot=found.snapshot, feedback=found.feedback,
-        learned_from=found.releases, key=version, parameters={}, hyperparameters={}, metrics={},
+        family=family, version=version, created_at=datetime.now(UTC), snapshot=data.snapshot, feedback=data.feedback,
+        learned_from=data.releases, key=version, parameters={}, hyperparameters={}, metrics={},
         gate={"accepted": accepted, "reasons": []}, environment="e", code_version="c", deployment="prod", run_id="r",
     )  # fmt: skip
     manifest = PROD.staging.publish(folder, manifest)
@@ -99,8 +99,8 @@ def test_its_run_learns_from_just_what_the_trigger_found(instance, snapshot, con
     def loading():
         load_inputs()
 
-    found = loading.execute_in_process(run_config=config, instance=instance).output_for_node("load_inputs")
-    assert (found.snapshot, found.feedback, found.releases) == (snapshot, feedback, chosen["releases"])
+    data = loading.execute_in_process(run_config=config, instance=instance).output_for_node("load_inputs")
+    assert (data.snapshot, data.feedback, data.releases) == (snapshot, feedback, chosen["releases"])
 
 
 @pytest.mark.parametrize(("accepted", "word"), [(True, "accepted"), (False, "rejected")])
@@ -110,7 +110,7 @@ def test_what_was_learned_is_not_due_whatever_became_of_it(instance, snapshot, t
 
 
 def test_an_older_release_of_the_same_data_that_is_accepted_again_is_no_news(instance, snapshot, tmp_path):
-    """Of code that was taken back: the newer one learned the same, with other code."""
+    """As where code was changed back: the newer release learned from the same data, with other code."""
     for version in ("v1", "v2"):
         learn(tmp_path, "keyword", version)
     PROD.staging.accept(PROD.staging.manifest("keyword", "v1"))
@@ -118,7 +118,7 @@ def test_an_older_release_of_the_same_data_that_is_accepted_again_is_no_news(ins
 
 
 def test_data_that_comes_back_is_due_once_to_accept_what_it_led_to(instance, snapshot, content, tmp_path):
-    """So is what a ranker learned from, where a family's code was taken back: its release of before comes back, too."""
+    """So it is for a ranker when an upstream family's code is changed back: the family's earlier release comes back."""
     learn(tmp_path, "keyword", "v1")
     new_snapshot(content | {"slices": content["slices"].clear()})
     learn(tmp_path, "keyword", "v2")
@@ -185,7 +185,7 @@ def test_a_training_that_failed_is_not_started_again_by_itself(instance, snapsho
 
 
 def test_a_training_that_failed_for_what_has_passed_is_started_again(instance, snapshot):
-    """As one whose code was saved while it was loaded: somebody's save stops nobody's learning."""
+    """As one whose code was saved while it was loaded: saving a file must not stop a family's learning."""
     first = due(instance, "keyword")
     ended = create_run_for_test(
         instance,
@@ -275,7 +275,7 @@ def test_a_tick_with_nothing_new_asks_no_database(snapshot, tmp_path):
 def test_the_ranker_waits_for_a_training_that_was_created_a_moment_ago(
     instance, snapshot, content, tmp_path, monkeypatch
 ):
-    """Between looking for runs in flight and looking for what was tried, a trigger may start the training."""
+    """Between the look for runs in flight and the look for ended runs, a trigger may start the training."""
     for family in search_families():
         learn(tmp_path, family, "v1")
     learn(tmp_path, "ranker", "r1")

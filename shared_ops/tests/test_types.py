@@ -13,9 +13,9 @@ from shared_ops.release.inputs import Inputs
 
 
 def test_a_good_snapshot_passes_with_its_counts(snapshot):
-    found = check_snapshot(snapshot)
-    assert found.success
-    assert found.metadata["documents"].value == 8 and found.metadata["test queries"].value == 3
+    result = check_snapshot(snapshot)
+    assert result.success
+    assert result.metadata["documents"].value == 8 and result.metadata["test queries"].value == 3
 
 
 def rewrite(snapshot, table, frame):
@@ -24,21 +24,21 @@ def rewrite(snapshot, table, frame):
 
 def test_a_judgement_of_an_unknown_document_fails_with_its_row(snapshot, content):
     rewrite(snapshot, "qrels", content["qrels"].with_columns(pl.col("doc_id").str.replace("numpy.sort", "numpy.gone")))
-    found = check_snapshot(snapshot)
-    assert not found.success and "2 judgements name a document" in found.description
-    assert "numpy.gone" in json.dumps(found.metadata["failing rows"].value)
+    result = check_snapshot(snapshot)
+    assert not result.success and "2 judgements name a document" in result.description
+    assert "numpy.gone" in json.dumps(result.metadata["failing rows"].value)
 
 
 def test_a_table_with_an_empty_text_fails_with_its_row(snapshot, content):
     rewrite(snapshot, "documents", content["documents"].with_columns(pl.lit("").alias("text")))
-    found = check_snapshot(snapshot)
-    assert not found.success and "'documents'" in found.description
-    assert len(found.metadata["failing rows"].value) == 8
+    result = check_snapshot(snapshot)
+    assert not result.success and "'documents'" in result.description
+    assert len(result.metadata["failing rows"].value) == 8
 
 
 def test_a_missing_snapshot_fails_clearly(tmp_path):
-    found = check_snapshot(SnapshotRef(id="x", url=(tmp_path / "x").as_uri()))
-    assert not found.success and "Build one: make train" in found.description
+    result = check_snapshot(SnapshotRef(id="x", url=(tmp_path / "x").as_uri()))
+    assert not result.success and "Build one: make train" in result.description
 
 
 @pytest.fixture
@@ -81,5 +81,5 @@ def test_hits_that_are_an_order_pass(candidate):
     ],
 )
 def test_hits_that_are_not_fail_with_the_reason(candidate, rows, said):
-    found = check_candidate(candidate(hits(*rows)))
-    assert not found.success and said in found.description
+    result = check_candidate(candidate(hits(*rows)))
+    assert not result.success and said in result.description
