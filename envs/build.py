@@ -1,7 +1,7 @@
-"""Makes the environments in envs/ from their locks, and the locks from what is asked for: `envs/build.py --help`.
+"""Makes the environments in envs/ from their locks, and the locks from their requirements: `envs/build.py --help`.
 
-Uses nothing but Python's own library, as it runs before any environment is there. uv does the work: the one on the
-PATH where it is new enough, else one of its own in envs/.uv.
+Uses nothing but Python's own library, as it runs before there is any environment. uv does the work: the one on the PATH
+where it is new enough, else one that is installed into envs/.uv.
 """
 
 import argparse
@@ -25,24 +25,24 @@ ENVS = ROOT / "envs"
 UV_VERSION = "0.13.9"
 OLDEST_UV = (0, 9)  # --torch-backend, and the build backend that shared_ops names
 AGAIN_SECONDS = 1800.0
-"""For which uv may take to install a lock that was kept: nobody looks on, and others wait for their turn."""
+"""How long uv may take to install a kept lock: nobody watches, and others wait for their turn."""
 AT_A_TIME = 2  # more would only wait for the same disk and network
 INPUTS = "# Made from inputs with the SHA-256 "
-"""Begins a lock's first line: by it a lock is known to be stale without asking any index."""
+"""The start of a lock's first line, which tells without asking an index whether the lock is stale."""
 
 STAMP, KEPT_LOCK, KEPT_PYTHON = "made-from.txt", "requirements.txt", "python-version"
-"""What lies in an environment: what it was made from, and where; the lock itself, and the Python version asked for."""
+"""The files in an environment: what it was made from and where, its lock, and the Python version that it states."""
 
 _installing_shared_ops = threading.Lock()  # its build writes into its own folder
 
 
 class BuildError(RuntimeError):
-    """What went wrong, and what to do."""
+    """An environment or a lock that cannot be made or used; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """One lock: the file of what is asked for, and the file of what that came to."""
+    """One lock: the file of requirements (`source`), and the file of the versions that they come to (`target`)."""
 
     source: Path
 
@@ -74,16 +74,16 @@ class Lock:
     def inputs(self) -> str:
         """The SHA-256 of all that the lock is made from; comments and blank lines do not count."""
         files = [*_with_included(self.source), ENVS / "constraints.txt", *self.overrides]
-        asked = [re.sub(r"(^|\s)#.*", "", line).strip() for file in files for line in file.read_text().splitlines()]
-        return hashlib.sha256("\n".join([self.python, *filter(None, asked)]).encode()).hexdigest()
+        lines = [re.sub(r"(^|\s)#.*", "", line).strip() for file in files for line in file.read_text().splitlines()]
+        return hashlib.sha256("\n".join([self.python, *filter(None, lines)]).encode()).hexdigest()
 
     def stale(self) -> bool:
-        """Whether what is asked for has changed since the lock was made."""
+        """Whether the requirements have changed since the lock was made."""
         return not self.target.exists() or not self.target.read_text().startswith(f"{INPUTS}{self.inputs()}\n")
 
 
 def locks() -> list[Lock]:
-    """Every lock: each environment's, and the second one of the ranker."""
+    """Every lock: each environment's, and the ranker's second one."""
     return [Lock(path) for path in sorted(ENVS.glob("*/requirements*.in"))]
 
 
@@ -93,7 +93,11 @@ def environments() -> list[str]:
 
 
 def lock_of(environment: str) -> Lock:
-    """The lock that an environment is made from; SEARCHLOOP_TORCH=gpu chooses torch's CUDA build."""
+    """The lock that an environment is made from; SEARCHLOOP_TORCH=gpu chooses torch's CUDA build.
+
+    Raises:
+        BuildError: when SEARCHLOOP_TORCH is neither cpu nor gpu.
+    """
     torch = os.environ.get("SEARCHLOOP_TORCH") or "cpu"
     if torch not in ("cpu", "gpu"):
         raise BuildError(f"SEARCHLOOP_TORCH is {torch!r}; expected cpu or gpu.")
@@ -102,28 +106,32 @@ def lock_of(environment: str) -> Lock:
 
 
 def sync(names: Sequence[str]) -> bool:
-    """Make the environments, two at a time, that are not what their locks say. Returns whether any had to be made."""
+    """Make those environments that are not what their locks say, two at a time; returns whether any had to be made.
+
+    Raises:
+        BuildError: when a lock is stale, the disk is short, or an environment cannot be made.
+    """
     if stale := [lock.name for lock in map(lock_of, names) if lock.stale()]:
         raise BuildError(f"{', '.join(stale)}: stale, what is asked for has changed since: make lock")
-    wanted = [name for name in names if not _is_made(name)]
-    if not wanted:
+    missing = [name for name in names if not _is_made(name)]
+    if not missing:
         return False
-    if (free := shutil.disk_usage(ENVS).free / 2**30) < len(wanted):
-        raise BuildError(f"disk is short: {free:.1f} GiB free at {ENVS}, about {len(wanted)} needed: free some")
+    if (free := shutil.disk_usage(ENVS).free / 2**30) < len(missing):
+        raise BuildError(f"disk is short: {free:.1f} GiB free at {ENVS}, about {len(missing)} needed: free some")
     uv = find_uv()
     began = time.monotonic()
-    # The largest first, so that it is not what everything waits for at the end.
-    wanted.sort(key=lambda name: -lock_of(name).target.stat().st_size)
+    # The largest first, so that the others do not wait for it at the end.
+    missing.sort(key=lambda name: -lock_of(name).target.stat().st_size)
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        made = list(pool.map(lambda name: _make(uv, name), wanted))
-    if failures := [failure for failure in made if failure]:
+        failures = [failure for failure in pool.map(lambda name: _make(uv, name), missing) if failure]
+    if failures:
         raise BuildError("\n".join(failures))
-    _say(f"{len(wanted)} environments made in {time.monotonic() - began:.0f} s")
+    _say(f"{len(missing)} environments made in {time.monotonic() - began:.0f} s")
     return True
 
 
 def compile_locks(names: Sequence[str], upgrade: bool = False) -> None:
-    """Make these environments' locks anew; versions stay as they are where they can, unless they are to be upgraded."""
+    """Make these environments' locks anew; versions stay as they are where they can, or are the newest to `upgrade`."""
     uv = find_uv()
     for lock in (lock for lock in locks() if lock.source.parent.name in names):
         began = time.monotonic()
@@ -133,7 +141,11 @@ def compile_locks(names: Sequence[str], upgrade: bool = False) -> None:
 
 
 def check_locks() -> None:
-    """Fail where a lock is not what its inputs come to, names an index, or stands for other versions than it says."""
+    """Check that every lock is what its inputs come to.
+
+    Raises:
+        BuildError: naming the locks that are stale, differ from what their inputs come to, or name an index.
+    """
     uv = find_uv()
     wrong = [f"{lock.name}: {problem}" for lock in locks() if (problem := _problem(uv, lock))]
     if wrong:
@@ -142,7 +154,11 @@ def check_locks() -> None:
 
 
 def find_uv() -> str:
-    """The path of a uv that is new enough, installed into envs/.uv where there is none."""
+    """The path of a uv that is new enough; where there is none, it is installed into envs/.uv.
+
+    Raises:
+        BuildError: when it cannot be installed.
+    """
     own = ENVS / ".uv" / "bin" / "uv"
     for candidate in (shutil.which("uv"), str(own)):
         if candidate and _version(candidate) >= OLDEST_UV:
@@ -150,7 +166,7 @@ def find_uv() -> str:
     _say(f"uv {UV_VERSION} is installed into envs/.uv")
     try:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVS / ".uv")], check=True)
-        # Quiet twice: pip warns of settings that are the machine's business. What stops it is still said.
+        # Quiet twice, as pip warns of the machine's own settings; its errors are still shown.
         pip = [str(own.with_name("python")), "-m", "pip", "install", "--quiet", "--quiet", f"uv=={UV_VERSION}"]
         subprocess.run(pip, check=True)
     except subprocess.CalledProcessError as error:
@@ -163,23 +179,23 @@ def find_uv() -> str:
 def _version(uv: str) -> tuple[int, ...]:
     if not Path(uv).exists():
         return ()
-    said = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"(\d+)\.(\d+)", said)
-    return tuple(map(int, found.groups())) if found else ()
+    output = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.search(r"(\d+)\.(\d+)", output)
+    return tuple(map(int, version.groups())) if version else ()
 
 
 def _make(uv: str, name: str) -> str | None:
-    """Make one environment, beside the one of before, and have its link lead there; returns what went wrong.
+    """Make one environment beside the one before it, and point its link there; returns what went wrong, if anything.
 
-    Beside it, as processes run from that one: what they have still to import must not change under them.
+    It lies beside the old one because processes run from that: what they still have to import must not change.
     """
     began, lock, folder = time.monotonic(), lock_of(name), _folder(name)
     python, stamp = str(folder / "bin" / "python"), folder / STAMP
     _say(f"{name:<9} ...")
     try:
-        # One that was copied or moved here holds the old place in its scripts, and in what finds shared_ops.
+        # An environment that was copied or moved here holds its old path in its scripts, and in its link to shared_ops.
         if not (_is_whole(folder) and stamp.read_text() == _stamped(name)):
-            stamp.unlink(missing_ok=True)  # before anything of it: what is killed in between is not made
+            stamp.unlink(missing_ok=True)  # first: without its stamp, what a kill leaves does not count as made
             _run([uv, "venv", "--quiet", "--clear", "--python", lock.python, str(folder)])
             _sync(uv, python, lock.target)
             with _installing_shared_ops:
@@ -195,9 +211,9 @@ def _make(uv: str, name: str) -> str | None:
 
 
 def _point(link: Path, folder: Path) -> None:
-    """Have the link lead to the folder, from one moment to the next."""
+    """Point the link to the folder, in one step."""
     if link.is_dir() and not link.is_symlink():
-        shutil.rmtree(link)  # an environment of before they lay beside each other
+        shutil.rmtree(link)  # an environment in place of the link, as older checkouts have it
     new = link.with_name(f"{link.name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(folder.relative_to(link.parent), target_is_directory=True)
@@ -205,21 +221,24 @@ def _point(link: Path, folder: Path) -> None:
 
 
 def _sync(uv: str, python: str, lock: Path, seconds: float | None = None) -> None:
-    """Have an environment hold just what a lock says."""
+    """Make an environment hold exactly what a lock says."""
     cpu_torch = "+cpu" in lock.read_text()
     command = [uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", *_torch_backend(cpu_torch)]
     _run([*command, str(lock)], cpu_torch, seconds)
 
 
 def make_again(lock: Path, python: str, folder: Path) -> None:
-    """Make an environment from a lock that was kept, in a folder of its own, for what ran with it.
+    """Make an environment from a kept lock in `folder`, for code that ran with it, unless it is there already.
 
-    Made once: its stamp is written last. shared_ops is not in it.
+    Its stamp is written last. shared_ops is not installed into it.
+
+    Raises:
+        BuildError: when uv cannot make it within AGAIN_SECONDS.
     """
     stamp = folder / STAMP
     if _is_whole(folder):
         return
-    stamp.unlink(missing_ok=True)  # before anything of it, as above
+    stamp.unlink(missing_ok=True)  # first, as in `_make`
     uv, began = find_uv(), time.monotonic()
     _run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)])
     _sync(uv, str(folder / "bin" / "python"), lock, AGAIN_SECONDS)
@@ -229,7 +248,11 @@ def make_again(lock: Path, python: str, folder: Path) -> None:
 
 
 def check_place(name: str) -> None:
-    """Fail where an environment is not there, or points to where its checkout was copied or moved from."""
+    """Check that an environment is there, and was made in this checkout.
+
+    Raises:
+        BuildError: when it is missing, lacks its Python, or belongs to the place that the checkout was copied from.
+    """
     if not (_link(name) / STAMP).exists():
         raise BuildError(
             "There are no environments yet: make up makes them and starts the stack (make envs: makes them alone)"
@@ -245,22 +268,22 @@ def _is_made(name: str) -> bool:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether all of an environment is there, and the Python that it leads to, which is the machine's."""
+    """Whether an environment is complete, and the Python of the machine that it points to is there."""
     return (folder / STAMP).exists() and (folder / "bin" / "python").exists()
 
 
 def _link(name: str) -> Path:
-    """What leads to the environment, whichever it is."""
+    """The link to the present environment of this name."""
     return ENVS / name / ".venv"
 
 
 def _folder(name: str) -> Path:
-    """Where the environment lies that is asked for now, beside those that were."""
+    """The folder of the environment that the lock asks for now; older ones lie beside it."""
     return ENVS / name / ".venvs" / _made_of(name)[:12]
 
 
 def _stamped(name: str) -> str:
-    """What the stamp of an environment says: what it was made of, and where."""
+    """The content of an environment's stamp: the hash of what it is made from, and its folder."""
     return f"{_made_of(name)}\n{_folder(name)}\n"
 
 
@@ -286,23 +309,23 @@ def _compile(uv: str, lock: Lock, target: Path, options: Sequence[str]) -> None:
 
 
 def _problem(uv: str, lock: Lock) -> str | None:
-    """What is wrong with a lock. Newer releases do not make it stale: it is compiled from its own versions."""
+    """What is wrong with a lock; None if nothing is. It is compiled from its own versions: newer ones do not count."""
     if lock.stale():
         return "stale, what is asked for has changed since it was made"
-    held = lock.target.read_text()
-    if re.search(r"https?://|--(extra-)?index-url|--find-links", held):
+    text = lock.target.read_text()
+    if re.search(r"https?://|--(extra-)?index-url|--find-links", text):
         return "names an index, which other machines may not reach"
-    # First from what uv remembers, which takes a second and no network; then from the index.
+    # First from uv's cache, which takes a second and no network; then from the index.
     for options in (["--offline"], []):
         with tempfile.TemporaryDirectory() as scratch:
-            again = Path(scratch) / "requirements.txt"
-            again.write_text(held)
+            compiled = Path(scratch) / "requirements.txt"
+            compiled.write_text(text)
             try:
-                _compile(uv, lock, again, options)
+                _compile(uv, lock, compiled, options)
             except BuildError as error:
                 problem = str(error)
                 continue
-            problem = _difference(_pins(held), _pins(again.read_text()))
+            problem = _difference(_pins(text), _pins(compiled.read_text()))
             if problem is None:
                 return None
     return problem
@@ -321,27 +344,31 @@ def _pins(lock: str) -> dict[str, set[str]]:
     return pins
 
 
-def _difference(held: dict[str, set[str]], again: dict[str, set[str]]) -> str | None:
-    if changed := set(held) ^ set(again):
+def _difference(pins: dict[str, set[str]], compiled: dict[str, set[str]]) -> str | None:
+    if changed := set(pins) ^ set(compiled):
         return f"differs from what its inputs come to: {', '.join(sorted(changed)[:5])}"
-    # An index adds a wheel for one more platform now and then: what is held has to stay, and be enough.
-    if replaced := [name for name in held if not held[name] & again[name]]:
+    # An index may add wheels for more platforms at any time: some hash of each requirement must still be published.
+    if replaced := [name for name in pins if not pins[name] & compiled[name]]:
         return f"holds hashes that are not published: {', '.join(replaced[:5])}"
     return None
 
 
 def _torch_backend(cpu_torch: bool) -> list[str]:
-    """Where torch's CPU build comes from: a folder of wheels where one is given, else PyTorch's own index."""
+    """The options with which uv takes torch's CPU build from PyTorch's index; none where a folder of wheels has it."""
     return ["--torch-backend", "cpu"] if cpu_torch and sys.platform == "linux" and not _find_links() else []
 
 
 def _find_links() -> str | None:
-    """The folder of wheels that pip is set to; uv, which does not read pip's settings, has to be told."""
+    """The folder of wheels that uv's or pip's variable names; uv does not read pip's."""
     return os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
 
 
 def _run(command: Sequence[str], cpu_torch: bool = False, seconds: float | None = None) -> None:
-    """Run uv. Only a lock with a CPU build of torch sees the folder of wheels: no other is made from local files."""
+    """Run uv. Only a lock with a CPU build of torch sees the folder of wheels: no other lock depends on local files.
+
+    Raises:
+        BuildError: when it fails or takes more than `seconds`, with its output.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in ("UV_FIND_LINKS", "VIRTUAL_ENV")}
     if cpu_torch and _find_links():
         environment["UV_FIND_LINKS"] = str(_find_links())
@@ -394,19 +421,19 @@ def main() -> None:
     again.add_argument("python", help="the Python version that it ran on")
     again.add_argument("folder", type=Path)
     commands.add_parser("check", help="fail where a lock is not fresh")
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        names = list(dict.fromkeys(_environment(name) for name in getattr(chosen, "names", [])))
-        if chosen.command == "sync":
-            if sync(names or environments()) and chosen.next:
+        names = list(dict.fromkeys(_environment(name) for name in getattr(arguments, "names", [])))
+        if arguments.command == "sync":
+            if sync(names or environments()) and arguments.next:
                 _say("make up starts the stack")
-        elif chosen.command == "place":
+        elif arguments.command == "place":
             for name in names:
                 check_place(name)
-        elif chosen.command == "again":
-            make_again(chosen.lock, chosen.python, chosen.folder)
-        elif chosen.command == "lock":
-            compile_locks(names or environments(), chosen.upgrade)
+        elif arguments.command == "again":
+            make_again(arguments.lock, arguments.python, arguments.folder)
+        elif arguments.command == "lock":
+            compile_locks(names or environments(), arguments.upgrade)
         else:
             check_locks()
     except BuildError as error:
