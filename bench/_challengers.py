@@ -26,7 +26,7 @@ def challengers(pair: np.ndarray, true: float, queries: int, trials: int, seed: 
 
 
 def _tilted(pair: np.ndarray, true: float) -> np.ndarray:
-    """Weights exp(strength · difference), as strong as it takes for the mean to be `true`: (len(pair),)."""
+    """Each query's weight (len(pair),): exp(strength · difference), with the strength that makes the mean `true`."""
     from scipy.optimize import brentq
 
     def weights(strength: float) -> np.ndarray:

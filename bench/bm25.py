@@ -4,8 +4,8 @@
 
 Both index the same terms with the same k1 and b. Two tasks, each with one thread and with all: `rank` starts from term
 numbers, `search` from texts, each engine with its own tokenizer (lower case, Snowball). bm25s runs with both of its
-backends. The rounds of all engines take turns, and the figures are medians, so that another process's load falls on
-all of them alike; a ratio is a median of the rounds' own ratios.
+backends. The engines take turns in every round, and the figures are medians, so that another process's load falls on
+all of them alike; a ratio is the median of the rounds' own ratios.
 """
 # environment: keyword
 
@@ -29,7 +29,7 @@ PACKAGES = ("numpy", "scipy", "sklearn", "polars", "sqlalchemy", "optuna", "dags
 K1, B = 1.2, 0.75
 OURS = "searchloop"
 Runs: TypeAlias = dict[str, Callable[[], object]]
-"""Engine to one run over all queries."""
+"""The name of an engine to a function that runs all queries once."""
 
 
 def main() -> None:
@@ -51,17 +51,18 @@ def main() -> None:
         return [column[term] for term in choice.tokenizer.query(words(text)) if term in column]
 
     corpus = [tokenized(f"{title} {body}") for title, body in zip(titles, bodies, strict=True)]
-    asked = [found for found in map(tokenized, texts) if found]
+    query_terms = [terms for terms in map(tokenized, texts) if terms]
     print(f"{datetime.now(UTC):%Y-%m-%d}  {_processor()}, {THREADS} threads, Python {platform.python_version()}")
     print(", ".join(f"{name} {version(name)}" for name in ("bm25s", "numba", "numpy", "scikit-learn")))
     print(
         f"{len(corpus)} documents, {sum(map(len, corpus)) / len(corpus):.0f} terms each, {len(column)} distinct terms; "
-        f"{len(asked)} queries, {sum(map(len, asked)) / len(asked):.1f} terms each; the best {options.depth} documents"
+        f"{len(query_terms)} queries, {sum(map(len, query_terms)) / len(query_terms):.1f} terms each; "
+        f"the best {options.depth} documents"
     )
     for threads in sorted({1, THREADS}):
-        runs = _ranking(corpus, len(column), asked, options.depth, threads)
-        runs[OURS] = partial(model.index.search, asked, options.depth, threads)
-        _report("rank", threads, runs, len(asked), options.rounds)
+        runs = _ranking(corpus, len(column), query_terms, options.depth, threads)
+        runs[OURS] = partial(model.index.search, query_terms, options.depth, threads)
+        _report("rank", threads, runs, len(query_terms), options.rounds)
     runs = _searching(titles, bodies, model.doc_ids, texts, options.depth)
     runs[OURS] = partial(model.search, texts, options.depth)
     _report("search", THREADS, runs, len(texts), options.rounds)
@@ -69,7 +70,7 @@ def main() -> None:
     print(f"one query at a time, text to hits: p50 {median(times):.2f} ms, p95 {quantiles(times, n=20)[-1]:.2f} ms")
 
 
-def _ranking(corpus: list[list[int]], terms: int, asked: list[list[int]], depth: int, threads: int) -> Runs:
+def _ranking(corpus: list[list[int]], terms: int, queries: list[list[int]], depth: int, threads: int) -> Runs:
     import bm25s
 
     runs: Runs = {}
@@ -77,7 +78,7 @@ def _ranking(corpus: list[list[int]], terms: int, asked: list[list[int]], depth:
         engine = bm25s.BM25(k1=K1, b=B, method="lucene", backend=backend)
         engine.index((corpus, {str(term): term for term in range(terms)}), show_progress=False)
         n_threads = threads if threads > 1 else 0
-        runs[f"bm25s {backend}"] = partial(engine.retrieve, asked, k=depth, n_threads=n_threads, show_progress=False)
+        runs[f"bm25s {backend}"] = partial(engine.retrieve, queries, k=depth, n_threads=n_threads, show_progress=False)
     return runs
 
 

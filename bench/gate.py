@@ -1,4 +1,4 @@
-"""How often the gate errs: challengers of a known true difference, let through or not.
+"""How often the gate errs: the share of challengers of a known true difference that it lets through.
 
     envs/platform/.venv/bin/python -m bench.gate [--trials 2000] [--measure]
 
@@ -62,8 +62,8 @@ def main() -> None:
             cells = " | ".join(f"{rate:.3f}" for rate in rates)
             print(f"| {name} | {(pair != 0).mean():.0%} | {pair.std():.3f} | {queries:,} | {cells} |", flush=True)
     plain = [_rate(pair, -policy.margin, QUERIES[0], options.trials, policy, plain=True) for pair in pairs().values()]
-    shown = ", ".join(f"{rate:.3f}" for rate in plain)
-    print(f"\nWithout the pessimistic query, {-policy.margin:+.2f} on {QUERIES[0]} queries: {shown}")
+    listed = ", ".join(f"{rate:.3f}" for rate in plain)
+    print(f"\nWithout the pessimistic query, {-policy.margin:+.2f} on {QUERIES[0]} queries: {listed}")
     print(f"\nThe whole gate, no true difference, {SLICES} slices of a tenth each: accepted, and rejected by a slice\n")
     print("| pair | queries | accepted | rejected by a slice |\n|---|---|---|---|")
     for name, pair in pairs().items():
@@ -75,7 +75,7 @@ def main() -> None:
 def _rate(
     pair: np.ndarray, true: float, queries: int, trials: int, policy: GatePolicy, *, plain: bool = False
 ) -> float:
-    """The share that passes; `plain` leaves out the query that the gate adds."""
+    """The share of challengers that pass; `plain` leaves out the query that the gate adds."""
     passed = 0
     for seed, row in enumerate(challengers(pair, true, queries, trials, seed=0)):
         seeded = policy.model_copy(update={"seed": seed})
@@ -89,6 +89,7 @@ def _rate(
 
 
 def _sliced(pair: np.ndarray, queries: int, trials: int, policy: GatePolicy) -> tuple[float, float]:
+    """Of challengers without a true difference, the share that is accepted, and that rejected by a slice."""
     verdicts = [
         judge(*frames(row, SLICES), policy.model_copy(update={"seed": seed}), "v1")
         for seed, row in enumerate(challengers(pair, 0.0, queries, trials, seed=1))
@@ -125,8 +126,8 @@ def _search(documents: pl.DataFrame, queries: pl.DataFrame, tokenizer: str, titl
     for query_id, text in queries.select("query_id", "text").iter_rows():
         terms = dict.fromkeys(re.findall(r"\w+", text))
         if terms:
-            found = connection.execute(best, (" OR ".join(f'"{term}"' for term in terms),))
-            rows += [(query_id, doc_id, score, rank) for rank, (doc_id, score) in enumerate(found, start=1)]
+            hits = connection.execute(best, (" OR ".join(f'"{term}"' for term in terms),))
+            rows += [(query_id, doc_id, score, rank) for rank, (doc_id, score) in enumerate(hits, start=1)]
     return pl.DataFrame(rows, schema=["query_id", "doc_id", "score", "rank"], orient="row")
 
 

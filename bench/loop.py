@@ -1,11 +1,12 @@
 # environment: platform
-"""How long new clicks take to reach the people who search: from the click that was enough to the new set answering.
+"""How long new clicks take to change the answers: from the click that is enough to the first answer of the new set.
 
     envs/platform/.venv/bin/python -m bench.loop
 
 Needs a running stack (`make up`) with its daemon. SIMULATED people search and click until there are enough clicks for
-the feedback trigger; from then on nobody touches anything. Prints that time beside the sum of the runs on its way
-(feedback, behavior, ranker, each from its start to its end): the difference is what triggers, queue and processes cost.
+the feedback trigger; from then on nobody touches anything. Prints that time beside the sum of the runs within it
+(feedback, behavior, ranker, promotion, each from its start to its end): the difference is what triggers, queue and
+processes cost.
 """
 
 import os
@@ -28,9 +29,9 @@ from shared_ops.waiting import until
 
 LONGEST_SECONDS = 1800
 NOTICED_EARLIER = 10
-"""Seconds before the last simulated session's end at which the trigger may have acted already."""
+"""How many seconds before the end of the last simulated session the trigger may have acted."""
 SESSIONS_AT_ONCE = 20
-"""Few, so that the moment at which there are enough clicks is met closely."""
+"""Few, so that the moment at which there are enough clicks is known closely."""
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; set {before.number}, SIMULATED clicks")
     dagit = Dagit(settings.url("dagit"))
-    dagit.settle(LONGEST_SECONDS)  # what an earlier change has started is not this one's
+    dagit.settle(LONGEST_SECONDS)  # runs that an earlier change started must not count
     feedbacks = Feedbacks(settings.feedback_url("prod"))
     watermark = feedbacks.watermark()
     _click_until_enough(settings, watermark)
@@ -82,7 +83,7 @@ def _answering(settings: Settings, before: LiveSet, watermark: int, feedbacks: F
 
 
 def _runs(dagit: Dagit, since: float) -> dict[str, float]:
-    """Seconds that each prod job's newest run since then took."""
+    """The seconds that the newest run of each prod job since then took."""
     jobs = ("feedback_prod", "behavior_prod", "ranker_prod", "promotion_prod")
     return {run.job: run.seconds for run in reversed(dagit.ended(since)) if run.job in jobs}
 

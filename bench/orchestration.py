@@ -1,5 +1,5 @@
 # environment: platform
-"""What Dagster costs: a prod run of keyword, against calling its functions in a plain script in the same environment.
+"""What Dagster costs: a prod run of keyword, beside a plain script that calls its functions in the same environment.
 
     envs/platform/.venv/bin/python -m bench.orchestration
 
@@ -44,7 +44,7 @@ def in_a_script() -> float:
 
 
 def launched(dagit: Dagit) -> float:
-    """Seconds from asking Dagit for a run until it has ended."""
+    """Seconds from launching a run through Dagit to its end."""
     began = time.perf_counter()
     run_id = dagit.launch("keyword", "keyword_prod", FORCE)
     status = until(lambda: dagit.run(run_id).status, lambda each: each in ENDED, every=0.2)
@@ -68,12 +68,12 @@ def script() -> None:
     from shared_ops.pipeline.types import check_inputs
     from shared_ops.release import inputs
 
-    found = inputs.find("keyword", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
-    assert check_inputs(found).success
-    trained = fit(found, TrainConfig(), lambda line: None)
+    data = inputs.find("keyword", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
+    assert check_inputs(data).success
+    trained = fit(data, TrainConfig(), lambda line: None)
     with tempfile.TemporaryDirectory() as scratch:
         write_trained(trained, Path(scratch))
-        snapshot, version = load(found.snapshot), PROD.staging.accepted("keyword")
+        snapshot, version = load(data.snapshot), PROD.staging.accepted("keyword")
         assert version is not None
         challenger, _ = evaluate(trained.hits["test"], snapshot, "test")
         accepted = PROD.staging.fetch("keyword", version)

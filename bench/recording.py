@@ -1,10 +1,10 @@
 # environment: search
-"""What recording costs a search: the same searches asked of an app that records and of one that does not.
+"""What recording costs a search: the same searches by an app that records and by one that does not.
 
     envs/search/.venv/bin/python -m bench.recording [--queries 200]
 
 Both apps are real, with tiny models behind them, and a ranker that explains 10 documents by 55 features; the one that
-records has a real Postgres. Queries are asked of one and the other in turn, so that the machine's load falls on both.
+records has a real Postgres. Each query is asked of both in turn, so that the machine's load falls on both alike.
 Prints the medians and 95th percentiles, and the median of the pairs' differences.
 """
 
@@ -32,7 +32,7 @@ DOCUMENTS = {f"document-{n:03}": (f"Signal {n}", f"Transform the signal number {
 
 
 class WideRanker(TinyRanker):
-    """Explains its order by as many features as the real one has."""
+    """Explains its order by as many features as the real ranker has."""
 
     features = np.random.default_rng(0).normal(size=(100, 55)).astype(np.float32)
 
@@ -46,10 +46,10 @@ def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--queries", type=int, default=200)
-    wanted = arguments.parse_args().queries
+    queries = arguments.parse_args().queries
     print(
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"{platform.platform()}; {wanted} queries"
+        f"{platform.platform()}; {queries} queries"
     )
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         home = Path(folder)
@@ -58,7 +58,7 @@ def main() -> None:
         recording = running.enter_context(stack(home / "recording", postgres_url=postgres.url))
         for local in (plain, recording):
             _start(local)
-        took = [(_ask(plain, n), _ask(recording, n)) for n in range(WARM_UP + wanted)][WARM_UP:]
+        took = [(_ask(plain, n), _ask(recording, n)) for n in range(WARM_UP + queries)][WARM_UP:]
     for name, times in zip(("without recording", "recorded"), zip(*took, strict=True), strict=True):
         print(f"{name:<18} median {median(times):6.2f} ms   95% {quantiles(times, n=20)[-1]:6.2f} ms")
     print(f"{'difference':<18} median {median(recorded - plain for plain, recorded in took):6.2f} ms")
@@ -67,10 +67,12 @@ def main() -> None:
 def _start(local: ServingStack) -> None:
     snapshot = local.snapshot(DOCUMENTS)
     texts = {doc_id: text for doc_id, (_, text) in DOCUMENTS.items()}
-    chosen = local.go_live(snapshot, **{name: local.release(name, "v1", snapshot, texts=texts) for name in families()})
+    live_set = local.go_live(
+        snapshot, **{name: local.release(name, "v1", snapshot, texts=texts) for name in families()}
+    )
     for name in (*families(), "search"):
         local.start(name, _load)
-        local.until_live(name, chosen)
+        local.until_live(name, live_set)
 
 
 def _load(family: str, folder: Path) -> Any:
@@ -78,7 +80,7 @@ def _load(family: str, folder: Path) -> Any:
 
 
 def _ask(local: ServingStack, number: int) -> float:
-    """Milliseconds until a search is answered."""
+    """The milliseconds that a search takes."""
     started = time.perf_counter()
     answer = local.get("search", "/search", q=f"transform signal {number}")
     answer.raise_for_status()

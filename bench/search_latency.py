@@ -1,11 +1,10 @@
 # environment: search
-"""How long the running search app takes, as one person asking one query after the other sees it.
+"""How long the running search app takes to answer one person, who asks one query after the other.
 
     envs/search/.venv/bin/python bench/search_latency.py [--queries 200]
 
-Asks the live snapshot's test queries (evenly spread over them), as JSON and as the page, over one kept connection,
-after a warm-up of 20. Prints the medians and the 95th percentiles, and where the time of a JSON answer went by the
-app's own account.
+Asks test queries of the live snapshot (evenly spread over them), as JSON and as the page, over one connection, after a
+warm-up of 20. Prints the medians and the 95th percentiles, and the app's own timings of a JSON answer's stages.
 """
 
 import argparse
@@ -31,7 +30,7 @@ def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--queries", type=int, default=200)
-    wanted = arguments.parse_args().queries
+    count = arguments.parse_args().queries
     settings = Settings()
     live = LiveSets(settings.staging_url("prod")).live()
     if live is None:
@@ -39,12 +38,12 @@ def main() -> None:
     texts = snapshots.load(live.snapshot).queries("test")["text"].to_list()
     if not texts:
         sys.exit(f"Snapshot {live.snapshot.id} has no test queries to ask.")
-    texts = texts[:: max(len(texts) // wanted, 1)][:wanted]
+    texts = texts[:: max(len(texts) // count, 1)][:count]
     print(
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
         f"{platform.platform()}; set {live.number}, {len(texts)} queries"
     )
-    # Recorded as any search is, since that is part of its time, and marked: nobody searched for this.
+    # Recorded as any search is, since that is part of its time, and marked as made-up.
     headers = {"x-application": "simulation", "x-session-id": "search-latency"}
     with httpx.Client(base_url=settings.url("search"), headers=headers, timeout=30, trust_env=False) as client:
         answers = [orjson.loads(body) for body in _ask(client, "/search", texts)]

@@ -1,15 +1,16 @@
 # environment: platform
-"""What the running stack takes under a steady load of searches, beside what its control plane takes of the machine.
+"""Search times and processor time of the running stack under a steady load, with and without its control plane.
 
     envs/platform/.venv/bin/python -m bench.search_load [--rates 5 20 40] [--seconds 30] [--rounds 2]
         [--train FAMILY [--train-rate 20]]
 
 Needs a running stack (`make up`). An open loop: searches are asked when they are due, however long the earlier ones
-take, and their time counts from when they were due. Recorded as any search is, and marked as made-up. In turns the
-daemon runs and is stopped: the difference is what the control plane costs. Prints, for each rate, percentiles, answers
-that lack a model or failed, and the milliseconds of processor that a search costs each process (with its children);
-before that the busy cores of the idle stack. `--train semantic` then asks 20 a second for as long as it trains.
-What a machine can carry shows in the sum of the milliseconds: at 50 a search, 20 searches a second take one core.
+take, and their time counts from when they were due. They are recorded as any search is, and marked as made-up. The
+daemon runs and is stopped in turns: the difference is what the control plane costs. Prints the busy cores of the idle
+stack, and then for each rate the percentiles, the answers that lack a model or failed, and the milliseconds of
+processor that a search costs each process (with its children). `--train semantic` then asks 20 a second for as long as
+that family trains. The sum of the milliseconds shows what a machine can carry: at 50 a search, 20 searches a second
+take one core.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from shared_ops.settings import Settings, families
 from tests.drills.people import People
 
 SETTLE_SECONDS = 20
-"""For what a daemon does first when it was started."""
+"""The time that a daemon gets for its first work after its start."""
 
 
 class Processors:
@@ -45,11 +46,11 @@ class Processors:
 
     @contextmanager
     def measured(self) -> Iterator[dict[str, float]]:
-        """The seconds that each process takes during the block, by its name: there when the block has ended."""
-        taken: dict[str, float] = {}
+        """The seconds that each process takes during the block, by its name; filled in when the block has ended."""
+        spent: dict[str, float] = {}
         before = self._seconds()
-        yield taken
-        taken |= {name: seconds - before.get(name, 0.0) for name, seconds in self._seconds().items()}
+        yield spent
+        spent |= {name: seconds - before.get(name, 0.0) for name, seconds in self._seconds().items()}
 
     def _seconds(self) -> dict[str, float]:
         pids = {state.name: state.pid for state in self._supervisor.states().values() if state.pid}
@@ -59,7 +60,7 @@ class Processors:
 
 
 def _with_children(pid: int) -> float:
-    """Seconds of processor that a process and its children took, those that have ended too."""
+    """Seconds of processor that a process and its children took, including children that have ended."""
     total, process = 0.0, psutil.Process(pid)
     for each in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
@@ -69,7 +70,7 @@ def _with_children(pid: int) -> float:
 
 def main() -> None:
     """Measure and print."""
-    wanted, settings = _arguments(), Settings()
+    options, settings = _arguments(), Settings()
     texts = _texts(settings)
     supervisor, dagit = Supervisor(settings), Dagit(settings.url("dagit"))
     processors = Processors(supervisor)
@@ -77,16 +78,16 @@ def main() -> None:
     with _people(settings, texts, rate=5).searching():
         time.sleep(5)  # a warm-up
     try:
-        for on in (True, False) * wanted.rounds:
+        for on in (True, False) * options.rounds:
             _turn_daemon(supervisor, on)
             print(f"\ndaemon {'running' if on else 'stopped'}, load {os.getloadavg()[0]:.1f}")
-            _idle(processors, wanted.seconds)
-            for rate in wanted.rates:
-                _loaded(processors, _people(settings, texts, rate), wanted.seconds)
+            _idle(processors, options.seconds)
+            for rate in options.rates:
+                _loaded(processors, _people(settings, texts, rate), options.seconds)
     finally:
         _turn_daemon(supervisor, on=True)
-    if wanted.train:
-        _while_training(settings, dagit, processors, _people(settings, texts, wanted.train_rate), wanted.train)
+    if options.train:
+        _while_training(settings, dagit, processors, _people(settings, texts, options.train_rate), options.train)
 
 
 def _arguments() -> argparse.Namespace:
@@ -124,38 +125,40 @@ def _turn_daemon(supervisor: Supervisor, on: bool) -> None:
 
 
 def _idle(processors: Processors, seconds: float) -> None:
-    with processors.measured() as taken:
+    with processors.measured() as spent:
         time.sleep(seconds)
-    print(f"  idle: {sum(taken.values()) / seconds:.3f} cores busy; in thousandths {_shown(taken, 1000 / seconds)}")
+    print(
+        f"  idle: {sum(spent.values()) / seconds:.3f} cores busy; in thousandths {_by_process(spent, 1000 / seconds)}"
+    )
 
 
 def _loaded(processors: Processors, people: People, seconds: float) -> None:
-    with processors.measured() as taken, people.searching():
+    with processors.measured() as spent, people.searching():
         time.sleep(seconds)
-    print(f"  {people.rate:g}/s {_met(people)}")
-    print(f"      processor ms a search: {_shown(taken, 1000 / len(people.searches))}")
+    print(f"  {people.rate:g}/s {_summary(people)}")
+    print(f"      processor ms a search: {_by_process(spent, 1000 / len(people.searches))}")
     time.sleep(SETTLE_SECONDS / 4)
 
 
 def _while_training(settings: Settings, dagit: Dagit, processors: Processors, people: People, family: str) -> None:
     began = time.monotonic()
-    with processors.measured() as taken, people.searching(), ThreadPoolExecutor(1) as thread:
+    with processors.measured() as spent, people.searching(), ThreadPoolExecutor(1) as thread:
         thread.submit(training.train, settings, dagit, [family], lambda line: None, force=True).result()
     took = time.monotonic() - began
     print(f"\n{family} trains for {took:.0f} s, load {os.getloadavg()[0]:.1f}")
-    print(f"  {people.rate:g}/s {_met(people)}\n      hundredths of a core: {_shown(taken, 100 / took)}")
+    print(f"  {people.rate:g}/s {_summary(people)}\n      hundredths of a core: {_by_process(spent, 100 / took)}")
 
 
-def _met(people: People) -> str:
+def _summary(people: People) -> str:
     percentiles = "  ".join(f"p{share} {people.quantile(share / 100):6.1f} ms" for share in (50, 95, 99, 100))
     lacking = sum(bool(each.answer.get("degraded")) for each in people.searches)
     why = "".join(f"; {count}: {reason}" for reason, count in people.degraded.most_common(3))
     return f"{percentiles}  {lacking} of {len(people.searches)} lack a model{why}; {people.failed.total()} failed"
 
 
-def _shown(taken: dict[str, float], factor: float) -> str:
-    """What each process took, the busiest first."""
-    ordered = sorted(taken.items(), key=lambda item: -item[1])
+def _by_process(spent: dict[str, float], factor: float) -> str:
+    """The seconds of each process times `factor`, the busiest first."""
+    ordered = sorted(spent.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {seconds * factor:.1f}" for name, seconds in ordered if seconds * factor >= 0.05)
 
 

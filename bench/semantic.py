@@ -3,8 +3,8 @@
     envs/semantic/.venv/bin/python -m bench.semantic [--tables <folder of documents, queries, qrels .parquet>]
 
 Encoding beside keras-hub's BertBackbone, the latency of a query, exact search beside FAISS; and with the tables of a
-snapshot (the live one's, where there is one) what reading more than a document's first passage gains. Rounds of what is
-compared take turns, so that another process's load falls on all of them alike.
+snapshot (the latest one, if there is any) what reading more than a document's first passage gains. What is compared
+takes turns in every round, so that another process's load falls on all alike.
 """
 # environment: semantic
 
@@ -33,7 +33,8 @@ from shared_ops.settings import Settings
 
 ROUNDS = 5
 PASSAGES = 30_000
-TRIED = 20
+QUERIES = 20
+"""The queries that an index is timed by."""
 BUDGETS = (0, 500_000, Parameters().token_budget)
 """Tokens encoded of the corpus; 0 is each document's first passage alone."""
 
@@ -59,7 +60,7 @@ def _live_tables() -> Path | None:
 
 
 def _turns(tasks: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    """Seconds of each task in each round, after one that does not count."""
+    """The seconds of each task in each round, after a first round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for counts in [False] + [True] * ROUNDS:
         for name, task in tasks.items():
@@ -109,7 +110,7 @@ def _keras_hub(policy: str) -> Callable[[list[list[int]]], np.ndarray]:
 
 
 def latency() -> None:
-    """What one query waits, from its text to its hits."""
+    """Milliseconds of one query, from its text to its hits."""
     encoder: Encoder = find(PACKAGED)
     vectors, starts, _ = _clustered(PASSAGES, PASSAGES // 2)
     ids = [str(place) for place in range(len(starts))]
@@ -155,7 +156,7 @@ def _clustered(passages: int, documents: int) -> tuple[np.ndarray, np.ndarray, n
 
 
 def _one_by_one(index: PassageIndex, queries: np.ndarray) -> None:
-    for query in queries[:TRIED]:
+    for query in queries[:QUERIES]:
         index.search(query[None], 100)
 
 
@@ -175,7 +176,7 @@ def indexes() -> None:
             np.mean([len(set(left[:k]) & set(right[:k])) / k for left, right in zip(ours, theirs, strict=True)])
             for k in (10, 100)
         ]
-        times = {name: median(values) / TRIED * 1000 for name, values in seconds.items()}
+        times = {name: median(values) / QUERIES * 1000 for name, values in seconds.items()}
         print(
             f"| {size:,} | {times['exact']:.1f} | {times['cells']:.1f} | {built:.0f} "
             f"| {recall[0]:.3f} | {recall[1]:.3f} |"
