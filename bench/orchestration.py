@@ -62,7 +62,7 @@ def script() -> None:
     from shared_ops.judge.evaluation import evaluate, per_query, slice_members
     from shared_ops.judge.latency import medians
     from shared_ops.judge.report import report
-    from shared_ops.judge.training import Searched
+    from shared_ops.judge.training import SearchAnswers
     from shared_ops.pipeline.ops import write_trained
     from shared_ops.pipeline.resources import PROD
     from shared_ops.pipeline.types import check_inputs
@@ -77,7 +77,10 @@ def script() -> None:
         assert version is not None
         challenger, _ = evaluate(trained.hits["test"], snapshot, "test")
         accepted = PROD.staging.fetch("keyword", version)
-        models = {"challenger": Searched(load_model(Path(scratch))), "champion": Searched(load_model(accepted))}
+        models = {
+            "challenger": SearchAnswers(load_model(Path(scratch))),
+            "champion": SearchAnswers(load_model(accepted)),
+        }
     champion = per_query(models["champion"].many(snapshot.queries("test")), snapshot.qrels("test"))
     took = medians(models, snapshot.queries("test"))
     latency = gating.Latency(challenger_ms=took["challenger"], champion_ms=took["champion"])

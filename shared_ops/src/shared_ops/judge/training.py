@@ -44,7 +44,7 @@ Open = Callable[[Path, Inputs], Answers]
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchAnswers:
     """The `Answers` of a search family."""
 
     model: Searcher

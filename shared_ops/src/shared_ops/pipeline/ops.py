@@ -35,7 +35,7 @@ from shared_ops.judge.evaluation import means, table
 from shared_ops.judge.judging import JudgedQueries, all_alike
 from shared_ops.judge.latency import medians
 from shared_ops.judge.report import report
-from shared_ops.judge.training import Answers, Open, Searched, Searcher, Trained
+from shared_ops.judge.training import Answers, Open, SearchAnswers, Searcher, Trained
 from shared_ops.notifications import notify
 from shared_ops.pipeline import checks
 from shared_ops.pipeline.lineage import challenger_key, release_key
@@ -232,7 +232,7 @@ def root_run_id(context: OpExecutionContext) -> str:
 
 def searching(load_model: Callable[[Path], Searcher]) -> Open:
     """The `Open` of a search family, given the `load` of its model."""
-    return lambda folder, inputs: Searched(load_model(folder))
+    return lambda folder, inputs: SearchAnswers(load_model(folder))
 
 
 def evaluate_op(open_model: Open) -> OpDefinition:
