@@ -264,7 +264,7 @@ def evaluate_op(open_model: Open) -> OpDefinition:
             candidate=candidate,
             metrics=metrics,
             feedback=feedback,
-            champion=champion and champion.version,
+            champion=champion.version if champion else None,
             challenger_ms=took["challenger"],
             champion_ms=took.get("champion"),
         )
