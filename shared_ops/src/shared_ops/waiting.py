@@ -1,4 +1,4 @@
-"""Waiting for what comes to be so, up to a limit. Knows no Dagster."""
+"""Waits until something holds, up to a limit. Knows no Dagster."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ def until(
     every: float | Sequence[float],
     seconds: float = math.inf,
 ) -> Seen:
-    """Look until what is seen is `done`, or the limit is reached; returns what was seen last.
+    """Call `look` until its result is `done`, or the limit is reached; returns the last result.
 
     Args:
-        look: what is asked again and again. What it raises ends the waiting.
-        done: whether what it gave is what was waited for; by default, whether it is true.
-        every: seconds between two looks; or each pause in turn, and after the last of them there is one more look.
+        look: the function that is called again and again. An error that it raises ends the waiting.
+        done: whether a result ends the waiting; by default, whether it is true.
+        every: seconds between two calls; or the pauses in turn, where one more call follows the last pause.
         seconds: the limit, where `every` is one number.
     """
     waits = Retrying(
