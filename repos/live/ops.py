@@ -36,8 +36,7 @@ from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.pipeline.ops import GateConfig, numbers, plotted, tell_verdict
 from shared_ops.pipeline.references import Proposal, Staged
 from shared_ops.pipeline.resources import DeploymentResource
-from shared_ops.pipeline.triggers import BECAUSE
-from shared_ops.release import inputs, runtimes
+from shared_ops.release import copies, inputs, runtimes
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.livesets import Decision, LiveSet
 from shared_ops.release.promotion import TakenBackError, past_set
@@ -249,8 +248,13 @@ def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: P
     for family in staging.families():
         if removed := staging.tidy(family, config.kept_releases, needed[family]):
             context.log.info(f"Removed {len(removed)} old releases of {family}: {', '.join(removed)}")
+    # In this order: a release is published before it is decided upon.
+    for ranker in set(sets.decided_upon()) - {version for _, version in staging.published()}:
+        sets.reopen(ranker)
     if gone := runtimes.tidy(current()):
         context.log.info(f"Removed {len(gone)} codes and locks that no release names.")
+    if gone := copies.tidy():
+        context.log.info(f"Removed {len(gone)} copies of releases that no set needs.")
 
 
 class RollbackConfig(Config):

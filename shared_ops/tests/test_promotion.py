@@ -415,6 +415,18 @@ def test_what_did_not_go_live_is_no_move(sets, services):
     assert [move.number for move in sets.moves()] == [2, 1]
 
 
+def test_a_move_is_kept_as_long_as_its_set_and_the_next_is_counted_on(sets):
+    sets_of(sets, 3)
+    rollback(sets, note="back", services=False)
+    sets.forget(2)
+    assert [move.number for move in sets.moves()] == [2, 3, 2]
+    sets.forget(1)
+    assert sets.numbers() == [2, 3] and [move.number for move in sets.moves()] == [2, 3, 2], "the live one stays"
+    rollback(sets, 3, note="forth", services=False)
+    sets.forget(1)
+    assert [move.note for move in sets.moves()] == ["forth", "set 3"]
+
+
 # Whether the services answer as the live set says.
 
 

@@ -295,3 +295,14 @@ def test_what_a_kept_ranker_learned_from_is_kept_to_train_it_again(deployment, i
     run(PROMOTION, instance, few)
     assert deployment.staging.versions("ranker") == ["r2", "r3"]
     assert deployment.staging.versions("keyword") == ["k2", "k3", "k4"]
+
+
+def test_decisions_and_moves_go_with_the_releases_and_sets_that_they_are_about(deployment, instance, ranker):
+    few, sets = ALL | {"promote": {"config": {"kept_releases": 2, "kept_sets": 2}}}, deployment.live_sets
+    for number in range(1, 6):
+        ranker(f"r{number}", GOOD)
+        run(PROMOTION, instance, few)
+    assert sets.decided_upon() == deployment.staging.versions("ranker") == ["r4", "r5"]
+    assert [move.number for move in sets.moves()] == sets.numbers()[::-1] == [5, 4]
+    run(ROLLBACK, instance)
+    assert [move.number for move in sets.moves()] == [4, 5, 4]

@@ -267,8 +267,12 @@ class LiveSets:
         """Remember what became of an accepted ranker."""
         storage.write_json(storage.join(self.url, "decisions", f"{ranker}.json"), decision.model_dump(mode="json"))
 
+    def decided_upon(self) -> list[str]:
+        """The versions of the rankers of which it is kept what became of them."""
+        return [name.removesuffix(".json") for name in storage.names(storage.join(self.url, "decisions"))]
+
     def reopen(self, ranker: str) -> None:
-        """Forget what became of an accepted ranker: it is accepted anew."""
+        """Forget what became of an accepted ranker: it is accepted anew, or its release is gone."""
         storage.remove(storage.join(self.url, "decisions", f"{ranker}.json"))
 
     def taken_back_release(self, family: str, version: str) -> LiveSet | None:
@@ -290,14 +294,24 @@ class LiveSets:
         return any(each.releases.get(family) == version for each in sets if each)
 
     def forget(self, keep: int) -> list[int]:
-        """Remove the sets beyond the newest `keep`, never the live one; returns their numbers."""
+        """Remove the sets beyond the newest `keep`, never the live one, and moves to them; returns their numbers."""
         with self._exclusive():
             live = self.live()
             old = [number for number in self.numbers()[:-keep] if live is None or number != live.number]
             for number in old:
                 storage.remove(storage.join(self.url, "sets", f"{number}.json"))
             self.mark_rolled_back(set(self._marked()) - set(old))
+            self._forget_moves()
         return old
+
+    def _forget_moves(self) -> None:
+        """Remove the moves to sets that are kept no more; the newest stays, as the next is counted from it."""
+        kept = set(self.numbers())
+        for number in self._moves()[:-1]:
+            url = storage.join(self.url, "moves", f"{number}.json")
+            content = storage.read_bytes(url)
+            if content and Move.model_validate_json(content).number not in kept:
+                storage.remove(url)
 
     def _read(self, *name: str) -> LiveSet | None:
         content = storage.read_bytes(storage.join(self.url, *name))

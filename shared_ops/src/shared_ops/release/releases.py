@@ -131,11 +131,14 @@ class Staging:
             ReleaseError: when the release is missing or of a newer format, or its files are not those of its manifest.
         """
         manifest = self.manifest(family, version)
-        url = self.release_url(family, version)
-        place = current().home / "cache" / "releases" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        url, place = self.release_url(family, version), self.copy_of(family, version)
         folder = storage.local_path(url) or storage.copied_folder(url, place, commit=MANIFEST)
         verify(folder, manifest)
         return folder
+
+    def copy_of(self, family: str, version: str) -> Path:
+        """Where a release is copied to from a staging area that is not local."""
+        return copies() / hashlib.sha256(self.release_url(family, version).encode()).hexdigest()[:16]
 
     def kept(self, family: str, keep: int, needed: Collection[str]) -> list[str]:
         """The versions that `tidy` leaves: the newest `keep`, the accepted one, and those `needed`."""
@@ -186,6 +189,11 @@ class Staging:
     def _pointer(self, family: str) -> dict[str, Any]:
         content = storage.read_bytes(storage.join(self.url, family, "accepted.json"))
         return {} if content is None else dict(json.loads(content))
+
+
+def copies() -> Path:
+    """The folder of the copies of releases, in the home's cache."""
+    return current().home / "cache" / "releases"
 
 
 def read_manifest(name: str, content: bytes) -> ReleaseManifest:
