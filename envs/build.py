@@ -32,6 +32,8 @@ INPUTS = "# Made from inputs with the SHA-256 "
 
 STAMP, KEPT_LOCK, KEPT_PYTHON = "made-from.txt", "requirements.txt", "python-version"
 """The files in an environment: what it was made from and where, its lock, and the Python version that it states."""
+MADE = {".venv", ".venv.new", ".venvs", ".uv"}
+"""What is made here in a folder of envs/; git has none of it."""
 
 _installing_shared_ops = threading.Lock()  # its build writes into its own folder
 
@@ -128,6 +130,18 @@ def sync(names: Sequence[str]) -> bool:
         raise BuildError("\n".join(failures))
     _say(f"{len(missing)} environments made in {time.monotonic() - began:.0f} s")
     return True
+
+
+def left() -> list[str]:
+    """The folders that git has no more: all that they hold was made here."""
+    return sorted(folder.name for folder in ENVS.iterdir() if folder.is_dir() and _is_left(folder))
+
+
+def remove_left() -> None:
+    """Remove those folders, once no process runs from them and no release needs them: in envs/platform, which knows."""
+    if names := left():
+        command = [str(_link("platform") / "bin" / "python"), "-m", "deploy.environments", *names]
+        subprocess.run(command, cwd=ROOT, check=False)
 
 
 def compile_locks(names: Sequence[str], upgrade: bool = False) -> None:
@@ -270,6 +284,12 @@ def _is_made(name: str) -> bool:
 def _is_whole(folder: Path) -> bool:
     """Whether an environment is complete, and the Python of the machine that it points to is there."""
     return (folder / STAMP).exists() and (folder / "bin" / "python").exists()
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether a folder holds what is made here, and nothing else."""
+    names, link = {each.name for each in folder.iterdir()}, folder / ".venv"
+    return names <= MADE and (".venvs" in names or link.is_symlink() or (link / STAMP).exists())
 
 
 def _link(name: str) -> Path:
@@ -425,7 +445,10 @@ def main() -> None:
     try:
         names = list(dict.fromkeys(_environment(name) for name in getattr(arguments, "names", [])))
         if arguments.command == "sync":
-            if sync(names or environments()) and arguments.next:
+            made = sync(names or environments())
+            if not names:
+                remove_left()
+            if made and arguments.next:
                 _say("make up starts the stack")
         elif arguments.command == "place":
             for name in names:

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-from shared_ops.settings import ROOT
+from deploy import environments
+from shared_ops.data import storage
+from shared_ops.release import runtimes
+from shared_ops.settings import ROOT, Settings
 
 
 @pytest.fixture
@@ -225,3 +228,65 @@ def test_an_environment_is_made_once_in_each_place(build, tmp_path):
     )
     assert str(moved) in where.stdout
     assert (scripts / "uvicorn").read_text().startswith(f"#!{moved}")
+
+
+def test_a_folder_that_git_has_no_more_is_known_by_what_it_holds(build):
+    held = {
+        "gone": [".venvs/made", ".uv"],
+        "new": [".venvs/made", "requirements.in"],
+        "own": [".venv/bin"],
+        "empty": [],
+    }
+    for name, paths in held.items():
+        for path in (".", *paths):
+            (build.ENVS / name / path).mkdir(parents=True, exist_ok=True)
+    (build.ENVS / "linked").mkdir()
+    (build.ENVS / "linked" / ".venv").symlink_to("gone")
+    assert build.left() == ["gone", "linked"]
+
+
+def test_make_envs_has_it_removed_once_the_others_are_made(build, monkeypatch):
+    (build.ENVS / "gone" / ".venvs").mkdir(parents=True)
+    asked = []
+    monkeypatch.setattr(build, "sync", lambda names: False)
+    monkeypatch.setattr(build.subprocess, "run", lambda command, **_: asked.append(command[1:]))
+    for arguments in (["sync", "search"], ["sync"]):
+        monkeypatch.setattr(sys, "argv", ["build.py", *arguments])
+        build.main()
+    assert asked == [["-m", "deploy.environments", "gone"]]
+
+
+@pytest.fixture
+def gone(tmp_path, monkeypatch):
+    """An environment that git has no more, as it was made."""
+    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    folder = tmp_path / "envs" / f"gone-{tmp_path.name}" / ".venvs" / "made"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    (folder / runtimes.STAMP).touch()
+    (folder / runtimes.LOCK).write_text("its lock")
+    return folder
+
+
+def removed(gone, settings):
+    return environments.remove(gone.parent.parent.name, settings), gone.parent.parent.exists()
+
+
+def test_what_is_left_stays_while_a_process_runs_from_it_and_then_goes(gone, tmp_path):
+    settings = Settings(home=tmp_path / "home", staging=None)
+    with subprocess.Popen([gone / "bin" / "python", "-c", "input()"], stdin=subprocess.PIPE) as running:
+        said, there = removed(gone, settings)
+        running.communicate(b"\n")
+    assert there and said.endswith("a process runs from it")
+    said, there = removed(gone, settings)
+    assert not there and said.endswith("removed: git has it no more")
+
+
+def test_what_is_left_stays_as_long_as_a_release_is_kept_that_was_made_in_it(gone, tmp_path):
+    settings = Settings(home=tmp_path / "home", staging=None)
+    kept = storage.join(settings.locks_url, storage.sha256(gone / runtimes.LOCK), runtimes.LOCK)
+    storage.write_atomic(kept, b"its lock")
+    said, there = removed(gone, settings)
+    assert there and said.endswith("a release that is kept was made in it")
+    storage.remove(kept)
+    assert removed(gone, settings)[1] is False

@@ -85,16 +85,16 @@ def tidy(settings: Settings, wanted: Iterable[Runtime]) -> None:
     for copy in (settings.home / "cache" / "code").glob("*/"):
         if copy.name not in {each.code for each in kept}:
             shutil.rmtree(copy)
-    locks, running = {each.environment for each in kept}, _running()
+    locks, commands = {each.environment for each in kept}, running()
     for folder in [*(settings.home / "environments").glob("*/"), *(ROOT / "envs").glob("*/.venvs/*/")]:
         link = folder.parent.with_name(".venv")
-        run = f"{folder}/" in running or f"envs/{link.parent.name}/.venv/" in running
+        run = f"{folder}/" in commands or f"envs/{link.parent.name}/.venv/" in commands
         if not run and link.resolve() != folder and runtimes.made_from(folder) not in locks:
             (folder / runtimes.STAMP).unlink(missing_ok=True)  # first: what is killed in between is not made
             shutil.rmtree(folder)
 
 
-def _running() -> str:
+def running() -> str:
     """The command lines of all processes but this one and those that it was started by, which run from the present."""
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = [process for process in psutil.process_iter(["cmdline"]) if process.pid not in ours]

@@ -184,6 +184,11 @@ def keep(family: str, content: Mapping[str, bytes], settings: Settings) -> Runti
     return Runtime(family, codes.keep(settings.code_url, content), _keep_lock(family, settings))
 
 
+def is_kept(environment: str, settings: Settings) -> bool:
+    """Whether the lock of this SHA-256 is kept: a release names it, or a training of the last day may (`tidy`)."""
+    return storage.exists(storage.join(settings.locks_url, environment, LOCK))
+
+
 def tidy(settings: Settings) -> list[str]:
     """Remove the code and the locks that no release needs and no training used for KEPT_SECONDS; returns their names.
 
