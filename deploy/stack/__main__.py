@@ -57,7 +57,8 @@ def up(settings: Settings) -> None:
     lifecycle.wait_for_locations(dagit, list(repositories()))
     if LiveSets(settings.staging_url("prod")).live() is None:
         say("training the first set of models")
-        training.train(settings, dagit, None, lambda line: say(f"  {line}"))
+        because = f"make up by {_who()}: no set of models was live yet"
+        training.train(settings, dagit, None, lambda line: say(f"  {line}"), because=because)
     else:
         _tell_dagit(settings, dagit)
     say(f"search: {wait_for_search(settings, lambda: lifecycle.need_still_running(settings))}")
@@ -160,7 +161,8 @@ def _reload(settings: Settings, names: list[str]) -> None:
 def train(settings: Settings, repository: str | None, force: bool) -> None:
     """Launch the prod jobs, all in order or one, and show their progress until they end."""
     lifecycle.need_running(settings)
-    training.train(settings, _dagit(settings), [repository] if repository else None, say, force)
+    because = f"make train{f' REPO={repository}' if repository else ''}{' FORCE=1' if force else ''} by {_who()}"
+    training.train(settings, _dagit(settings), [repository] if repository else None, say, force, because)
 
 
 @commands.command()

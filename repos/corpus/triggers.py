@@ -26,8 +26,9 @@ from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.files import FileState
 from repos.corpus.sources.fingerprints import Fingerprints, differences, recall, take
 from shared_ops.pipeline.cursors import restored
+from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import BECAUSE, IN_FLIGHT
+from shared_ops.pipeline.triggers import IN_FLIGHT
 from shared_ops.settings import current
 
 QUIET_SECONDS = 2.0

@@ -18,8 +18,9 @@ from dagster import (
 from repos.feedback.graph import feedback_prod, forget_prod
 from repos.feedback.ops import store
 from shared_ops.data.ubi import Window
+from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import BECAUSE, IN_FLIGHT, LATER
+from shared_ops.pipeline.triggers import IN_FLIGHT, LATER
 from shared_ops.settings import current
 
 

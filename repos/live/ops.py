@@ -34,7 +34,7 @@ from shared_ops.notifications import notify
 from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.pipeline.ops import GateConfig, numbers, plotted, tell_verdict
-from shared_ops.pipeline.references import Proposal, Staged
+from shared_ops.pipeline.references import BECAUSE, BY_HAND, Proposal, Staged
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.release import copies, inputs, runtimes
 from shared_ops.release.agreement import disagreements
@@ -214,7 +214,7 @@ def _shown_with(manifest: ReleaseManifest, deployment: DeploymentResource) -> Sn
 
 def _by(context: OpExecutionContext) -> str:
     """Which run made a set, and why it was started."""
-    return f"by run {context.run_id[:8]}: {context.get_tag(BECAUSE) or 'started by hand'}"
+    return f"by run {context.run_id[:8]}: {context.get_tag(BECAUSE) or BY_HAND}"
 
 
 def _log_answers(context: OpExecutionContext, deployment: DeploymentResource) -> None:

@@ -20,8 +20,9 @@ from dagster import (
 )
 
 from repos.live.graph import promotion_prod, rollback_prod, show_snapshot_prod
+from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import BECAUSE, ENDED, IDLE, LATER, SOON, in_flight
+from shared_ops.pipeline.triggers import ENDED, IDLE, LATER, SOON, in_flight
 from shared_ops.release import promotion
 from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.settings import ranking_family

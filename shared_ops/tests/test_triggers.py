@@ -9,16 +9,19 @@ from dagster import (
     DagsterRunStatus,
     RunRequest,
     SkipReason,
+    build_schedule_context,
     build_sensor_context,
+    graph,
     job,
 )
 from dagster._core.test_utils import create_run_for_test
 
 from shared_ops.data.feedback import FeedbackManifest
+from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.pipeline.ops import load_inputs_op
-from shared_ops.pipeline.references import AGAIN
+from shared_ops.pipeline.references import AGAIN, BECAUSE, BY_HAND
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import DATA, due, retrain_sensor
+from shared_ops.pipeline.triggers import DATA, daily_schedule, due, retrain_sensor
 from shared_ops.release import promotion
 from shared_ops.release.acceptance import follow
 from shared_ops.release.inputs import find
@@ -66,6 +69,17 @@ def learn(tmp_path, family: str, version: str, accepted: bool = True) -> None:
     manifest = PROD.staging.publish(folder, manifest)
     if accepted:
         PROD.staging.accept(manifest)
+
+
+def test_a_run_that_says_nothing_else_says_that_it_was_started_by_hand_or_every_day():
+    @graph
+    def keyword():
+        pass
+
+    dev, prod = family_jobs(keyword)
+    assert dev.run_tags[BECAUSE] == prod.run_tags[BECAUSE] == BY_HAND
+    (request,) = daily_schedule("keyword", prod).evaluate_tick(build_schedule_context()).run_requests
+    assert request.tags[BECAUSE] == "every day, for new code or another environment"
 
 
 def why(decided) -> str:

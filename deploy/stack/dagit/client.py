@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from shared_ops.causes import told
+from shared_ops.pipeline.references import BECAUSE
 from shared_ops.waiting import until
 
 REPOSITORY = "__repository__"
@@ -190,14 +191,21 @@ class Dagit:
         self.url, self._when_away = url, when_away
         self._client = httpx.Client(base_url=url, timeout=130, trust_env=False)
 
-    def launch(self, location: str, job: str, run_config: Mapping[str, Any] | None = None) -> str:
-        """Launch a job and return its run's id.
+    def launch(
+        self, location: str, job: str, run_config: Mapping[str, Any] | None = None, because: str | None = None
+    ) -> str:
+        """Launch a job and return its run's id. The run's tag says why: `because`, or what the job says by itself.
 
         Raises:
             DagitError: when there is no such job, or its config is not valid.
         """
         selector = {"repositoryLocationName": location, "repositoryName": REPOSITORY, "jobName": job}
-        parameters = {"selector": selector, "runConfigData": json.dumps(run_config or {})}
+        tags = [{"key": BECAUSE, "value": because}] if because else []
+        parameters = {
+            "selector": selector,
+            "runConfigData": json.dumps(run_config or {}),
+            "executionMetadata": {"tags": tags},
+        }
         result = self._ask(LAUNCH, "launchRun", parameters=parameters)
         return str(result["run"]["runId"])
 

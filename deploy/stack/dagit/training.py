@@ -46,9 +46,16 @@ def waves(names: Sequence[str] | None = None) -> list[list[str]]:
 
 
 def train(
-    settings: Settings, dagit: Dagit, names: Sequence[str] | None, say: Callable[[str], None], force: bool = False
+    settings: Settings,
+    dagit: Dagit,
+    names: Sequence[str] | None,
+    say: Callable[[str], None],
+    force: bool = False,
+    because: str = "make train",
 ) -> None:
     """Train all repositories, or those named, in prod; `say` gets a line for whatever happens.
+
+    Every run that it starts says `because` of what.
 
     What has the same inputs as a release is not trained again, unless by `force`. After a ranker's training its
     promotion is followed, too.
@@ -64,10 +71,10 @@ def train(
             break
         broken = _broken(dagit, wave)
         failures += broken.values()
-        failures += _follow_all([_Followed(dagit, name, say, force) for name in wave if name not in broken])
+        failures += _follow_all([_Followed(dagit, name, say, because, force) for name in wave if name not in broken])
         if ranking_family() in wave and ranking_family() not in broken:
             try:
-                failures += _promote(settings, dagit, say, since)
+                failures += _promote(settings, dagit, say, because, since)
             except DagitError as error:
                 failures.append(f"The accepted ranker is not promoted yet: {error}")
     if failures:
@@ -104,7 +111,7 @@ def _follow_all(followed: Sequence["_Followed"]) -> list[str]:
     return [run.failure for run in followed if run.failure]
 
 
-def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], since: float) -> list[str]:
+def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], because: str, since: float) -> list[str]:
     """Follow the promotion of the accepted ranker: its trigger's, or one of our own where one is due and none comes.
 
     The trigger's may have ended before anyone looks: then it is told from its first event, as long as it was created
@@ -120,9 +127,9 @@ def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], since
 
     until(lambda: not due() or runs(), every=1, seconds=TRIGGER_SECONDS)
     if due() or runs():
-        return _follow_all([_Followed(dagit, location, say, job=PROMOTION)])
-    ended = [run.run_id for run in dagit.ended(since) if run.job == PROMOTION]
-    return _follow_all([_Followed(dagit, location, say, job=PROMOTION, run_id=run_id) for run_id in ended[:1]])
+        return _follow_all([_Followed(dagit, location, say, because, job=PROMOTION)])
+    ended = [run.run_id for run in dagit.ended(since) if run.job == PROMOTION][:1]
+    return _follow_all([_Followed(dagit, location, say, because, job=PROMOTION, run_id=run_id) for run_id in ended])
 
 
 class _Followed:
@@ -133,6 +140,7 @@ class _Followed:
         dagit: Dagit,
         name: str,
         say: Callable[[str], None],
+        because: str,
         force: bool = False,
         job: str | None = None,
         run_id: str | None = None,
@@ -142,16 +150,16 @@ class _Followed:
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False
-        self._say, self._told_who_goes_first = say, False
+        self._say, self._because, self._told_who_goes_first = say, because, False
         self._errors: list[str] = []
         self._follow(run_id or self._launched(force))
 
     def _launched(self, force: bool) -> str:
         """The id of the run to follow: a trigger may have been quicker, then its run is the one that trains."""
         if force and self.name in families():
-            return self.dagit.launch(self.name, self.job, FORCE)
+            return self.dagit.launch(self.name, self.job, FORCE, self._because)
         started = [run.run_id for run in self.dagit.in_flight() if run.job == self.job]
-        return started[-1] if started else self.dagit.launch(self.name, self.job)
+        return started[-1] if started else self.dagit.launch(self.name, self.job, because=self._because)
 
     def look(self) -> None:
         """Tell what has happened since the last look."""

@@ -35,7 +35,8 @@ class Looks:
     def in_flight(self):
         return self.running
 
-    def launch(self, location, job):
+    def launch(self, location, job, run_config=None, because=None):
+        self.why = because
         return "first"
 
     def ended(self, since):
@@ -68,6 +69,14 @@ def trained(monkeypatch, looks):
     return said
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_says_why_it_was_started(monkeypatch, force):
+    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    looks = Looks(first=[page("SUCCESS")])
+    training.train(Settings(), looks, ["keyword"], lambda _: None, force, "make train by ada")
+    assert looks.why == "make train by ada"
+
+
 def test_a_lost_run_is_followed_into_its_next_try_however_late_dagster_says_so(monkeypatch):
     first = [*SAID_LATE, page("FAILURE", will_retry="true", auto_retry_run_id="second")]
     said = trained(monkeypatch, Looks(first=first, second=[page("SUCCESS")]))
@@ -95,7 +104,7 @@ def test_the_last_line_of_a_run_says_what_its_gate_said(monkeypatch, verdict):
 
 def test_a_run_that_waits_for_one_that_a_trigger_has_started_says_so_once(monkeypatch):
     looks = Looks(first=[page("QUEUED"), page("QUEUED"), page("SUCCESS")])
-    launched, looks.launch = looks.launch, lambda *names: (setattr(looks, "running", others), launched(*names))[1]
+    launched, looks.launch = looks.launch, lambda *names, **_: (setattr(looks, "running", others), launched(*names))[1]
     others = [RunInFlight("other", "semantic_prod", "STARTED"), RunInFlight("earlier", "keyword_prod", "STARTED")]
     (said,) = (line for line in trained(monkeypatch, looks) if "waiting" in line)
     assert "waiting for run earlier, which trains already: http://127.0.0.1:9/runs/earlier" in said
@@ -145,7 +154,7 @@ def test_code_that_does_not_load_is_told_and_leaves_the_others_trainings_alone(m
     monkeypatch.setattr(training.Staging, "accepted", lambda *_: None)
     monkeypatch.setattr(training.time, "sleep", lambda _: None)
     looks = Looks(keyword=[page("SUCCESS")])
-    looks.broken, looks.launch = {"behavior": "SyntaxError: '(' was never closed"}, lambda location, job: location
+    looks.broken, looks.launch = {"behavior": "SyntaxError: '(' was never closed"}, lambda location, *_, **__: location
     said = []
     with pytest.raises(training.TrainingError, match=r"does not load: SyntaxError.*\n.*make code-server REPO=behavior"):
         training.train(Settings(), looks, ["keyword", "behavior", "ranker"], said.append)
@@ -163,7 +172,7 @@ def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(monke
     monkeypatch.setattr(training.Staging, "accepted", lambda *_: accepted)
     monkeypatch.setattr(training.time, "sleep", lambda _: None)
     looks = Looks(keyword=failure("no memory"), ranker=[page("SUCCESS")])
-    looks.launch = lambda location, job: location
+    looks.launch = lambda location, *_, **__: location
     said = []
     with pytest.raises(training.TrainingError, match=r"^keyword_prod ended with FAILURE: no memory"):
         training.train(Settings(), looks, ["keyword", "ranker"], said.append)
@@ -173,7 +182,7 @@ def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(monke
 def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch):
     monkeypatch.setattr(training.time, "sleep", lambda _: None)
     looks, launched = Looks(corpus=failure("no disk")), []
-    looks.launch = lambda location, job: launched.append(location) or location
+    looks.launch = lambda location, *_, **__: launched.append(location) or location
     with pytest.raises(training.TrainingError, match="no disk"):
         training.train(Settings(), looks, None, lambda _: None)
     assert launched == ["corpus"]

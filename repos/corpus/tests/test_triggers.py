@@ -20,8 +20,8 @@ from sqlalchemy import create_engine, text
 from repos.corpus.sources import fingerprints
 from repos.corpus.tests.conftest import write_lines
 from repos.corpus.triggers import corpus_prod, daily, daily_build, sources_changed
+from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import BECAUSE
 
 
 @pytest.fixture

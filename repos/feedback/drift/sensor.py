@@ -26,7 +26,7 @@ from shared_ops.data import markdown
 from shared_ops.data.ubi import Store, Window
 from shared_ops.pipeline.cursors import restored
 from shared_ops.pipeline.lineage import feedback_key
-from shared_ops.pipeline.triggers import BECAUSE
+from shared_ops.pipeline.references import BECAUSE
 from shared_ops.settings import Settings, current
 
 MOST = 5_000

@@ -17,8 +17,8 @@ from repos.feedback.drift.sensor import drift
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.data.ubi import EventAttributes, LoggedSet, QueryAttributes, UbiEvent, UbiQuery
 from shared_ops.pipeline.lineage import feedback_key
+from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import BECAUSE
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -20,8 +20,8 @@ from shared_ops.data import storage, tables
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.pipeline.lineage import feedback_key, source_key
+from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import DEV, PROD
-from shared_ops.pipeline.triggers import BECAUSE
 from shared_ops.pipeline.types import check_feedback
 from shared_ops.release.releases import ReleaseManifest
 

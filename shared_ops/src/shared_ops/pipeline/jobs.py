@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dagster import GraphDefinition, JobDefinition, in_process_executor
 
 from shared_ops.pipeline.io_manager import json_io_manager
+from shared_ops.pipeline.references import BECAUSE, BY_HAND
 from shared_ops.pipeline.resources import DEV, PROD
 from shared_ops.settings import repositories
 
@@ -29,6 +30,7 @@ def family_jobs(
             tags={
                 "searchloop/family": repository or graph.name,
                 "searchloop/deployment": deployment.name,
+                BECAUSE: BY_HAND,
                 # Launchers and executors beyond this machine send a family's runs to its own environment's queue.
                 "searchloop/queue": repositories()[repository or graph.name].queue,
                 **(tags or {}),

@@ -24,7 +24,7 @@ from dagster import (
     sensor,
 )
 
-from shared_ops.pipeline.references import AGAIN, NO_FEEDBACK
+from shared_ops.pipeline.references import AGAIN, BECAUSE, NO_FEEDBACK
 from shared_ops.pipeline.resources import PROD
 from shared_ops.release import acceptance
 from shared_ops.release.inputs import Inputs, MissingInputError, find, result_of
@@ -36,8 +36,6 @@ IDLE_SECONDS = "searchloop/idle_seconds"
 """The tag of a sensor with the greatest number of seconds between two of its ticks while no folder and no run of the
 stack changes (deploy/stack/processes/calm.py)."""
 IDLE = {IDLE_SECONDS: "30"}
-BECAUSE = "searchloop/because"
-"""The tag of a run that says what started it."""
 DATA = "searchloop/data"
 """The tag of a run that a trigger started: the key of the data that it was to learn from."""
 RETRY_SECONDS = 600
@@ -224,6 +222,7 @@ def daily_schedule(family: str, job: JobDefinition, hour: int = 3) -> ScheduleDe
         job=job,
         cron_schedule=f"0 {hour} * * *",
         execution_timezone="UTC",
+        tags={BECAUSE: "every day, for new code or another environment"},
         default_status=DefaultScheduleStatus.RUNNING,
         description="Every day, for new code or another environment; where nothing changed nothing is trained.",
     )
