@@ -40,7 +40,7 @@ status: made ## Show processes, runs, the live set with its metrics, and what wa
 	@$(STACK) status
 
 logs: made ## Follow the logs, or show their ends where the stack is down [PROCESS=<name>]
-	@$(STACK) logs $${PROCESS:+"$$PROCESS"}
+	@$(STACK) logs $${PROCESS:+-- "$$PROCESS"}
 
 addresses: made ## Print one `name url` line each: search, dagit and the prediction services
 	@$(STACK) addresses
@@ -51,7 +51,7 @@ clean: made ## Remove the stack's state (it has to be down)
 ##> Models
 
 train: made ## Train all models, or one [REPO=<name>] [FORCE=1: although nothing changed]
-	@$(STACK) train $${FORCE:+--force} $${REPO:+"$$REPO"}
+	@$(STACK) train $${FORCE:+--force} $${REPO:+-- "$$REPO"}
 
 code-servers: made ## Start the running stack's code servers that do not run, reload the others' code
 	@$(STACK) code-servers
@@ -60,7 +60,7 @@ code-server: made ## The same for one: REPO=<name>
 	@$(STACK) code-server -- "$$REPO"
 
 rollback: made ## Make the set before the present live again, or another one [SET=<n>] [WHY="<reason>"]
-	@$(STACK) rollback $${WHY:+--why="$$WHY"} $${SET:+"$$SET"}
+	@$(STACK) rollback $${WHY:+--why="$$WHY"} $${SET:+-- "$$SET"}
 
 lineage: made ## Print the chain from the sources to the weights of the live set
 	@$(STACK) lineage

@@ -30,10 +30,10 @@ def make(*arguments, **variables):
     [
         ("search", "Q", "<search><--><{}>"),
         ("evaluate", "OUT", "<evaluate><--><{}>"),
-        ("logs", "PROCESS", "<logs><{}>"),
-        ("train", "REPO", "<train><{}>"),
+        ("logs", "PROCESS", "<logs><--><{}>"),
+        ("train", "REPO", "<train><--><{}>"),
         ("code-server", "REPO", "<code-server><--><{}>"),
-        ("rollback", "SET", "<rollback><{}>"),
+        ("rollback", "SET", "<rollback><--><{}>"),
         ("rollback", "WHY", "<rollback><--why={}>"),
         ("reproduce", "RELEASE", "<reproduce><--><{}>"),
         ("simulate", "SESSIONS", "<simulate><--sessions={}>"),

@@ -18,7 +18,18 @@ ROOMS = {
         "answering",
         "reproduce",
     ],
-    "deploy.stack": ["terminal", "dagit", "processes", "search", "history", "sources", "status", "traffic", "__main__"],
+    "deploy.stack": [
+        "terminal",
+        "arguments",
+        "dagit",
+        "processes",
+        "search",
+        "history",
+        "sources",
+        "status",
+        "traffic",
+        "__main__",
+    ],
 }
 """In their order: each may import those before it."""
 

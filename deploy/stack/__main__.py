@@ -11,8 +11,9 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from deploy.stack import history, sources
+from deploy.stack import arguments, history, sources
 from deploy.stack import status as status_of
+from deploy.stack.arguments import Name, Number, Words
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import lifecycle, places
@@ -130,13 +131,10 @@ def code_servers(settings: Settings) -> None:
 
 
 @commands.command("code-server")
-@click.argument("repository")
+@click.argument("repository", type=Name(repositories, "keyword"))
 @click.pass_obj
 def code_server(settings: Settings, repository: str) -> None:
     """Start one code server, or reload its code; runs in flight finish on the old code."""
-    if repository not in repositories():
-        got = f", not {repository}" if repository else ""
-        raise StackError(f"Say which{got}: make code-server REPO=<one of {', '.join(repositories())}>")
     _reload(settings, [repository])
 
 
@@ -155,7 +153,7 @@ def _reload(settings: Settings, names: list[str]) -> None:
 
 
 @commands.command()
-@click.argument("repository", required=False)
+@click.argument("repository", required=False, type=Name(training.trained, "keyword"))
 @click.option("--force", is_flag=True, help="Train although nothing changed since a release.")
 @click.pass_obj
 def train(settings: Settings, repository: str | None, force: bool) -> None:
@@ -166,7 +164,7 @@ def train(settings: Settings, repository: str | None, force: bool) -> None:
 
 
 @commands.command()
-@click.argument("number", type=click.IntRange(1), required=False)
+@click.argument("number", type=Number(1, example="3"), required=False)
 @click.option("--why", default="", help="The reason, kept with the move.")
 @click.pass_obj
 def rollback(settings: Settings, number: int | None, why: str) -> None:
@@ -208,12 +206,10 @@ def lineage(settings: Settings) -> None:
 
 
 @commands.command()
-@click.argument("release")
+@click.argument("release", type=Words("a release (make lineage names those that are live)", "keyword/<version>"))
 @click.pass_obj
 def reproduce(settings: Settings, release: str) -> None:
     """Train a release (family/version) again from its manifest, and compare the weights."""
-    if not release:
-        raise StackError("Say which: make reproduce RELEASE=keyword/<version>. Those that are live: make lineage")
     family, staging = release.partition("/")[0], Staging(settings.staging_url("prod"))
     known = list(dict.fromkeys([*families(), *staging.families()]))
     if family not in known or "/" not in release:
@@ -229,13 +225,11 @@ def reproduce(settings: Settings, release: str) -> None:
 
 
 @commands.command()
-@click.argument("query")
+@click.argument("query", type=Words("words to search for", '"sort an array"'))
 @click.option("-k", default=10, show_default=True, help="How many hits.")
 @click.pass_obj
 def search(settings: Settings, query: str, k: int) -> None:
     """Ask the running search app."""
-    if not query.strip():
-        raise StackError('Say what to search for: make search Q="sort an array"')
     lifecycle.need_running(settings)
     answer = ask(settings, query, k)
     for rank, hit in enumerate(answer["hits"], start=1):
@@ -251,28 +245,24 @@ def search(settings: Settings, query: str, k: int) -> None:
 
 
 @commands.command()
-@click.argument("out")
+@click.argument("out", type=Words("a folder for the runs", "runs"))
 @click.pass_obj
 def evaluate(settings: Settings, out: str) -> None:
     """Write TREC runs of the live snapshot's test queries to OUT, and print the table of metrics."""
-    if not out.strip():
-        raise StackError("Say where: make evaluate OUT=runs")
     lifecycle.need_running(settings)
     console.print(evaluation.evaluate(settings, Path(out), say))
 
 
 @commands.command()
 @click.option(
-    "--sessions", type=click.IntRange(1, 100_000), default=200, show_default=True, help="How many people come."
+    "--sessions", type=Number(1, 100_000, "200"), default=200, show_default=True, help="How many people come."
 )
-@click.option("--trend", type=click.IntRange(0), default=0, help="How many documents are in the news after a third.")
+@click.option(
+    "--trend", type=Number(0, example="3"), default=0, help="How many documents are in the news after a third."
+)
 @click.option("--drift", help="What is asked about then, and not before: a source or a word of titles; 1: any.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed and same answers: same clicks."
-)
-@click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), help="Searches per second [default: as two clients go]"
-)
+@click.option("--seed", type=Number(0), default=0, show_default=True, help="Same seed and same answers: same clicks.")
+@click.option("--rate", type=Number(0.001, example="5"), help="Searches per second [default: as two clients go]")
 @click.option(
     "--watch", is_flag=True, help="Wait until all is learned and another set is live, and show what has risen."
 )
@@ -308,7 +298,7 @@ def main() -> None:
     except click.Abort:
         sys.exit("Interrupted. What the stack does goes on: make status")
     except click.BadParameter as error:
-        sys.exit(visible(f"{_variable(error.param)}: {error.message} See make help"))
+        sys.exit(visible(arguments.told(error)))
     except click.ClickException as error:
         sys.exit(visible(error.format_message()))
     except ValidationError as error:
@@ -319,12 +309,6 @@ def main() -> None:
         sys.exit(visible(str(error)))
     except (training.TrainingError, simulation.SimulationError, promotion.PromotionError, ReleaseError) as error:
         sys.exit(visible(str(error)))
-
-
-def _variable(parameter: click.Parameter | None) -> str:
-    """What `make` calls a parameter."""
-    name = parameter.name if parameter and parameter.name else "an argument"
-    return {"number": "SET"}.get(name, name.upper())
 
 
 def _problem(error: Any) -> str:

@@ -12,7 +12,15 @@ from shared_ops.pipeline.references import VERDICT
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import decided
 from shared_ops.release.releases import Staging
-from shared_ops.settings import Settings, families, live_repository, ranking_family, repositories, search_families
+from shared_ops.settings import (
+    Repository,
+    Settings,
+    families,
+    live_repository,
+    ranking_family,
+    repositories,
+    search_families,
+)
 from shared_ops.waiting import until
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
@@ -33,12 +41,14 @@ class TrainingError(RuntimeError):
     """A run that did not end well, with what its failed step said."""
 
 
+def trained() -> dict[str, Repository]:
+    """The repositories that train or make data, by name."""
+    return {name: repository for name, repository in repositories().items() if repository.role in ROLES}
+
+
 def waves(names: Sequence[str] | None = None) -> list[list[str]]:
     """The repositories in the order in which they train: data, then the searches side by side, then the ranker."""
-    listed = {name: repository for name, repository in repositories().items() if repository.role in ROLES}
-    unknown = set(names or ()) - set(listed)
-    if unknown:
-        raise ValueError(f"No repository {', '.join(sorted(unknown))} to train. There are: {', '.join(listed)}.")
+    listed = trained()
     # Feedback is made when there is enough of it, or when it is asked for by name.
     everything = [name for name, repository in listed.items() if repository.role != "feedback"]
     chosen = sorted(names or everything, key=lambda name: ROLES.index(listed[name].role))

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.stack.__main__ import commands
+from deploy.stack.dagit import training
 from deploy.stack.processes import lifecycle, patience, places
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.listing import Process, environment_variables
@@ -111,18 +112,28 @@ def process(home, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["simulate", "--sessions=abc"], "SESSIONS: 'abc' is not a valid integer range. See make help\n"),
-        (["simulate", "--rate=0"], "RATE: 0.0 is not in the range x>0. See make help\n"),
-        (["rollback", "abc"], "SET: 'abc' is not a valid integer range. See make help\n"),
         (
-            ["code-server", "nosuch"],
-            f"Say which, not nosuch: make code-server REPO=<one of {', '.join(repositories())}>\n",
+            ["simulate", "--sessions=abc"],
+            "SESSIONS: expected a whole number from 1 to 100000, got 'abc': make simulate SESSIONS=200",
         ),
+        (["simulate", "--rate=0"], "RATE: expected a number of 0.001 or more, got '0': make simulate RATE=5"),
+        (["simulate", "--seed=-1"], "SEED: expected a whole number of 0 or more, got '-1': make simulate SEED=0"),
+        (["rollback", "--", "abc"], "SET: expected a whole number of 1 or more, got 'abc': make rollback SET=3"),
+        (
+            ["code-server", "--", "nosuch"],
+            f"REPO: expected one of {', '.join(repositories())}, got 'nosuch': make code-server REPO=keyword",
+        ),
+        (
+            ["train", "--", "live"],
+            f"REPO: expected one of {', '.join(training.trained())}, got 'live': make train REPO=keyword",
+        ),
+        (["search", "--", " "], "Q: expected words to search for, got ' ': make search Q=\"sort an array\""),
+        (["evaluate"], "OUT: expected a folder for the runs, got nothing: make evaluate OUT=runs"),
     ],
 )
-def test_a_variable_of_another_kind_is_told_by_its_name(tmp_path, arguments, said):
+def test_what_does_not_fit_is_told_in_a_sentence_that_says_what_does_and_what_to_type(tmp_path, arguments, said):
     done = process(tmp_path, *arguments)
-    assert done.returncode == 1 and done.stderr == said and done.stdout == ""
+    assert done.returncode == 1 and done.stderr == f"{said}\n" and done.stdout == ""
 
 
 def test_logs_of_a_stack_that_is_down_are_shown_and_not_waited_for(tmp_path):

@@ -17,11 +17,6 @@ def test_one_repository_trains_alone():
     assert training.waves(["semantic"]) == [["semantic"]]
 
 
-def test_an_unknown_repository_is_told_with_those_there_are():
-    with pytest.raises(ValueError, match=r"No repository keywrod to train\. There are: corpus, feedback, keyword"):
-        training.waves(["keywrod"])
-
-
 class Looks:
     """Dagit, as it answers one look after the other at runs that a busy machine loses."""
 

@@ -1,0 +1,93 @@
+"""What the commands are given; what does not fit is told in one sentence: what was expected, what came, what to do."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+VARIABLES = {"number": "SET", "repository": "REPO", "query": "Q"}
+"""What make calls a parameter, where that is not its name."""
+
+
+class Argument(click.ParamType):
+    """A value of a certain kind; `example` is one."""
+
+    name, example = "value", ""
+
+    def expected(self) -> str:
+        """What fits, in words."""
+        raise NotImplementedError
+
+    def read(self, given: Any) -> Any:
+        """The value; of what does not fit a ValueError."""
+        raise NotImplementedError
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, as click asks for it."""
+        try:
+            return self.read(value)
+        except ValueError:
+            self.fail(f"expected {self.expected()}, got {repr(value) if value else 'nothing'}", param, ctx)
+
+
+class Number(Argument):
+    """A number of at least `least`, whole where that is."""
+
+    def __init__(self, least: float, most: float | None = None, example: str = "") -> None:
+        self.least, self.most, self.example = least, most, example or f"{least}"
+
+    def expected(self) -> str:
+        """What fits, in words."""
+        kind = "a whole number" if isinstance(self.least, int) else "a number"
+        return f"{kind} of {self.least} or more" if self.most is None else f"{kind} from {self.least} to {self.most}"
+
+    def read(self, given: Any) -> float:
+        """The number."""
+        number = type(self.least)(given)
+        if not self.least <= number <= (number if self.most is None else self.most):
+            raise ValueError
+        return number
+
+
+class Name(Argument):
+    """One of the names that `known` gives."""
+
+    def __init__(self, known: Callable[[], Iterable[str]], example: str) -> None:
+        self.known, self.example = known, example
+
+    def expected(self) -> str:
+        """What fits, in words."""
+        return f"one of {', '.join(self.known())}"
+
+    def read(self, given: Any) -> str:
+        """The name."""
+        if given not in self.known():
+            raise ValueError
+        return str(given)
+
+
+class Words(Argument):
+    """A text that is not empty: `what` says of what."""
+
+    def __init__(self, what: str, example: str) -> None:
+        self.what, self.example = what, example
+
+    def expected(self) -> str:
+        """What fits, in words."""
+        return self.what
+
+    def read(self, given: Any) -> str:
+        """The text."""
+        if not str(given).strip():
+            raise ValueError
+        return str(given)
+
+
+def told(error: click.BadParameter) -> str:
+    """The sentence about an argument that does not fit, or is missing."""
+    parameter, context = error.param, error.ctx
+    if parameter is None or context is None or not isinstance(parameter.type, Argument):
+        return error.format_message()
+    variable = VARIABLES.get(str(parameter.name), str(parameter.name).upper())
+    said = error.message or f"expected {parameter.type.expected()}, got nothing"
+    return f"{variable}: {said}: make {context.command.name} {variable}={parameter.type.example}"
