@@ -139,6 +139,7 @@ def code_server(settings: Settings, repository: str) -> None:
 
 
 def _reload(settings: Settings, names: list[str]) -> None:
+    """Start or reload these; what keeps one's code from loading is told once all have been."""
     lifecycle.need_running(settings)
     lifecycle.start(settings, say, [f"code-{name}" for name in names])
     state = Supervisor(settings).states()["dagit"]
@@ -146,10 +147,19 @@ def _reload(settings: Settings, names: list[str]) -> None:
         say("Dagit does not run, so there is nothing to reload: make up")
         return
     dagit = _dagit(settings)
-    for name in names:
-        dagit.reload(name)
-        people = f"; people get it by: make train REPO={name}" if name in families() else ""
-        say(f"{name:<17} reloaded{people}")
+    broken = {name: error for name in names if (error := _reloaded(dagit, name))}
+    if broken:
+        said = (f"{name}'s code server runs, and its code does not load: {error}" for name, error in broken.items())
+        raise StackError("\n".join([*said, f"Mend it, then: make code-server REPO={next(iter(broken))}"]))
+
+
+def _reloaded(dagit: Dagit, name: str) -> str | None:
+    """Reload one's code, and say so; returns what keeps it from loading."""
+    if error := dagit.reload(name):
+        return error
+    people = f"; people get it by: make train REPO={name}" if name in families() else ""
+    say(f"{name:<17} reloaded{people}")
+    return None
 
 
 @commands.command()

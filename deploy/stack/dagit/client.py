@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from shared_ops.causes import told
+from shared_ops.causes import is_own, place, told
 from shared_ops.pipeline.references import BECAUSE
 from shared_ops.waiting import until
 
@@ -56,7 +56,7 @@ query {
       locationEntries {
         name
         loadStatus
-        locationOrLoadError { ... on PythonError { message errorChain { error { message } } } }
+        locationOrLoadError { ... on PythonError { message stack errorChain { error { message stack } } } }
       }
     }
     ... on Error { message }
@@ -68,7 +68,7 @@ mutation ($name: String!) {
   reloadRepositoryLocation(repositoryLocationName: $name) {
     __typename
     ... on WorkspaceLocationEntry {
-      locationOrLoadError { ... on PythonError { message errorChain { error { message } } } }
+      locationOrLoadError { ... on PythonError { message stack errorChain { error { message stack } } } }
     }
     ... on Error { message }
   }
@@ -225,15 +225,9 @@ class Dagit:
         entries = self._ask(LOCATIONS, "workspaceOrError")["locationEntries"]
         return {entry["name"]: _load_error(entry) for entry in entries if entry["loadStatus"] == "LOADED"}
 
-    def reload(self, location: str) -> None:
-        """Have a code location loaded anew.
-
-        Raises:
-            DagitError: with the load's error.
-        """
-        entry = self._ask(RELOAD, "reloadRepositoryLocation", name=location)
-        if error := _load_error(entry):
-            raise DagitError(f"{location} does not load: {error}")
+    def reload(self, location: str) -> str | None:
+        """Have a code location loaded anew; returns the error that kept it from loading, or None."""
+        return _load_error(self._ask(RELOAD, "reloadRepositoryLocation", name=location))
 
     def in_flight(self) -> list[RunInFlight]:
         """The runs that are queued or running, the newest first."""
@@ -354,8 +348,19 @@ def _event(event: Mapping[str, Any]) -> Event:
 
 def _load_error(entry: Mapping[str, Any]) -> str | None:
     found = entry["locationOrLoadError"] or {}
-    return _told(found) if "message" in found else None
+    if "message" not in found:
+        return None
+    errors, said = _with_causes(found), _told(found)
+    told_of = next((each for each in errors if is_own(each["message"])), errors[-1])
+    where = place([*told_of["stack"], told_of["message"]])
+    if said.startswith("File "):  # a syntax error, whose own words begin with its place
+        said = said.splitlines()[-1]
+    return f"{where}: {said}" if where else said
 
 
 def _told(error: Mapping[str, Any]) -> str:
-    return told([error["message"], *(link["error"]["message"] for link in error.get("errorChain", []))])
+    return told([each["message"] for each in _with_causes(error)])
+
+
+def _with_causes(error: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [error, *(link["error"] for link in error.get("errorChain", []))]

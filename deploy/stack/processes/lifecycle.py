@@ -116,6 +116,8 @@ def need_still_running(settings: Settings) -> None:
 def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> None:
     """Start the stack's processes, or those named and the database; what runs already is left alone.
 
+    That those named run is not said: whoever names them says what has become of their code.
+
     Raises:
         StackError: saying what is wrong and what to do.
     """
@@ -142,7 +144,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
         for phase, group in groupby(chosen, key=lambda process: process.phase):
             if phase == 1 and (fresh or gained):
                 _prepare_instance(settings, say, *([] if fresh else ["--running"]))
-            _start_phase(settings, running, list(group), say)
+            _start_phase(settings, running, list(group), say if names is None else lambda line: None)
             if phase == 1:
                 instance.place_workspace(settings, locations)
         _let_go(running, listed, say)

@@ -1,10 +1,14 @@
 """The client asks nothing that Dagit's own schema does not know."""
 
+import sys
+
 import pytest
+from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster_graphql.schema import create_schema
 from graphql import parse, validate
 
 from deploy.stack.dagit import client as dagit
+from shared_ops.settings import ROOT
 
 
 @pytest.mark.parametrize("name", [name for name in dir(dagit) if name.isupper() and "{" in str(getattr(dagit, name))])
@@ -27,6 +31,32 @@ def test_the_query_holds_to_the_schema(name):
 def test_an_error_is_told_by_the_words_of_our_own_code_and_what_they_leave_out_of_the_cause(chain, said):
     first, *causes = chain
     assert dagit._told({"message": first, "errorChain": [{"error": {"message": each}} for each in causes]}) == said
+
+
+def raised(code):
+    """The error of a module of the checkout that holds this code, as Dagit tells it; by its second line."""
+    path = str(ROOT / "repos" / "keyword" / "model.py")
+    try:
+        exec(compile(f"import json\n{code}", path, "exec"))
+    except Exception:
+        told = serializable_error_info_from_exc_info(sys.exc_info())
+        return {"message": told.message, "stack": told.stack, "errorChain": []}
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def broken(:", "SyntaxError: invalid syntax"),
+        ("json.nosuch", "AttributeError: module 'json' has no attribute 'nosuch'"),
+        ("json.loads('{')", "JSONDecodeError: Expecting property name"),  # raised elsewhere, called here
+    ],
+)
+def test_an_error_of_loading_is_told_with_its_file_and_line(code, said):
+    error = raised(code)
+    wrapped = {"message": "dagster.Wrapped: x", "stack": [], "errorChain": [{"error": error}]}
+    for found in (error, wrapped):
+        told = dagit._load_error({"locationOrLoadError": found})
+        assert told.startswith("repos/keyword/model.py:2: ") and said in told and "\n" not in told
 
 
 def test_a_server_that_is_not_there_is_told_with_what_to_do():

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from deploy.stack import __main__ as stack
 from deploy.stack.__main__ import commands
 from deploy.stack.dagit import training
 from deploy.stack.processes import lifecycle, patience, places
@@ -293,6 +294,31 @@ def test_a_process_that_does_not_answer_is_given_up_once_it_stands_still(running
     silent = Process("one", [], ready=lambda: "it says nothing", phase=0)
     with pytest.raises(StackError, match=r"one did not come up within \d+ s: it says nothing"):
         lifecycle._start_phase(running.settings, running, [silent], print)
+
+
+def test_of_what_is_started_by_name_it_is_not_said_that_it_is_ready(running, monkeypatch):
+    monkeypatch.setattr(lifecycle, "processes", lambda _: [sleeper("one"), sleeper("dagit")])
+    (running.settings.home / places.LOCK).touch()
+    said = []
+    lifecycle.start(running.settings, said.append, ["one"])
+    assert said == [] and running.states()["one"].pid
+
+
+def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded(running, monkeypatch):
+    class Reloads:
+        def reload(self, name):
+            return "repos/keyword/model.py:3: SyntaxError: invalid syntax" if name == "keyword" else None
+
+    running.start_process("dagit")
+    until(lambda: running.states()["dagit"].pid)
+    monkeypatch.setattr(stack.lifecycle, "start", lambda *_: None)
+    monkeypatch.setattr(stack, "_dagit", lambda _: Reloads())
+    done = command(running.settings, "code-servers")
+    assert str(done.exception).splitlines() == [
+        "keyword's code server runs, and its code does not load: repos/keyword/model.py:3: SyntaxError: invalid syntax",
+        "Mend it, then: make code-server REPO=keyword",
+    ]
+    assert "keyword" not in done.stdout and done.stdout.count("reloaded") == len(repositories()) - 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,14 @@
 Knows no Dagster, only how it writes errors down.
 """
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
+
+from shared_ops.settings import ROOT
+
+FRAME = re.compile(r'File "(.+?)", line (\d+)')
+"""A line of a traceback."""
 
 
 def told(messages: Sequence[str]) -> str:
@@ -15,8 +22,20 @@ def told(messages: Sequence[str]) -> str:
     Args:
         messages: the messages of an error and of its causes, outermost first, each starting with the error's class.
     """
-    own = [message.strip() for message in messages if not message.startswith("dagster.")]
+    own = [message.strip() for message in messages if is_own(message)]
     if not own:
         return messages[-1].strip()
     first, cause = own[0], own[-1]
     return first if (cause.partition(": ")[2] or cause) in first else f"{first}\n{cause}"
+
+
+def is_own(message: str) -> bool:
+    """Whether an error is none of Dagster's, which wrap those of our own code."""
+    return not message.startswith("dagster.")
+
+
+def place(traceback: Sequence[str]) -> str | None:
+    """Where in the checkout's code an error was raised, `file:line`; None where it was raised elsewhere."""
+    found = [(Path(file), line) for each in traceback for file, line in FRAME.findall(each)]
+    own = [(file, line) for file, line in found if file.is_relative_to(ROOT) and "site-packages" not in file.parts]
+    return f"{own[-1][0].relative_to(ROOT)}:{own[-1][1]}" if own else None
