@@ -121,6 +121,8 @@ DAEMONS = """
 query { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
 
 
+INTERRUPTED = "DagsterExecutionInterruptedError"
+"""What Dagster says of a step whose run was cancelled, or took longer than it may: of the latter the run says so."""
 QUIET_SECONDS = 15
 """Longer than the triggers take to follow up on what has ended."""
 
@@ -141,8 +143,8 @@ class Event:
 
     @property
     def failure(self) -> str | None:
-        """What went wrong, by its first cause, where it tells of a failure."""
-        if self.kind not in ("ExecutionStepFailureEvent", "RunFailureEvent"):
+        """What went wrong, by its first cause, where it tells of a failure that is not a step's being cut short."""
+        if self.kind not in ("ExecutionStepFailureEvent", "RunFailureEvent") or INTERRUPTED in (self.error or ""):
             return None
         return f"{self.step}: {self.error or self.message}" if self.step else self.error or self.message
 

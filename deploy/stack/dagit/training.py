@@ -233,7 +233,9 @@ class _Followed:
         self.ended = True
         verdict = page.tags.get(VERDICT)
         self._line(f"{self.job} ended: {page.status}{f', {verdict}' if verdict else ''}")
-        if page.status != "SUCCESS":
+        if page.status == "CANCELED":
+            self.failure = f"{self.job} was cancelled, by make down or in Dagit: make up, then make train, starts anew"
+        elif page.status != "SUCCESS":
             reason = "\n".join(self._errors) or "see the run"
             self.failure = f"{self.job} ended with {page.status}: {reason}\n  {self.dagit.url}/runs/{self.run_id}"
 

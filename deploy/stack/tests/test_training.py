@@ -91,6 +91,18 @@ def test_a_try_that_never_comes_is_not_waited_for_for_ever(monkeypatch):
         trained(monkeypatch, Looks(first=SAID_LATE))
 
 
+def test_a_run_that_was_cancelled_is_told_in_a_sentence_and_not_in_dagster_s_words(monkeypatch):
+    interrupted = "dagster._core.errors.DagsterExecutionInterruptedError"
+    cut_short = Event("ExecutionStepFailureEvent", "Execution of step failed", "ERROR", "train", interrupted)
+    said = []
+    with pytest.raises(training.TrainingError) as told:
+        monkeypatch.setattr(training.time, "sleep", lambda _: None)
+        looks = Looks(first=[page("CANCELING", cut_short), page("CANCELED")])
+        training.train(Settings(), looks, ["keyword"], said.append)
+    assert said[1:] == [said[-1]] and said[-1].endswith("keyword_prod ended: CANCELED")
+    assert str(told.value).startswith("keyword_prod was cancelled, by make down or in Dagit: make up")
+
+
 @pytest.mark.parametrize("verdict", ["accepted", "rejected"])
 def test_the_last_line_of_a_run_says_what_its_gate_said(monkeypatch, verdict):
     ended = RunPage("SUCCESS", {"searchloop/verdict": verdict}, [], None)
