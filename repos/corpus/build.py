@@ -33,15 +33,19 @@ class Built:
 
 
 def build(sources: config.Sources, log: Callable[[str], None] = lambda line: None) -> Built:
-    """Read every source and merge what they give; bad rows are left out and reported, `check` judges how many they are.
+    """Read every source and merge their rows. Bad rows are left out and reported; `check` says if they are too many.
 
-    Where there are several sources, an id of a beir, table or sql source gets the source's name before it
-    ("cranfield:471"), so that ids of different sources never meet; a single source keeps its own ids, so that outside
-    judgements fit its run files. A text that several queries ask is in one split only, the most held back of theirs.
+    With several sources, each id of a beir, table or sql source gets the source's name as a prefix ("cranfield:471"),
+    so that ids of different sources never collide; a single source keeps its own ids, so that outside judgements fit
+    its run files. A text that several queries share stays in one split only, the most held back of theirs.
+
+    Args:
+        sources: the content of a sources file.
+        log: called with each line on the progress.
 
     Raises:
         SourceError: where a source cannot be read.
-        shared_ops.data.tables.TableError: where what comes out does not hold to the schemas.
+        shared_ops.data.tables.TableError: where the merged tables do not hold to the schemas.
     """
     collections = []
     for source in sources.sources:
@@ -61,7 +65,7 @@ def build(sources: config.Sources, log: Callable[[str], None] = lambda line: Non
 
 
 def read(source: config.Source, most: int | None = None) -> Collected:
-    """What one source gives. `most`: of each table, at most this many rows; pydocs has no fewer than all.
+    """Read one source: at most `most` rows of each table, or all (None). A pydocs source is always read whole.
 
     Raises:
         SourceError: where it cannot be read.
@@ -78,10 +82,10 @@ def read(source: config.Source, most: int | None = None) -> Collected:
 
 
 def check(reports: Sequence[SourceReport]) -> None:
-    """Stop a build of which too much is bad, or that has nothing to search.
+    """Check that no source has too many bad rows, and that each gives documents.
 
     Raises:
-        SourceError: naming the source, and what is wrong with it.
+        SourceError: where one does not, naming the source and what is wrong with it.
     """
     check_bad(reports)
     if empty := [report.name for report in reports if not report.documents]:
@@ -91,10 +95,10 @@ def check(reports: Sequence[SourceReport]) -> None:
 
 
 def check_bad(reports: Sequence[SourceReport]) -> None:
-    """Stop a build of which too much is bad.
+    """Check that no source has more bad rows of a kind than its `max_bad_share`.
 
     Raises:
-        SourceError: naming the source, what is wrong with how many of its rows, the limit, and where the first stand.
+        SourceError: where one has, naming the source, the kind, the number of rows, the limit, and the first places.
     """
     too_much = [
         f"source {report.name!r}, {kind}: {bad.count} of {bad.of} rows ({bad.count / bad.of:.1%}, the limit is "
@@ -111,18 +115,18 @@ def check_bad(reports: Sequence[SourceReport]) -> None:
 
 
 def summary(reports: Sequence[SourceReport]) -> str:
-    """The reports as Markdown: what each source gave, and each kind of bad rows with where the first of them stand."""
+    """The reports as Markdown: what each source gave, its kinds of bad rows with their first places, and its notes."""
     read = [(each.name, each.kind, each.documents, each.queries, each.judgements) for each in reports]
     bad = [
         (each.name, kind, bad.count, bad.of, f"{each.max_bad_share:.1%}", "; ".join(bad.examples))
         for each in reports
         for kind, bad in each.bad.items()
     ]
-    noted = [(each.name, what, count) for each in reports for what, count in each.notes.items()]
+    notes = [(each.name, what, count) for each in reports for what, count in each.notes.items()]
     parts: list[tuple[Sequence[str], Sequence[Sequence[object]]]] = [
         (("source", "kind", "documents", "queries", "judgements"), read),
         (("source", "bad rows", "count", "of", "limit", "first"), bad),
-        (("source", "left out or changed by rule", ""), noted),
+        (("source", "left out or changed by rule", ""), notes),
     ]
     return "\n\n".join(markdown.table(columns, rows) for columns, rows in parts if rows)
 
@@ -134,20 +138,20 @@ def _prefix(collected: Collected, prefix: str) -> None:
 
 
 def _keep_held_back(collections: Sequence[Collected]) -> None:
-    """Leave out each query whose text a query in a more held-back split asks too: it would teach what is tested."""
+    """Leave out queries whose text is in a more held-back split too: they would teach what is tested."""
     best: dict[str, str] = {}
     for query in (query for collected in collections for query in collected.queries):
         text = normalise(query["text"])
         best[text] = min(best.get(text, "train"), query["split"], key=HELD_BACK.index)
     for collected in collections:
-        kept = {query["query_id"] for query in collected.queries if query["split"] == best[normalise(query["text"])]}
-        collected.note("queries: text stands in a more held-back split too", len(collected.queries) - len(kept))
+        ids = {query["query_id"] for query in collected.queries if query["split"] == best[normalise(query["text"])]}
+        collected.note("queries: text stands in a more held-back split too", len(collected.queries) - len(ids))
         for kind in ("queries", "qrels", "slices"):
-            setattr(collected, kind, [row for row in getattr(collected, kind) if row["query_id"] in kept])
+            setattr(collected, kind, [row for row in getattr(collected, kind) if row["query_id"] in ids])
 
 
 def sources_file(program: str, arguments: Sequence[str]) -> Path:
-    """The sources file that a command line names. Where it names none, or more, say what to write, and end with 2."""
+    """The sources file that a command line names. For none or several it prints the usage and exits with status 2."""
     if len(arguments) != 1:
         print(
             f"Expected one sources file, got {len(arguments)}: {' '.join(arguments) or 'nothing'}. Write python -m "

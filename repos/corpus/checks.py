@@ -3,7 +3,7 @@
 from dagster import AssetCheckResult, AssetChecksDefinition, asset_check
 
 from repos.corpus.build import check
-from repos.corpus.ops import described
+from repos.corpus.ops import report_metadata
 from repos.corpus.sources.collected import SourceError, SourceReport
 from shared_ops.data.snapshots import Snapshots, load
 from shared_ops.pipeline.lineage import snapshot_key
@@ -12,7 +12,7 @@ from shared_ops.settings import DEPLOYMENTS, Deployment, current
 
 
 def snapshot_checks() -> list[AssetChecksDefinition]:
-    """Of the snapshot in each deployment: how bad its sources were, and whether its tables hold together."""
+    """Two checks of each deployment's snapshot: the bad rows of its sources, and whether its tables hold together."""
     return [make(deployment) for deployment in DEPLOYMENTS for make in (_sources, _tables)]
 
 
@@ -31,8 +31,8 @@ def _sources(deployment: Deployment) -> AssetChecksDefinition:
         try:
             check(reports)
         except SourceError as error:
-            return AssetCheckResult(passed=False, description=str(error), metadata=described(reports))
-        return AssetCheckResult(passed=True, metadata=described(reports))
+            return AssetCheckResult(passed=False, description=str(error), metadata=report_metadata(reports))
+        return AssetCheckResult(passed=True, metadata=report_metadata(reports))
 
     return sources
 
@@ -47,7 +47,7 @@ def _tables(deployment: Deployment) -> AssetChecksDefinition:
         latest = Snapshots(current().snapshots_url(deployment)).latest()
         if latest is None:
             return AssetCheckResult(passed=False, description=f"No snapshot was built in {deployment}.")
-        found = check_snapshot(latest)
-        return AssetCheckResult(passed=bool(found.success), description=found.description, metadata=found.metadata)
+        result = check_snapshot(latest)
+        return AssetCheckResult(passed=bool(result.success), description=result.description, metadata=result.metadata)
 
     return tables

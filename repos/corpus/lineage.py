@@ -14,15 +14,15 @@ def snapshot_specs(sources: Sequence[str]) -> list[AssetSpec]:
     """The sources and the snapshot made of them, in each deployment."""
     specs = []
     for deployment in DEPLOYMENTS:
-        made_from = [source_key(deployment, source) for source in sources]
+        source_keys = [source_key(deployment, source) for source in sources]
         specs += [
             AssetSpec(key, group_name=deployment, owners=OWNERS, description="A configured source.")
-            for key in made_from
+            for key in source_keys
         ]
         specs.append(
             AssetSpec(
                 snapshot_key(deployment),
-                deps=made_from,
+                deps=source_keys,
                 owners=OWNERS,
                 kinds={"polars", "parquet"},
                 group_name=deployment,

@@ -1,4 +1,4 @@
-"""The ops of the corpus: `build` under @op. They hand on references; the tables lie in a draft folder in between.
+"""The ops of the corpus, around `build`. They pass references; the tables lie in a draft folder until published.
 
 read_sources → validate → publish → materialize
 """
@@ -37,29 +37,29 @@ from shared_ops.settings import current, repository_of
 
 
 class Draft(BaseModel):
-    """Tables that are not yet a snapshot, in the folder at `url`, and what was found while reading the sources."""
+    """Tables that are not yet a snapshot, in the folder at `url`, and the reports on the sources they come from."""
 
     model_config = ConfigDict(frozen=True)
 
     url: HomeUrl
     reports: list[SourceReport]
     fingerprints: dict[str, str] = {}
-    """A source's name to what it held before it was read."""
+    """By a source's name, its fingerprint from before it was read."""
 
 
 def check_draft(_: TypeCheckContext, draft: object) -> TypeCheck:
-    """Whether no more of any source is bad than its share, and the tables hold to their schemas."""
+    """The type check of a draft: no source has more bad rows than it may, and the tables hold to their schemas."""
     if not isinstance(draft, Draft):
         return TypeCheck(False, f"Expected a Draft, got {type(draft).__name__}.")
     try:
         check(draft.reports)
-        found = {name: tables.check(name, frame) for name, frame in _tables(draft).items()}
+        frames = {name: tables.check(name, frame) for name, frame in _tables(draft).items()}
     except (SourceError, tables.TableError) as error:
-        return TypeCheck(False, str(error), metadata=described(draft.reports))
+        return TypeCheck(False, str(error), metadata=report_metadata(draft.reports))
     except FileNotFoundError as error:
         return TypeCheck(False, f"The draft was published or given up before: {error} Run read_sources again.")
-    counts = {name: len(frame) for name, frame in found.items()}
-    return TypeCheck(True, "Every source was read.", metadata=described(draft.reports) | counts)
+    counts = {name: len(frame) for name, frame in frames.items()}
+    return TypeCheck(True, "Every source was read.", metadata=report_metadata(draft.reports) | counts)
 
 
 ValidDraft = DagsterType(
@@ -81,27 +81,28 @@ def read_sources(context: OpExecutionContext, config: ReadSourcesConfig, deploym
     """Read every source of the sources file, and put the tables into this run's draft folder."""
     path = Path(config.sources) if config.sources else current().sources
     context.log.info(f"Sources: {path}")
-    # Before reading: what changes meanwhile must look changed afterwards.
-    found = fingerprints.take(path, {})
+    # Taken before reading, so that a source that changes meanwhile differs from its fingerprint afterwards.
+    before = fingerprints.take(path, {})
     built = build(sources_file.load(path), log=context.log.info)
     url = storage.join(deployment.snapshots.url, ".drafts", context.run_id)
     with storage.written_folder(url) as folder:
         for name, frame in built.tables.items():
             frame.write_parquet(folder / f"{name}.parquet")
-    return Draft(url=url, reports=built.reports, fingerprints=found.sources)
+    return Draft(url=url, reports=built.reports, fingerprints=before.sources)
 
 
 @op(out=Out(ValidDraft))
 def validate(context: OpExecutionContext, deployment: DeploymentResource, draft: Draft) -> Draft:
-    """Report what was wrong with the sources; the output's type stops the run where it is more than may be."""
+    """Report the bad rows of the sources; the output's type stops the run where there are too many."""
     try:
         check(draft.reports)
         problem = None
     except SourceError as error:
         problem = str(error)
         storage.remove(draft.url)
-    told = problem or "No more of any source is bad than may be."
-    _log_check(context, deployment, "sources", TypeCheck(problem is None, told, metadata=described(draft.reports)))
+    description = problem or "No more of any source is bad than may be."
+    result = TypeCheck(problem is None, description, metadata=report_metadata(draft.reports))
+    _log_check(context, deployment, "sources", result)
     return draft
 
 
@@ -116,7 +117,7 @@ class PublishConfig(Config):
 def publish(
     context: OpExecutionContext, config: PublishConfig, deployment: DeploymentResource, draft: Draft
 ) -> SnapshotRef:
-    """Publish the tables as a snapshot, named by their content: equal sources give the snapshot that is there."""
+    """Publish the tables as a snapshot, named by their content: equal tables give the snapshot that exists already."""
     content, sources = _tables(draft), [report.model_dump(mode="json") for report in draft.reports]
     size = deployment.sample_documents if config.sample_documents is None else config.sample_documents
     if size:
@@ -131,14 +132,14 @@ def publish(
 
 @op(ins={"snapshot": In(ValidSnapshot)})
 def materialize(context: OpExecutionContext, deployment: DeploymentResource, snapshot: SnapshotRef) -> SnapshotRef:
-    """Make the snapshot the latest one, and tell Dagster of it and of its sources."""
+    """Make the snapshot the latest one, and record it and its sources as materialized in Dagster."""
     before = deployment.snapshots.latest()
     manifest = snapshots.load(snapshot).manifest()
     reports = [SourceReport.model_validate(source) for source in manifest.sources if "sample_of" not in source]
     deployment.snapshots.point_to(snapshot)
     for report in reports:
         key = source_key(deployment.deployment, report.name)
-        context.log_event(AssetMaterialization(asset_key=key, metadata=described([report])))
+        context.log_event(AssetMaterialization(asset_key=key, metadata=report_metadata([report])))
     metadata: dict[str, Any] = {
         "path": MetadataValue.path(str(storage.local_path(snapshot.url) or snapshot.url)),
         "snapshot": snapshot.id,
@@ -146,7 +147,7 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sna
         "run": MetadataValue.dagster_run(context.run_id),
         **{name: entry.rows for name, entry in manifest.tables.items()},
         **{f"{split} queries": len(snapshots.load(snapshot).queries(split)) for split in SPLITS},
-        **described(reports),
+        **report_metadata(reports),
         "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
     }
     context.log_event(
@@ -159,19 +160,19 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sna
     return snapshot
 
 
-def _log_check(context: OpExecutionContext, deployment: DeploymentResource, name: str, found: TypeCheck) -> None:
-    """Tell Dagster what was found, so that the snapshot's check of this name stands evaluated."""
+def _log_check(context: OpExecutionContext, deployment: DeploymentResource, name: str, result: TypeCheck) -> None:
+    """Record a result of the snapshot's asset check of this name in Dagster."""
     log_check(
         context,
         snapshot_key(deployment.deployment),
         name,
-        passed=bool(found.success),
-        description=found.description,
-        metadata=found.metadata,
+        passed=bool(result.success),
+        description=result.description,
+        metadata=result.metadata,
     )
 
 
-def described(reports: list[SourceReport]) -> dict[str, Any]:
+def report_metadata(reports: list[SourceReport]) -> dict[str, Any]:
     """Reports as metadata: a table to read, numbers that Dagit plots over time, and all of it as JSON."""
     return {
         "sources": MetadataValue.md(summary(reports)),

@@ -1,7 +1,7 @@
-"""Whether a build could begin: `python -m repos.corpus.preflight <sources file>`, in the corpus' environment.
+"""Checks whether a build could begin: `python -m repos.corpus.preflight <sources file>`, in the corpus' environment.
 
-Reads the first rows of each source as a build does, and says what a build would say. Prints what is wrong, a line each,
-and then ends with 1; with 2 where it is called otherwise.
+Reads the first rows of each source as a build does, and prints each problem that a build would report, a line each.
+The exit status is 0 without problems, 1 with some, and 2 for a command line that does not name one file.
 """
 
 import sys
@@ -14,22 +14,22 @@ from repos.corpus.sources.readers import sql
 from repos.corpus.sources.readers.pydocs import reader as pydocs
 
 ROWS = 1000
-"""How many rows of each table are read: enough to meet what is wrong with all of them."""
+"""How many rows of each table are read at most: enough to meet a mistake that all rows have."""
 
 
 def problems(path: Path) -> list[str]:
-    """What keeps the sources that the file at `path` names from being read, in words; empty when nothing does."""
+    """Why the sources that the file at `path` names cannot be read, a sentence for each reason; empty when they can."""
     try:
         sources = config.load(path)
     except SourceError as error:
         return [str(error)]
-    return [problem for source in sources.sources for problem in _look(source, sources.bad_share_of(source))]
+    return [problem for source in sources.sources for problem in _problems_of(source, sources.bad_share_of(source))]
 
 
-def _look(source: config.Source, max_bad_share: float) -> list[str]:
+def _problems_of(source: config.Source, max_bad_share: float) -> list[str]:
     try:
         if source.kind == "pydocs":  # reading it takes a minute
-            pydocs.look(source)
+            pydocs.check_installed(source)
             return []
         if source.kind == "sql":
             sql.fingerprint(source)
@@ -40,9 +40,13 @@ def _look(source: config.Source, max_bad_share: float) -> list[str]:
 
 
 def _check(collected: Collected, max_bad_share: float) -> None:
-    """Judge the bad rows of a source: all of them, or where it has more rows than were read, what is wrong with each.
+    """Check the bad rows of a source as a build does, once all of its rows were read.
 
-    There, judgements may well be of a query or document that comes later.
+    Where a table has more rows than were read, only what is wrong with every row read counts. Judgements of an unknown
+    query or document do not: it may come later.
+
+    Raises:
+        SourceError: where a build would stop.
     """
     report = collected.report
     report.max_bad_share = max_bad_share
@@ -57,6 +61,6 @@ def _check(collected: Collected, max_bad_share: float) -> None:
 
 
 if __name__ == "__main__":
-    found = problems(build.sources_file("preflight", sys.argv[1:]))
-    print("\n".join(found))
-    sys.exit(1 if found else 0)
+    messages = problems(build.sources_file("preflight", sys.argv[1:]))
+    print("\n".join(messages))
+    sys.exit(1 if messages else 0)

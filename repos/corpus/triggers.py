@@ -1,7 +1,7 @@
-"""What starts a build of the corpus by itself: a source's content changed, or the day began.
+"""What starts builds of the corpus: a sensor when a source's content has changed, and a schedule once a day.
 
-The sensor compares the sources with what was read for the latest snapshot, not with its own last tick: what changes
-while nothing runs is noticed, and what somebody else built is not built again.
+The sensor compares the sources with what was read for the latest snapshot, not with its own last tick: so it notices
+what changed while nothing ran, and does not build again what was already built by hand.
 """
 
 import time
@@ -32,20 +32,20 @@ from shared_ops.pipeline.triggers import IN_FLIGHT
 from shared_ops.settings import current
 
 QUIET_SECONDS = 2.0
-"""How long a local file must have stayed as it is: files that belong together are written one after another."""
+"""How long no local file may have been written: files that belong together are written one after another."""
 
 _, corpus_prod = jobs
 
 
-class Seen(BaseModel):
-    """What the sensor remembers. It is shown to people, and so names no URL; cursors of before did, under `files`."""
+class SensorState(BaseModel):
+    """What the sensor remembers. People see it as its cursor, so it holds no URL; older cursors did, in `files`."""
 
     known: dict[str, FileState] = {}
-    """The files as last seen, by the marks of their URLs."""
+    """The states of the files at the last tick, by the hashes of their URLs."""
     decided: dict[str, str] | None = None
-    """The fingerprints that a build was asked for last, or was found to be there for."""
+    """The sources' fingerprints at the last decision: to request a build, or that none is needed for them."""
     asked: str | None = None
-    """The key of the last run asked for."""
+    """The key of the last run requested."""
     requests: int = 0
 
 
@@ -57,16 +57,16 @@ class Seen(BaseModel):
 )
 def sources_changed(context: SensorEvaluationContext) -> SensorResult:
     """Compare every source's fingerprint with what was read for the latest snapshot."""
-    seen = restored(Seen, context.cursor)
+    state = restored(SensorState, context.cursor)
     try:
-        found = take(current().sources, seen.known)
+        fingerprints = take(current().sources, state.known)
     except SourceError as error:
-        return _unreadable(str(error), seen)
-    if found.missing:
-        return _unreadable(" ".join(found.missing), seen)
-    seen.known = found.known()
-    decision = _decide(context, seen, found)
-    cursor = seen.model_dump_json()
+        return _unreadable(str(error), state)
+    if fingerprints.missing:
+        return _unreadable(" ".join(fingerprints.missing), state)
+    state.known = fingerprints.states_by_hash()
+    decision = _decide(context, state, fingerprints)
+    cursor = state.model_dump_json()
     if isinstance(decision, SkipReason):
         return SensorResult(skip_reason=decision, cursor=cursor)
     context.log.info(decision.tags[BECAUSE])
@@ -87,54 +87,57 @@ def daily(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
 
 
 def daily_build(instance: DagsterInstance) -> RunRequest | SkipReason:
-    """The day's build, or why there is none."""
+    """A request for the daily build, or why there is none."""
     if run := _in_flight(instance):
         return SkipReason(f"Run {run[:8]} reads the sources already.")
     return RunRequest(tags={BECAUSE: "every source is read once a day"})
 
 
-def _unreadable(what: str, seen: Seen) -> SensorResult:
-    told = f"Nothing is built while a source cannot be read: {what}"
-    return SensorResult(skip_reason=told, cursor=seen.model_dump_json())
+def _unreadable(what: str, state: SensorState) -> SensorResult:
+    reason = f"Nothing is built while a source cannot be read: {what}"
+    return SensorResult(skip_reason=reason, cursor=state.model_dump_json())
 
 
-def _decide(context: SensorEvaluationContext, seen: Seen, found: Fingerprints) -> RunRequest | SkipReason:
-    """What to do about the sources as they are now; `seen` is brought up to date."""
-    # Where nothing changed the context's instance is not made: most ticks ask no database.
+def _decide(
+    context: SensorEvaluationContext, state: SensorState, fingerprints: Fingerprints
+) -> RunRequest | SkipReason:
+    """Decide whether the sources as they are now need a build; updates `state`."""
+    # The context opens its instance when it is first used: most ticks return before, and ask no database.
     latest = PROD.snapshots.latest()
     if latest is None:
         return SkipReason("There is no snapshot yet; `make up` or `make train REPO=corpus` builds the first.")
     built = recall(PROD.snapshots.url, latest.id)
-    if found.sources == built:
-        seen.decided = found.sources
-        return SkipReason(f"Nothing changed since snapshot {latest.id} was built: {_described(found)}.")
-    if seen.decided is None and built is None:
-        seen.decided = found.sources
+    if fingerprints.sources == built:
+        state.decided = fingerprints.sources
+        return SkipReason(f"Nothing changed since snapshot {latest.id} was built: {_compared_sources(fingerprints)}.")
+    if state.decided is None and built is None:
+        state.decided = fingerprints.sources
         return SkipReason(f"Nobody wrote down what snapshot {latest.id} was read from; changes from now on count.")
-    if found.sources == seen.decided:
-        result = _result(context.instance, seen)
-        return SkipReason(f"Nothing changed since the last decision: {_described(found)}. {result}")
-    changed = "; ".join(differences(seen.decided or built or {}, found.sources))
+    if fingerprints.sources == state.decided:
+        result = _result(context.instance, state)
+        return SkipReason(f"Nothing changed since the last decision: {_compared_sources(fingerprints)}. {result}")
+    changed = "; ".join(differences(state.decided or built or {}, fingerprints.sources))
     if run := _in_flight(context.instance):
         return SkipReason(f"{changed}. Waits for the end of run {run[:8]}.")
-    if url := _still_written(found):
+    if url := _still_written(fingerprints):
         return SkipReason(f"{changed}. Waits until {url} has not been written for {QUIET_SECONDS:g} s.")
-    seen.requests += 1
-    # A number, because sources that change there and back have to be built each time.
-    seen.asked = f"sources-{seen.requests}-{'-'.join(found.sources.values())}"
-    seen.decided = found.sources
-    return RunRequest(run_key=seen.asked, tags={BECAUSE: changed})
+    state.requests += 1
+    # Numbered, because sources that change and change back have to be built each time.
+    state.asked = f"sources-{state.requests}-{'-'.join(fingerprints.sources.values())}"
+    state.decided = fingerprints.sources
+    return RunRequest(run_key=state.asked, tags={BECAUSE: changed})
 
 
-def _described(found: Fingerprints) -> str:
-    told = ", ".join(name for name in found.sources if name not in found.untold)
-    untold = f"{', '.join(found.untold)} (no changed_query: read by the daily schedule only)" if found.untold else ""
-    return "; ".join(part for part in (told, untold) if part)
+def _compared_sources(fingerprints: Fingerprints) -> str:
+    compared = ", ".join(name for name in fingerprints.sources if name not in fingerprints.unobserved)
+    unobserved = ", ".join(fingerprints.unobserved)
+    note = unobserved and f"{unobserved} (no changed_query: read by the daily schedule only)"
+    return "; ".join(part for part in (compared, note) if part)
 
 
-def _result(instance: DagsterInstance, seen: Seen) -> str:
-    """What became of the last run that was asked for."""
-    runs = instance.get_runs(RunsFilter(tags={"dagster/run_key": seen.asked}), limit=1) if seen.asked else []
+def _result(instance: DagsterInstance, state: SensorState) -> str:
+    """What became of the last run requested."""
+    runs = instance.get_runs(RunsFilter(tags={"dagster/run_key": state.asked}), limit=1) if state.asked else []
     if not runs:
         return "The latest snapshot was built from other sources by hand."
     return f"Run {runs[0].run_id[:8]} was asked for then: {runs[0].status.value}."
@@ -145,9 +148,9 @@ def _in_flight(instance: DagsterInstance) -> str | None:
     return runs[0].run_id if runs else None
 
 
-def _still_written(found: Fingerprints) -> str | None:
+def _still_written(fingerprints: Fingerprints) -> str | None:
     now = time.time()
-    for url, file in found.files.items():
+    for url, file in fingerprints.files.items():
         if file.modified is not None and 0 <= now - file.modified < QUIET_SECONDS:
             return url
     return None

@@ -1,6 +1,6 @@
-"""Rows as a source gives them become rows of our tables, or are counted with what is wrong with them.
+"""Turns a source's rows into rows of our tables, and counts the bad ones by what is wrong with them.
 
-The one place that says what a bad row is. Knows no kind of source.
+Only this module decides what a bad row is. Knows no kind of source.
 """
 
 import json
@@ -16,8 +16,8 @@ from shared_ops.data.text import SPLITS, Split, split_of
 class Checked:
     """Collects the good rows of one source. Add all documents first, then queries, then judgements.
 
-    Of several rows with one id, one stays and the rest are counted. Which one depends on their content and not on the
-    order they came in, which a database does not promise.
+    Of several rows with one id, one stays and the others are counted. Which one stays depends on their content, not on
+    their order, which a database does not guarantee. `where` is always a row's place (file and line), for the report.
     """
 
     def __init__(self, name: str, kind: str, exclude_self: bool = False, most: int | None = None) -> None:
@@ -29,7 +29,7 @@ class Checked:
         self._rejected: dict[str, set[str]] = {"documents": set(), "queries": set()}
 
     def document(self, where: str, row: Mapping[str, Any]) -> None:
-        """Add a document from doc_id, title, text, url and metadata, all but doc_id and text optional."""
+        """Add a document from doc_id, title, text, url and metadata; an id and a text or title are required."""
         doc_id = self._id("documents", where, row.get("doc_id"))
         texts = doc_id and self._texts("documents", where, doc_id, row.get("text"), row.get("title"))
         if not doc_id or not texts:
@@ -62,7 +62,7 @@ class Checked:
         self._keep("queries", self._queries, query_id, query, where)
 
     def judgement(self, where: str, row: Mapping[str, Any]) -> None:
-        """Add a judgement from query_id, doc_id and grade. A grade of 0 or less is not judged relevant."""
+        """Add a judgement from query_id, doc_id and grade. With a grade of 0 or less it is only counted."""
         query_id, doc_id = self._id("qrels", where, row.get("query_id")), self._id("qrels", where, row.get("doc_id"))
         if query_id is None or doc_id is None:
             return
@@ -76,9 +76,9 @@ class Checked:
         elif self._exclude_self and query_id == doc_id:
             self.collected.note("qrels: of the query's own document, which is no answer to it (exclude_self)")
         elif query_id not in self._queries:
-            self._absent("queries", "query", query_id, where)
+            self._count_missing("queries", "query", query_id, where)
         elif doc_id not in self._documents:
-            self._absent("documents", "document", doc_id, where)
+            self._count_missing("documents", "document", doc_id, where)
         elif (query_id, doc_id) in self._grades:
             self.collected.reject("qrels", "duplicate", f"{where}: {query_id} {doc_id}")
             self._grades[query_id, doc_id] = max(grade, self._grades[query_id, doc_id])
@@ -86,13 +86,13 @@ class Checked:
             self._grades[query_id, doc_id] = grade
 
     def split(self, splits: Mapping[str, str]) -> None:
-        """Say which split each query belongs to, by its id."""
+        """Set the splits of queries, by their ids; ids of no query are ignored."""
         for query_id, split in splits.items():
             if query_id in self._queries:
                 self._queries[query_id]["split"] = split
 
     def split_by_hash(self, shares: Mapping[Split, float], of: Split | None = None) -> None:
-        """Give the queries that have no split (or have the split `of`) the one that their text falls into."""
+        """Split the queries of the split `of` (None: those without one) by a hash of their text, in these shares."""
         for query in self._queries.values():
             if query["split"] == of:
                 query["split"] = split_of(query["text"], shares)
@@ -102,7 +102,7 @@ class Checked:
         return any(query["split"] == split for query in self._queries.values())
 
     def done(self) -> Collected:
-        """What was collected. Queries without a relevant document are left out: they can teach or tell nothing.
+        """Return what was collected. Queries without a relevant document are left out: they teach and measure nothing.
 
         Grades become whole numbers: where some are fractions, all are multiplied by the `whole_factor`.
         """
@@ -122,8 +122,8 @@ class Checked:
         ]
         return self.collected
 
-    def _absent(self, table: str, what: str, row_id: str, where: str) -> None:
-        """A judgement of what is not there: because its row was bad, which was told, or because there never was one."""
+    def _count_missing(self, table: str, what: str, row_id: str, where: str) -> None:
+        """Count a judgement of a missing query or document: as bad, unless that was left out as a bad row itself."""
         if row_id in self._rejected[table]:
             self.collected.note("qrels: of a query or document that was left out")
         else:
@@ -131,16 +131,16 @@ class Checked:
 
     def _id(self, table: str, where: str, value: Any) -> str | None:
         try:
-            found = id_of(value)
-            if len(f"{self.collected.report.name}:{found}") > MAX_ID_CHARACTERS:
+            row_id = id_of(value)
+            if len(f"{self.collected.report.name}:{row_id}") > MAX_ID_CHARACTERS:
                 raise FlawError(f"id of more than {MAX_ID_CHARACTERS} characters, its source's name counted")
         except FlawError as flaw:
             self.collected.reject(table, str(flaw), where)
             return None
-        return found
+        return row_id
 
     def _texts(self, table: str, where: str, row_id: str, *values: Any, needed: int | None = None) -> list[str] | None:
-        """The texts of a row, of whose first `needed` (of all) one must hold words; None for a bad row."""
+        """The texts of a row; None for a bad one. Of the first `needed` texts (None: of all) one must not be empty."""
         try:
             texts = [text_of(value) for value in values]
             if not any(texts[:needed]):
@@ -152,7 +152,7 @@ class Checked:
         return texts
 
     def _url(self, where: str, value: Any) -> str | None:
-        """An address that a browser may follow; others are left out, the document stays."""
+        """A document's address. One that no browser may follow is left out, the document stays."""
         try:
             url = address_of(value)
         except FlawError as flaw:
@@ -162,13 +162,13 @@ class Checked:
 
     def _metadata(self, where: str, metadata: Mapping[str, Any]) -> str:
         """Metadata as JSON; what JSON cannot hold is left out, the document stays."""
-        kept = {}
+        values = {}
         for name, value in metadata.items():
             try:
-                kept[name] = plain(value)
+                values[name] = plain(value)
             except FlawError as flaw:
                 self.collected.reject("documents", f"metadata: {flaw}, left out", f"{where}: {name!r:.80}")
-        return json.dumps(kept, sort_keys=True, default=str)
+        return json.dumps(values, sort_keys=True, default=str)
 
     def _keep(self, table: str, rows: dict[str, Row], row_id: str, row: Row, where: str) -> None:
         if row_id in rows:

@@ -18,32 +18,33 @@ EXAMPLES = 5
 
 _SECRET = "pass|pwd|secret|token|key|sig|auth|cred"
 SECRET = re.compile(_SECRET, re.IGNORECASE)
-"""What the name of a parameter of a URL's query has in it, where its value is nobody's business (`sig`, `api_key`)."""
-# People write passwords as they are, with spaces and slashes, and names with an @. Rather too much is hidden than too
-# little: up to the last @ before the first slash or in what follows it without a space; where there is none, up to the
-# last @ of the line, unless a port follows the colon. In zip://d.csv::ftp:// the colon begins the next address.
+"""Matches within the name of a URL's query parameter whose value is secret (`sig`, `api_key`)."""
+# People write passwords unescaped, with spaces and slashes, and names with an @. Masking too much is better than too
+# little, so a password ends at the last @ before the first slash or in the text after it up to a space; without such
+# an @, at the last @ of the line, unless a port follows the colon. In zip://d.csv::ftp:// the colon begins the next
+# address.
 _PASSWORD = re.compile(r"(?<=://)([^/:\n]*):(?!:\w+://)(?:[^/\n]*(?:/\S*)?|(?!\d+(?:\W|$))(?:(?!://)[^\n])*)@")
 _PARAMETER = re.compile(rf"([?&;][^\s=&#?]*(?:{_SECRET})[^\s=&#]*=)[^\s&#]*[^\s&#.,;:'\")\]]", re.IGNORECASE)
-"""A secret parameter: its name, and its value but for what ends a quotation or a sentence."""
+"""A secret parameter. Its group is the name; the value ends before what ends a quotation or a sentence."""
 
 
-def hidden(text: str) -> str:
-    """`text` without the passwords of the URLs in it, and without what else of their queries is secret."""
+def mask_secrets(text: str) -> str:
+    """`text` with *** for the passwords of the URLs in it and for the secret parameters of their queries."""
     return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 class SourceError(RuntimeError):
     """A source cannot be read, or too much of it is bad. The message says which source, what, and what to do.
 
-    It goes to logs, to Dagit and to people's chats, so no URL in it shows its password or a token.
+    The message goes to logs, to Dagit and to people's chats, so passwords and tokens of URLs in it are masked.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(hidden(message))
+        super().__init__(mask_secrets(message))
 
 
 class Bad(BaseModel):
-    """The rows of one kind that were left out because something is wrong with them."""
+    """The rows left out for one kind of mistake."""
 
     count: int = 0
     of: int = Field(default=0, description="rows read of the table in question")
@@ -75,14 +76,14 @@ class Collected:
     qrels: list[Row] = field(default_factory=list)
     slices: list[Row] = field(default_factory=list)
     rows_read: Counter[str] = field(default_factory=Counter)
-    """Table to the rows read of it, good and bad."""
+    """By table, how many rows of it were read, good and bad."""
     most: int | None = None
-    """How many rows of a table are read, where it is only looked at."""
+    """How many rows of each table are read at most; None for all."""
     cut: set[str] = field(default_factory=set)
-    """The tables that hold more rows."""
+    """The tables that hold more rows than `most`."""
 
     def enough(self, table: str) -> bool:
-        """Whether one more row of `table` is one too many."""
+        """Whether `most` rows of `table` were read already; if so, the table is cut."""
         if self.most is None or self.rows_read[table] < self.most:
             return False
         self.cut.add(table)
@@ -94,14 +95,14 @@ class Collected:
         return bad >= self.rows_read[table]
 
     def reject(self, table: str, wrong: str, where: str) -> None:
-        """Count a bad row of `table`; `where` finds it (file, line, id)."""
+        """Count a bad row of `table`, and what is wrong with it; `where` is its place (file, line, id)."""
         bad = self.report.bad.setdefault(f"{table}: {wrong}", Bad())
         bad.count += 1
         if len(bad.examples) < EXAMPLES:
-            bad.examples.append(hidden(where))
+            bad.examples.append(mask_secrets(where))
 
     def summarise(self) -> str:
-        """Bring the report's counts up to date with the rows, and say them in a line."""
+        """Update the report's counts from the rows, and return them as a line of text."""
         report = self.report
         report.documents, report.queries, report.judgements = len(self.documents), len(self.queries), len(self.qrels)
         for kind, bad in report.bad.items():

@@ -6,7 +6,7 @@
         name: cranfield
         path: ../collections/cranfield
 
-Paths are fsspec URLs; relative ones are relative to the file's folder. Knows nothing of how sources are read.
+Paths are fsspec URLs; relative paths start at the file's folder. Knows nothing of how sources are read.
 """
 
 import math
@@ -28,13 +28,13 @@ from pydantic import (
 )
 
 from repos.corpus.sources.collected import SourceError
-from repos.corpus.sources.mistakes import told
+from repos.corpus.sources.mistakes import explanation
 from repos.corpus.sources.values import is_utf8
 from shared_ops.data.text import Split
 
 
 def _number(value: Any) -> Any:
-    """Python takes true for 1, and whoever writes it in the place of a number means something else."""
+    """Refuse true and false, which Python takes for 1 and 0, where a number is expected."""
     if isinstance(value, bool):
         raise ValueError(f"expected a number, got {str(value).lower()}")
     return value
@@ -47,7 +47,7 @@ SHARES: dict[Split, Share] = {"train": 0.6, "dev": 0.1, "test": 0.3}
 
 
 class _Strict(BaseModel):
-    # What is wrong with an entry is told without the entry, in which a password may stand.
+    # Errors must not quote an entry: a password may stand in it.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
@@ -55,7 +55,7 @@ _TAGS = {"int": "a whole number", "float": "a number", "bool": "true or false", 
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which the first would be dropped without a word, and a value of no sense."""
+    """Refuses duplicate keys, of which PyYAML silently keeps the last, and values that do not fit their type."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if isinstance(node, yaml.ScalarNode) and ("\0" in node.value or not is_utf8(node.value)):
@@ -66,7 +66,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            # It looks like a number or a date, or is called one, and YAML's reader trusts that it is.
+            # The value looks like a number or a date, or is tagged as one, and PyYAML fails to convert it.
             expected = _TAGS.get(node.tag.rpartition(":")[2], "a value of its kind")
             raise yaml.constructor.ConstructorError(
                 problem=f"expected {expected}, got something else; put what is text into quotation marks",
@@ -74,14 +74,14 @@ class _Loader(yaml.SafeLoader):
             ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # what else it may be, YAML's reader refuses
+        keys: set[str] = set()
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # PyYAML refuses any other node
         for key in (key for key, _ in pairs if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
+            if key.value in keys:
                 raise yaml.constructor.ConstructorError(
                     problem=f"{key.value[:60]!r} stands twice", problem_mark=key.start_mark
                 )
-            seen.add(key.value)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -107,7 +107,7 @@ class _Splitting(_Source):
 
 
 class PydocsSource(_Splitting):
-    """The API documentation of installed packages, and what their "See Also" lists say of each other."""
+    """The API documentation of installed packages, with queries from its "See Also" lists."""
 
     kind: Literal["pydocs"]
     packages: dict[str, str] = Field(min_length=1, description="the source that documents name, to the module imported")
@@ -129,10 +129,10 @@ class BeirSource(_Source):
 
 
 class _Columns(_Strict):
-    """The columns of a table, by what each is to us: ids and texts must be there, the others may be."""
+    """Our names of columns, each with its name in the table. Ids and texts must exist, the others may."""
 
     def required(self) -> list[str]:
-        """The columns that the table must have: those that we cannot do without, and those that were named."""
+        """The names of the columns that the table must have: ids and texts, and those that the sources file sets."""
         return [
             theirs
             for ours, theirs in self.model_dump(exclude={"metadata"}).items()
@@ -159,7 +159,7 @@ class QueryColumns(_Columns):
 
 
 class QrelColumns(_Columns):
-    """The columns of a table of judgements. Without a grade, and any other column, a row is relevant with grade 1."""
+    """The columns of a table of judgements. In a table of the two ids alone, each row has grade 1."""
 
     query_id: str = "query_id"
     doc_id: str = "doc_id"
@@ -197,7 +197,7 @@ class QrelFile(_File):
 
 
 class _Tables(_Splitting):
-    """Documents, and where there are some, queries and judgements of them."""
+    """Documents and, optionally, queries and judgements."""
 
     @model_validator(mode="after")
     def _judges_queries(self) -> Self:
@@ -252,13 +252,13 @@ class SqlSource(_Tables):
     @field_validator("url")
     @classmethod
     def _located(cls, url: str, info: ValidationInfo) -> str:
-        """A database that is a file lies where paths of files do."""
-        found = _SQLITE.match(url)
-        return f"{found[1]}{located(found[2], info)}{found[3]}" if found else url
+        """Resolve the path of a SQLite database as that of any file."""
+        match = _SQLITE.match(url)
+        return f"{match[1]}{located(match[2], info)}{match[3]}" if match else url
 
 
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:|\$\{)([^?]+)(.*)", re.DOTALL)
-"""The address of a SQLite database by a relative path: what stands before it, the path, and the options."""
+"""The URL of a SQLite database at a relative path. Its groups: what precedes the path, the path, the options."""
 
 Source = Annotated[PydocsSource | BeirSource | TableSource | SqlSource, Field(discriminator="kind")]
 
@@ -284,15 +284,19 @@ class Sources(_Strict):
 
 
 def located(path: str, info: ValidationInfo) -> str:
-    """`path` as it stands if it is a URL or absolute, else from the folder that the sources file lies in."""
+    """A URL without a slash at its end, or a full path; relative paths start at the sources file's folder.
+
+    Raises:
+        ValueError: where the path cannot be resolved.
+    """
     if "://" in path or "::" in path:
         return path.rstrip("/")
     folder: Path = (info.context or {}).get("folder", Path.cwd())
     try:
         full = folder / Path(path).expanduser()
-        # A file keeps the name that it was given, which tells its format, where that is a link.
+        # Only the folder is resolved: a link keeps its own name, whose ending tells the format.
         return os.path.normpath(Path(os.path.realpath(full.parent)) / full.name)
-    except (RuntimeError, OSError) as error:  # nobody has that home, or a folder on the way may not be read
+    except (RuntimeError, OSError) as error:  # no such user's home, or a folder on the way may not be read
         raise ValueError(f"{path!r} leads nowhere: {error}") from error
 
 
@@ -300,15 +304,15 @@ def load(path: Path) -> Sources:
     """Read a sources file.
 
     Raises:
-        SourceError: where it is missing, is no YAML, or does not say what a sources file says, with each mistake.
+        SourceError: where it is missing, is no YAML, or is no valid sources file, naming each mistake.
     """
     try:
-        content: Any = yaml.load(_written(path), _Loader)
+        content: Any = yaml.load(_read_bytes(path), _Loader)
     except FileNotFoundError:
         raise SourceError(f"There is no sources file at {path}. SEARCHLOOP_SOURCES names it.") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error}. Name a sources file that this process may read.") from None
-    except yaml.MarkedYAMLError as error:  # in its own words it quotes the line, in which a password may stand
+    except yaml.MarkedYAMLError as error:  # str(error) quotes the line, in which a password may stand
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise SourceError(f"{path}{where} cannot be read as YAML: {error.problem or error.context}") from None
@@ -323,10 +327,10 @@ def load(path: Path) -> Sources:
     try:
         return Sources.model_validate(content, context={"folder": path.resolve().parent})
     except ValidationError as error:
-        raise SourceError(f"{path} is not a sources file: {told(error)}. See repos/corpus/README.md.") from None
+        raise SourceError(f"{path} is not a sources file: {explanation(error)}. See repos/corpus/README.md.") from None
 
 
-def _written(path: Path) -> bytes:
-    if path.exists() and not path.is_file():  # a pipe would be waited for, for ever
+def _read_bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
         raise OSError("it is no file")
     return path.read_bytes()

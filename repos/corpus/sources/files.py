@@ -1,4 +1,4 @@
-"""Files anywhere: whether they are there, what is seen of them, and their bytes, at fsspec URLs.
+"""Files at fsspec URLs: whether they exist, their states, and their bytes.
 
 Knows no file formats but compression.
 """
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from repos.corpus.sources.collected import SourceError
 from shared_ops.data import storage
 
-# RuntimeError: an archive with a password, or packed in a way that is not known. TypeError: a part of a URL is missing.
+# RuntimeError: an archive with a password or of an unknown compression. TypeError: a part of a URL is missing.
 _FAULTS = (
     *(OSError, EOFError, ValueError, ImportError, TypeError, RuntimeError),
     *(zlib.error, lzma.LZMAError, BadZipFile, tarfile.TarError),
@@ -35,11 +35,11 @@ _PACKAGES = {
     **dict.fromkeys(("sftp", "ssh"), "paramiko"),
     **{"hf": "huggingface_hub", "hdfs": "pyarrow", "smb": "smbprotocol", "github": "requests"},
 }
-"""What fsspec needs for which scheme."""
+"""The Python package that fsspec needs for a scheme."""
 
 
 class FileState(BaseModel):
-    """What was seen of a file."""
+    """The state of a file, to notice later that it has changed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,15 +49,15 @@ class FileState(BaseModel):
 
 
 def exists(url: str, source: str) -> bool:
-    """Whether there is a file.
+    """Whether a file is at `url`. `source` is the name of the source, for messages, here and below.
 
     Raises:
-        SourceError: where that cannot be told: no access, a scheme that no installed package reads, or what is there
-            is no file.
+        SourceError: where that cannot be told (no access, a scheme that no installed package reads), or where `url` is
+            no regular file, or a link to a missing one.
     """
     try:
         filesystem, path = _place(url, source)
-        _only_a_file(filesystem.info(path), url, source)  # its `exists` takes any error for an answer
+        _only_a_file(filesystem.info(path), url, source)  # fsspec's own `exists` takes any error for a no
     except FileNotFoundError:
         _no_link(url, source)
         return False
@@ -69,7 +69,7 @@ def exists(url: str, source: str) -> bool:
 
 
 def _place(url: str, source: str) -> tuple[Any, str]:
-    """The filesystem of a URL and the path in it. An archive on this machine is opened for that, so it is a file."""
+    """The filesystem of a URL and the path in it. This opens local archives, so they are checked to be files first."""
     for archive in url.split("::")[1:]:
         if storage.local_path(archive) is not None:
             filesystem, path = fsspec.core.url_to_fs(archive)
@@ -79,14 +79,14 @@ def _place(url: str, source: str) -> tuple[Any, str]:
 
 
 def _only_a_file(info: dict[str, Any], url: str, source: str) -> None:
-    """A pipe would be waited for, for ever."""
+    """Refuse a folder, and a pipe or a device, for which reading would wait for ever."""
     if info.get("type") in ("directory", "other"):
         is_what = "is a folder" if info["type"] == "directory" else "is neither a file nor a folder"
         raise SourceError(f"Source {source!r}: {url} {is_what}. Name one file that can be read from its beginning.")
 
 
 def _no_link(url: str, source: str) -> None:
-    """A link to what is not there is a file that went away, and not one that never was."""
+    """Refuse a link to a missing file: that file went away, and does not count as one that never was."""
     local = storage.local_path(url)
     if local is not None and local.is_symlink():
         raise SourceError(
@@ -96,10 +96,10 @@ def _no_link(url: str, source: str) -> None:
 
 
 def listing(url: str, source: str) -> list[str] | None:
-    """The names in a folder, None where it is not there.
+    """The names in a folder, sorted; None where it does not exist.
 
     Raises:
-        SourceError: where that cannot be told: no access, or no folder.
+        SourceError: where it cannot be listed: no access, or no folder.
     """
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
@@ -110,12 +110,11 @@ def listing(url: str, source: str) -> list[str] | None:
         raise unreadable(url, source, error) from None
 
 
-def state(url: str, source: str, known: FileState | None = None) -> FileState | None:
-    """The file as it is now, None when it is not there. Its content is read where its stamp is not the `known` one.
+def state(url: str, source: str, previous: FileState | None = None) -> FileState | None:
+    """The state of a file now, None where it does not exist. Its content is read only if its stamp is not `previous`'s.
 
     Raises:
-        SourceError: where that cannot be told: no access, a scheme that no installed package reads, or what is there
-            is no file.
+        SourceError: as by `exists`.
     """
     try:
         filesystem, path = _place(url, source)
@@ -123,8 +122,8 @@ def state(url: str, source: str, known: FileState | None = None) -> FileState | 
         info = filesystem.info(path)
         _only_a_file(info, url, source)
         stamp = hashlib.sha256(json.dumps(info, sort_keys=True, default=str).encode()).hexdigest()
-        if known is not None and known.stamp == stamp:
-            return known
+        if previous is not None and previous.stamp == stamp:
+            return previous
         local = storage.local_path(url)
         content = stamp if local is None else storage.sha256(local)
         return FileState(stamp=stamp, content=content, modified=None if local is None else info["mtime"])
@@ -139,10 +138,10 @@ def state(url: str, source: str, known: FileState | None = None) -> FileState | 
 
 @contextmanager
 def opened(url: str, source: str) -> Iterator[IO[bytes]]:
-    """A file open for reading bytes, decompressed by its name's ending, and checked to have stayed the same file.
+    """A file open for reading bytes, decompressed as its name's ending says, and checked not to change meanwhile.
 
     Raises:
-        SourceError: where it is missing or cannot be read, or changed until the block ended.
+        SourceError: where it is missing, cannot be read, or changes before the block ends.
     """
     try:
         filesystem, path = _place(url, source)
@@ -167,7 +166,7 @@ def opened(url: str, source: str) -> Iterator[IO[bytes]]:
 
 
 def unreadable(url: str, source: str, error: Exception) -> SourceError:
-    """What is said of a file that is there and cannot be read."""
+    """The error for a file that exists and cannot be read, with what to do."""
     scheme = next((each for each in _SCHEME.findall(url) if each in _PACKAGES), None)
     if scheme and isinstance(error, ImportError):
         return SourceError(

@@ -1,6 +1,7 @@
-"""Whether a source's content changed since it was last read: a fingerprint of each, taken without reading it all.
+"""Fingerprints of sources: hashes that differ once a source's content has changed, taken without reading all of it.
 
-Knows no Dagster. What was read for a snapshot is written beside it, so that a change made while nothing ran is noticed.
+The fingerprints of what was read for a snapshot are written beside it, so that a change made while nothing ran is
+noticed. Knows no Dagster.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from repos.corpus.sources import config
-from repos.corpus.sources.collected import hidden
+from repos.corpus.sources.collected import mask_secrets
 from repos.corpus.sources.files import FileState, state
 from repos.corpus.sources.readers import beir, sql, table
 from repos.corpus.sources.readers.pydocs import reader as pydocs
@@ -19,28 +20,30 @@ from shared_ops.data import storage
 
 
 class Fingerprints(BaseModel):
-    """What the configured sources hold now."""
+    """The fingerprints of the configured sources, and the states of their files."""
 
     model_config = ConfigDict(frozen=True)
 
     sources: dict[str, str] = Field(description="a source's name to the hash of its settings and of its content")
-    untold: list[str] = Field(description="sources whose content only reading them tells; theirs is of settings alone")
+    unobserved: list[str] = Field(description="sources whose content only reading tells; of their settings alone")
     missing: list[str] = Field(description="what must be there and is not, in words")
     files: dict[str, FileState] = Field(description="by URL")
 
-    def known(self) -> dict[str, FileState]:
-        """The files by the marks of their URLs: kept and handed to `take`, unchanged files are not read again."""
-        return {_mark(url): each for url, each in self.files.items()}
+    def states_by_hash(self) -> dict[str, FileState]:
+        """The files' states by the hashes of their URLs. With them the next `take` does not read unchanged files."""
+        return {_hash(url): each for url, each in self.files.items()}
 
 
-def take(path: Path, known: Mapping[str, FileState]) -> Fingerprints:
-    """The fingerprints of the sources that the sources file at `path` names. `known`: of those last taken.
+def take(path: Path, previous: Mapping[str, FileState]) -> Fingerprints:
+    """The fingerprints of the sources that the sources file at `path` names.
+
+    `previous` holds the file states of the last time (`states_by_hash`), or is empty.
 
     Raises:
         SourceError: where the file is broken, or a source cannot be reached.
     """
     sources: dict[str, str] = {}
-    untold: list[str] = []
+    unobserved: list[str] = []
     missing: list[str] = []
     files: dict[str, FileState] = {}
     for source in config.load(path).sources:
@@ -51,22 +54,22 @@ def take(path: Path, known: Mapping[str, FileState]) -> Fingerprints:
             case "sql":
                 content = sql.fingerprint(source)
             case "beir" | "table":
-                found = _files(source, known)
-                files |= found
+                states = _states(source, previous)
+                files |= states
                 missing += [
-                    hidden(f"Source {source.name!r}: {url} is not there.")
+                    mask_secrets(f"Source {source.name!r}: {url} is not there.")
                     for url, required in expected(source).items()
-                    if required and url not in found
+                    if required and url not in states
                 ]
-                content = json.dumps({url: each.content for url, each in found.items()}, sort_keys=True)
+                content = json.dumps({url: each.content for url, each in states.items()}, sort_keys=True)
         if content is None:
-            untold.append(source.name)
+            unobserved.append(source.name)
         sources[source.name] = hashlib.sha256(f"{source.model_dump_json()}\n{content}".encode()).hexdigest()[:16]
-    return Fingerprints(sources=sources, untold=untold, missing=missing, files=files)
+    return Fingerprints(sources=sources, unobserved=unobserved, missing=missing, files=files)
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What happened to which source, in words."""
+    """Which sources were added, removed or changed, a phrase for each."""
     return [
         f"{name} was {'added' if name not in before else 'removed' if name not in now else 'changed'}"
         for name in dict.fromkeys([*now, *before])
@@ -75,30 +78,31 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def remember(snapshots_url: str, snapshot_id: str, sources: Mapping[str, str]) -> None:
-    """Write down what was read for a snapshot. The newest reading counts: other sources may give an equal snapshot."""
+    """Write the fingerprints of a snapshot's sources, over older ones: other sources may give an equal snapshot."""
     storage.write_json(_place(snapshots_url, snapshot_id), dict(sources))
 
 
 def recall(snapshots_url: str, snapshot_id: str) -> dict[str, str] | None:
-    """What was read for a snapshot, None where nobody wrote it down."""
+    """The fingerprints of a snapshot's sources, None where nobody wrote them."""
     content = storage.read_bytes(_place(snapshots_url, snapshot_id))
     if content is None:
         return None
-    found: dict[str, str] = json.loads(content)
-    return found
+    sources: dict[str, str] = json.loads(content)
+    return sources
 
 
 def _place(snapshots_url: str, snapshot_id: str) -> str:
     return storage.join(snapshots_url, ".fingerprints", f"{snapshot_id}.json")
 
 
-def _files(source: config.BeirSource | config.TableSource, known: Mapping[str, FileState]) -> dict[str, FileState]:
+def _states(source: config.BeirSource | config.TableSource, previous: Mapping[str, FileState]) -> dict[str, FileState]:
     urls = expected(source)
-    return {url: seen for url in urls if (seen := state(url, source.name, known.get(_mark(url)))) is not None}
+    states = {url: state(url, source.name, previous.get(_hash(url))) for url in urls}
+    return {url: each for url, each in states.items() if each is not None}
 
 
-def _mark(url: str) -> str:
-    """What tells a URL from others where it is kept for people to see: a password may stand in it."""
+def _hash(url: str) -> str:
+    """What stands for a URL in the sensor's cursor, which people see: the URL itself may hold a password."""
     return hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -1,6 +1,6 @@
-"""What a file is that is not what it was taken for: told by its first bytes, with the way out.
+"""Recognises by its first bytes a file of another format than expected, and says what to do.
 
-Knows what people mistake for one another, not how anything is read.
+Knows which formats people confuse, not how any is read.
 """
 
 import json
@@ -37,13 +37,16 @@ _BYTES: list[tuple[bytes, str, str]] = [
 ]
 _PAGE = re.compile(rb"<(!doctype|html|\?xml)", re.IGNORECASE)
 _NUL_SHARE = 0.2
-"""UTF-16 without its mark has a NUL for every second byte of English; a stray one is only in its own row."""
+"""A greater share of NUL bytes tells that a file is no UTF-8.
+
+In UTF-16 without its mark, every second byte of English is a NUL. In UTF-8 a stray one only spoils its own row.
+"""
 
 
-def told(head: bytes, form: str | None) -> str | None:
-    """What the beginning of a file says it is, and what to do, where that is not the format `form`; else None.
+def explanation(head: bytes, form: str | None) -> str | None:
+    """What a file is, by its first bytes `head`, and what to do; None where it seems to be of the format `form`.
 
-    `form` None: nobody said what the file should be.
+    With `form` None, no format is expected.
     """
     for start, what, advice in _BYTES:
         if head.startswith(start) and not (form == "parquet" and start == b"PAR1"):
@@ -81,7 +84,7 @@ def told(head: bytes, form: str | None) -> str | None:
 
 
 def _is_row(line: bytes) -> bool:
-    """Whether a line is a list of values, and not one of objects."""
+    """Whether a line is a JSON list without objects in it."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

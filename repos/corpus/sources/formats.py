@@ -1,4 +1,4 @@
-"""Rows of JSONL, CSV, TSV and Parquet files, read once, each bad line told with its number.
+"""Reads the rows of JSONL, CSV, TSV and Parquet files, and reports bad lines with their numbers.
 
 Knows file formats, not what the columns mean.
 """
@@ -26,31 +26,29 @@ _ENDINGS: dict[str, Format] = {
 }  # fmt: skip
 _DELIMITERS = ",;\t|"
 _SEPARATOR_LINE = re.compile(rf"sep=[{_DELIMITERS}]")
-"""What Excel writes, and reads, above a header."""
+"""The line that Excel puts above a header to name the delimiter."""
 _HEAD = 65536
-"""How many bytes tell what a file is, and how its lines end."""
+"""How many first bytes of a file are looked at to tell its format and how its lines end."""
 _HEADER_LINES = 20
-"""Over how many lines a header may go on, with line ends in its quotation marks."""
+"""How many lines a header may span, where quoted names hold line ends."""
 _FIRST_LINES = 20
-"""How many lines after the header tell, beside it, whether spaces follow the file's commas."""
+"""How many lines below the header are looked at, besides it, to tell whether a space follows each comma."""
 _OUT_OF_PLACE = "a quotation mark or a line end is out of place; quote whole fields, a space after all commas or none"
 
 Numbered: TypeAlias = Iterable[tuple[int, list[str] | None]]
-"""Each row's first line and its fields, None where they cannot be told apart."""
+"""For each row the number of its first line, and its fields, None where the row is broken."""
 
 
-def rows(
-    url: str, form: Format | None, collected: Collected, table: str, wanted: WantedColumns
-) -> Iterator[tuple[str, Row]]:
-    """Every readable row of a file, with the place where it stands.
+def rows(url: str, form: Format | None, collected: Collected, table: str, wanted: WantedColumns) -> Iterator[tuple[str, Row]]:
+    """Every readable row of a file, with its place (URL and line or row).
 
-    `form` None: the name's ending tells. A CSV file may have commas, semicolons, tabs or bars between its fields, and
-    any line ends: its header tells. A JSONL file has no header: there some row must have each required column, and each
-    row answers for itself. Bad lines are rejected into `collected` under `table`: "broken line" (not JSON, or a wrong
-    number of fields) and "wrong encoding" (not UTF-8). Every row counts in `collected.rows_read`.
+    With `form` None, the name's ending tells the format. A CSV file may have commas, semicolons, tabs or bars between
+    its fields, and any line ends: its header tells which. A JSONL file has no header: each required column must be in
+    some row, and not in every one. Bad lines are rejected into `collected` under `table`: "broken line" (not JSON, or a
+    wrong number of fields) and "wrong encoding" (not UTF-8). Every row counts in `collected.rows_read`.
 
     Raises:
-        SourceError: where the file is missing, cannot be read, is of another kind, changes while it is read, lacks a
+        SourceError: where the file is missing, cannot be read, is of another format, changes while it is read, lacks a
             column, or has one twice.
     """
     source = collected.report.name
@@ -68,14 +66,14 @@ def rows(
 
 
 def text_lines(file: IO[bytes], url: str, source: str, form: str) -> io.TextIOWrapper:
-    """The lines of a file of text. A byte that is no UTF-8 becomes a lone surrogate, which no UTF-8 text holds.
+    """The lines of a text file. A byte that is no UTF-8 becomes a lone surrogate, which no UTF-8 text holds.
 
     Raises:
-        SourceError: where its beginning says that it is something else than `form`.
+        SourceError: where its first bytes show that it is of another format than `form`.
     """
     head = _head(file, url, source, form)
-    # A line feed ends a line wherever one does; a carriage return alone only in a file that has no other line ends, or
-    # a stray one would cut a row in two. JSON has neither within a string.
+    # A line feed always ends a line. A carriage return alone ends one only where the first line ends so: elsewhere a
+    # stray one would cut a row in two. JSON has neither within a string.
     outside = head if form != "csv" else re.sub(rb'"[^"]*("|$)', b"", head)
     first = re.search(rb"\r\n|\n|\r", outside)
     newline = "" if form == "jsonl" or (first and first[0] == b"\r") else "\n"
@@ -83,7 +81,7 @@ def text_lines(file: IO[bytes], url: str, source: str, form: str) -> io.TextIOWr
 
 
 def tab_fields(line: str) -> list[str] | None:
-    """The fields of a line, in which a quotation mark is a quotation mark; None where a line end stands within it."""
+    """The fields of a line of TSV, where quotation marks mean nothing; None where a carriage return is within it."""
     content = line.rstrip("\r\n")
     return None if "\r" in content else content.split("\t")
 
@@ -91,7 +89,7 @@ def tab_fields(line: str) -> list[str] | None:
 def as_rows(
     header: Sequence[str], numbered: Numbered, url: str, collected: Collected, table: str
 ) -> Iterator[tuple[str, Row]]:
-    """Rows by the header's names, with their places; bad ones are rejected, and rows of nothing passed over."""
+    """Rows as names of the header to fields, with their places; bad rows are rejected, empty ones skipped."""
     for number, fields in numbered:
         if fields is not None and not any(fields):
             continue
@@ -114,13 +112,13 @@ def as_rows(
 def _head(file: IO[bytes], url: str, source: str, form: str) -> bytes:
     head = file.read(_HEAD)
     file.seek(0)
-    if other := foreign.told(head, form):
-        raise SourceError(f"Source {source!r}: {url} cannot be read as {form}: {other}")
+    if explanation := foreign.explanation(head, form):
+        raise SourceError(f"Source {source!r}: {url} cannot be read as {form}: {explanation}")
     return head
 
 
 def format_of_name(url: str) -> Format | None:
-    """The format that a file's name tells by its ending, None where it tells none."""
+    """The format that the ending of a file's name tells, None where it tells none."""
     endings = url.partition("::")[0].rpartition("/")[2].lower().split(".")[1:]
     # outer endings name a compression
     return next((_ENDINGS[ending] for ending in reversed(endings) if ending in _ENDINGS), None)
@@ -129,9 +127,10 @@ def format_of_name(url: str) -> Format | None:
 def _format_of(file: IO[bytes], url: str, source: str) -> Format:
     if form := format_of_name(url):
         return form
-    other = foreign.told(file.read(_HEAD), None)
-    told = f", and {other}" if other else ". Write `format:` and one of jsonl, csv, tsv, parquet beside its path."
-    raise SourceError(f"Source {source!r}: the name of {url} does not tell its format{told}")
+    explanation = foreign.explanation(file.read(_HEAD), None)
+    advice = ". Write `format:` and one of jsonl, csv, tsv, parquet beside its path."
+    rest = f", and {explanation}" if explanation else advice
+    raise SourceError(f"Source {source!r}: the name of {url} does not tell its format{rest}")
 
 
 def _json_lines(
@@ -158,16 +157,16 @@ def _json_lines(
             yield where, row
         else:
             collected.reject(table, "broken line", f"{where}: no object with names")
-    # A later row may have a column, unless those that were looked at all are bad.
+    # In a file that was cut, a row not read may have a missing column; not where all rows read are bad.
     if names and (table not in collected.cut or collected.all_bad(table)):
         wanted.check(list(names), url, collected.report.name)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    row = dict(pairs)
+    if len(row) != len(pairs):
         raise ValueError("a name stands twice")
-    return found
+    return row
 
 
 def _tab_separated(
@@ -193,8 +192,8 @@ def _comma_separated(
             break
     delimiter, header = _header(header_lines, url, source, wanted)
     wanted.check(header, f"the header line of {url}", source)
-    # A quotation mark after a space begins no quotation, unless every comma has a space after it: of the header, which
-    # people write by hand, or of the first rows.
+    # A quotation mark after a space begins no quotation, unless a space follows every comma, either of the header,
+    # which people write by hand, or of the first rows.
     first = list(islice(lines, _FIRST_LINES))
     spaced = _is_spaced("".join(header_lines), delimiter) or _is_spaced("".join(first), delimiter)
     numbered = _csv_rows(chain(first, lines), delimiter, spaced, blank + len(header_lines), url, source)
@@ -202,7 +201,7 @@ def _comma_separated(
 
 
 def _after_blank(lines: Iterator[str]) -> tuple[int, Iterator[str]]:
-    """How many lines before the header hold nothing, or only say what parts the fields, and the lines from there on."""
+    """How many lines before the header are blank or only name the delimiter, and the lines from the header on."""
     for number, line in enumerate(lines):
         if line.strip(f'{_DELIMITERS} "\r\n') and not _SEPARATOR_LINE.fullmatch(line.strip()):
             return number, chain([line], lines)
@@ -210,10 +209,10 @@ def _after_blank(lines: Iterator[str]) -> tuple[int, Iterator[str]]:
 
 
 def _header(lines: list[str], url: str, source: str, wanted: WantedColumns) -> tuple[str, list[str]]:
-    """What separates the names of a header, and the names: those that are wanted if they can be had, or the most.
+    """A header's delimiter and its names: a delimiter that gives all required names, else the one that gives most.
 
     Raises:
-        SourceError: where a quotation mark is not in its place.
+        SourceError: where neither is possible because of a misplaced quotation mark.
     """
     readings: dict[str, list[str]] = {}
     for delimiter in _DELIMITERS:
@@ -233,7 +232,7 @@ def _header(lines: list[str], url: str, source: str, wanted: WantedColumns) -> t
 
 
 def _is_spaced(text: str, delimiter: str) -> bool:
-    """Whether a space follows each delimiter outside of quotations that has anything after it."""
+    """Whether each delimiter outside of quotations that is followed by anything is followed by a space."""
     outside = re.sub(r'"[^"]*("|$)', '""', text)
     followed = re.findall(rf"{re.escape(delimiter)}([^\r\n{re.escape(delimiter)}])", outside)
     return bool(followed) and set(followed) == {" "}
@@ -242,9 +241,9 @@ def _is_spaced(text: str, delimiter: str) -> bool:
 def _csv_rows(
     lines: Iterator[str], delimiter: str, spaced: bool, before: int, url: str, source: str
 ) -> Iterator[tuple[int, list[str] | None]]:
-    """Each row's first line and its fields; None for a row that is broken, or has a quotation after a space."""
+    """Each row's first line and its fields: None where the row is broken, or has a quotation after a space."""
     row: list[str] = []
-    reader = csv.reader(_kept(lines, row), delimiter=delimiter, strict=True, skipinitialspace=spaced)
+    reader = csv.reader(_recorded(lines, row), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     while True:
         row.clear()
         start = before + reader.line_num + 1
@@ -253,28 +252,28 @@ def _csv_rows(
         except StopIteration:
             return
         except csv.Error as error:
-            if "end of data" in str(error):  # what follows the open quotation mark may be any number of rows
+            if "end of data" in str(error):  # the open quotation may hold any number of rows
                 raise unreadable(url, source, ValueError(f"the row of line {start} never ends")) from error
             yield start, None
         else:
             yield start, None if _quotes_after_space(fields, row, delimiter) else fields
 
 
-def _kept(lines: Iterator[str], row: list[str]) -> Iterator[str]:
-    """The lines, each of which is also put into `row`."""
+def _recorded(lines: Iterator[str], row: list[str]) -> Iterator[str]:
+    """The lines, each also appended to `row` once it is read."""
     for line in lines:
         row.append(line)
         yield line
 
 
 def _quotes_after_space(fields: list[str], row: list[str], delimiter: str) -> bool:
-    """Whether a field that begins with a space and a quotation mark is, in the lines `row`, a quotation of its own."""
+    """Whether one of a row's fields is a quotation after a space. `row` holds the row's lines."""
     if not any(field.startswith(" ") and field.lstrip(" ").startswith('"') for field in fields):
         return False
     with suppress(csv.Error):
-        read = next(csv.reader(row, delimiter=delimiter, strict=True, skipinitialspace=True))
-        return [field.lstrip(" ") for field in read] != [field.lstrip(" ") for field in fields]
-    return False  # a text in which words follow the quotation
+        unquoted = next(csv.reader(row, delimiter=delimiter, strict=True, skipinitialspace=True))
+        return [field.lstrip(" ") for field in unquoted] != [field.lstrip(" ") for field in fields]
+    return False  # words follow the quotation, so it is part of a text
 
 
 def _parquet(
@@ -284,7 +283,7 @@ def _parquet(
     _head(file, url, source, "parquet")
     try:
         frame = pl.read_parquet(file, n_rows=None if collected.most is None else collected.most + 1)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # a panic: of bytes that it trusted
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # polars panics at some broken bytes
         raise unreadable(url, source, error) from None
     wanted.check(frame.columns, url, source)
     for number, row in enumerate(frame.iter_rows(named=True), start=1):

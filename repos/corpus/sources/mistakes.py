@@ -1,6 +1,6 @@
-"""What pydantic found wrong with a sources file, in words: where, what was expected and what came.
+"""Puts pydantic's errors about a sources file into words: where, what was expected and what came.
 
-No value is shown: a password may stand in it.
+Shows no value of a setting: a password may stand in it.
 """
 
 from datetime import date
@@ -21,7 +21,7 @@ _EXPECTED = {
     "dict": "a mapping (`name: value`)",
     "model": "a mapping (`name: value`)",
 }
-_CAME: list[tuple[type | tuple[type, ...], str]] = [
+_TYPE_NAMES: list[tuple[type | tuple[type, ...], str]] = [
     (type(None), "nothing"),
     (bool, "true or false"),
     ((int, float), "a number"),
@@ -31,19 +31,19 @@ _CAME: list[tuple[type | tuple[type, ...], str]] = [
 ]
 _BOUNDS = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
 _SOURCE_PARTS = 3
-"""How a place in a source begins: `sources`, which of them, its kind."""
+"""How many parts of a place in a source lead to the source itself: `sources`, its number, its kind."""
 
 
-def told(error: ValidationError) -> str:
-    """Every mistake with its place."""
+def explanation(error: ValidationError) -> str:
+    """Every mistake with its place, in one line."""
     return "; ".join(f"{_place(mistake['loc'])}: {_words(mistake)}" for mistake in error.errors())
 
 
 def _place(location: tuple[int | str, ...]) -> str:
     match location:
         case ("sources", int(number), *_):
-            named = ".".join(str(part) for part in location[_SOURCE_PARTS:] if part != "[key]")
-            return f"source {number + 1}{named and f', {named}'}"
+            setting = ".".join(str(part) for part in location[_SOURCE_PARTS:] if part != "[key]")
+            return f"source {number + 1}{setting and f', {setting}'}"
         case ():
             return "the file"
         case _:
@@ -76,9 +76,10 @@ def _words(mistake: "ErrorDetails") -> str:
             return f"expected a number {_BOUNDS[short]} {bound:g}, got another one"
     expected = _EXPECTED.get(kind.partition("_")[0])
     advice = "; put it into quotation marks" if isinstance(mistake["input"], int | float | date) else ""
-    told = f"expected {expected}, got {_came(mistake['input'])}{advice if expected == 'text' else ''}"
-    return told if expected else mistake["msg"]
+    if expected is None:
+        return mistake["msg"]
+    return f"expected {expected}, got {_type_name(mistake['input'])}{advice if expected == 'text' else ''}"
 
 
-def _came(value: Any) -> str:
-    return next((words for types, words in _CAME if isinstance(value, types)), f"a {type(value).__name__}")
+def _type_name(value: Any) -> str:
+    return next((words for types, words in _TYPE_NAMES if isinstance(value, types)), f"a {type(value).__name__}")

@@ -1,6 +1,6 @@
-"""A field, of whatever type its file or database gives it, becomes the text, id, address, grade or metadata it means.
+"""Converts fields, of whatever type a file or database gives them, to texts, ids, addresses, grades and metadata.
 
-Pure functions. What cannot become one raises a FlawError, which names the kind of bad row.
+Pure functions. A field that cannot be converted raises a FlawError, whose message is the kind of bad row.
 """
 
 import math
@@ -11,12 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MAX_GRADE = 1000
-"""A gain of 2^grade stays a number, and trec_eval, which counts every level up to the highest, stays fast and right."""
+"""With it a gain of 2^grade is finite, and trec_eval, which counts each level up to the highest, is fast and right."""
 MAX_FACTOR = 100
 _NEAR = 0.02
 _MAX_DEPTH = 100
 _EXACT = 2**53
-"""From here on two whole numbers are one float."""
+"""From here on, two whole numbers can be the same float."""
 _ADDRESS = re.compile(r"https?://[^\s\x00-\x1f\x7f-\x9f]+", re.IGNORECASE)
 _NOT_FINITE = "number that is not finite"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -27,12 +27,12 @@ class FlawError(ValueError):
 
 
 def text_of(value: Any) -> str:
-    """A field as text without white space around it, "" where it holds none. Bytes are UTF-8; a list becomes lines.
+    """A field as text without white space around it, "" for an empty one. Bytes are UTF-8; a list becomes lines.
 
     Raises:
-        FlawError: where it is no text, or one that cannot be written.
+        FlawError: where it is no text, is not UTF-8, or holds a NUL character.
     """
-    text = _joined(value) if isinstance(value, list | tuple) else _written(value)
+    text = _joined(value) if isinstance(value, list | tuple) else _as_text(value)
     if not is_utf8(text):
         raise FlawError("wrong encoding")
     if "\0" in text:
@@ -44,25 +44,25 @@ def id_of(value: Any) -> str:
     """A field as an id: text, or a whole number that its type holds exactly.
 
     Raises:
-        FlawError: where there is none, or it is no id.
+        FlawError: where the field is empty, or is no id.
     """
     if isinstance(value, bool | list | tuple | Mapping) or not _is_exact(value):
         raise FlawError("id that is neither text nor a whole number (as a float: one below 2^53)")
-    found = _written(value).strip()
-    if not found:
+    text = _as_text(value).strip()
+    if not text:
         raise FlawError("no id")
-    if not is_utf8(found):
+    if not is_utf8(text):
         raise FlawError("wrong encoding")
-    if _CONTROL.search(found):
+    if _CONTROL.search(text):
         raise FlawError("id with a control character")
-    return found
+    return text
 
 
 def address_of(value: Any) -> str:
-    """A field as an address that a browser may follow, "" where it holds none.
+    """A field as an address that a browser may follow, "" for an empty one.
 
     Raises:
-        FlawError: where it is none: another scheme, no host, a port that is none, white space within.
+        FlawError: where it is no such address: another scheme, no host, an invalid port, white space within.
     """
     url = text_of(value)
     if url and not _is_address(url):
@@ -73,7 +73,7 @@ def address_of(value: Any) -> str:
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # asking for the port checks it
+        host, _ = parts.hostname, parts.port  # reading the port checks it
     except ValueError:
         return False
     return bool(host) and _ADDRESS.fullmatch(url) is not None
@@ -83,13 +83,13 @@ def grade_of(value: Any) -> float:
     """A field as a grade, which may be a fraction or below 0.
 
     Raises:
-        FlawError: where it is no finite number, or one above MAX_GRADE.
+        FlawError: where it is no finite number, or is above MAX_GRADE.
     """
     try:
         grade = float("" if isinstance(value, str) and "_" in value else value)  # Python takes 1_0 for 10
     except (TypeError, ValueError):
         raise FlawError("grade that is no number") from None
-    except OverflowError:  # whole, and too long for a float
+    except OverflowError:  # a whole number too large for a float
         raise FlawError(f"grade above {MAX_GRADE}") from None
     if math.isnan(grade):
         raise FlawError("grade that is no number")
@@ -101,10 +101,10 @@ def grade_of(value: Any) -> float:
 
 
 def whole_factor(grades: Collection[float]) -> int:
-    """What grades above 0 are multiplied by to be whole numbers: the least that makes each of them one, nearly.
+    """The least whole number that makes each of these grades above 0 whole, to within _NEAR, when multiplied by it.
 
-    It is at most MAX_FACTOR and takes no grade past MAX_GRADE; where none fits, it is the greatest. nDCG, whose gains
-    are the grades, stays as it is.
+    It is at most MAX_FACTOR, and takes no grade past MAX_GRADE; where no number fits, it is the greatest one allowed.
+    nDCG, whose gains are the grades, is the same for the products.
     """
     greatest = max(1, min(MAX_FACTOR, int(MAX_GRADE // max(grades, default=1))))
     for factor in range(1, greatest):
@@ -135,7 +135,7 @@ def plain(value: Any, depth: int = 1) -> Any:
 
 
 def _is_exact(value: Any) -> bool:
-    """Whether a value, if it is a number at all, is a whole one that no rounding made."""
+    """Whether a value is a whole number that its type holds exactly, or NaN, or no float or Decimal at all."""
     match value:
         case float():
             return math.isnan(value) or (value.is_integer() and abs(value) < _EXACT)
@@ -146,10 +146,10 @@ def _is_exact(value: Any) -> bool:
 
 
 def _joined(values: list[Any] | tuple[Any, ...]) -> str:
-    return "\n".join(filter(None, map(_written, values)))
+    return "\n".join(filter(None, map(_as_text, values)))
 
 
-def _written(value: Any) -> str:
+def _as_text(value: Any) -> str:
     match value:
         case None:
             return ""
@@ -166,7 +166,7 @@ def _written(value: Any) -> str:
             raise FlawError(_NOT_FINITE)
         case float():
             return str(int(value)) if value.is_integer() else str(value)
-        case Decimal():  # as digits: int() refuses long ones
+        case Decimal():  # format writes the digits; int() refuses long ones
             digits = format(value, "f")
             return digits.rstrip("0").rstrip(".") if "." in digits else digits
         case bool() | list() | tuple() | Mapping():

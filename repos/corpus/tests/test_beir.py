@@ -22,25 +22,25 @@ def splits(collected):
 def test_ids_and_splits_are_the_folders_own(beir):
     write_qrels(beir / "qrels" / "dev.tsv", [("q0", "d0", 1)])
     write_qrels(beir / "qrels" / "train.tsv", [(f"q{i}", f"d{i}", 1) for i in range(1, 6)])
-    found = read(beir)
-    assert splits(found) == {"q0": "dev"} | dict.fromkeys(("q1", "q2", "q3", "q4", "q5"), "train") | dict.fromkeys(
+    collected = read(beir)
+    assert splits(collected) == {"q0": "dev"} | dict.fromkeys(("q1", "q2", "q3", "q4", "q5"), "train") | dict.fromkeys(
         ("q6", "q7", "q8", "q9"), "test"
     )
-    assert found.documents[3] == {
+    assert collected.documents[3] == {
         "doc_id": "d3", "source": "it", "title": "Title 3", "text": "Document number 3.", "url": None, "metadata": "{}",
     }  # fmt: skip
-    assert {"query_id": "q7", "doc_id": "d7", "grade": 2} in found.qrels
+    assert {"query_id": "q7", "doc_id": "d7", "grade": 2} in collected.qrels
 
 
 def test_without_a_dev_split_one_is_cut_from_train_and_test_stays(beir):
     write_lines(beir / "queries.jsonl", [{"_id": f"q{i}", "text": f"question number {i}"} for i in range(1000)])
     write_qrels(beir / "qrels" / "train.tsv", [(f"q{i}", "d1", 1) for i in range(900)])
     write_qrels(beir / "qrels" / "test.tsv", [(f"q{i}", "d1", 1) for i in range(900, 1000)])
-    found = splits(read(beir))
-    assert {split for query, split in found.items() if int(query[1:]) >= 900} == {"test"}
-    assert list(found.values()).count("test") == 100
-    assert 150 <= list(found.values()).count("dev") <= 210
-    assert found == splits(read(beir))
+    by_query = splits(read(beir))
+    assert {split for query, split in by_query.items() if int(query[1:]) >= 900} == {"test"}
+    assert list(by_query.values()).count("test") == 100
+    assert 150 <= list(by_query.values()).count("dev") <= 210
+    assert by_query == splits(read(beir))
 
 
 def test_a_folder_with_test_queries_alone_is_a_corpus_too(beir):
@@ -50,17 +50,17 @@ def test_a_folder_with_test_queries_alone_is_a_corpus_too(beir):
 
 def test_a_query_judged_in_two_splits_belongs_to_the_more_held_back(beir):
     write_qrels(beir / "qrels" / "train.tsv", [("q6", "d1", 1), ("q0", "d0", 1)])
-    found = read(beir)
-    assert splits(found)["q6"] == "test"
-    assert [row["doc_id"] for row in found.qrels if row["query_id"] == "q6"] == ["d6"]
+    collected = read(beir)
+    assert splits(collected)["q6"] == "test"
+    assert [row["doc_id"] for row in collected.qrels if row["query_id"] == "q6"] == ["d6"]
 
 
 def test_grades_of_zero_are_not_judged_relevant_and_unjudged_queries_are_left_out(beir):
     write_qrels(beir / "qrels" / "test.tsv", [("q6", "d6", 0), ("q7", "d7", -1), ("q8", "d8", "1.0")])
-    found = read(beir)
-    assert found.report.notes == {"qrels: judged not relevant": 2, "queries: nothing is judged relevant": 3}
-    assert not found.report.bad
-    assert splits(found)["q8"] == "test" and "q6" not in splits(found)
+    collected = read(beir)
+    assert collected.report.notes == {"qrels: judged not relevant": 2, "queries: nothing is judged relevant": 3}
+    assert not collected.report.bad
+    assert splits(collected)["q8"] == "test" and "q6" not in splits(collected)
 
 
 def test_everything_bad_is_counted_by_kind_with_its_place(beir):
@@ -83,9 +83,9 @@ def test_everything_bad_is_counted_by_kind_with_its_place(beir):
     )
     with (beir / "qrels" / "test.tsv").open("a") as file:
         file.write("q9\td9\n")
-    found = read(beir)
-    found.summarise()
-    assert {kind: bad.count for kind, bad in found.report.bad.items()} == {
+    collected = read(beir)
+    collected.summarise()
+    assert {kind: bad.count for kind, bad in collected.report.bad.items()} == {
         "documents: duplicate id": 1,
         "documents: empty text": 1,
         "documents: no id": 1,
@@ -98,12 +98,13 @@ def test_everything_bad_is_counted_by_kind_with_its_place(beir):
         "qrels: grade that is no number": 1,
         "qrels: broken line": 1,
     }
-    assert found.report.bad["documents: empty text"].of == 18
-    assert "corpus.jsonl, line 12: e1" in found.report.bad["documents: empty text"].examples[0]
-    assert "test.tsv, line 8" in found.report.bad["qrels: broken line"].examples[0]
-    # a judgement of what was left out for a reason of its own is not counted twice
-    assert found.report.notes["qrels: of a query or document that was left out"] == 1
-    assert len(found.documents) == 10 and [row["grade"] for row in found.qrels if row["query_id"] == "q6"] == [2]
+    assert collected.report.bad["documents: empty text"].of == 18
+    assert "corpus.jsonl, line 12: e1" in collected.report.bad["documents: empty text"].examples[0]
+    assert "test.tsv, line 8" in collected.report.bad["qrels: broken line"].examples[0]
+    # judgements of a query or document that was left out as a bad row are not counted as bad again
+    assert collected.report.notes["qrels: of a query or document that was left out"] == 1
+    assert len(collected.documents) == 10
+    assert [row["grade"] for row in collected.qrels if row["query_id"] == "q6"] == [2]
 
 
 def test_a_title_stands_for_a_text_that_is_not_there(beir):
@@ -118,10 +119,10 @@ def test_addresses_are_kept_where_a_browser_may_follow_them(beir):
         {"_id": "d2", "text": "three", "metadata": {"url": "HTTPS://EXAMPLE.ORG/a"}},
     ]
     write_lines(beir / "corpus.jsonl", documents)
-    found = read(beir)
-    assert [row["url"] for row in found.documents] == ["https://example.org/a", None, "HTTPS://EXAMPLE.ORG/a"]
-    assert found.report.bad["documents: url that is no http address, left out"].count == 1
-    assert '"nan": null' in found.documents[1]["metadata"]
+    collected = read(beir)
+    assert [row["url"] for row in collected.documents] == ["https://example.org/a", None, "HTTPS://EXAMPLE.ORG/a"]
+    assert collected.report.bad["documents: url that is no http address, left out"].count == 1
+    assert '"nan": null' in collected.documents[1]["metadata"]
 
 
 @pytest.mark.parametrize("missing", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"])
@@ -167,10 +168,10 @@ TESTS = {("q6", "d6"): 2, ("q7", "d7"): 2, ("q8", "d8"): 2, ("q9", "d9"): 2}
 )
 def test_judgements_are_read_in_the_columns_of_beir_and_of_trec(beir, lines):
     write_lines(beir / "qrels" / "test.tsv", lines)
-    found = read(beir)
-    judged = {(row["query_id"], row["doc_id"]): row["grade"] for row in found.qrels if row["query_id"] >= "q6"}
-    assert judged == TESTS and not found.report.bad
-    assert {query for query, split in splits(found).items() if split == "test"} == {"q6", "q7", "q8", "q9"}
+    collected = read(beir)
+    judged = {(row["query_id"], row["doc_id"]): row["grade"] for row in collected.qrels if row["query_id"] >= "q6"}
+    assert judged == TESTS and not collected.report.bad
+    assert {query for query, split in splits(collected).items() if split == "test"} == {"q6", "q7", "q8", "q9"}
 
 
 def test_a_bad_line_among_trecs_is_counted_with_its_place(beir):
@@ -199,11 +200,11 @@ def test_grades_that_are_fractions_become_whole_ones_in_the_same_proportion(beir
     write_qrels(
         beir / "qrels" / "test.tsv", [("q6", "d6", 0.5), ("q6", "d7", "0.75"), ("q7", "d7", 0), ("q8", "d8", 1)]
     )
-    found = read(beir)
-    assert [row["grade"] for row in found.qrels if row["query_id"] >= "q6"] == [2, 3, 4]
-    assert {row["grade"] for row in found.qrels if row["query_id"] < "q6"} == {4}
-    assert found.report.notes["qrels: grades are fractions, each was multiplied by"] == 4
-    assert not found.report.bad
+    collected = read(beir)
+    assert [row["grade"] for row in collected.qrels if row["query_id"] >= "q6"] == [2, 3, 4]
+    assert {row["grade"] for row in collected.qrels if row["query_id"] < "q6"} == {4}
+    assert collected.report.notes["qrels: grades are fractions, each was multiplied by"] == 4
+    assert not collected.report.bad
 
 
 def test_a_text_that_is_a_list_is_joined(beir):
@@ -212,9 +213,9 @@ def test_a_text_that_is_a_list_is_joined(beir):
         {"_id": "d1", "title": "Title", "text": {"body": "words"}},
     ]
     write_lines(beir / "corpus.jsonl", documents)
-    found = read(beir)
-    assert [(row["title"], row["text"]) for row in found.documents] == [("A\ntitle", "first line\nsecond line")]
-    assert found.report.bad["documents: text that is neither words nor a list of them"].count == 1
+    collected = read(beir)
+    assert [(row["title"], row["text"]) for row in collected.documents] == [("A\ntitle", "first line\nsecond line")]
+    assert collected.report.bad["documents: text that is neither words nor a list of them"].count == 1
 
 
 @pytest.mark.parametrize(("name", "documents", "train", "test"), [("cranfield", 1398, 131, 94), ("cisi", 1460, 46, 30)])
@@ -224,8 +225,7 @@ def test_public_collections(name, documents, train, test):
     entry = {"kind": "beir", "name": name, "path": str(COLLECTIONS / name)}
     built = build.build(Sources.model_validate({"sources": [entry]}))
     build.check(built.reports)
-    found = built.tables["queries"].group_by("split").len().rows()
-    counts = dict(found)
+    counts = dict(built.tables["queries"].group_by("split").len().rows())
     assert len(built.tables["documents"]) == documents
     assert (counts["train"] + counts["dev"], counts["test"]) == (train, test)
     assert not built.tables["qrels"].join(built.tables["documents"], on="doc_id", how="anti").height

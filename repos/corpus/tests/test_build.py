@@ -26,19 +26,19 @@ def other(beir):
 
 
 def test_a_single_source_keeps_its_ids(beir):
-    found = build_from(beir).tables
-    assert set(found["qrels"].columns) == {"query_id", "doc_id", "grade"}
-    assert found["documents"]["doc_id"].to_list() == [f"d{i}" for i in range(10)]
-    assert found["qrels"]["query_id"].to_list() == [f"q{i}" for i in range(10)]
+    tables = build_from(beir).tables
+    assert set(tables["qrels"].columns) == {"query_id", "doc_id", "grade"}
+    assert tables["documents"]["doc_id"].to_list() == [f"d{i}" for i in range(10)]
+    assert tables["qrels"]["query_id"].to_list() == [f"q{i}" for i in range(10)]
 
 
 def test_ids_of_several_sources_carry_the_sources_name(beir, other):
-    found = build_from(beir, other).tables
-    assert len(found["documents"]) == 20
-    assert {"collection:d1", "other:d1"} <= set(found["documents"]["doc_id"])
-    assert {"collection:q1", "other:q1"} <= set(found["queries"]["query_id"])
-    assert set(found["documents"]["source"]) == {"collection", "other"}
-    assert not found["qrels"].join(found["documents"], on="doc_id", how="anti").height
+    tables = build_from(beir, other).tables
+    assert len(tables["documents"]) == 20
+    assert {"collection:d1", "other:d1"} <= set(tables["documents"]["doc_id"])
+    assert {"collection:q1", "other:q1"} <= set(tables["queries"]["query_id"])
+    assert set(tables["documents"]["source"]) == {"collection", "other"}
+    assert not tables["qrels"].join(tables["documents"], on="doc_id", how="anti").height
 
 
 def test_a_text_is_in_one_split_across_sources_the_most_held_back(beir, other):
@@ -62,9 +62,9 @@ def test_any_id_of_up_to_1024_characters_stays_as_it_is(beir):
     assert {kind: bad.count for kind, bad in report.bad.items()} == {
         "documents: id of more than 1024 characters, its source's name counted": 1
     }
-    kept = sorted(each.strip() for each in ids)
+    stripped = sorted(each.strip() for each in ids)
     tables = build_from(beir).tables
-    assert tables["documents"]["doc_id"].to_list() == tables["queries"]["query_id"].to_list() == kept
+    assert tables["documents"]["doc_id"].to_list() == tables["queries"]["query_id"].to_list() == stripped
 
 
 def test_a_query_that_is_a_document_too_is_not_its_own_answer_where_its_source_says_so(beir, other):

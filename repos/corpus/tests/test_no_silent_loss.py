@@ -1,4 +1,4 @@
-"""Nothing is lost, changed or made without a word: what cannot be read as it was meant is told."""
+"""Nothing is lost, changed or invented silently: what cannot be read as it was meant is reported."""
 
 import os
 import signal
@@ -26,8 +26,8 @@ def built(tmp_path):
         for name, content in (("d.csv", documents), ("q.csv", queries), ("j.csv", qrels)):
             (tmp_path / name).write_text(content)
         (tmp_path / "sources.yaml").write_text(f"max_bad_share: 1.0\nsources: [{TABLE}]")
-        made = build.build(load(tmp_path / "sources.yaml"))
-        return made.tables, made.reports[0]
+        result = build.build(load(tmp_path / "sources.yaml"))
+        return result.tables, result.reports[0]
 
     return of
 
@@ -93,16 +93,16 @@ def test_judgements_in_json_without_a_grade_beside_other_names_are_refused_in_wh
     built()
     (tmp_path / "sources.yaml").write_text(f"max_bad_share: 1.0\nsources: [{TABLE.replace('j.csv', 'j.jsonl')}]")
     write_lines(tmp_path / "j.jsonl", [{"query_id": "q1", "doc_id": "d1", "relevance": 0}] * rows)
-    told = "j.jsonl has no column 'grade', .* write `columns: {grade: relevance}`"
-    with pytest.raises(SourceError, match=told):
+    message = "j.jsonl has no column 'grade', .* write `columns: {grade: relevance}`"
+    with pytest.raises(SourceError, match=message):
         build.build(load(tmp_path / "sources.yaml"))
     (problem,) = preflight.problems(tmp_path / "sources.yaml")
     assert "`columns: {grade: relevance}`" in problem
     judged = [{"query_id": "q2", "doc_id": "d2", "grade": 3}, {"query_id": "q1", "doc_id": "d1", "relevance": 0}]
     write_lines(tmp_path / "j.jsonl", [*judged, {"query_id": "q2", "doc_id": "d1"}])
-    made = build.build(load(tmp_path / "sources.yaml"))
-    assert made.tables["qrels"].rows() == [("q2", "d1", 1), ("q2", "d2", 3)]
-    assert made.reports[0].bad["qrels: no grade, beside other names"].examples == [f"{tmp_path}/j.jsonl, line 2"]
+    result = build.build(load(tmp_path / "sources.yaml"))
+    assert result.tables["qrels"].rows() == [("q2", "d1", 1), ("q2", "d2", 3)]
+    assert result.reports[0].bad["qrels: no grade, beside other names"].examples == [f"{tmp_path}/j.jsonl, line 2"]
 
 
 def test_a_statement_for_judgements_without_a_grade_beside_other_columns_is_refused(tmp_path):
@@ -148,8 +148,8 @@ def test_quotation_marks_after_a_space_are_no_part_of_the_text(built, content):
 def test_a_quotation_after_a_space_in_a_file_without_spaces_is_a_bad_row_that_says_what_to_do(built, row):
     tables, report = built(f"doc_id,title,text\nd2,Two,second words\n{row}\n")
     assert tables["documents"]["doc_id"].to_list() == ["d2"]
-    (told,) = report.bad["documents: broken line"].examples
-    assert told.endswith(
+    (message,) = report.bad["documents: broken line"].examples
+    assert message.endswith(
         "d.csv, line 3: a quotation mark or a line end is out of place; quote whole fields, "
         "a space after all commas or none"
     )
@@ -201,7 +201,7 @@ def table_of(tmp_path, path):
 
 @pytest.fixture
 def impatient():
-    """Whoever waits for a pipe is woken after a few seconds, and fails."""
+    """Fails a test that waits for a pipe, after 10 seconds."""
 
     def woken(*_):
         pytest.fail("a pipe was waited for")

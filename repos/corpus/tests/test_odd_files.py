@@ -1,4 +1,4 @@
-"""Files as people bring them: read where what is meant is plain, else told what was expected, what came, what to do."""
+"""Files as people bring them: read where their meaning is plain; else a message says what to do, and why."""
 
 import bz2
 import gzip
@@ -86,7 +86,7 @@ def test_a_broken_line_of_json_says_what_breaks_it(tmp_path):
 
 
 def test_a_link_has_the_format_of_its_own_name(tmp_path):
-    """Caches of downloads keep files under their hashes, and links under their names."""
+    """As in caches of downloads, which keep files under their hashes and links under their names."""
     write(tmp_path / "9f86d081", ROWS)
     (tmp_path / "d.csv").symlink_to("9f86d081")
     (tmp_path / "sources.yaml").write_text("sources: [{kind: table, name: faq, documents: {path: d.csv}}]")
@@ -98,10 +98,10 @@ def test_a_link_to_what_is_not_there_is_told(beir, name):
     (beir / name).unlink(missing_ok=True)
     (beir / name).symlink_to("nowhere")
     (beir.parent / "sources.yaml").write_text(f"sources: [{{kind: beir, name: it, path: {beir}}}]")
-    told = f"'it': {beir}/{name} is a link to nowhere, which is not there. Bring the file back, or remove the link"
-    with pytest.raises(SourceError, match=told):
+    message = f"'it': {beir}/{name} is a link to nowhere, which is not there. Bring the file back, or remove the link"
+    with pytest.raises(SourceError, match=message):
         build.build(load(beir.parent / "sources.yaml"))
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError, match=message):
         fingerprints.take(beir.parent / "sources.yaml", {})
 
 
@@ -349,7 +349,7 @@ def test_a_path_of_links_in_a_circle_is_told(tmp_path):
 
 @pytest.fixture
 def not_root():
-    """Root reads everything: for a moment this process is somebody else."""
+    """Root may read everything, so this process becomes another user during a test."""
     if os.geteuid() != 0:
         yield
         return

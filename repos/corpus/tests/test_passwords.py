@@ -7,7 +7,7 @@ from dagster import DagsterEventType, DagsterInstance, build_run_status_sensor_c
 
 from repos.corpus import definitions
 from repos.corpus.graph import jobs
-from repos.corpus.sources.collected import SourceError, hidden
+from repos.corpus.sources.collected import SourceError, mask_secrets
 from repos.corpus.sources.config import load
 from repos.corpus.triggers import sources_changed
 from shared_ops.pipeline.alerts import failure_sensor
@@ -56,9 +56,9 @@ def test_a_password_shows_nowhere_and_the_message_is_the_sources_own(sources, ca
                 sensor.name, failure.dagster_event, instance, instance.get_run_by_id(run.run_id)
             ).for_run_failure()
         )
-    told = [record.getMessage() for record in caplog.records if record.name == "shared_ops.notifications"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "shared_ops.notifications"]
     everything = "\n".join([*events, caplog.text, *capfd.readouterr(), repr(tick)])
-    assert any("SourceError" in line and ("shop" in line or str(sources) in line) for line in told)
+    assert any("SourceError" in line and ("shop" in line or str(sources) in line) for line in lines)
     for part in (PASSWORD, "hunter2", "s3cret"):
         assert part not in everything
 
@@ -88,5 +88,5 @@ def test_a_mistake_in_yaml_is_told_with_its_place_and_without_its_line(tmp_path)
     ],
 )
 def test_what_is_secret_in_an_address_is_hidden_and_the_rest_of_a_message_stays(told, shown):
-    assert hidden(told) == shown
-    assert hidden(shown) == shown
+    assert mask_secrets(told) == shown
+    assert mask_secrets(shown) == shown

@@ -125,8 +125,8 @@ def test_only_the_first_rows_are_read(folder, ending):
             source = sql(
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS doc_id, i AS text FROM n"
             )
-    (found,) = load(write(folder, source)).sources
-    collected = build.read(found, 3)
+    (configured,) = load(write(folder, source)).sources
+    collected = build.read(configured, 3)
     assert len(collected.documents) == collected.rows_read["documents"] == 3
     assert collected.cut == {"documents"}
     collected = build.read(load(write(folder, table("d.jsonl"))).sources[0], 1)

@@ -125,8 +125,8 @@ def answers(found):
 
 
 def test_each_object_is_one_document_under_the_name_that_people_know(shapes):
-    found = {row["doc_id"]: row for row in read({"Shapes": "shapes"}).documents}
-    assert sorted(found) == [
+    documents = {row["doc_id"]: row for row in read({"Shapes": "shapes"}).documents}
+    assert sorted(documents) == [
         "shapes",
         "shapes.Base",
         "shapes.Base.grow",
@@ -137,9 +137,9 @@ def test_each_object_is_one_document_under_the_name_that_people_know(shapes):
         "shapes.solid",
         "shapes.solid.volume",
     ]
-    assert json.loads(found["shapes.area"]["metadata"])["aliases"] == ["shapes.surface"]
-    assert json.loads(found["shapes.Base.grow"]["metadata"])["aliases"] == ["shapes.Circle.grow"]
-    assert found["shapes.area"]["source"] == "Shapes"
+    assert json.loads(documents["shapes.area"]["metadata"])["aliases"] == ["shapes.surface"]
+    assert json.loads(documents["shapes.Base.grow"]["metadata"])["aliases"] == ["shapes.Circle.grow"]
+    assert documents["shapes.area"]["source"] == "Shapes"
 
 
 def test_see_also_leaves_the_text_and_so_does_what_differs_between_machines(shapes):
@@ -169,9 +169,9 @@ def test_what_makes_no_query_is_counted_with_its_reason(shapes):
 
 
 def test_a_query_is_verbatim_where_its_words_stand_in_its_answer(shapes):
-    found = read({"Shapes": "shapes"})
-    texts = {query["query_id"]: query["text"] for query in found.queries}
-    slices = {texts[row["query_id"]]: row["slice"] for row in found.slices}
+    collected = read({"Shapes": "shapes"})
+    texts = {query["query_id"]: query["text"] for query in collected.queries}
+    slices = {texts[row["query_id"]]: row["slice"] for row in collected.slices}
     assert {text for text, name in slices.items() if name == "verbatim"} == {
         "Enlarge by a factor, the centre stays.",
         "Measure how much of the plane a shape covers.",
@@ -182,21 +182,21 @@ def test_a_query_is_verbatim_where_its_words_stand_in_its_answer(shapes):
 def test_modules_and_packages_that_fail_or_exit_are_reported_and_end_nothing(shapes):
     (shapes / "crash").mkdir()
     (shapes / "crash" / "__init__.py").write_text("import os\nos._exit(7)")
-    found = read({"Shapes": "shapes", "Crash": "crash", "None": "no_such_package"})
-    assert len(found.documents) == 9
-    assert found.report.notes["Shapes: failed import of shapes.leaves"] == "SystemExit: a module may exit"
-    assert "ModuleNotFoundError" in found.report.notes["Shapes: failed import of shapes.breaks"]
-    assert "status 7" in found.report.notes["Crash: failed import of crash"]
-    assert "ModuleNotFoundError" in found.report.notes["None: failed import of no_such_package"]
+    collected = read({"Shapes": "shapes", "Crash": "crash", "None": "no_such_package"})
+    assert len(collected.documents) == 9
+    assert collected.report.notes["Shapes: failed import of shapes.leaves"] == "SystemExit: a module may exit"
+    assert "ModuleNotFoundError" in collected.report.notes["Shapes: failed import of shapes.breaks"]
+    assert "status 7" in collected.report.notes["Crash: failed import of crash"]
+    assert "ModuleNotFoundError" in collected.report.notes["None: failed import of no_such_package"]
 
 
 def test_a_package_that_hangs_is_given_up_after_its_time(shapes):
     (shapes / "hang").mkdir()
     (shapes / "hang" / "__init__.py").write_text("import time\ntime.sleep(600)")
-    found = read({"Hang": "hang"}, timeout_seconds=2)
-    assert found.report.notes["Hang: failed import of hang"] == "not read within 2 s; see timeout_seconds"
+    collected = read({"Hang": "hang"}, timeout_seconds=2)
+    assert collected.report.notes["Hang: failed import of hang"] == "not read within 2 s; see timeout_seconds"
     with pytest.raises(build.SourceError, match="'docs' gives no documents"):
-        build.check([found.report])
+        build.check([collected.report])
 
 
 @pytest.mark.parametrize(
@@ -257,8 +257,8 @@ def test_the_default_corpus_is_large_and_the_same_wherever_it_is_built(tmp_path,
     assert len(first.tables["documents"]) >= 10_000
     assert len(first.tables["queries"]) >= 3_000
     assert set(first.tables["slices"]["slice"]) == {"verbatim", "paraphrase"}
-    known = {"numpy.linalg.norm", "pandas.DataFrame.head", "networkx.shortest_path", "sklearn.linear_model.Ridge"}
-    assert known <= set(first.tables["documents"]["doc_id"])
+    well_known = {"numpy.linalg.norm", "pandas.DataFrame.head", "networkx.shortest_path", "sklearn.linear_model.Ridge"}
+    assert well_known <= set(first.tables["documents"]["doc_id"])
     assert set(sources.sources[0].packages) == set(first.tables["documents"]["source"])
 
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -45,21 +45,21 @@ PRODUCTS = {
 
 
 def test_statements_give_documents_queries_and_judgements(postgres, shop):
-    found = read(
+    collected = read(
         postgres,
         PRODUCTS,
         queries={"query": "SELECT id AS query_id, words AS text FROM search"},
         qrels={"query": "SELECT search AS query_id, sku AS doc_id, times AS grade FROM bought"},
         batch_rows=7,
     )  # fmt: skip
-    assert len(found.documents) == 1000
-    assert found.documents[0] == {
+    assert len(collected.documents) == 1000
+    assert collected.documents[0] == {
         "doc_id": "1", "source": "shop", "title": "Product 1", "text": "What product 1 is",
         "url": "https://shop.example/1", "metadata": '{"price": 0.3333333333333333}',
     }  # fmt: skip
-    assert len(found.queries) == len(found.qrels) == 75
-    assert found.report.notes["qrels: judged not relevant"] == 25
-    assert {row["split"] for row in found.queries} == {"train", "dev", "test"}
+    assert len(collected.queries) == len(collected.qrels) == 75
+    assert collected.report.notes["qrels: judged not relevant"] == 25
+    assert {row["split"] for row in collected.queries} == {"train", "dev", "test"}
 
 
 def test_the_order_of_rows_changes_nothing(postgres, shop):
@@ -68,8 +68,8 @@ def test_the_order_of_rows_changes_nothing(postgres, shop):
 
 
 def test_rows_come_in_batches_from_a_cursor_on_the_server(postgres, shop):
-    found = read(postgres, {"query": "SELECT name AS doc_id, statement AS text FROM pg_cursors"})
-    assert [row["text"] for row in found.documents if "pg_cursors" in row["text"]]
+    collected = read(postgres, {"query": "SELECT name AS doc_id, statement AS text FROM pg_cursors"})
+    assert [row["text"] for row in collected.documents if "pg_cursors" in row["text"]]
 
 
 def test_all_statements_see_one_moment(postgres, shop):
@@ -83,22 +83,22 @@ def test_all_statements_see_one_moment(postgres, shop):
 
     writer = threading.Thread(target=write_meanwhile)
     writer.start()
-    found = read(
+    collected = read(
         postgres,
         {"query": "SELECT sku AS doc_id, about AS text, pg_sleep(0.002) FROM product"},
         queries={"query": "SELECT id AS query_id, words AS text FROM search"},
         qrels={"query": "SELECT search AS query_id, sku AS doc_id FROM bought"},
     )
     writer.join()
-    assert len(found.queries) == 100
+    assert len(collected.queries) == 100
 
 
 def test_bad_rows_are_counted(postgres, shop):
     with shop.begin() as connection:
         connection.execute(text("INSERT INTO product VALUES (1, 'Again', 'x', 1, NULL), (NULL, 'No id', 'x', 1, NULL)"))
         connection.execute(text("INSERT INTO product VALUES (2001, NULL, '  ', 1, NULL)"))
-    found = read(postgres, PRODUCTS)
-    assert {kind: bad.count for kind, bad in found.report.bad.items()} == {
+    collected = read(postgres, PRODUCTS)
+    assert {kind: bad.count for kind, bad in collected.report.bad.items()} == {
         "documents: duplicate id": 1,
         "documents: no id": 1,
         "documents: empty text": 1,
@@ -121,11 +121,11 @@ def test_columns_of_bytes_are_text_in_utf8_or_bad_rows(postgres, tmp_path):
             connection.execute(text(f"CREATE TABLE raw (sku {kind}, about {kind}, page {kind})"))
             for sku, about, page in rows:
                 connection.execute(text("INSERT INTO raw VALUES (:a, :b, :c)"), {"a": sku, "b": about, "c": page})
-        found = read(url, BYTES)
-        assert [(row["doc_id"], row["text"], row["url"]) for row in found.documents] == [
+        collected = read(url, BYTES)
+        assert [(row["doc_id"], row["text"], row["url"]) for row in collected.documents] == [
             ("1", "café", "https://x.example/")
         ]
-        assert {kind: bad.count for kind, bad in found.report.bad.items()} == {"documents: wrong encoding": 2}
+        assert {kind: bad.count for kind, bad in collected.report.bad.items()} == {"documents: wrong encoding": 2}
         entry = {"kind": "sql", "name": "raw", "url": url, "documents": BYTES, "changed_query": "SELECT sku FROM raw"}
         source = Sources.model_validate({"sources": [entry]}).sources[0]
         assert sql.fingerprint(source) == sql.fingerprint(source)
@@ -219,8 +219,8 @@ def _execute(engine, statement):
 def test_a_statement_reaches_the_database_as_it_was_typed(postgres, tmp_path):
     (tmp_path / "x.db").touch()
     for url in (postgres, f"sqlite:///{tmp_path}/x.db"):
-        found = read(url, {"query": "SELECT '1' AS doc_id, ':note \\:b 100% %s %(c)s ? a::b' AS text"})
-        assert [row["text"] for row in found.documents] == [":note \\:b 100% %s %(c)s ? a::b"]
+        collected = read(url, {"query": "SELECT '1' AS doc_id, ':note \\:b 100% %s %(c)s ? a::b' AS text"})
+        assert [row["text"] for row in collected.documents] == [":note \\:b 100% %s %(c)s ? a::b"]
         entry = {"kind": "sql", "name": "x", "url": url, "documents": BYTES, "changed_query": "SELECT ':note %s'"}
         assert sql.fingerprint(Sources.model_validate({"sources": [entry]}).sources[0])
 
@@ -230,12 +230,12 @@ def test_a_text_of_sqlite_that_is_no_utf8_is_one_bad_row(tmp_path):
         connection.execute("CREATE TABLE t (doc_id TEXT, text TEXT, url TEXT)")
         connection.execute("INSERT INTO t VALUES ('1', 'words', NULL), ('2', CAST(x'636166e9' AS TEXT), NULL)")
         connection.execute("INSERT INTO t VALUES ('3', 'caf\u00e9', CAST(x'e9' AS TEXT))")
-    found = read(f"sqlite:///{tmp_path}/x.db", {"query": "SELECT * FROM t"})
-    assert [(row["doc_id"], row["text"], row["url"]) for row in found.documents] == [
+    collected = read(f"sqlite:///{tmp_path}/x.db", {"query": "SELECT * FROM t"})
+    assert [(row["doc_id"], row["text"], row["url"]) for row in collected.documents] == [
         ("1", "words", None),
         ("3", "caf\u00e9", None),
     ]
-    assert {kind: bad.count for kind, bad in found.report.bad.items()} == {
+    assert {kind: bad.count for kind, bad in collected.report.bad.items()} == {
         "documents: wrong encoding": 1,
         "documents: wrong encoding, left out": 1,
     }
@@ -252,9 +252,9 @@ def test_variables_are_filled_in_every_part_of_an_address(monkeypatch):
     parts = {"WHO": "ann@home", "SECRET": "a/b?c&d=e", "WHERE": "db.example", "PORT": "5433", "MODE": "verify full"}
     for name, value in parts.items():
         monkeypatch.setenv(name, value)
-    made = sql.address("postgresql+psycopg2://${WHO}:${SECRET}@${WHERE}:${PORT}/shop?sslmode=${MODE}&options=a", "shop")
-    assert (made.username, made.password, made.host, made.port) == ("ann@home", "a/b?c&d=e", "db.example", 5433)
-    assert dict(made.query) == {"sslmode": "verify full", "options": "a"}
+    url = sql.address("postgresql+psycopg2://${WHO}:${SECRET}@${WHERE}:${PORT}/shop?sslmode=${MODE}&options=a", "shop")
+    assert (url.username, url.password, url.host, url.port) == ("ann@home", "a/b?c&d=e", "db.example", 5433)
+    assert dict(url.query) == {"sslmode": "verify full", "options": "a"}
     monkeypatch.delenv("MODE")
     with pytest.raises(SourceError, match="environment variable MODE, which is not set"):
         sql.address("postgresql+psycopg2://localhost/shop?sslmode=${MODE}", "shop")

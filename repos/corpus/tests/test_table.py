@@ -60,40 +60,40 @@ def as_parquet(frame):
     ],
 )
 def test_every_format_gives_the_same_documents_from_any_url(name, content):
-    found = read({"path": write(f"memory://in/{name}", content), "columns": COLUMNS})
-    assert [(row["doc_id"], row["title"], row["text"], row["url"], row["metadata"]) for row in found.documents] == [
+    collected = read({"path": write(f"memory://in/{name}", content), "columns": COLUMNS})
+    assert [(row["doc_id"], row["title"], row["text"], row["url"], row["metadata"]) for row in collected.documents] == [
         ("1", "One", 'He said "no", twice', "https://example.org/1", '{"lang": "en"}'),
         ("2", "", "line one\nline two", None, '{"lang": "de"}'),
     ]
-    assert not found.report.bad
+    assert not collected.report.bad
 
 
 def test_queries_and_judgements_come_along_and_a_hash_splits_them(tmp_path):
     documents = write(f"file://{tmp_path}/d.csv", "doc_id,text\n" + "".join(f"{i},text {i}\n" for i in range(100)))
     queries = write(f"file://{tmp_path}/q.tsv", "nr\tq\n" + "".join(f"{i}\tasks for {i}\n" for i in range(100)))
     qrels = write(f"file://{tmp_path}/r.csv", "nr,doc_id\n" + "".join(f"{i},{i}\n" for i in range(100)))
-    found = read(
+    collected = read(
         {"path": documents},
         queries={"path": queries, "columns": {"query_id": "nr", "text": "q"}},
         qrels={"path": qrels, "columns": {"query_id": "nr"}},
     )
-    assert len(found.queries) == len(found.qrels) == 100
-    counts = {split: sum(row["split"] == split for row in found.queries) for split in ("train", "dev", "test")}
+    assert len(collected.queries) == len(collected.qrels) == 100
+    counts = {split: sum(row["split"] == split for row in collected.queries) for split in ("train", "dev", "test")}
     assert counts["train"] > counts["test"] > counts["dev"] > 0
-    assert {row["grade"] for row in found.qrels} == {1}
+    assert {row["grade"] for row in collected.qrels} == {1}
 
 
 def test_a_table_may_have_splits_of_its_own(tmp_path):
     documents = write(f"file://{tmp_path}/d.csv", "doc_id,text\na,b\n")
     queries = write(f"file://{tmp_path}/q.csv", "query_id,text,fold\n1,x y,test\n2,y z,train\n3,z,holdout\n")
     qrels = write(f"file://{tmp_path}/r.csv", "query_id,doc_id,grade\n1,a,3\n2,a,1\n3,a,1\n")
-    found = read(
+    collected = read(
         {"path": documents},
         queries={"path": queries, "columns": {"split": "fold"}},
         qrels={"path": qrels},
     )
-    assert [(row["query_id"], row["split"]) for row in found.queries] == [("1", "test"), ("2", "train")]
-    assert found.report.bad["queries: split that is none of train, dev, test"].count == 1
+    assert [(row["query_id"], row["split"]) for row in collected.queries] == [("1", "test"), ("2", "train")]
+    assert collected.report.bad["queries: split that is none of train, dev, test"].count == 1
 
 
 def read_judged(tmp_path, judgements, **qrels):
@@ -101,8 +101,10 @@ def read_judged(tmp_path, judgements, **qrels):
     documents = write(f"file://{tmp_path}/d.csv", "doc_id,text\nd1,one\nd2,two\n")
     queries = write(f"file://{tmp_path}/q.csv", "query_id,text\nq1,first\nq2,second\n")
     write(f"file://{tmp_path}/{qrels['path']}", judgements)
-    found = read({"path": documents}, queries={"path": queries}, qrels={**qrels, "path": str(tmp_path / qrels["path"])})
-    return {(row["query_id"], row["doc_id"]): row["grade"] for row in found.qrels}, found.report
+    collected = read(
+        {"path": documents}, queries={"path": queries}, qrels={**qrels, "path": str(tmp_path / qrels["path"])}
+    )
+    return {(row["query_id"], row["doc_id"]): row["grade"] for row in collected.qrels}, collected.report
 
 
 @pytest.mark.parametrize(
@@ -138,16 +140,16 @@ def test_names_for_trecs_columns_are_refused_and_what_is_not_trecs_is_read_as_be
 def test_ids_that_are_numbers_become_text(tmp_path):
     path = tmp_path / "d.parquet"
     pl.DataFrame({"doc_id": [7.0, 8.0, None], "text": ["a", "b", "c"]}).write_parquet(path)
-    found = read({"path": str(path)})
-    assert [row["doc_id"] for row in found.documents] == ["7", "8"]
-    assert found.report.bad["documents: no id"].count == 1
+    collected = read({"path": str(path)})
+    assert [row["doc_id"] for row in collected.documents] == ["7", "8"]
+    assert collected.report.bad["documents: no id"].count == 1
 
 
 def test_bad_rows_of_a_csv_file_are_counted(tmp_path):
     content = b'doc_id,text\n1,fine\n2\n3,caf\xe9\n4,"a"b\n5,fine too\n'
-    found = read({"path": write(f"file://{tmp_path}/d.csv", content)})
-    assert [row["doc_id"] for row in found.documents] == ["1", "5"]
-    bad = found.report.bad
+    collected = read({"path": write(f"file://{tmp_path}/d.csv", content)})
+    assert [row["doc_id"] for row in collected.documents] == ["1", "5"]
+    bad = collected.report.bad
     assert (bad["documents: broken line"].count, bad["documents: wrong encoding"].count) == (2, 1)
     assert bad["documents: wrong encoding"].examples[0].endswith("d.csv, line 4")
 
@@ -159,12 +161,12 @@ def test_a_quotation_mark_that_never_closes_stops_the_build_because_it_hides_row
 
 
 def test_duplicates_leave_the_same_row_in_whatever_order_they_come(tmp_path):
-    kept = set()
+    texts = set()
     for name, lines in {"a": "1,first\n1,second\n", "b": "1,second\n1,first\n"}.items():
-        found = read({"path": write(f"file://{tmp_path}/{name}.csv", f"doc_id,text\n{lines}")})
-        assert found.report.bad["documents: duplicate id"].count == 1
-        kept.add(found.documents[0]["text"])
-    assert len(kept) == 1
+        collected = read({"path": write(f"file://{tmp_path}/{name}.csv", f"doc_id,text\n{lines}")})
+        assert collected.report.bad["documents: duplicate id"].count == 1
+        texts.add(collected.documents[0]["text"])
+    assert len(texts) == 1
 
 
 @pytest.mark.parametrize(
@@ -237,11 +239,11 @@ def test_a_column_that_the_sources_file_names_must_be_there(tmp_path):
 def test_documents_columns_under_our_names_in_other_letters_are_told_for_they_would_not_be_read(tmp_path, header):
     url = write(f"file://{tmp_path}/d.csv", f"{header}\n1,One,words,https://h.example/\n")
     cased = next(name for name in header.split(",") if name != name.lower())
-    told = f"has a column '{cased}', and '{cased.lower()}' is looked for: it would not be read. Name its columns"
-    with pytest.raises(SourceError, match=told):
+    message = f"has a column '{cased}', and '{cased.lower()}' is looked for: it would not be read. Name its columns"
+    with pytest.raises(SourceError, match=message):
         read({"path": url})
     (document,) = read({"path": url, "columns": {cased.lower(): cased}}).documents
     assert (document["title"], document["url"]) == ("One", "https://h.example/")
     pl.DataFrame({"doc_id": ["1"], "text": ["words"], cased: ["One"]}).write_parquet(tmp_path / "d.parquet")
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError, match=message):
         read({"path": str(tmp_path / "d.parquet")})

@@ -277,7 +277,7 @@ def test_a_file_of_a_table_elsewhere_is_told_by_what_its_store_says(sources, tic
 
 @pytest.fixture
 def behind_a_password(sources, instance):
-    """A corpus built from a file in whose address a password stands."""
+    """The URL, with a password in it, of a file that the corpus was built from."""
     url = "memory://reader:hunter2@h/secret.jsonl"
     fsspec.filesystem("memory").pipe_file(url, b'{"doc_id": "a", "text": "A."}')
     sources.write_text(f"sources: [{{kind: table, name: faq, documents: {{path: '{url}'}}}}]")
@@ -288,10 +288,10 @@ def behind_a_password(sources, instance):
 def test_the_cursor_names_no_address_because_it_is_stored_and_shown(behind_a_password, ticks, monkeypatch):
     assert "Nothing changed since snapshot" in ticks.tick()
     assert "hunter2" not in ticks.cursor and "secret.jsonl" not in ticks.cursor
-    seen = []
-    monkeypatch.setattr(fingerprints, "state", lambda url, source, known: seen.append(known) or known)
+    states = []
+    monkeypatch.setattr(fingerprints, "state", lambda url, source, known: states.append(known) or known)
     assert "Nothing changed since snapshot" in ticks.tick()
-    assert seen != [None], "what was seen of the file is found again"
+    assert states != [None], "what was seen of the file is found again"
 
 
 def test_a_cursor_that_names_addresses_is_read_and_they_are_gone_after_a_tick(behind_a_password, ticks, sources):
@@ -310,12 +310,12 @@ def test_a_cursor_that_names_addresses_is_read_and_they_are_gone_after_a_tick(be
 
 def test_another_version_of_a_package_is_a_change(sources, monkeypatch):
     sources.write_text("sources: [{kind: pydocs, name: docs, packages: {scikit-learn: sklearn, image: skimage.io}}]")
-    taken = fingerprints.take(sources, {}).sources
-    assert fingerprints.take(sources, {}).sources == taken
+    before = fingerprints.take(sources, {}).sources
+    assert fingerprints.take(sources, {}).sources == before
     real = metadata.version
     for changed in ("scikit-learn", "scikit-image"):
         monkeypatch.setattr(metadata, "version", lambda name, c=changed: "99" if name == c else real(name))
-        assert fingerprints.take(sources, {}).sources != taken
+        assert fingerprints.take(sources, {}).sources != before
 
 
 @pytest.fixture

@@ -147,10 +147,10 @@ def test_metadata_is_kept_as_deep_as_json_is_read_everywhere():
     deep = {"x": b"caf\xc3\xa9", "y": float("nan")}
     for _ in range(90):
         deep = [deep]
-    found = plain(deep)
-    while isinstance(found, list):
-        found = found[0]
-    assert found == {"x": "café", "y": None}
+    value = plain(deep)
+    while isinstance(value, list):
+        value = value[0]
+    assert value == {"x": "café", "y": None}
     for _ in range(900):
         deep = [deep]
     with pytest.raises(FlawError, match="nested more than 100 deep"):

@@ -1,4 +1,4 @@
-"""A folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/{train,dev,test}.tsv.
+"""Reads a folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/{train,dev,test}.tsv.
 
     {"_id": "d1", "title": "...", "text": "..."}      corpus.jsonl
     {"_id": "q1", "text": "..."}                      queries.jsonl
@@ -32,22 +32,22 @@ def files(source: BeirSource) -> dict[str, bool]:
 
 
 def read(source: BeirSource, most: int | None = None) -> Collected:
-    """The rows of a BEIR folder under its own ids. Without a dev split, one is cut from train by hash.
+    """Read a BEIR folder, under its own ids: at most `most` rows of each table, or all (None).
 
-    `most`: of each table, at most this many rows.
+    Without a dev split, one is cut from train by a hash.
 
     Raises:
         SourceError: where a file is missing, cannot be read, or changes while it is read.
     """
     if missing := [name for name in REQUIRED if not exists(f"{source.path}/{name}", source.name)]:
-        held = listing(source.path, source.name)
-        there = (
+        names = listing(source.path, source.name)
+        problem = (
             "is not there"
-            if held is None
-            else f"has no {', '.join(missing)}; it has {', '.join(held[:20]) or 'nothing'}"
+            if names is None
+            else f"has no {', '.join(missing)}; it has {', '.join(names[:20]) or 'nothing'}"
         )
         raise SourceError(
-            f"Source {source.name!r}: {source.path} {there}. A folder in BEIR's layout holds "
+            f"Source {source.name!r}: {source.path} {problem}. A folder in BEIR's layout holds "
             f"{', '.join(REQUIRED)}, and may hold qrels/train.tsv and qrels/dev.tsv. Check `path` in the sources file."
         )
     checked = Checked(source.name, source.kind, source.exclude_self, most)
@@ -74,10 +74,10 @@ def read(source: BeirSource, most: int | None = None) -> Collected:
 
 
 def _unread(source: BeirSource) -> str:
-    """The names of the files among the judgements that are of no split. Not every store can list them."""
+    """The names of local files in qrels/ that belong to no split, joined; not every other store can list them."""
     folder = f"{source.path}/qrels"
-    held = listing(folder, source.name) if local_path(folder) else None
-    return ", ".join(name for name in held or [] if name.removesuffix(".tsv") not in SPLITS)
+    names = listing(folder, source.name) if local_path(folder) else None
+    return ", ".join(name for name in names or [] if name.removesuffix(".tsv") not in SPLITS)
 
 
 def _read_judgements(checked: Checked, url: str, split: Split, splits: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Files of judgements in the columns that collections come in, BEIR's three or TREC's four.
+"""Reads files of judgements in the columns of published collections, BEIR's three or TREC's four.
 
 query-id<TAB>corpus-id<TAB>score    BEIR: this header line, which may be missing or name its columns in another order
 q1 0 d1 2                           TREC: query, iteration (not read), document, grade, between white space
@@ -20,7 +20,7 @@ _HEAD = 65536
 
 
 def judgements(url: str, collected: Collected) -> Iterator[tuple[str, Row]]:
-    """Every readable row under BEIR's names, with the place where it stands; bad lines are rejected under qrels.
+    """Every readable row under BEIR's column names, with its place; bad lines are rejected under the table qrels.
 
     Raises:
         SourceError: where the file is missing, cannot be read, changes while it is read, or its first line is neither
@@ -36,7 +36,7 @@ def judgements(url: str, collected: Collected) -> Iterator[tuple[str, Row]]:
 
 
 def is_trec(url: str, source: str) -> bool:
-    """Whether a file begins with a judgement in TREC's columns, which has no names for them.
+    """Whether a file begins with a judgement in TREC's columns, for which it has no header.
 
     Raises:
         SourceError: where the file is missing or cannot be read.
@@ -52,7 +52,7 @@ def _is_trec(line: str) -> bool:
 
 
 def _layout(first: str, url: str, source: str) -> tuple[list[str], Callable[[str], list[str] | None]]:
-    """What a file's first line says of its columns: their names, and how a line becomes its fields."""
+    """The names of a file's columns, and how to split a line into fields, as the first line tells."""
     by_tabs = _stripped_fields(first) or []
     if set(BEIR) <= set(by_tabs):
         WantedColumns(BEIR).check(by_tabs, f"the header line of {url}", source)

@@ -1,6 +1,6 @@
-"""JSONL, CSV, TSV and Parquet files at any fsspec URL, with a mapping from their columns to ours.
+"""Reads JSONL, CSV, TSV and Parquet files at any fsspec URL, with a mapping from their columns to ours.
 
-Judgements may also be a file in TREC's columns, which have no names. The column mapping itself is shared with the sql
+Judgements may also be a file in TREC's columns, which have no names. The mapping of columns is shared with the sql
 source.
 """
 
@@ -23,7 +23,7 @@ from repos.corpus.sources.readers.qrels import is_trec, judgements
 from repos.corpus.sources.wanted import WantedColumns
 
 Reader: TypeAlias = Callable[[str, Any, WantedColumns], Iterable[tuple[str, Row]]]
-"""From a table's name, where it is, and the columns wanted, to its rows, each with the place where it stands."""
+"""Takes a table's name, its entry in the sources file and its columns; gives its rows, each with its place."""
 
 
 def files(source: TableSource) -> dict[str, bool]:
@@ -32,7 +32,7 @@ def files(source: TableSource) -> dict[str, bool]:
 
 
 def read(source: TableSource, most: int | None = None) -> Collected:
-    """The rows of a table source, of each table at most `most`.
+    """Read a table source: at most `most` rows of each table, or all (None).
 
     Raises:
         SourceError: where a file or a column is missing, or a file cannot be read or changes while it is read.
@@ -50,10 +50,10 @@ def read(source: TableSource, most: int | None = None) -> Collected:
 
 
 def _is_trec(file: QrelFile, source: str) -> bool:
-    """Whether judgements are in TREC's columns.
+    """Whether a file's judgements are in TREC's columns.
 
     Raises:
-        SourceError: where they are, and columns are named in the sources file.
+        SourceError: where they are, and the sources file names columns.
     """
     if (file.format or format_of_name(file.path)) not in ("tsv", None) or not is_trec(file.path, source):
         return False
@@ -72,7 +72,7 @@ def _trec(file: QrelFile, collected: Collected) -> Iterator[tuple[str, Row]]:
 
 
 def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reader) -> Collected:
-    """The rows of a source's documents, queries and judgements, which `reader` gives, under our columns' names."""
+    """Read a source's documents, queries and judgements with `reader`, and check them under our columns' names."""
     columns = source.documents.columns
     ours = columns.model_dump(exclude={"metadata"})
     wanted = WantedColumns([*columns.required(), *columns.metadata], list(ours.values()))
@@ -86,15 +86,15 @@ def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reade
     if source.qrels is not None:
         wanted = _wanted(source.qrels.columns, needed_beside_others=source.qrels.columns.grade)
         for where, row in reader("qrels", source.qrels, wanted):
-            judged = _renamed(row, source.qrels.columns.model_dump())
-            if wanted.in_its_place(list(row)):  # of JSON, where each row has names of its own
+            judgement = _renamed(row, source.qrels.columns.model_dump())
+            if wanted.stand_ins(list(row)):  # in JSON, each row may have other names
                 checked.collected.reject("qrels", f"no {wanted.needed_beside_others}, beside other names", where)
                 continue
-            if "grade" not in judged:
+            if "grade" not in judgement:
                 checked.collected.note(
                     f"qrels: no column {source.qrels.columns.grade!r}, each is relevant with grade 1"
                 )
-            checked.judgement(where, {"grade": 1} | judged)
+            checked.judgement(where, {"grade": 1} | judgement)
     return checked.done()
 
 

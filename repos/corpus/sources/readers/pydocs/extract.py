@@ -3,7 +3,7 @@
     python -m repos.corpus.sources.readers.pydocs.extract <package> <file>
 
 Run in a process of its own: importing every module of a package may print, warn, exit, or leave threads behind. It
-knows nothing of documents, queries or other packages; `pydocs.py` makes those from what this writes.
+knows nothing of documents, queries or other packages; `reader.py` and `queries.py` make those of the file.
 """
 
 import inspect
@@ -23,16 +23,16 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-# Modules that hold no API: a package's tests, the scripts and the copies of other packages that it ships.
+# Modules that hold no API: a package's tests and scripts, and its copies of other packages.
 NOT_API = {"tests", "test", "conftest", "setup", "distutils", "examples", "externals", "vendored"}
-# numpy, pandas and xarray declare their `core` private, for all that its name has no underscore.
+# numpy, pandas and xarray declare their `core` private, though its name has no underscore.
 PRIVATE = {"core"}
-# Of several classes that share a member, its name is that of the first in the alphabet, but for these.
-KNOWN_BETTER = ("pandas.DataFrame.", "pandas.Series.")
-# Links to pages of a manual, which are no documents here.
+# A member that several classes share is named after the first class in the alphabet, unless one of these has it.
+PREFERRED = ("pandas.DataFrame.", "pandas.Series.")
+# The roles of links to pages of a manual, which are no documents here.
 PAGE_ROLES = {"ref", "doc", "term"}
 DEEPEST = 2
-"""How many classes deep a class may stand in others."""
+"""In how many other classes a class may be nested."""
 _SECTION_UNDERLINE = re.compile(r"^\s*(-{3,}|={3,})\s*$")
 
 
@@ -45,7 +45,7 @@ class DocumentedObject:
     doc: str
     see_also: list[tuple[list[str], str]]
     names: list[str] = field(default_factory=list)
-    """Every dotted name it is reached by, the one that people know it by first."""
+    """Every dotted name that reaches it, the best known one first."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Extraction:
     entries: list[DocumentedObject]
     counts: dict[str, int]
     failed: dict[str, str]
-    """Modules whose import failed, and how."""
+    """The modules whose import failed, each with its error."""
 
 
 def is_public(path: str) -> bool:
@@ -75,9 +75,9 @@ class Walker:
         )
         self.failed: dict[str, str] = {}
         self.objects: dict[int, Any] = {}
-        """By identity; the reference keeps the identity from being given to another object."""
+        """By `id`; the reference keeps the id from being given to another object."""
         self.names: dict[int, dict[str, tuple[Any, ...]]] = {}
-        """Object to its names, each with the key that orders them."""
+        """By an object's `id`, its names, each with the key that orders them."""
         self.kinds: dict[int, str] = {}
         self.docs: dict[int, str] = {}
 
@@ -85,20 +85,20 @@ class Walker:
         """Walk the package."""
         for path, module in sorted(self.modules().items()):
             parent, _, name = path.rpartition(".")
-            if getattr(sys.modules.get(parent), name, module) is module:  # else a function took its module's name
+            if getattr(sys.modules.get(parent), name, module) is module:  # else a function has taken its module's name
                 self.add(module, path, "module", module.__doc__, distance=int(path != module.__name__))
             self.walk_module(path, module)
         entries = [entry for key in self.objects if (entry := self.entry(key)) is not None]
         version = str(getattr(sys.modules.get(self.package), "__version__", ""))
-        entries = sorted(merged(entries), key=lambda entry: entry.names)
+        entries = sorted(merge(entries), key=lambda entry: entry.names)
         return Extraction(self.package, version, entries, self.counts, dict(sorted(self.failed.items())))
 
     def modules(self) -> dict[str, ModuleType]:
-        """Every public module by the name it is reached by."""
-        found: dict[str, ModuleType] = {}
-        waiting = deque([self.package])
-        while waiting:  # breadth first: packages expect their outer modules to be imported first
-            path = waiting.popleft()
+        """Every public module, by each public name that reaches it."""
+        modules: dict[str, ModuleType] = {}
+        queue = deque([self.package])
+        while queue:  # breadth first: packages expect their outer modules to be imported first
+            path = queue.popleft()
             try:
                 module = import_module(path)
             except BaseException as error:  # a module may even exit
@@ -106,22 +106,22 @@ class Walker:
                     raise
                 self.failed[path] = f"{type(error).__name__}: {error}".splitlines()[0]
                 continue
-            found[path] = module
+            modules[path] = module
             children = [f"{path}.{child.name}" for child in pkgutil.iter_modules(getattr(module, "__path__", []))]
-            waiting += sorted(child for child in children if is_public(child))
-        for path, module in sorted(found.items()):
+            queue += sorted(child for child in children if is_public(child))
+        for path, module in sorted(modules.items()):
             for name, value in self.members(module):
                 alias = f"{path}.{name}"
-                if inspect.ismodule(value) and self.owns(value) and alias not in found:
+                if inspect.ismodule(value) and self.owns(value) and alias not in modules:
                     shorter = alias.count(".") < value.__name__.count(".")
-                    found |= {alias: value} if shorter or not is_public(value.__name__) else {}
-        return found
+                    modules |= {alias: value} if shorter or not is_public(value.__name__) else {}
+        return modules
 
     def members(self, module: ModuleType) -> Iterator[tuple[str, Any]]:
         """A module's public names and their values.
 
-        Where a module does not list them, its own functions and classes are; what a package's `__init__` imports is
-        meant for its users, what another module imports is for its own use.
+        They are those in its `__all__`. Without one they are its own functions and classes, and in a package's
+        `__init__` also what it imports: that is meant for users, while other modules import for their own use.
         """
         exported = getattr(module, "__all__", None)
         for name in sorted({str(name) for name in (dir(module) if exported is None else exported)}):
@@ -137,16 +137,16 @@ class Walker:
                 yield name, value
 
     def private_class_doc(self, value: Any) -> str | None:
-        """The docstring of an object's class where people know only the object, as with `numpy.mgrid`."""
+        """The docstring of an object's class where that is private, as of `numpy.mgrid`; else None."""
         cls = type(value)
         return cls.__doc__ if self.owns(cls) and not is_public(f"{cls.__module__}.{cls.__qualname__}") else None
 
     def owns(self, value: Any) -> bool:
-        """Whether an object is this package's, and not one that it imports from another."""
+        """Whether an object is defined in this package, not imported from another."""
         module = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
         if isinstance(module, str):
             return module.split(".")[0] == self.package
-        # ufuncs do not say where they come from
+        # ufuncs do not name their module
         numpy = sys.modules.get("numpy")
         name = getattr(value, "__name__", "")
         return self.package == "numpy" or getattr(numpy, name or "_", None) is not value
@@ -165,7 +165,7 @@ class Walker:
     def walk_class(self, path: str, cls: type, within: tuple[type, ...] = (), through: int = 0) -> None:
         """Add a class and its public members, inherited ones too: those are other names of the base class's.
 
-        `within` are the classes that this one stands in, itself inherited `through` so many.
+        `within` are the classes that it is nested in; `through` is the number of classes that it was inherited through.
         """
         self.add(cls, path, "class", vars(cls).get("__doc__"), through)
         documented: set[str] = set()
@@ -180,12 +180,12 @@ class Walker:
                     self.walk_class(f"{path}.{name}", nested, (*within, cls), distance)
                     documented.add(name)
                 elif nested is None and (doc := own_doc(getattr(raw, "__func__", raw))):
-                    # an overriding method without a docstring has the docstring, and is a name, of the one it overrides
+                    # an overriding method without a docstring is one more name of the method that it overrides
                     self.add(getattr(raw, "__func__", raw), f"{path}.{name}", member_kind(raw), doc, distance)
                     documented.add(name)
 
     def nested(self, cls: type, name: str, raw: Any) -> type | None:
-        """The class that an attribute stands for: one defined inside, or an accessor's as in `Series.str`."""
+        """The class that an attribute stands for: a nested one, or an accessor's as in `Series.str`; else None."""
         if inspect.isclass(raw):
             return raw if self.owns(raw) and raw.__qualname__.startswith(f"{cls.__qualname__}.") else None
         if isinstance(raw, FunctionType | property | staticmethod | classmethod) or not hasattr(type(raw), "__get__"):
@@ -198,15 +198,15 @@ class Walker:
         return value if inspect.isclass(value) and self.owns(value) else None
 
     def add(self, value: Any, path: str, kind: str, doc: Any, distance: int = 0) -> None:
-        """Note that `value` is reached by `path`; `distance` is the number of classes that it was inherited through."""
+        """Add the name `path` of `value`; `distance` is the number of classes that it was inherited through."""
         if not isinstance(doc, str) or not doc.strip():
             return
         key = id(value)
         if key not in self.objects:
             self.objects[key], self.names[key], self.kinds[key], self.docs[key] = value, {}, kind, doc
         defined = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
-        known = path.startswith(KNOWN_BETTER)
-        order = (not is_public(path), distance, path.count("."), path != defined, not known, path)
+        preferred = path.startswith(PREFERRED)
+        order = (not is_public(path), distance, path.count("."), path != defined, not preferred, path)
         self.names[key][path] = min(order, self.names[key].get(path, order))
 
     def entry(self, key: int) -> DocumentedObject | None:
@@ -221,13 +221,13 @@ class Walker:
 
     def parse(self, doc: str) -> tuple[str, list[tuple[list[str], str]]]:
         """A docstring without its "See Also" section, and that section's targets with their descriptions."""
-        # the environment that checks types does not hold it
+        # numpydoc is not in the environment that checks types
         from numpydoc.docscrape import NumpyDocString  # type: ignore[import-not-found]
 
         rest, section = without_see_also(doc)
-        found: list[tuple[list[str], str]] = []
+        references: list[tuple[list[str], str]] = []
         for item in re.split(r"\n(?=\S)", "\n".join(section).strip("\n")):
-            try:  # item by item: the parser gives up the whole section at the first that it cannot read
+            try:  # item by item: the parser rejects a whole section for one item that it cannot read
                 parsed = NumpyDocString(f"See Also\n--------\n{item}")["See Also"] if item.strip() else []
             except ValueError:
                 self.counts["unreadable_see_also"] += 1
@@ -235,37 +235,37 @@ class Walker:
             for targets, words in parsed:
                 names = [name for name, role in targets if role not in PAGE_ROLES]
                 self.counts["see_also_pages"] += len(targets) - len(names)
-                found.append((names, " ".join(words)))
-        return rest, found
+                references.append((names, " ".join(words)))
+        return rest, references
 
 
 def own_doc(value: Any) -> str | None:
-    """An object's docstring, unless it is only its class's."""
+    """An object's own docstring, None where it only has its class's."""
     doc, of_class = getattr(value, "__doc__", None), type(value).__doc__
-    # An array's has the signature before it that its class's lacks.
+    # endswith: an array has the docstring of its class with a signature before it.
     return doc if isinstance(doc, str) and not (isinstance(of_class, str) and doc.endswith(of_class)) else None
 
 
 def member_kind(raw: Any) -> str:
-    """What a class's attribute is."""
+    """The kind of a class's attribute: "method" or "attribute"."""
     return "method" if callable(raw) or isinstance(raw, staticmethod | classmethod) else "attribute"
 
 
 def without_see_also(doc: str) -> tuple[str, list[str]]:
-    """Split a clean docstring into what is not its "See Also" section, and the lines of that section."""
+    """Split a clean docstring into its text without the "See Also" section, and that section's lines."""
     lines = doc.split("\n")
     starts = [i for i in range(len(lines) - 1) if lines[i].strip() and _SECTION_UNDERLINE.match(lines[i + 1])]
-    kept, section, position = [], [], 0
+    rest, section, position = [], [], 0
     for start, end in zip(starts, [*starts, len(lines)][1:], strict=True):
         if lines[start].strip().lower() == "see also":
-            kept += lines[position:start]
+            rest += lines[position:start]
             section += textwrap.dedent("\n".join(lines[start + 2 : end])).split("\n")
             position = end
-    return "\n".join([*kept, *lines[position:]]).strip(), section
+    return "\n".join([*rest, *lines[position:]]).strip(), section
 
 
-def merged(entries: list[DocumentedObject]) -> list[DocumentedObject]:
-    """One entry for those that differ in nothing that one could search for: the same last name and the same words."""
+def merge(entries: list[DocumentedObject]) -> list[DocumentedObject]:
+    """Merge entries that no search can tell apart: those with the same last part of the name and the same words."""
     by_words: dict[tuple[str, str], DocumentedObject] = {}
     for entry in sorted(entries, key=lambda entry: (entry.names[0].count("."), entry.names)):
         key = (entry.names[0].rpartition(".")[2], entry.doc)
@@ -279,8 +279,8 @@ def merged(entries: list[DocumentedObject]) -> list[DocumentedObject]:
 def main(package: str, path: str) -> None:
     """Extract `package` into the JSON file at `path`."""
     warnings.simplefilter("ignore")
-    # Some docstrings show numbers that are drawn when they are imported (scipy.stats.Normal). NumPy asks here for
-    # the entropy of a generator without a seed, so those numbers are now the same on every machine.
+    # Some docstrings show numbers that are drawn on import (scipy.stats.Normal). NumPy seeds a generator without a seed
+    # by this function, so those numbers are the same on every machine.
     secrets.randbits = random.Random(0).getrandbits  # type: ignore[assignment]
     extraction = Walker(package).extract()
     Path(path).write_text(json.dumps(asdict(extraction)))

@@ -1,6 +1,6 @@
-"""Queries with known answers from "See Also" lists: which document a name means, which descriptions are queries.
+"""Makes queries with known answers from "See Also" lists: which document a name means, which descriptions are queries.
 
-Works on what `pydocs_extract.py` found in all packages together. Imports none of them.
+Works on the extractions (`extract.py`) of all packages together. Imports none of the packages.
 """
 
 import re
@@ -21,7 +21,7 @@ ABBREVIATIONS = {
     "sm": "statsmodels.api",
     "sp": "scipy",
 }
-# Words that say of two functions only that they have to do with each other.
+# Words that only say that two functions are related.
 _GENERIC = re.compile(
     r"\b(a|an|alias|also|and|as|be|by|class|code|corresponding|equivalent|for|functions?|how|in|is|it|like|method|module"
     r"|more|new|object|of|on|one|or|related|same|see|should|similar|the|this|to|top|level|use|used|using|version|which"
@@ -31,7 +31,7 @@ _GENERIC = re.compile(
 
 @dataclass
 class Package:
-    """One package's extraction (see pydocs_extract.Extraction), and the source that its documents name."""
+    """One package's extraction (see `Extraction` in extract.py), and the source that its documents name."""
 
     source: str
     module: str
@@ -42,7 +42,7 @@ class Package:
 
 
 def add_queries(collected: Collected, packages: Sequence[Package], shares: Mapping[Split, float]) -> None:
-    """Turn the "See Also" descriptions into queries: one for each text, with every document that it was said of."""
+    """Add a query for each distinct "See Also" description; its answers are all the documents so described."""
     resolver = Resolver(packages)
     texts: dict[str, Counter[str]] = defaultdict(Counter)
     answers: dict[str, set[str]] = defaultdict(set)
@@ -63,7 +63,7 @@ def add_queries(collected: Collected, packages: Sequence[Package], shares: Mappi
             sources.setdefault(key, package.source)
     documents = {row["doc_id"]: row["text"] for row in collected.documents}
     for key in sorted(answers):
-        # equal texts may differ in case or punctuation: the most frequent stands for them
+        # texts that are the same query may differ in case or punctuation: the most frequent one is taken
         text = min(texts[key], key=lambda text: (-texts[key][text], text))
         query_id = text_id(text)
         split = split_of(text, shares)
@@ -90,7 +90,7 @@ class Resolver:
     """Finds the document that a "See Also" name means, as the projects' documentation does.
 
     A name is absolute, or relative to what the docstring belongs to: its class, its module, and outwards from there
-    (Sphinx's Python domain looks in that order). What no scope holds may still be the end of one name in the package.
+    (the order of Sphinx's Python domain). A name in no scope may still be the ending of one name in the package.
     """
 
     def __init__(self, packages: Sequence[Package]) -> None:
@@ -104,22 +104,22 @@ class Resolver:
                 self.endings[root, ".".join(parts[start:])].add(doc_id)
 
     def resolve(self, target: str, package: Package, entry: dict[str, Any]) -> tuple[str | None, str]:
-        """The document's id, or None; and in a word what came of it."""
+        """The id of the document or None, and the outcome in words ("found", "target not found", ...)."""
         target = target.removeprefix("~").strip(".")
         first, _, rest = target.partition(".")
-        found: set[str]
+        doc_ids: set[str]
         if rest and (first in self.roots or first in ABBREVIATIONS):
             doc_id = self.names.get(f"{ABBREVIATIONS.get(first, first)}.{rest}")
-            found = set() if doc_id is None else {doc_id}
+            doc_ids = set() if doc_id is None else {doc_id}
         else:
-            found = self._relative(target, entry["names"]) or self.endings.get((package.module, target), set())
-        if len(found) != 1:
-            return None, "ambiguous target" if found else "target not found"
-        doc_id = next(iter(found))
+            doc_ids = self._relative(target, entry["names"]) or self.endings.get((package.module, target), set())
+        if len(doc_ids) != 1:
+            return None, "ambiguous target" if doc_ids else "target not found"
+        doc_id = next(iter(doc_ids))
         return (None, "target is the document itself") if doc_id == entry["names"][0] else (doc_id, "found")
 
     def _relative(self, target: str, names: list[str]) -> set[str]:
-        """What `target` is from the object's own name; where that sees nothing, from all its other names."""
+        """The ids that `target` means from the object's first name; where that gives no other id, from the others."""
         itself = names[0]
         own, *others = (self._outwards(name, target, itself) for name in names)
         if own not in (None, itself):
@@ -127,13 +127,13 @@ class Resolver:
         return {other for other in others if other not in (None, itself)} or ({own} if own else set())
 
     def _outwards(self, name: str, target: str, itself: str) -> str | None:
-        """The nearest `target` around `name`. Whoever points to his own name means a namesake further out, if any."""
-        seen = None
+        """The id of the nearest `target` around `name`; the object's own id only where there is no other."""
+        fallback = None
         scope = name.rpartition(".")[0]
         while scope:
-            found = self.names.get(f"{scope}.{target}")
-            if found not in (None, itself):
-                return found
-            seen = seen or found
+            doc_id = self.names.get(f"{scope}.{target}")
+            if doc_id not in (None, itself):
+                return doc_id
+            fallback = fallback or doc_id
             scope = scope.rpartition(".")[0]
-        return seen
+        return fallback

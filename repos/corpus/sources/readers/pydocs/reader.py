@@ -1,8 +1,8 @@
-"""The API documentation of installed packages: documents, and queries with known answers from their "See Also" lists.
+"""Reads the API documentation of installed packages: documents, and queries with answers from "See Also" lists.
 
-A "See Also" entry of one docstring names another function and says in a person's words what it does: the words are a
-query, the function they point to is its answer. The section is taken out of the text of the document that holds it,
-where it would be a word-for-word match for a query that it does not answer.
+A "See Also" entry of a docstring names another function and says in a person's words what it does: the words become a
+query, and that function its answer. The section is removed from the text of its own document, which would match the
+query word for word and does not answer it.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ ALIASES = 5
 
 
 def read(source: PydocsSource) -> Collected:
-    """The documents, queries, judgements and slices of a pydocs source.
+    """Read a pydocs source: its documents, queries, judgements and slices.
 
-    A module or a whole package that cannot be imported is left out, and the report says why.
+    A module or package that cannot be imported is left out, and the report says why.
     """
     collected = Collected(SourceReport(name=source.name, kind=source.kind))
     packages = _extract_all(source)
@@ -48,8 +48,8 @@ def read(source: PydocsSource) -> Collected:
     return collected
 
 
-def look(source: PydocsSource) -> None:
-    """See whether any of the packages is installed, which imports none.
+def check_installed(source: PydocsSource) -> None:
+    """Check that at least one of the packages is installed, without importing any.
 
     Raises:
         SourceError: where none is.
@@ -63,7 +63,7 @@ def look(source: PydocsSource) -> None:
 
 
 def fingerprint(source: PydocsSource) -> str:
-    """The hash of the packages' installed versions. A package that is not installed has none, until it is."""
+    """The hash of the packages' installed versions, None being the version of a package that is not installed."""
     versions = {name: _version(name, module) for name, module in source.packages.items()}
     return hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()
 
@@ -83,7 +83,7 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def _extract_all(source: PydocsSource) -> list[Package]:
-    """Every package's extraction, several processes at a time."""
+    """The extractions of all packages, `source.processes` of them at a time."""
     with tempfile.TemporaryDirectory(prefix="pydocs-") as folder, ThreadPoolExecutor(source.processes) as pool:
         runs = [
             pool.submit(_extract, name, module, Path(folder) / f"{name}.json", source.timeout_seconds)
@@ -93,27 +93,27 @@ def _extract_all(source: PydocsSource) -> list[Package]:
 
 
 def _extract(source: str, module: str, path: Path, timeout: float) -> Package:
-    """Run the extraction of one package in a process of its own, which may exit or hang: then it gives nothing.
+    """Extract one package in a process of its own. If that fails or exceeds `timeout` seconds, the result is empty.
 
-    What a docstring may hold of its machine (locale, time zone, terminal, the order of a set) is fixed by the
-    environment that the process gets.
+    The environment of the process fixes what docstrings could show of the machine: locale, time zone, terminal, and the
+    order of a set.
     """
     fixed = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "TZ": "UTC", "COLUMNS": "80"}
-    kept = ("PATH", "PYTHONPATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR")
-    passed = {name: os.environ[name] for name in kept if name in os.environ}
+    inherited = ("PATH", "PYTHONPATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR")
+    passed = {name: os.environ[name] for name in inherited if name in os.environ}
     command = [sys.executable, "-W", "ignore", "-m", "repos.corpus.sources.readers.pydocs.extract", module, str(path)]
     try:
-        done = subprocess.run(
+        run = subprocess.run(
             command, cwd=ROOT, env=passed | fixed | {"OMP_NUM_THREADS": "1"}, timeout=timeout, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace",
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Package(source, module, failed={module: f"not read within {timeout:g} s; see timeout_seconds"})
-    if done.returncode or not path.exists():
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        return Package(source, module, failed={module: f"its process ended with status {done.returncode}: {last[0]}"})
-    found = json.loads(path.read_text())
-    return Package(source, module, found["entries"], found["counts"], found["failed"], found["version"])
+    if run.returncode or not path.exists():
+        last = run.stderr.strip().splitlines()[-1:] or ["no message"]
+        return Package(source, module, failed={module: f"its process ended with status {run.returncode}: {last[0]}"})
+    content = json.loads(path.read_text())
+    return Package(source, module, content["entries"], content["counts"], content["failed"], content["version"])
 
 
 def _document(package: Package, entry: dict[str, Any]) -> Row:

@@ -1,6 +1,6 @@
-"""Where the documentation of an object stands on its project's site, where the project's pattern says so.
+"""The addresses of objects' pages on the sites of their projects, for projects whose pattern is known.
 
-Each project publishes one page per object, named by a dotted name; which of the object's names it is differs.
+A project publishes one page per object under a dotted name; which of the object's names that is differs by project.
 """
 
 from collections.abc import Sequence
@@ -27,9 +27,14 @@ _NETWORKX = {
 
 
 def documentation_url(package: str, kind: str, name: str, names: Sequence[str], module: str) -> str | None:
-    """The page of an object, or None where its project has no page that its names tell.
+    """The address of an object's page, None where its names do not tell one.
 
-    `name` is the one it is known by, `names` all of them, `module` the one that defines it.
+    Args:
+        package: the package that the object belongs to, as it is imported.
+        kind: module, class, function, method, attribute or object.
+        name: the best known of its names.
+        names: all of its names.
+        module: the module that defines it.
     """
     if kind == "module":
         return None
