@@ -9,7 +9,7 @@ from shared_ops.settings import DEPLOYMENTS, Deployment, current
 
 
 def feedback_checks() -> list[AssetChecksDefinition]:
-    """Of the feedback in each deployment: whether sessions were left out for their number."""
+    """A check of each deployment's feedback: whether sessions were left out as a burst."""
     return [_bursts(deployment) for deployment in DEPLOYMENTS]
 
 

@@ -1,4 +1,4 @@
-"""The graphs of the feedback, and their jobs: what is learned from events, and when events are forgotten."""
+"""The graphs of feedback and their jobs: one learns from events, the other deletes old ones."""
 
 from dagster import graph
 
@@ -10,8 +10,8 @@ from shared_ops.settings import repository_of
 @graph
 def feedback() -> None:
     """From the searches and clicks in Postgres to the latest feedback."""
-    taken = read_events()
-    materialize_feedback(learn_clicks(taken), taken)
+    events = read_events()
+    materialize_feedback(learn_clicks(events), events)
 
 
 @graph

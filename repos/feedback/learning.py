@@ -1,6 +1,6 @@
-"""From searches and clicks to the tables of published feedback, and the manifest that says what they hold.
+"""Computes from searches and clicks the tables of published feedback, and the manifest that says what they hold.
 
-Knows no Dagster, no database and no place. Equal events give equal tables, in whatever order they came.
+Knows no Dagster, no database and no storage. Equal events give equal tables, in whatever order they came.
 """
 
 from collections import Counter
@@ -19,13 +19,13 @@ from shared_ops.data.feedback import FOLDS, HELD_BACK, Burst, EventCounts, Feedb
 from shared_ops.data.text import fold_of
 
 _HAS_FEATURES = pl.col("features").list.len() == pl.col("doc_ids").list.len()
-"""Whether it is known what the ranker saw of each document shown."""
+"""Whether the ranker's features of each document shown were recorded."""
 BURSTS = 20
-"""The manifest names so many; all are counted in `left_out`."""
+"""How many bursts the manifest lists at most; `left_out` counts all of them."""
 
 
 class LearningParameters(Bounds, Split, PositionParameters):
-    """How events become what is learned from."""
+    """The parameters of computing feedback from events."""
 
     propensity_floor: float = Field(
         default=0.1, gt=0.0, le=1.0, description="a smaller propensity is raised to it: one click weighs 10 at most"
@@ -44,7 +44,10 @@ class Learned(NamedTuple):
 
 
 def learn(events: Events, watermark: int, parameters: LearningParameters) -> Learned:
-    """What the events taught."""
+    """Compute the tables and the manifest of feedback from events.
+
+    `watermark` is the transaction before which all events were read; it goes into the manifest.
+    """
     left_out: Counter[str] = Counter()
     searches, clicks, bursts = counted(events, parameters, left_out)
     newest = newest_sessions(searches, clicks, parameters)
@@ -54,10 +57,10 @@ def learn(events: Events, watermark: int, parameters: LearningParameters) -> Lea
     looked_at = propensities(_by_position(impressions), positions, parameters)
     clipped = np.maximum(looked_at, parameters.propensity_floor)
     texts = _texts(searches)
-    shown = _shown(impressions, clipped).join(texts, on="query_id")
+    documents = _shown(impressions, clipped).join(texts, on="query_id")
     content = {
-        "clicks": shown,
-        "judged": _judged(shown, parameters.prior_examinations),
+        "clicks": documents,
+        "judged": _judged(documents, parameters.prior_examinations),
         "asked": _asked(searches).join(texts, on="query_id"),
         "newest": _graded(clicks.filter(pl.col("session").is_in(newest.implode())), clipped).join(texts, on="query_id"),
         "requests": _requests(events.searches, parameters.requests),
@@ -76,14 +79,14 @@ def learn(events: Events, watermark: int, parameters: LearningParameters) -> Lea
 
 
 def _folds(sessions: pl.Series, newest: pl.Series) -> pl.DataFrame:
-    """Each session's fold, by a hash of its id, so that it stays when others come; the newest are in their own."""
+    """Each session's fold, by a hash of its id, so that it stays the same when others come; `newest` have their own."""
     held_back = set(newest)
     folds = [HELD_BACK if session in held_back else fold_of(session, FOLDS) for session in sessions]
     return pl.DataFrame({"session": sessions, "fold": folds}, schema={"session": pl.String, "fold": pl.Int64})
 
 
 def _impressions(searches: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
-    """A row for each document on each page: where it stood, and whether it was clicked."""
+    """A row for each document on each page: its position, and whether it was clicked."""
     clicked = clicks.select("search_id", "doc_id", "position", clicked=pl.lit(True))
     return (
         searches.select(
@@ -103,7 +106,10 @@ def _by_position(impressions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _shown(impressions: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:
-    """Each query's documents with their clicks and how often somebody will have looked at them, by fold."""
+    """Each query's documents, by fold, with their clicks and how often they were probably looked at (`examinations`).
+
+    `clipped` holds the propensity of each position, none below the floor. [positions]
+    """
     looked_at = pl.Series(clipped)
     return (
         impressions.with_columns(looked_at=looked_at.gather(impressions["position"] - 1))
@@ -119,21 +125,21 @@ def _shown(impressions: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:
     )
 
 
-def _judged(shown: pl.DataFrame, prior_examinations: float) -> pl.DataFrame:
-    """Each query's documents with their relevance to the sessions of a fold.
+def _judged(documents: pl.DataFrame, prior_examinations: float) -> pl.DataFrame:
+    """`documents` with a column of their relevance to the sessions of their fold.
 
     Relevance is the clipped inverse-propensity estimate, clicks by examinations (Joachims et al. 2017, "Unbiased
     Learning-to-Rank with Biased Feedback"), under a Beta prior whose mean is the rate of all documents (empirical
-    Bayes, as in Wang et al. 2011, "Click-Through Rate Estimation for Rare Events in Online Advertising"): so one click
+    Bayes, as in Wang et al. 2011, "Click-Through Rate Estimation for Rare Events in Online Advertising"). So one click
     at one look is no certainty, and a document that nobody looked at is neither good nor bad.
     """
-    rate: float = shown.select(pl.col("clicks").sum() / pl.col("examinations").sort().sum()).item()
+    rate: float = documents.select(pl.col("clicks").sum() / pl.col("examinations").sort().sum()).item()
     relevance = (pl.col("clicks") + prior_examinations * rate) / (pl.col("examinations") + prior_examinations)
-    return shown.with_columns(relevance=relevance.clip(0.0, 1.0))
+    return documents.with_columns(relevance=relevance.clip(0.0, 1.0))
 
 
 def _asked(searches: pl.DataFrame) -> pl.DataFrame:
-    """The newest search of each query in each fold of which it is known what the ranker was given."""
+    """For each query and fold, the newest search whose hits, which the ranker got, were recorded."""
     return (
         searches.filter(pl.col("hits").is_not_null())
         .sort("timestamp", "search_id")
@@ -143,7 +149,7 @@ def _asked(searches: pl.DataFrame) -> pl.DataFrame:
 
 
 def _graded(clicks: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:
-    """What was clicked, graded by how many sessions did, each weighed by how unlikely it was to look there."""
+    """The documents clicked for each query, graded by their clicks, each weighed by 1 / propensity of its position."""
     weight = pl.Series(1.0 / clipped).gather(clicks["position"] - 1)
     return (
         clicks.with_columns(weight=weight)
@@ -153,7 +159,7 @@ def _graded(clicks: pl.DataFrame, clipped: np.ndarray) -> pl.DataFrame:
 
 
 def _requests(searches: pl.DataFrame, newest: int) -> pl.DataFrame:
-    """The newest searches of which it is known what the ranker was given and what it made of it."""
+    """The newest searches with recorded hits and features: what the ranker got, and what it computed."""
     return (
         searches.filter(_HAS_FEATURES, pl.col("hits").is_not_null())
         .sort("timestamp", "search_id", descending=True)
@@ -163,7 +169,7 @@ def _requests(searches: pl.DataFrame, newest: int) -> pl.DataFrame:
 
 
 def _texts(searches: pl.DataFrame) -> pl.DataFrame:
-    """One text for each query: the way in which it was asked most often."""
+    """One text for each query: the one that it was asked in most often."""
     return (
         searches.group_by("query_id", "text")
         .len()
@@ -174,9 +180,9 @@ def _texts(searches: pl.DataFrame) -> pl.DataFrame:
 
 
 def _counts(searches: pl.DataFrame, clicks: pl.DataFrame) -> dict[str, EventCounts]:
-    asked = searches.group_by("application").agg(sessions=pl.col("session").n_unique(), searches=pl.len())
+    counts = searches.group_by("application").agg(sessions=pl.col("session").n_unique(), searches=pl.len())
     clicked = clicks.group_by("application").agg(clicks=pl.len())
-    joined = asked.join(clicked, on="application", how="full", coalesce=True).fill_null(0).sort("application")
+    joined = counts.join(clicked, on="application", how="full", coalesce=True).fill_null(0).sort("application")
     return {row.pop("application"): EventCounts(**row) for row in joined.iter_rows(named=True)}
 
 
@@ -185,6 +191,6 @@ def _moment(value: object) -> datetime | None:
 
 
 def _fitted(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The columns of the table's schema, in its order and of its types."""
+    """The columns of the table's schema, in its order and with its types."""
     schema = tables.empty(table).schema
     return frame.select(schema.names()).cast(schema)

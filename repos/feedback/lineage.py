@@ -1,4 +1,4 @@
-"""What feedback makes, as Dagit shows it: from searches and clicks to what is learned from."""
+"""What feedback makes, as Dagit shows it: the searches and clicks, and the feedback made of them."""
 
 from dagster import AssetSpec
 
@@ -9,7 +9,7 @@ OWNERS = owners(repository_of(__name__))
 
 
 def feedback_specs() -> list[AssetSpec]:
-    """What people search for and click, and what it taught, in each deployment."""
+    """The searches and clicks and the feedback made of them, in each deployment."""
     specs = []
     for deployment in DEPLOYMENTS:
         events = source_key(deployment, "searches_and_clicks")

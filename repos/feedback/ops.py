@@ -1,4 +1,4 @@
-"""The ops that turn what people searched for and clicked into feedback, and those that forget it in time.
+"""The ops that make feedback of searches and clicks, and the op that deletes old searches and clicks.
 
 read_events → learn_clicks → materialize_feedback        (feedback_dev, feedback_prod)
 forget_events                                            (forget_prod)
@@ -37,14 +37,15 @@ from shared_ops.release.releases import Staging
 from shared_ops.settings import DEPLOYMENTS, current
 
 POOL = "feedback"
-"""One run at a time reads, learns or forgets: a part must not go away while it is read."""
+"""One run at a time reads, learns or deletes: a part must not be deleted while it is read."""
 SETTLED = timedelta(days=1)
+"""By then every run that could learn from a feedback has ended."""
 BURSTS = "bursts"
-"""The check that tells of them."""
+"""The name of the asset check that reports bursts."""
 
 
 class Taken(BaseModel):
-    """What is to be learned from: every event before the transaction `watermark`, in the parts at `url`."""
+    """What there is to learn from: every event before the transaction `watermark`, in the parts at `url`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,13 +56,13 @@ class Taken(BaseModel):
 
 
 class ReadEventsConfig(Config):
-    """When to learn though nothing is new."""
+    """Whether to learn even if nothing is new."""
 
     again: bool = Field(default=False, description="compute the tables again, as after a change of their parameters")
 
 
 def store() -> Store:
-    """The stack's searches and clicks, the same for all of this process: it keeps a connection.
+    """The stack's searches and clicks: one `Store` for the whole process, since it keeps a connection.
 
     Raises:
         RuntimeError: when no database is set.
@@ -71,10 +72,10 @@ def store() -> Store:
         raise RuntimeError(
             "SEARCHLOOP_POSTGRES_URL is not set: the database of searches and clicks. `make up` sets it."
         )
-    return _opened(url)
+    return _store_at(url)
 
 
-_opened = cache(Store)
+_store_at = cache(Store)
 
 
 def parts(feedback_url: str) -> Parts:
@@ -86,7 +87,7 @@ def parts(feedback_url: str) -> Parts:
 def read_events(
     context: OpExecutionContext, config: ReadEventsConfig, deployment: DeploymentResource
 ) -> Iterator[Output[Taken]]:
-    """Keep what was stored since the last feedback as one more part. Where nothing was, the run ends here."""
+    """Write the events stored since the last feedback as a new part. Without any, the run ends here."""
     events, feedback = store(), deployment.feedback
     events.prepare()
     latest, window = feedback.latest(), events.window(feedback.watermark())
@@ -97,20 +98,20 @@ def read_events(
             f"to {window.after}. Reading it from its start; what was read from the other stays until it is too old."
         )
         window = window._replace(after=0)
-    found = flat(events.each_query(window), events.each_event(window))
-    searches, clicks = len(found.searches), len(found.clicks)
+    new = flat(events.each_query(window), events.each_event(window))
+    searches, clicks = len(new.searches), len(new.clicks)
     context.log.info(f"{searches} searches and {clicks} clicks in transactions {window.after} to {window.before}")
-    kept = parts(feedback.url)
+    all_parts = parts(feedback.url)
     if searches or clicks:
-        context.log.info(f"Part {kept.add(window, found)}")
+        context.log.info(f"Part {all_parts.add(window, new)}")
     elif not (replaced and latest) and not config.again:
         context.log.info(f"Nothing new since feedback {latest.id if latest else '(none yet)'}; nothing is published.")
         return
-    yield Output(Taken(url=kept.url, watermark=window.before, searches=searches, clicks=clicks))
+    yield Output(Taken(url=all_parts.url, watermark=window.before, searches=searches, clicks=clicks))
 
 
 class LearnConfig(LearningParameters, Config):
-    """How events become what is learned from, as it can be edited in the launchpad."""
+    """The parameters of computing feedback from events, as they can be edited in the launchpad."""
 
 
 @op(out=Out(ValidFeedback))
@@ -126,7 +127,8 @@ def learn_clicks(
         feedback_key(deployment.deployment),
         BURSTS,
         severity=AssetCheckSeverity.WARN,
-        # Of this run: where all that is new was left out, the tables are those of before, and published already.
+        # By this run's manifest: where all new events were left out, the tables equal the published ones, and that
+        # feedback keeps its older manifest.
         **burst_check(learned.manifest),
     )
     held_back = learned.manifest.held_back_sessions
@@ -143,7 +145,7 @@ def learn_clicks(
 def materialize_feedback(
     context: OpExecutionContext, deployment: DeploymentResource, feedback: FeedbackRef, taken: Taken
 ) -> FeedbackRef:
-    """Make the feedback the latest one, and tell Dagster of it."""
+    """Make the feedback the latest one, and record it as materialized in Dagster."""
     before = deployment.feedback.latest()
     deployment.feedback.point_to(feedback, taken.watermark)
     metadata: dict[str, Any] = {
@@ -153,7 +155,7 @@ def materialize_feedback(
         "run": MetadataValue.dagster_run(context.run_id),
         "new searches": taken.searches,
         "new clicks": taken.clicks,
-        **described(Feedback(feedback).manifest()),
+        **manifest_metadata(Feedback(feedback).manifest()),
     }
     key = feedback_key(deployment.deployment)
     context.log_event(AssetMaterialization(asset_key=key, metadata=metadata, tags={DATA_VERSION: feedback.id}))
@@ -162,7 +164,7 @@ def materialize_feedback(
 
 
 def burst_check(manifest: FeedbackManifest) -> dict[str, Any]:
-    """Whether no session was left out for the number of those that came for one query alone: passed, and why not."""
+    """The result of the check of bursts, as arguments of `log_check` and AssetCheckResult; a burst fails it."""
     if not manifest.bursts:
         return {"passed": True, "description": "No query had more sessions of it alone than people would make."}
     first = manifest.bursts[0]
@@ -177,7 +179,7 @@ def burst_check(manifest: FeedbackManifest) -> dict[str, Any]:
     }
 
 
-def described(manifest: FeedbackManifest) -> dict[str, Any]:
+def manifest_metadata(manifest: FeedbackManifest) -> dict[str, Any]:
     """A manifest as metadata: numbers that Dagit plots over time, tables to read, and all of it as JSON."""
     totals = {
         count: sum(getattr(each, count) for each in manifest.applications.values())
@@ -231,7 +233,7 @@ def _propensities(chances: list[float]) -> str:
 
 
 def oldest_kept() -> datetime:
-    """Events before this moment are not kept and not learned from."""
+    """The moment before which events are deleted and not learned from."""
     return datetime.now(UTC) - timedelta(days=current().retention_days)
 
 
@@ -239,20 +241,20 @@ def oldest_kept() -> datetime:
 def forget_events(context: OpExecutionContext) -> None:
     """Delete the searches and clicks that are too old, from the database and from the parts of both deployments.
 
-    And the feedback that no release learned from: each holds all that was new and old when it was made.
+    Also delete the feedback that no release learned from: it holds what events taught that are now too old.
     """
     before, events = oldest_kept(), store()
     events.prepare()
     searches, clicks = events.forget(before)
-    gone = {deployment: parts(current().feedback_url(deployment)).forget(before) for deployment in DEPLOYMENTS}
-    told = ", ".join(f"{len(names)} parts of {deployment}" for deployment, names in gone.items())
+    removed = {deployment: parts(current().feedback_url(deployment)).forget(before) for deployment in DEPLOYMENTS}
+    counts = ", ".join(f"{len(names)} parts of {deployment}" for deployment, names in removed.items())
     context.log.info(
-        f"Deleted what is older than {before:%Y-%m-%d %H:%M}: {searches} searches, {clicks} clicks, {told}."
+        f"Deleted what is older than {before:%Y-%m-%d %H:%M}: {searches} searches, {clicks} clicks, {counts}."
     )
     unused = {each: Feedbacks(current().feedback_url(each)).tidy(_learned_from(), _settled()) for each in DEPLOYMENTS}
     for deployment, ids in unused.items():
         context.log.info(f"Removed {len(ids)} feedback of {deployment} that no release learned from.")
-    numbers = {f"parts of {deployment}": len(names) for deployment, names in gone.items()}
+    numbers = {f"parts of {deployment}": len(names) for deployment, names in removed.items()}
     numbers |= {f"feedback of {deployment}": len(ids) for deployment, ids in unused.items()}
     context.add_output_metadata({"before": str(before), "searches": searches, "clicks": clicks, **numbers})
 
@@ -263,7 +265,7 @@ def _settled() -> datetime:
 
 
 def _learned_from() -> set[str]:
-    """The feedback that the releases in staging learned from: with it they can be trained again."""
+    """The ids of the feedback that releases in staging learned from: they can be trained again with it."""
     manifests = (
         staging.manifest(family, version)
         for staging in (Staging(current().staging_url(deployment)) for deployment in DEPLOYMENTS)

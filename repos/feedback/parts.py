@@ -1,4 +1,4 @@
-"""Searches and clicks, taken once from Postgres and kept as Parquet: one immutable part for each window that was read.
+"""Keeps searches and clicks from Postgres as Parquet files: one immutable part for each window that was read.
 
 Knows no Dagster, and nothing of what is learned from them.
 """
@@ -37,12 +37,12 @@ CLICKS: dict[str, Any] = {
     "timestamp": pl.Datetime("us", "UTC"),
 }
 _RANKING = ("ranker", "features", "hits")
-"""The columns of what the ranker was given and what it made of it: some 20 kB a search."""
+"""The columns with what the ranker got (hits) and computed (features): some 20 kB a search."""
 WITH_RANKING = 5_000
-"""Of so many of the newest searches these are read: as many as the ranker learns lists from."""
+"""How many of the newest searches are read with those columns: as many as the ranker learns lists from."""
 BATCH = 2_000
-"""Rows that are Python objects at one time: a search's features are hundreds of numbers, 24 bytes each until they are
-in a table."""
+"""How many rows are Python objects at one time: a search's features are hundreds of numbers, 24 bytes each until they
+are in a table."""
 
 _COMMIT = "searches.parquet"
 _Row = TypeVar("_Row")
@@ -56,7 +56,7 @@ class Events(NamedTuple):
 
 
 def flat(queries: Iterable[UbiQuery], events: Iterable[UbiEvent]) -> Events:
-    """Searches and clicks as tables; what else people did is left out. Features that were not known are NaN."""
+    """Searches and clicks as tables, without other kinds of events. Unknown features are NaN."""
     searches = [pl.DataFrame([_search(query) for query in batch], schema=SEARCHES) for batch in _batches(queries)]
     clicks = [
         pl.DataFrame([_click(event) for event in batch if event.action_name == CLICK], schema=CLICKS)
@@ -84,12 +84,12 @@ def _search(query: UbiQuery) -> dict[str, Any]:
         "timestamp": query.timestamp,
         "doc_ids": query.query_response_hit_ids,
         "ranker": attributes.features and attributes.features.release,
-        "features": attributes.features and [_known(row) for row in attributes.features.values],
+        "features": attributes.features and [_numbers(row) for row in attributes.features.values],
         "hits": hits and json.dumps({family: each.model_dump() for family, each in hits.items()}, sort_keys=True),
     }
 
 
-def _known(row: Sequence[float | None]) -> list[float]:
+def _numbers(row: Sequence[float | None]) -> list[float]:
     return [float("nan") if value is None else value for value in row]
 
 
@@ -112,9 +112,9 @@ class Parts:
         self.url = url
 
     def add(self, window: Window, events: Events) -> str:
-        """Keep what a window held; returns the part's name.
+        """Write the events of a window as a new part, and return its name.
 
-        The name ends with a hash of the ids: a database that was replaced may give the same window again.
+        The name ends with a hash of the events' ids: a database that was replaced may have the same window again.
         """
         ids = [*events.searches["search_id"], *events.clicks["event_id"]]
         digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
@@ -126,45 +126,45 @@ class Parts:
         return name
 
     def names(self) -> list[str]:
-        """The parts that are there whole."""
+        """The names of the parts that are complete."""
         return [name for name in storage.names(self.url) if storage.exists(storage.join(self.url, name, _COMMIT))]
 
     def read(self, since: datetime) -> Events:
         """The searches and clicks from `since` on, each event once however many parts hold it.
 
-        A click is as old as its search: else late clicks on a search that is too old would be on an unknown one. What
-        the ranker was given and made of it is null for all but the newest `WITH_RANKING` searches.
+        Clicks on a search before `since` are left out too, however late: their search would be unknown. The columns
+        with what the ranker got and computed are null for all but the newest `WITH_RANKING` searches.
         """
         flat_columns = {name: dtype for name, dtype in SEARCHES.items() if name not in _RANKING}
         searches = self._table("searches", flat_columns, "search_id")
         clicks = self._table("clicks", CLICKS, "event_id")
         old = searches.filter(pl.col("timestamp") < since)
-        kept = searches.filter(pl.col("timestamp") >= since)
-        newest = kept.sort("timestamp", "search_id").tail(WITH_RANKING)
+        recent = searches.filter(pl.col("timestamp") >= since)
+        newest = recent.sort("timestamp", "search_id").tail(WITH_RANKING)
         ranked = self._table(
             "searches", {name: SEARCHES[name] for name in ("search_id", *_RANKING)}, "search_id", newest
         )
         return Events(
-            kept.join(ranked, on="search_id", how="left", maintain_order="left").select(*SEARCHES),
+            recent.join(ranked, on="search_id", how="left", maintain_order="left").select(*SEARCHES),
             clicks.filter(pl.col("timestamp") >= since).join(old, on="search_id", how="anti"),
         )
 
     def forget(self, before: datetime) -> list[str]:
         """Remove the parts that hold nothing but events older than `before`; returns their names."""
-        gone = [name for name in self.names() if not self._reaches(name, before)]
-        for name in gone:
+        old_parts = [name for name in self.names() if not self._reaches(name, before)]
+        for name in old_parts:
             storage.remove(storage.join(self.url, name))
-        return gone
+        return old_parts
 
     def _reaches(self, name: str, moment: datetime) -> bool:
         """Whether a part holds an event of `moment` or later."""
-        held = (tables.read(storage.join(self.url, name, f"{table}.parquet")) for table in Events._fields)
-        return any((frame["timestamp"] >= moment).any() for frame in held)
+        frames = (tables.read(storage.join(self.url, name, f"{table}.parquet")) for table in Events._fields)
+        return any((frame["timestamp"] >= moment).any() for frame in frames)
 
     def _table(self, table: str, schema: dict[str, Any], key: str, only: pl.DataFrame | None = None) -> pl.DataFrame:
-        """These columns of all parts, each `key` once; `only` those that it holds, which are all that is in memory."""
-        found = [pl.DataFrame(schema=schema)]
+        """The columns of `schema` from all parts, each `key` once. With `only`, just its keys are read into memory."""
+        frames = [pl.DataFrame(schema=schema)]
         for name in self.names():
             part = tables.read(storage.join(self.url, name, f"{table}.parquet"), list(schema))
-            found.append(part if only is None else part.join(only, on=key, how="semi"))
-        return pl.concat(found).unique(key, keep="first", maintain_order=True)
+            frames.append(part if only is None else part.join(only, on=key, how="semi"))
+        return pl.concat(frames).unique(key, keep="first", maintain_order=True)

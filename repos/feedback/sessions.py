@@ -1,9 +1,9 @@
-"""Which searches and clicks count: not those of bots, not the same again and again, not clicks on what was not shown.
+"""Decides which searches and clicks count: not those of bots, no repetitions, no clicks on what was not shown.
 
-A session costs nothing: whoever reaches the search app invents as many as he likes, with one search and one click each.
-So what sessions of a single query can teach is bounded for each query and hour (`Bounds`), whatever they click.
+A session costs nothing: anybody who reaches the search app can invent any number of them, with one search and one click
+each. So `Bounds` limits how many sessions of a single query count for each query and hour, whatever they click.
 
-Knows no Dagster and no click model. Whatever is left out is counted, by its reason.
+Knows no Dagster and no click model. Everything that is left out is counted by its reason.
 """
 
 from collections import Counter
@@ -45,13 +45,15 @@ class Split(BaseModel):
 
 
 class Bounds(BaseModel):
-    """How much one session may tell; one that does more than a person does is left out whole.
+    """Limits of what one session teaches, and of what the sessions of a single query teach together.
 
-    And how much the sessions of a single query may tell together. Three of four sessions are such ones (77.6% in
-    Silverstein et al. 1999, "Analysis of a Very Large Web Search Engine Query Log"), so people bring along others, who
-    ask more: where many come for one query and too few of those, the hour's sessions of that query alone are left out.
-    No document is looked at and no click is judged, since none can be told to be honest by itself (Radlinski 2007,
-    "Addressing Malicious Noise in Clickthrough Data"): what is true teaches through those who ask more, and later.
+    A session beyond the limits does more than a person does, and is left out whole.
+
+    Three of four sessions are of a single query (77.6% in Silverstein et al. 1999, "Analysis of a Very Large Web Search
+    Engine Query Log"). So where people come for a query, some of them ask other queries too. If many sessions of that
+    query alone come in an hour, and too few that ask another as well, then the former are left out for this hour. No
+    document and no click plays a part in this, since no click can be told to be honest by itself (Radlinski 2007,
+    "Addressing Malicious Noise in Clickthrough Data"): what is true is learned later, from sessions that ask more.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,7 +72,7 @@ class Bounds(BaseModel):
 
 
 class Counted(NamedTuple):
-    """The searches and clicks that count, and the bursts: query_id, hour, and the sessions and clicks left out."""
+    """The searches and clicks that count, and the bursts: by query_id and hour, the sessions and clicks left out."""
 
     searches: pl.DataFrame
     clicks: pl.DataFrame
@@ -78,10 +80,10 @@ class Counted(NamedTuple):
 
 
 def counted(events: Events, bounds: Bounds, left_out: Counter[str]) -> Counted:
-    """What counts; `left_out` gains how many events did not, by reason.
+    """Select the searches and clicks that count; the number of the others is added to `left_out`, by reason.
 
-    Searches gain query_id: equal for texts that differ in nothing but case, punctuation and spacing. A click is of the
-    session of its search, and made up if either is.
+    Searches get a column query_id, equal for texts that differ in nothing but case, punctuation and spacing. A click
+    belongs to the session of its search, and is simulated if either of the two is.
     """
     searches = events.searches.join(_query_ids(events.searches), on="text").sort("timestamp", "search_id")
     clicks = _shown(events.clicks, searches, left_out)
@@ -108,17 +110,17 @@ def _query_ids(searches: pl.DataFrame) -> pl.DataFrame:
 
 
 def _shown(clicks: pl.DataFrame, searches: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
-    """The clicks on what their search showed, in the order of time, with the session and the query of the search."""
-    asked = searches.select("search_id", "session", "query_id", "doc_ids", asked_by="application")
+    """The clicks on what their search showed, in the order of time, with the session and query_id of the search."""
+    by_search = searches.select("search_id", "session", "query_id", "doc_ids", search_application="application")
     at_position = pl.col("doc_ids").list.get(pl.col("position") - 1, null_on_oob=True)
     why = (
         pl.when(pl.col("session").is_null()).then(pl.lit(UNKNOWN_SEARCH))
         .when(~pl.col("doc_ids").list.contains(pl.col("doc_id"))).then(pl.lit(NOT_SHOWN))
         .when(at_position.ne_missing(pl.col("doc_id"))).then(pl.lit(OTHER_POSITION))
     )  # fmt: skip
-    application = pl.when(pl.col("application") == SIMULATION).then("application").otherwise("asked_by")
-    joined = clicks.join(asked, on="search_id", how="left").with_columns(why=why, application=application)
-    return _leave_out(joined, left_out).drop("doc_ids", "asked_by").sort("timestamp", "event_id")
+    application = pl.when(pl.col("application") == SIMULATION).then("application").otherwise("search_application")
+    joined = clicks.join(by_search, on="search_id", how="left").with_columns(why=why, application=application)
+    return _leave_out(joined, left_out).drop("doc_ids", "search_application").sort("timestamp", "event_id")
 
 
 def _bots(searches: pl.DataFrame, clicks: pl.DataFrame, bounds: Bounds) -> pl.DataFrame:
@@ -140,7 +142,7 @@ def _bots(searches: pl.DataFrame, clicks: pl.DataFrame, bounds: Bounds) -> pl.Da
 
 
 def _in_bursts(searches: pl.DataFrame, bounds: Bounds) -> pl.DataFrame:
-    """The searches with their hour, and why those do not count that are of a single query and too many in it."""
+    """The searches with their hour; `why` says BURST for sessions of a single query that are too many in the hour."""
     searches = searches.with_columns(
         hour=pl.col("timestamp").dt.truncate("1h"), alone=pl.col("query_id").n_unique().over("session") == 1
     )
@@ -153,7 +155,7 @@ def _in_bursts(searches: pl.DataFrame, bounds: Bounds) -> pl.DataFrame:
 
 
 def _bursts(searches: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
-    """What is left out of each query and hour for its number, the largest first."""
+    """How many sessions and clicks are left out as a burst, by query and hour, the most sessions first."""
     sessions, clicked = (frame.drop_nulls("why").group_by("query_id", "hour") for frame in (searches, clicks))
     return (
         sessions.agg(text=pl.col("text").min(), sessions=pl.col("session").n_unique())
@@ -164,12 +166,12 @@ def _bursts(searches: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
 
 
 def _nth(*keys: str) -> pl.Expr:
-    """Which one of those with equal `keys` a row is, from 1 on, in the order of the rows."""
+    """The number of a row among those with equal `keys`, from 1, in the order of the rows."""
     return pl.int_range(1, pl.len() + 1).over(*keys)
 
 
 def _leave_out(frame: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
-    """The rows that have no reason in the column `why`; the others are counted by theirs."""
+    """The rows without a reason in the column `why`; the others are counted in `left_out` by theirs."""
     for why, rows in frame.drop_nulls("why")["why"].value_counts().iter_rows():
         left_out[why] += rows
     return frame.filter(pl.col("why").is_null()).drop("why")
@@ -178,7 +180,8 @@ def _leave_out(frame: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
 def newest_sessions(searches: pl.DataFrame, clicks: pl.DataFrame, split: Split) -> pl.Series:
     """The ids of the newest sessions that clicked, by their first search: as many as `split` holds back.
 
-    A session without a click has nothing to measure by, and a program that searches all day would crowd out the people.
+    Sessions without a click are useless to measure by, and those of a program that searches all day would displace all
+    others.
     """
     clicked = searches.join(clicks, on="session", how="semi")
     first = clicked.group_by("session").agg(pl.col("timestamp").min()).sort("timestamp", "session")

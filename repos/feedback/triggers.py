@@ -1,4 +1,4 @@
-"""What starts the feedback's jobs by itself: enough new clicks, and the time of day. Every tick says why or why not."""
+"""What starts the feedback's jobs: enough new clicks, and the time of day. Every tick says why it starts one or not."""
 
 import psycopg2
 from dagster import (
@@ -31,11 +31,11 @@ from shared_ops.settings import current
     description="Makes feedback when there are SEARCHLOOP_ENOUGH_CLICKS new clicks.",
 )
 def enough_clicks(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-    """Ask for feedback when enough clicks are new, once for each so many."""
-    asked = due(context, current().enough_clicks)
-    if isinstance(asked, RunRequest):
-        context.log.info(asked.tags[BECAUSE])
-    return asked
+    """Ask for feedback each time that enough clicks are new."""
+    request = due(context, current().enough_clicks)
+    if isinstance(request, RunRequest):
+        context.log.info(request.tags[BECAUSE])
+    return request
 
 
 @schedule(
@@ -67,7 +67,7 @@ schedules = [daily_feedback, daily_forget]
 def due(context: SensorEvaluationContext | ScheduleEvaluationContext, enough: int) -> RunRequest | SkipReason:
     """A run of feedback_prod when `enough` clicks are new and none is under way, else why not.
 
-    A run that failed is not asked for again until as many clicks more are there: its key is the same until then.
+    A run that failed is not asked for again until `enough` more clicks came: its key is the same until then.
     """
     if current().postgres_url is None:
         return SkipReason("SEARCHLOOP_POSTGRES_URL is not set: there is no database of searches and clicks.")
@@ -86,7 +86,7 @@ def due(context: SensorEvaluationContext | ScheduleEvaluationContext, enough: in
         why = f"The database was replaced: it is at transaction {window.before}, {since} read up to {window.after}."
     elif clicks < enough:
         return SkipReason(f"{why}; waiting")
-    # Not before: most ticks end without the context's instance, which is made for each of them.
+    # The context opens its instance when it is first used: most ticks return before.
     running = context.instance.get_runs(RunsFilter(job_name=feedback_prod.name, statuses=IN_FLIGHT), limit=1)
     if running:
         return SkipReason(f"Run {running[0].run_id[:8]} of {feedback_prod.name} is under way; waiting for its end.")
@@ -96,7 +96,7 @@ def due(context: SensorEvaluationContext | ScheduleEvaluationContext, enough: in
 
 
 def _once(instance: DagsterInstance, key: str, why: str) -> RunRequest | SkipReason:
-    """A request for a run with this key, unless there was one."""
+    """A request for a run with this key, unless there was one already."""
     before = instance.get_runs(RunsFilter(tags={"dagster/run_key": key}), limit=1)
     if before:
         return SkipReason(f"{why}; run {before[0].run_id[:8]} for them ended with {before[0].status.value}, see there")

@@ -1,6 +1,6 @@
-"""Whether people search for other things than before, or click less: two periods of searches compared.
+"""Compares two periods of searches: whether people search for other things than before, or click less.
 
-Pure statistics: knows no Dagster, no database and no model. What each number may reach by chance is found by permuting
+Pure statistics: knows no Dagster, no database and no model. What each measure reaches by chance comes from permuting
 whole sessions between the periods: on unchanged traffic a look raises a false alarm at most once in 1 / `alpha` looks,
 however few or many sessions there are. A session weighs the same however often it searches, so that no bot decides.
 Own code, because the libraries of the field (evidently, NannyML, Frouros) compare with fixed thresholds or permute
@@ -17,20 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared_ops.data.text import normalise
 
 TERMS = 200
-"""Terms that have a bin of their own, the most frequent ones of both periods; all others share one."""
+"""How many terms have a bin of their own: the most frequent ones of both periods. All others share one."""
 AXES = 8
 QUANTILES = 10
 EMBEDDED = 300
-"""Sessions of each period whose queries' embeddings are compared at most: their texts are embedded beside searches."""
+"""How many sessions of each period are compared by embeddings at most: who embeds them also answers searches."""
 POSITIONS = 10
-"""Positions whose clicks are compared, from the first."""
+"""How many positions have their clicks compared, from the first on."""
 SMOOTHING = 0.5
-"""Added to each bin's count, so that a bin that one period lacks gives a large share of the index and not infinity."""
+"""Added to each bin's count, so that a bin that is empty in one period adds much to the index, but not infinity."""
 
 
 @dataclass(frozen=True)
 class SearchOutline:
-    """One search, as far as comparing periods needs it."""
+    """What comparing periods needs of a search."""
 
     session: str
     text: str
@@ -70,11 +70,11 @@ class Look(BaseModel):
     @property
     def sentence(self) -> str:
         """The numbers in one sentence."""
-        told = "; ".join(
+        numbers = "; ".join(
             f"{each.name} {each.value:.3f} (by chance up to {each.threshold:.3f}, p = {each.p_value:.3f})"
             for each in self.measures
         )
-        return f"{self.sessions} sessions ({self.searches[1]} searches) against as many before: {told}."
+        return f"{self.sessions} sessions ({self.searches[1]} searches) against as many before: {numbers}."
 
 
 def compare(
@@ -88,35 +88,35 @@ def compare(
 ) -> Look:
     """Compare two periods, each in the order of time: their newest sessions, equally many of each.
 
-    A session that is in both belongs to the period that it began in. `vectors` holds a vector for each of the texts
-    `to_embed`; without it embeddings are left out. Each measure is tested at `alpha` by the number of measures
-    (Bonferroni).
+    A session that is in both belongs to the period that it began in. `vectors` holds a vector for each text that
+    `to_embed` gives; without it embeddings are not compared. Each measure is tested at `alpha` divided by the number of
+    measures (Bonferroni).
 
     Raises:
         ValueError: when a period holds no session of its own.
     """
     periods = _periods(before, now)
-    counted: list[tuple[str, _Periods, np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = [
+    compared: list[tuple[str, _Periods, np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = [
         ("query terms", periods, _terms(periods), stability),
         ("click-through", periods, _clicks(periods), fall),
     ]
     if vectors is not None:
         newest = periods.newest(EMBEDDED)
-        counted.insert(1, ("query embeddings", newest, _bins(newest, vectors), _mean_stability))
+        compared.insert(1, ("query embeddings", newest, _bins(newest, vectors), _mean_stability))
     late = int((periods.of >= periods.size).sum())
     return Look(
         sessions=periods.size,
         searches=(len(periods.searches) - late, late),
         alpha=alpha,
         measures=[
-            _measure(name, statistic, counts / of.lengths, _labels(of.size, permutations, seed), alpha / len(counted))
-            for name, of, counts, statistic in counted
+            _measure(name, statistic, counts / of.lengths, _labels(of.size, permutations, seed), alpha / len(compared))
+            for name, of, counts, statistic in compared
         ],
     )
 
 
 def to_embed(before: Sequence[SearchOutline], now: Sequence[SearchOutline]) -> set[str]:
-    """The texts whose vectors `compare` asks for: those of the newest EMBEDDED sessions of each period.
+    """The texts whose vectors `compare` needs: those of the newest EMBEDDED sessions of each period.
 
     Raises:
         ValueError: when a period holds no session of its own.
@@ -125,9 +125,9 @@ def to_embed(before: Sequence[SearchOutline], now: Sequence[SearchOutline]) -> s
 
 
 class _Periods(NamedTuple):
-    """Equally many sessions of two periods: those of before are 0 to size - 1, those of now the others; newest first.
+    """The searches of equally many sessions of two periods; `of` holds the number of each search's session.
 
-    `of` holds the session of each search.
+    Sessions 0 to size - 1 are of the period before, size to 2 * size - 1 of the period now; each from the newest on.
     """
 
     searches: Sequence[SearchOutline]
@@ -140,12 +140,12 @@ class _Periods(NamedTuple):
         return np.bincount(self.of)[:, None]
 
     def newest(self, most: int) -> "_Periods":
-        """The newest sessions of each, so many at most."""
-        kept = min(most, self.size)
-        rows = np.flatnonzero(self.of % self.size < kept)  # in both periods the newest is the first
+        """The newest sessions of each period, `most` of each at most."""
+        size = min(most, self.size)
+        rows = np.flatnonzero(self.of % self.size < size)  # in both periods the newest is the first
         place = self.of[rows]
         return _Periods(
-            [self.searches[row] for row in rows.tolist()], place - (self.size - kept) * (place >= self.size), kept
+            [self.searches[row] for row in rows.tolist()], place - (self.size - size) * (place >= self.size), size
         )
 
 
@@ -163,7 +163,7 @@ def _periods(before: Sequence[SearchOutline], now: Sequence[SearchOutline]) -> _
 
 
 def newest_sessions(searches: Sequence[SearchOutline]) -> list[str]:
-    """The sessions of searches in the order of time, the one that began last first."""
+    """The sessions of searches that are in the order of time; the session that began last is the first."""
     return list(dict.fromkeys(search.session for search in searches))[::-1]
 
 
@@ -180,9 +180,9 @@ def stability(before: np.ndarray, now: np.ndarray) -> np.ndarray:
 
 
 def fall(before: np.ndarray, now: np.ndarray) -> np.ndarray:
-    """The share of clicks that is missing now, had each position been clicked as often as before.
+    """The share of clicks that is missing now: of those expected, had each position been clicked as often as before.
 
-    Counts are [..., positions shown, then positions clicked]. Below 0 where there are more clicks.
+    Counts are [..., positions shown, then positions clicked]. Below 0 where there are more clicks than expected.
     """
     (shown_before, clicked_before), (shown_now, clicked_now) = (np.split(each, 2, axis=-1) for each in (before, now))
     comparable = shown_before > 0  # a position that nobody was shown before has no rate to fall from
@@ -198,7 +198,7 @@ def _mean_stability(before: np.ndarray, now: np.ndarray) -> np.ndarray:
 
 
 def _labels(size: int, permutations: int, seed: int) -> np.ndarray:
-    """Which sessions are taken for now's: first as they are, then in each permutation. [1 + permutations, sessions]"""
+    """1 for sessions taken as now's, else 0; row 0 as they are, the others permuted. [1 + permutations, sessions]"""
     labels = np.repeat([0.0, 1.0], size)[None].repeat(1 + permutations, axis=0)
     labels[1:] = np.random.default_rng(seed).permuted(labels[1:], axis=1)
     return labels
@@ -214,7 +214,7 @@ def _measure(
     """One permutation test. `counts` [sessions, bins] must not depend on the labels: then the test is exact."""
     now = is_now @ counts
     values = statistic(counts.sum(axis=0) - now, now)
-    # What is equal but for rounding counts as reached: ties must not make an alarm.
+    # Values that are equal but for rounding count as reached: ties must not raise an alarm.
     reached = values >= values[0] - 1e-9
     p_value = float(reached.mean())
     return Measure(
@@ -229,8 +229,8 @@ def _measure(
 def _terms(periods: _Periods) -> np.ndarray:
     """How many of each session's searches hold each term. [sessions, terms]"""
     words = {text: set(normalise(text).split()) for text in {search.text for search in periods.searches}}
-    found = zip(periods.of, periods.searches, strict=True)
-    pairs = [(row, word) for row, search in found for word in words[search.text]]
+    by_session = zip(periods.of, periods.searches, strict=True)
+    pairs = [(row, word) for row, search in by_session for word in words[search.text]]
     vocabulary, index, totals = np.unique([word for _, word in pairs], return_inverse=True, return_counts=True)
     place = np.full(len(vocabulary), TERMS)
     place[np.argsort(-totals, kind="stable")[:TERMS]] = np.arange(min(TERMS, len(vocabulary)))
@@ -248,11 +248,12 @@ def _bins(periods: _Periods, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
     _, axes = np.linalg.eigh(points.T @ points)
     projected = points @ axes[:, ::-1][:, :AXES]
     edges = np.quantile(projected, np.linspace(0, 1, QUANTILES + 1)[1:-1], axis=0)
-    found = [
+    places = [
         axis * QUANTILES + np.searchsorted(edges[:, axis], projected[:, axis], side="right")
         for axis in range(projected.shape[1])
     ]
-    return sum(_count(periods, len(found) * QUANTILES, periods.of, bins) for bins in found)  # type: ignore[return-value]
+    counts = [_count(periods, len(places) * QUANTILES, periods.of, bins) for bins in places]
+    return np.sum(counts, axis=0)
 
 
 def _clicks(periods: _Periods) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Which searches are compared with which: each application's period of new searches, and the one before it.
+"""Decides which searches are compared: of each application, its period of new searches and the one before it.
 
-Knows no Dagster and no statistics. Made-up searches and real ones are of different applications, and so never meet.
+Knows no Dagster and no statistics. Simulated and real searches are of different applications, and so never mix.
 """
 
 from pydantic import BaseModel, Field
@@ -9,7 +9,7 @@ from shared_ops.data.ubi import Store, Window
 
 
 class Period(BaseModel):
-    """An application's period that is filling up, by the transactions that stored its searches."""
+    """An application's newest period, from one transaction of the database to another."""
 
     before: int | None = Field(default=None, description="where the period before begins, None where there is none")
     begins: int
@@ -19,20 +19,24 @@ class Period(BaseModel):
 
     @property
     def window(self) -> Window:
-        """The searches of a full period."""
+        """The transactions that stored the searches of a full period.
+
+        Raises:
+            ValueError: where it is not full.
+        """
         if self.ends is None:
             raise ValueError("Expected a full period, and this one still fills up.")
         return Window(self.begins, self.ends)
 
 
 class Watched(BaseModel):
-    """What is remembered of all applications between two looks. The same searches are looked at as new only once."""
+    """What the sensor remembers: every application's period. A search counts as new in one look only."""
 
     counted: int = Field(default=0, description="the transaction before which every search was counted")
     periods: dict[str, Period] = {}
 
     def count(self, store: Store, enough: int, now: float) -> None:
-        """Count what is new. A period is full once it holds `enough` searches.
+        """Count the searches that are new at `now` (seconds since 1970). A period with `enough` searches is full.
 
         Raises:
             psycopg2.Error: where the database cannot be asked.
@@ -48,7 +52,7 @@ class Watched(BaseModel):
         self.counted = window.before
 
     def due(self, settle_seconds: float, now: float) -> str | None:
-        """The application to look at: of those whose full period had time to be clicked, the one with most searches."""
+        """Of the applications whose period has been full for `settle_seconds`, the one with most searches; or None."""
         settled = {
             application: period.searches
             for application, period in self.periods.items()
@@ -57,7 +61,7 @@ class Watched(BaseModel):
         return max(settled, key=lambda application: (settled[application], application)) if settled else None
 
     def begin_next(self, application: str, store: Store) -> None:
-        """Begin the period after a full one, which is now the one before.
+        """Begin the period after the full one, which becomes the one before.
 
         Raises:
             psycopg2.Error: where the database cannot be asked.

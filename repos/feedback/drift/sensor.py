@@ -30,7 +30,7 @@ from shared_ops.pipeline.references import BECAUSE
 from shared_ops.settings import Settings, current
 
 MOST = 5_000
-"""The searches of a period that are compared at most, the newest: a tick has a minute."""
+"""How many searches of a period are compared at most, its newest ones: a tick has a minute."""
 
 
 @sensor(
@@ -80,12 +80,12 @@ def _tick(watched: Watched, store: Store, settings: Settings) -> SensorResult:
 def _waiting(watched: Watched, settings: Settings) -> str:
     if not watched.periods:
         return "Nobody has searched yet."
-    told = (
+    counts = (
         f"{application}: {period.searches} of {settings.drift_searches} new searches"
         + (f", looked at {settings.drift_settle_seconds:g} s after the last of them" if period.ends else "")
         for application, period in sorted(watched.periods.items())
     )
-    return f"Waits for a full period. {'; '.join(told)}."
+    return f"Waits for a full period. {'; '.join(counts)}."
 
 
 def _look(
@@ -101,14 +101,14 @@ def _look(
     except VectorsError as error:
         vectors, left_out = None, f" Query embeddings were left out. {error}."
     look = compare(before, new, vectors, alpha=settings.drift_alpha, permutations=settings.drift_permutations)
-    told = f"{application}: {look.sentence}{left_out}"
+    sentence = f"{application}: {look.sentence}{left_out}"
     observation = AssetObservation(
         asset_key=feedback_key("prod"),
-        description=f"{'Drift' if look.alarms else 'No drift'} of the searches. {told}",
+        description=f"{'Drift' if look.alarms else 'No drift'} of the searches. {sentence}",
         metadata=_metadata(application, look, left_out),
     )
     if not look.alarms:
-        return SensorResult(skip_reason=f"No drift. {told}", asset_events=[observation])
+        return SensorResult(skip_reason=f"No drift. {sentence}", asset_events=[observation])
     request = RunRequest(
         run_key=f"drift-{application}-{window.before}",
         tags={BECAUSE: f"drift: {', '.join(look.alarms)} of {application}"},
@@ -122,9 +122,9 @@ def _metadata(application: str, look: Look, left_out: str) -> dict[str, Any]:
         (each.name, f"{each.value:.4f}", f"{each.threshold:.4f}", f"{each.p_value:.4f}", "yes" if each.alarm else "no")
         for each in look.measures
     ]
-    told = markdown.table(("measure", "value", "by chance up to", "p", "alarm"), rows)
+    table = markdown.table(("measure", "value", "by chance up to", "p", "alarm"), rows)
     metadata: dict[str, Any] = {
-        "drift": MetadataValue.md(f"{told}\n\n{left_out.strip()}"),
+        "drift": MetadataValue.md(f"{table}\n\n{left_out.strip()}"),
         "application": application,
         "sessions in each period": look.sessions,
         "searches before": look.searches[0],

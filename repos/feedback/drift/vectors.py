@@ -1,4 +1,4 @@
-"""Queries' vectors, asked of the running service of a family that gives them. Knows no Dagster and no model."""
+"""Gets vectors of queries from the running service of a family that gives them. Knows no Dagster and no model."""
 
 import time
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.settings import current, repositories
 
 BATCH = 32
-"""Texts that are asked for at once: the service answers searches first, and embeds meanwhile."""
+"""How many texts one request holds: the service answers searches first, and embeds meanwhile."""
 SECONDS = 45.0
-"""For all texts together: a sensor's tick has a minute."""
+"""How long all texts together may take: a sensor's tick has a minute."""
 
 _last_look: dict[str, dict[str, np.ndarray]] = {}
-"""The vectors of the last look by the release that made them: half of its searches are looked at again in the next."""
+"""By release, the vectors of the last look: the next one compares half of its searches again."""
 
 
 class VectorsError(RuntimeError):
@@ -39,26 +39,26 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
     if family is None:
         raise VectorsError(f"No family of the live set {live.number} gives vectors")
     release = live.releases[family]
-    wanted, deadline = set(texts), time.monotonic() + SECONDS
-    found = {text: vector for text, vector in _last_look.get(release, {}).items() if text in wanted}
-    distinct = sorted(wanted - set(found))
+    distinct, deadline = set(texts), time.monotonic() + SECONDS
+    vectors = {text: vector for text, vector in _last_look.get(release, {}).items() if text in distinct}
+    missing = sorted(distinct - set(vectors))
     url = f"{current().url(family)}/embed"
     try:
         with httpx.Client(timeout=10.0, trust_env=False) as client:
-            for start in range(0, len(distinct), BATCH):
+            for start in range(0, len(missing), BATCH):
                 if time.monotonic() > deadline:
-                    raise VectorsError(f"{url} took more than {SECONDS:g} s for {start} of {len(distinct)} texts")
-                batch = distinct[start : start + BATCH]
+                    raise VectorsError(f"{url} took more than {SECONDS:g} s for {start} of {len(missing)} texts")
+                batch = missing[start : start + BATCH]
                 answer = client.post(url, json=EmbedRequest(release=release, texts=batch).model_dump())
                 answer.raise_for_status()
-                vectors = EmbedAnswer.model_validate_json(answer.content).vectors
-                found |= zip(batch, np.asarray(vectors, dtype=np.float32), strict=True)
+                rows = EmbedAnswer.model_validate_json(answer.content).vectors
+                vectors |= zip(batch, np.asarray(rows, dtype=np.float32), strict=True)
     except httpx.HTTPError as error:
         raise VectorsError(f"{url} is away: {error or type(error).__name__}") from error
     except ValueError as error:
         raise VectorsError(f"{url} answered with what is no vectors: {error}") from error
-    if not all(vector.ndim == 1 and np.isfinite(vector).all() for vector in found.values()):
+    if not all(vector.ndim == 1 and np.isfinite(vector).all() for vector in vectors.values()):
         raise VectorsError(f"{url} answered with vectors that are not of finite numbers")
     _last_look.clear()
-    _last_look[release] = found
-    return found
+    _last_look[release] = vectors
+    return vectors

@@ -13,6 +13,6 @@ def store(postgres, home, monkeypatch):
     with psycopg2.connect(postgres.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS ubi_queries, ubi_events")
     connection.close()
-    found = Store(postgres)
-    found.prepare()
-    return found
+    events = Store(postgres)
+    events.prepare()
+    return events

@@ -1,4 +1,4 @@
-"""Searches and clicks as the search app records them, written down shortly."""
+"""Short ways to write searches and clicks as the search app records them."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -18,12 +18,12 @@ from shared_ops.data.ubi import (
 )
 
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
-"""Yesterday: nothing is too old to be kept, and nothing has yet to come."""
+"""Yesterday, so that no event is too old to be kept, and none is in the future."""
 _ids = count()
 
 
 def in_all(clicks):
-    """The rows of a `clicks` table by document, whatever the query and the fold of the sessions."""
+    """The rows of a `clicks` table summed by document, over all queries and folds."""
     return (
         clicks.group_by("doc_id")
         .agg(
@@ -59,7 +59,7 @@ def search(
 
 def click(on, doc_id, position=None, at=None, application=None, event_id="", action="click"):
     """A click on a search's document, 5 seconds after the search and where it stood unless said otherwise."""
-    shown = on.query_response_hit_ids
+    doc_ids = on.query_response_hit_ids
     time = on.timestamp + timedelta(seconds=5) if at is None else START + timedelta(seconds=at)
     return UbiEvent(
         application=application or on.application,
@@ -70,6 +70,6 @@ def click(on, doc_id, position=None, at=None, application=None, event_id="", act
         client_id=on.client_id,
         timestamp=time,
         event_attributes=EventAttributes(
-            object=ClickedObject(object_id=doc_id), position=Position(ordinal=position or shown.index(doc_id) + 1)
+            object=ClickedObject(object_id=doc_id), position=Position(ordinal=position or doc_ids.index(doc_id) + 1)
         ),
     )

@@ -27,28 +27,28 @@ def search(text, page, session, at):
 
 @pytest.fixture
 def learned(store):
-    """learned(searches, clicks): what the feedback job makes of these rows, and what it told Dagit."""
+    """learned(searches, clicks) runs the feedback job: its feedback, its asset check, and its metadata in Dagit."""
 
     def learn(searches, clicks):
         store.add(searches, clicks)
         with DagsterInstance.ephemeral() as instance:
             result = feedback_prod.execute_in_process(instance=instance)
             (check,) = result.get_asset_check_evaluations()
-            told = instance.get_latest_materialization_event(feedback_key("prod")).asset_materialization
-        return Feedback(PROD.feedback.latest()), check, told.metadata
+            materialization = instance.get_latest_materialization_event(feedback_key("prod")).asset_materialization
+        return Feedback(PROD.feedback.latest()), check, materialization.metadata
 
     return learn
 
 
 def people(number, asking=QUERY, best="d1"):
-    """Over an hour, sessions that ask this and mostly something else too, and click the best document."""
+    """Sessions that ask `asking` and click `best`, one a minute; two of three ask something else too."""
     searches = [search(asking, PAGE, f"person{i}", at=60 * i) for i in range(number)]
     others = [search(f"other {i}", PAGE, f"person{i}", at=60 * i + 20) for i in range(number) if i % 3]
     return [*searches, *others], [click(each, best) for each in searches]
 
 
 def invented(number, queries=(QUERY,), seconds=240.0, start=0.0):
-    """As many sessions as somebody likes: each asks one query, once, and clicks the same document."""
+    """Invented sessions: each asks a single query, once, and clicks the document PUSHED."""
     searches = [
         search(queries[i % len(queries)], PAGE, f"invented{start}.{i}", at=start + seconds * i / number)
         for i in range(number)
@@ -57,7 +57,7 @@ def invented(number, queries=(QUERY,), seconds=240.0, start=0.0):
 
 
 def best_document(feedback):
-    """What was clicked for the query most often of the looks at it."""
+    """The document with the highest relevance to QUERY."""
     relevance = feedback.judged().filter(text=QUERY).group_by("doc_id").agg(pl.mean("relevance"))
     return relevance.sort("relevance", descending=True)["doc_id"][0]
 
@@ -69,7 +69,7 @@ def test_hundreds_of_invented_sessions_make_no_document_the_best(learned):
     assert best_document(feedback) == "d1"
     assert in_all(feedback.clicks().filter(text=QUERY)).filter(doc_id=PUSHED)["clicks"].sum() == 0
     manifest = feedback.manifest()
-    # with the few people among them who asked nothing else: who clicked rightly is not told by what was clicked
+    # 4 people are left out too: they asked nothing else, and honest clicks cannot be told from others
     assert manifest.left_out == {BURST: 2 * (220 + 4)}
     assert [(burst.sessions, burst.clicks) for burst in manifest.bursts] == [(224, 224)]
     assert not check.passed and "448 searches and clicks teach nothing" in check.description
@@ -78,7 +78,7 @@ def test_hundreds_of_invented_sessions_make_no_document_the_best(learned):
 
 
 def test_whatever_is_invented_an_hour_moves_no_more_than_a_few_people_would(learned):
-    """Below what is noticed: as many as count for a query in an hour, whoever else comes."""
+    """As many sessions as count for a query in an hour, whoever else comes, are not noticed; one more is."""
     few = Bounds().alone
     searches, clicks = invented(few, seconds=60.0)
     feedback, check, _ = learned(searches, clicks)
@@ -89,7 +89,7 @@ def test_whatever_is_invented_an_hour_moves_no_more_than_a_few_people_would(lear
 
 
 def test_a_trend_is_learned_as_before(learned):
-    """What `make simulate TREND=3` does: within minutes, sessions of 1 to 4 of 9 queries, a fourth of them of one."""
+    """As `make simulate TREND=3` does: within minutes, sessions of 1 to 4 of 9 queries, a fourth of them of one."""
     random, searches, clicks = np.random.default_rng(0), [], []
     for session in range(1_000):
         for query in random.choice(9, random.integers(1, 5), replace=False):
@@ -102,7 +102,7 @@ def test_a_trend_is_learned_as_before(learned):
 
 
 def test_people_who_ask_a_single_thing_teach_in_normal_amounts(learned):
-    """77.6% ask one thing, as at AltaVista, and many of them the same: 500 an hour, every fourth of them the first."""
+    """77.6% of sessions are of a single query, as at AltaVista; of 500 an hour, a fourth ask the same query."""
     random, searches, clicks = np.random.default_rng(1), [], []
     share = 1 / np.arange(1, 51)
     for session, query in enumerate(random.choice(50, 500, p=share / share.sum())):

@@ -15,7 +15,7 @@ PERMUTATIONS = 199
 
 
 class Traffic:
-    """Sessions of a made-up world: topics of queries of words of their own, some asked far more than others."""
+    """Sessions of an invented world: topics have queries with words of their own, and some are far more popular."""
 
     def __init__(self):
         random = np.random.default_rng(0)
@@ -26,27 +26,27 @@ class Traffic:
         centres = random.normal(size=(2 * TOPICS, 1, WIDTH))
         points = centres + 0.5 * random.normal(size=(2 * TOPICS, QUERIES, WIDTH))
         self.vectors = {
-            text: point for texts, found in zip(self.texts, points, strict=True)
-            for text, point in zip(texts, found, strict=True)
+            text: point for texts, of_texts in zip(self.texts, points, strict=True)
+            for text, point in zip(texts, of_texts, strict=True)
         }  # fmt: skip
         self.popularity = 1 / np.arange(1, TOPICS + 1)
         self.popularity /= self.popularity.sum()
 
     def period(self, random, name, sessions, new=0.0, new_topics=TOPICS, click_share=1.0):
-        """Searches of `sessions` sessions; the share `new` of them asks about topics that nobody asked about before."""
+        """Searches of `sessions` sessions; the share `new` of these is about topics that nobody asked about before."""
         topics = random.choice(TOPICS, sessions, p=self.popularity)
         topics = np.where(random.random(sessions) < new, TOPICS + random.integers(0, new_topics, sessions), topics)
         lengths = random.geometric(0.4, sessions)
         eagerness = random.beta(2, 2, sessions) * click_share
         session = np.repeat(np.arange(sessions), lengths)
-        asked = random.integers(0, QUERIES, len(session))
+        queries = random.integers(0, QUERIES, len(session))
         clicked = [[] for _ in session]
         examined = random.random((len(session), 10)) < eagerness[session, None] / np.arange(1, 11)
         for row, place in zip(*np.nonzero(examined), strict=True):
             clicked[row].append(int(place) + 1)
         return [
             SearchOutline(f"{name}{of}", self.texts[topics[of]][query], 10, tuple(positions))
-            for of, query, positions in zip(session, asked, clicked, strict=True)
+            for of, query, positions in zip(session, queries, clicked, strict=True)
         ]
 
 
@@ -69,19 +69,19 @@ def alarms(sessions, trials=TRIALS, **change):
 
 @pytest.mark.parametrize("sessions", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_unchanged_traffic_alarms_at_most_once_in_twenty_looks(sessions):
-    """More alarms than a rate of 1 in 20 gives in 99.9 of 100 such tests would refute it; none at all, a dead test."""
-    found = alarms(sessions)["any"]
-    assert 0 < found <= binom.ppf(0.999, TRIALS, 0.05)
+    """A rate of 1 in 20 gives no more alarms in 99.9% of such tests; without any alarm the measures would be dead."""
+    counts = alarms(sessions)["any"]
+    assert 0 < counts <= binom.ppf(0.999, TRIALS, 0.05)
 
 
 @pytest.mark.parametrize(("sessions", "new_topics"), [(100, 1), (1000, TOPICS)])
 def test_new_topics_in_three_of_ten_sessions_alarm(sessions, new_topics):
-    """One topic shows in a hundred sessions; twenty, each of a few searches, show in a thousand.
+    """One new topic is noticed in a hundred sessions; twenty, each of a few searches, are noticed in a thousand.
 
-    Of the thousand, three hundred are embedded: nine looks of ten see the twenty in them.
+    Of the thousand sessions three hundred are embedded, which is enough in nine looks of ten.
     """
-    found = alarms(sessions, trials=10, new=0.3, new_topics=new_topics)
-    assert found["query terms"] == 10 and found["query embeddings"] >= (10 if sessions <= EMBEDDED else 8)
+    counts = alarms(sessions, trials=10, new=0.3, new_topics=new_topics)
+    assert counts["query terms"] == 10 and counts["query embeddings"] >= (10 if sessions <= EMBEDDED else 8)
 
 
 def test_clicks_falling_by_a_third_alarm():
@@ -118,7 +118,7 @@ def test_without_vectors_two_measures_share_the_chance_of_a_false_alarm():
 
 
 def test_the_newest_sessions_alone_are_embedded_the_others_compared_all_the_same():
-    """In the older sessions nothing is what it is in the newest ones, and they have no vectors."""
+    """The older sessions have no vectors, and leave the measure of embeddings as it is without them."""
     random = np.random.default_rng(1)
     before, now = (TRAFFIC.period(random, name, 3 * EMBEDDED) for name in ("before", "now"))
     sessions = {name: list(dict.fromkeys(each.session for each in of)) for name, of in (("b", before), ("n", now))}

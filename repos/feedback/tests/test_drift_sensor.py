@@ -75,9 +75,9 @@ def traffic(store, searches=200, words="abcdefgh", click_share=0.5, application=
             "application": application, "query_id": identity, "client_id": session,
             "timestamp": START + timedelta(seconds=next(store.numbers)),
         }  # fmt: skip
-        asked = {"user_query": f"{random.choice(list(words))} thing", "query_response_id": identity}
+        query = {"user_query": f"{random.choice(list(words))} thing", "query_response_id": identity}
         hits = [f"d{i}" for i in range(10)]
-        queries.append(UbiQuery(query_response_hit_ids=hits, query_attributes=ATTRIBUTES, **asked, **shared))
+        queries.append(UbiQuery(query_response_hit_ids=hits, query_attributes=ATTRIBUTES, **query, **shared))
         if random.random() < click_share:
             clicked = EventAttributes.model_validate({"object": {"object_id": "d0"}, "position": {"ordinal": 1}})
             click = {"event_id": f"e-{identity}", "action_name": "click", "session_id": session}
@@ -89,13 +89,13 @@ def traffic(store, searches=200, words="abcdefgh", click_share=0.5, application=
 class Embedding(BaseHTTPRequestHandler):
     """Vectors of texts, as the prediction service gives them: one direction for each word a text begins with."""
 
-    asked: ClassVar = []
+    requests: ClassVar = []
     answer = None
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        Embedding.asked.append(body)
-        vectors = [np.eye(26)[ord(asked[0]) - ord("a")].tolist() for asked in body["texts"]]
+        Embedding.requests.append(body)
+        vectors = [np.eye(26)[ord(text[0]) - ord("a")].tolist() for text in body["texts"]]
         answer = {"family": "semantic", "release": body["release"], "vectors": vectors}
         content = json.dumps(Embedding.answer or answer).encode()
         self.send_response(200)
@@ -113,7 +113,7 @@ def semantic(store, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Embedding) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         monkeypatch.setenv("SEARCHLOOP_PORT_BASE", str(listening.server_port - 22))
-        monkeypatch.setattr(Embedding, "asked", [])
+        monkeypatch.setattr(Embedding, "requests", [])
         monkeypatch.setattr(vectors, "_last_look", {})
         go_live()
         yield Embedding
@@ -157,7 +157,7 @@ def test_unchanged_traffic_is_looked_at_once_and_its_numbers_are_told(store, tic
     assert event.metadata["query terms: p"].value > 0.05 / 3
     assert "| query embeddings | 0." in event.metadata["drift"].value
     assert ticks.tick() == "Waits for a full period. searchloop: 0 of 200 new searches."
-    assert semantic.asked[0]["release"] == "v7" and len(semantic.asked[0]["texts"]) == 8
+    assert semantic.requests[0]["release"] == "v7" and len(semantic.requests[0]["texts"]) == 8
 
 
 def test_searches_for_other_things_are_drift_and_ask_for_feedback(store, ticks, semantic):
@@ -217,13 +217,13 @@ def test_made_up_and_real_searches_are_compared_apart(store, ticks):
 
 
 def test_a_text_s_vector_is_asked_for_once_in_the_two_looks_that_it_is_part_of(store, ticks, semantic):
-    asked = []
+    looks = []
     for words in ("abc", "bcd", "bcd"):
         traffic(store, words=words)
         ticks.tick()
-        asked.append({text[0] for body in semantic.asked for text in body["texts"]})
-        semantic.asked.clear()
-    assert asked == [set(), set("abcd"), set()]
+        looks.append({text[0] for body in semantic.requests for text in body["texts"]})
+        semantic.requests.clear()
+    assert looks == [set(), set("abcd"), set()]
 
 
 @pytest.mark.parametrize(

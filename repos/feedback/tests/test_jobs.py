@@ -36,7 +36,7 @@ def instance():
 
 
 def run(job, instance, **config):
-    ops = {op: {"config": given} for op, given in config.items()}
+    ops = {op: {"config": settings} for op, settings in config.items()}
     result = job.execute_in_process(instance=instance, run_config={"ops": ops})
     assert result.success
     return result
@@ -84,18 +84,22 @@ def test_searches_and_clicks_become_feedback_and_dagit_is_told(store, instance):
         ("c", 0, 4),
     ]
     assert len(latest().requests()) == 3 and len(latest().judged()) == len(latest().clicks())
-    told = materialized(instance)
-    assert told.tags["dagster/data_version"] == latest().ref.id
+    materialization = materialized(instance)
+    assert materialization.tags["dagster/data_version"] == latest().ref.id
     numbers = {
-        name: told.metadata[name].value
+        name: materialization.metadata[name].value
         for name in ("clicks", "searches", "sessions", "simulated share", "events left out")
     }
     assert numbers == {"clicks": 2, "searches": 4, "sessions": 4, "simulated share": 0.5, "events left out": 1}
-    assert told.metadata["clicks of simulation"].value == told.metadata["clicks of searchloop"].value == 1
-    assert ("2", "0.500") in cells(told.metadata["propensities"].value)
-    assert ("a click at another position than shown", "1") in cells(told.metadata["left out"].value)
+    assert (
+        materialization.metadata["clicks of simulation"].value
+        == materialization.metadata["clicks of searchloop"].value
+        == 1
+    )
+    assert ("2", "0.500") in cells(materialization.metadata["propensities"].value)
+    assert ("a click at another position than shown", "1") in cells(materialization.metadata["left out"].value)
     simulated = ("simulation", "SIMULATED: nobody searched or clicked any of this", "1", "1", "1")
-    assert simulated in cells(told.metadata["where it comes from"].value)
+    assert simulated in cells(materialization.metadata["where it comes from"].value)
 
 
 def test_a_run_takes_what_is_new_since_the_last_and_learns_from_all(store, instance):
@@ -114,29 +118,29 @@ def test_what_the_ranker_was_given_is_read_of_the_newest_searches_alone(store, i
     monkeypatch.setattr("repos.feedback.parts.WITH_RANKING", 2)
     features = [[1.0], [2.0], [3.0]]
     for at in range(3):  # three parts, of two searches each
-        asked = [
+        searches = [
             search(f"query {at}", PAGE, f"s{at}.{i}", at=10 * at + i, features=features, hits=True) for i in (0, 1)
         ]
-        store.add(asked, [click(asked[0], "a")])
+        store.add(searches, [click(searches[0], "a")])
         run(feedback_prod, instance)
     assert latest().clicks()["text"].n_unique() == 3
     assert latest().asked()["text"].unique().to_list() == ["query 2"] and len(latest().requests()) == 2
 
 
 def test_events_that_come_late_or_again_are_counted_once(store, instance):
-    asked = search("sort", PAGE, "s1")
-    clicked = click(asked, "a")
+    first = search("sort", PAGE, "s1")
+    clicked = click(first, "a")
     store.add([], [clicked, clicked])
     run(feedback_prod, instance)
     assert latest().manifest().left_out == {"a click for an unknown search": 1}
-    store.add([asked], [clicked])  # the search comes after its click, and the click once more
+    store.add([first], [clicked])  # the search comes after its click, and the click once more
     run(feedback_prod, instance)
     assert in_all(latest().clicks())["clicks"].to_list() == [1, 0, 0] and latest().manifest().left_out == {}
 
 
 def test_a_run_that_ended_before_it_published_is_made_up_for(store, instance):
-    asked, later = search("sort", PAGE, "s1"), search("sort", PAGE, "s2")
-    store.add([asked], [click(asked, "a")])
+    first, later = search("sort", PAGE, "s1"), search("sort", PAGE, "s2")
+    store.add([first], [click(first, "a")])
     run(feedback_prod, instance)
     ref, watermark = PROD.feedback.latest(), PROD.feedback.watermark()
     store.add([later], [click(later, "b")])
@@ -175,8 +179,8 @@ def test_other_parameters_are_tried_again_on_the_same_events(store, instance):
 
 
 def test_a_database_that_was_replaced_is_read_from_its_start(store, instance):
-    asked = search("sort", PAGE, "s1")
-    store.add([asked], [click(asked, "a")])
+    first = search("sort", PAGE, "s1")
+    store.add([first], [click(first, "a")])
     run(feedback_prod, instance)
     PROD.feedback.point_to(PROD.feedback.latest(), watermark=10**9)
     result = run(feedback_prod, instance)
@@ -200,8 +204,8 @@ def test_what_is_too_old_is_forgotten_everywhere_and_no_longer_learned_from(stor
     run(feedback_prod, instance)
     assert in_all(latest().clicks())["impressions"].to_list() == [2, 2, 2]
     monkeypatch.setenv("SEARCHLOOP_RETENTION_DAYS", "30")
-    told = said(instance, run(forget_prod, instance))
-    assert "1 searches, 2 clicks, 1 parts of dev, 1 parts of prod" in told
+    messages = said(instance, run(forget_prod, instance))
+    assert "1 searches, 2 clicks, 1 parts of dev, 1 parts of prod" in messages
     window = store.window(0)
     assert [query.query_id for query in store.queries(window)] == [new.query_id] and len(store.events(window)) == 1
     assert len(parts().names()) == 1 and not parts(DEV).names()
@@ -211,18 +215,18 @@ def test_what_is_too_old_is_forgotten_everywhere_and_no_longer_learned_from(stor
 
 
 def test_feedback_that_no_release_learned_from_is_removed_but_for_the_latest_and_what_is_new(store, instance, tmp_path):
-    made = []
+    refs = []
     for days in (9, 8, 7, 0.5, 0.1):
-        asked = search("sort", PAGE, f"s{days}", at=DAY * (1 - days))
-        store.add([asked], [click(asked, "a")])
+        first = search("sort", PAGE, f"s{days}", at=DAY * (1 - days))
+        store.add([first], [click(first, "a")])
         run(feedback_prod, instance)
-        made.append(latest().ref)
+        refs.append(latest().ref)
     folder = tmp_path / "weights"
     folder.mkdir()
-    PROD.staging.publish(folder, release_that_learned_from(made[1]))
+    PROD.staging.publish(folder, release_that_learned_from(refs[1]))
     assert "Removed 2 feedback of prod" in said(instance, run(forget_prod, instance))
-    there = [ref for ref in made if storage.exists(ref.url)]
-    assert there == [made[1], made[3], made[4]]
+    there = [ref for ref in refs if storage.exists(ref.url)]
+    assert there == [refs[1], refs[3], refs[4]]
 
 
 def test_a_click_that_comes_when_its_search_is_too_old_is_left_out_without_a_word(store, instance, monkeypatch):
@@ -234,12 +238,12 @@ def test_a_click_that_comes_when_its_search_is_too_old_is_left_out_without_a_wor
 
 
 def test_published_tables_that_do_not_hold_together_are_told(store, instance):
-    asked = search("sort", PAGE, "s1", features=[[1.0]] * 3)
-    store.add([asked], [click(asked, "a")])
+    first = search("sort", PAGE, "s1", features=[[1.0]] * 3)
+    store.add([first], [click(first, "a")])
     run(feedback_prod, instance)
     ref = PROD.feedback.latest()
-    found = check_feedback(ref)
-    assert found.success and found.metadata["clicks"].value == 3
+    check = check_feedback(ref)
+    assert check.success and check.metadata["clicks"].value == 3
     broken = latest().clicks().with_columns(clicks=pl.col("impressions") + 1)
     tables.write(storage.join(ref.url, "clicks.parquet"), broken)
     assert "3 rows have more clicks or examinations than impressions" in check_feedback(ref).description
@@ -265,8 +269,8 @@ def tick(instance, monkeypatch):
 
 
 def clicked(store, clicks):
-    asked = [search("sort", PAGE, f"of click {i}") for i in range(clicks)]
-    store.add(asked, [click(each, "a") for each in asked])
+    searches = [search("sort", PAGE, f"of click {i}") for i in range(clicks)]
+    store.add(searches, [click(each, "a") for each in searches])
 
 
 def test_too_few_clicks_wait(store, instance, tick):
@@ -278,22 +282,22 @@ def test_too_few_clicks_wait(store, instance, tick):
 
 
 def test_clicks_that_can_teach_nothing_are_not_waited_for(store, instance, tick):
-    """On searches that nobody asked, or on what they did not show."""
-    asked, never = search("sort", PAGE, "s1"), search("sort", PAGE, "s2")
-    elsewhere = click(search("sort", ["elsewhere"], "s1", search_id=asked.query_id), "elsewhere")
-    store.add([asked], [click(asked, "a"), elsewhere, *(click(never, "a") for _ in range(10))])
+    """Clicks for searches that were never recorded, or on documents that were not shown."""
+    first, never = search("sort", PAGE, "s1"), search("sort", PAGE, "s2")
+    elsewhere = click(search("sort", ["elsewhere"], "s1", search_id=first.query_id), "elsewhere")
+    store.add([first], [click(first, "a"), elsewhere, *(click(never, "a") for _ in range(10))])
     assert tick().skip_message.startswith("1 of 3 new clicks")
 
 
 def test_enough_clicks_ask_for_a_run_that_says_why(store, instance, tick):
     clicked(store, 4)
-    asked = tick()
-    assert isinstance(asked, RunRequest)
-    assert asked.tags[BECAUSE] == "4 of 3 new clicks since the start: there is no feedback yet"
-    feedback_prod.execute_in_process(instance=instance, tags={**asked.tags, "dagster/run_key": asked.run_key})
+    request = tick()
+    assert isinstance(request, RunRequest)
+    assert request.tags[BECAUSE] == "4 of 3 new clicks since the start: there is no feedback yet"
+    feedback_prod.execute_in_process(instance=instance, tags={**request.tags, "dagster/run_key": request.run_key})
     assert tick().skip_message.startswith("0 of 3 new clicks since feedback")
     clicked(store, 3)
-    assert tick().run_key != asked.run_key
+    assert tick().run_key != request.run_key
 
 
 def test_while_a_run_is_under_way_none_is_asked_for(store, instance, tick):
@@ -335,7 +339,7 @@ def test_without_a_database_the_sensor_waits(store, tick, monkeypatch):
 
 
 def test_once_a_day_a_single_new_click_is_enough(store):
-    # A schedule opens its instance by reference, which one in memory has not.
+    # A schedule opens its instance by a reference, which an instance in memory does not have.
     with DagsterInstance.local_temp() as instance, build_schedule_context(instance=instance) as day:
         assert daily_feedback(day).skip_message.startswith("0 of 1 new clicks")
         clicked(store, 1)

@@ -41,38 +41,38 @@ def best_first_with_neighbours_swapped(random, attractive):
 
 
 def test_shuffled_pages_tell_the_propensities():
-    found = propensities(simulated(100, 100, shuffled), POSITIONS, PositionParameters())
-    assert found[0] == 1.0 and found == pytest.approx(TRUE, abs=0.05)
+    estimate = propensities(simulated(100, 100, shuffled), POSITIONS, PositionParameters())
+    assert estimate[0] == 1.0 and estimate == pytest.approx(TRUE, abs=0.05)
 
 
 def test_few_impressions_of_each_document_are_enough():
-    found = propensities(simulated(1000, 3, shuffled), POSITIONS, PositionParameters())
-    assert found == pytest.approx(TRUE, abs=0.08)
+    estimate = propensities(simulated(1000, 3, shuffled), POSITIONS, PositionParameters())
+    assert estimate == pytest.approx(TRUE, abs=0.08)
 
 
 def test_a_good_ranker_whose_neighbours_swap_at_times_is_enough():
-    found = propensities(simulated(300, 40, best_first_with_neighbours_swapped), POSITIONS, PositionParameters())
-    assert found[:5] == pytest.approx(TRUE[:5], abs=0.08)
-    assert np.abs(found - TRUE).max() < np.abs(PRIOR - TRUE).max() / 2
+    estimate = propensities(simulated(300, 40, best_first_with_neighbours_swapped), POSITIONS, PositionParameters())
+    assert estimate[:5] == pytest.approx(TRUE[:5], abs=0.08)
+    assert np.abs(estimate - TRUE).max() < np.abs(PRIOR - TRUE).max() / 2
 
 
 @pytest.mark.parametrize("eta", [1.0, 0.5])
 def test_where_no_position_varies_the_prior_carries(eta):
-    shown = simulated(200, 20, best_first)
-    found = propensities(shown, POSITIONS, PositionParameters(prior_eta=eta))
-    assert found == pytest.approx(PRIOR**eta)
+    by_position = simulated(200, 20, best_first)
+    estimate = propensities(by_position, POSITIONS, PositionParameters(prior_eta=eta))
+    assert estimate == pytest.approx(PRIOR**eta)
 
 
 def test_without_any_click_or_page_the_prior_carries():
-    shown = simulated(10, 5, shuffled).with_columns(clicks=pl.lit(0))
-    assert propensities(shown, POSITIONS, PositionParameters()) == pytest.approx(PRIOR)
-    assert propensities(shown.clear(), POSITIONS, PositionParameters()) == pytest.approx(PRIOR)
+    by_position = simulated(10, 5, shuffled).with_columns(clicks=pl.lit(0))
+    assert propensities(by_position, POSITIONS, PositionParameters()) == pytest.approx(PRIOR)
+    assert propensities(by_position.clear(), POSITIONS, PositionParameters()) == pytest.approx(PRIOR)
 
 
 def test_the_order_of_rows_changes_nothing():
-    shown = simulated(50, 5, shuffled)
-    found = [
-        propensities(shown.sample(fraction=1, shuffle=True, seed=seed), POSITIONS, PositionParameters())
+    by_position = simulated(50, 5, shuffled)
+    estimates = [
+        propensities(by_position.sample(fraction=1, shuffle=True, seed=seed), POSITIONS, PositionParameters())
         for seed in (1, 2)
     ]
-    assert found[0].tolist() == found[1].tolist()
+    assert estimates[0].tolist() == estimates[1].tolist()
