@@ -85,7 +85,7 @@ def check(reports: Sequence[SourceReport]) -> None:
     """Check that no source has too many bad rows, and that each gives documents.
 
     Raises:
-        SourceError: where one does not, naming the source and what is wrong with it.
+        SourceError: naming the source and what is wrong with it.
     """
     check_bad(reports)
     if empty := [report.name for report in reports if not report.documents]:
@@ -98,7 +98,7 @@ def check_bad(reports: Sequence[SourceReport]) -> None:
     """Check that no source has more bad rows of a kind than its `max_bad_share`.
 
     Raises:
-        SourceError: where one has, naming the source, the kind, the number of rows, the limit, and the first places.
+        SourceError: naming the source, the kind, the number of rows, the limit, and the first places.
     """
     too_much = [
         f"source {report.name!r}, {kind}: {bad.count} of {bad.of} rows ({bad.count / bad.of:.1%}, the limit is "

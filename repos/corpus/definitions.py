@@ -14,7 +14,7 @@ from shared_ops.settings import current
 
 
 def source_names() -> list[str]:
-    """The names of the sources, for lineage. None where the sources file has a mistake, which a run then reports."""
+    """The names of the sources, for lineage; empty where the sources file has a mistake, which a run then reports."""
     try:
         return [source.name for source in config.load(current().sources).sources]
     except SourceError as error:

@@ -39,7 +39,7 @@ from shared_ops.settings import DEPLOYMENTS, current
 POOL = "feedback"
 """One run at a time reads, learns or deletes: a part must not be deleted while it is read."""
 SETTLED = timedelta(days=1)
-"""By then every run that could learn from a feedback has ended."""
+"""How long after its newest search a run under way may still learn from feedback."""
 BURSTS = "bursts"
 """The name of the asset check that reports bursts."""
 

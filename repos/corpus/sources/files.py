@@ -111,7 +111,9 @@ def listing(url: str, source: str) -> list[str] | None:
 
 
 def state(url: str, source: str, previous: FileState | None = None) -> FileState | None:
-    """The state of a file now, None where it does not exist. Its content is read only if its stamp is not `previous`'s.
+    """The state of a file now, None where it does not exist. Its content is read only where its stamp has changed.
+
+    `previous` is the state of the last time, if there was one.
 
     Raises:
         SourceError: as by `exists`.

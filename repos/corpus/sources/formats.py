@@ -44,7 +44,7 @@ def rows(url: str, form: Format | None, collected: Collected, table: str, wanted
 
     With `form` None, the name's ending tells the format. A CSV file may have commas, semicolons, tabs or bars between
     its fields, and any line ends: its header tells which. A JSONL file has no header: each required column must be in
-    some row, and not in every one. Bad lines are rejected into `collected` under `table`: "broken line" (not JSON, or a
+    at least one row. Bad lines are rejected into `collected` under `table`: "broken line" (not JSON, or a
     wrong number of fields) and "wrong encoding" (not UTF-8). Every row counts in `collected.rows_read`.
 
     Raises:
@@ -157,7 +157,7 @@ def _json_lines(
             yield where, row
         else:
             collected.reject(table, "broken line", f"{where}: no object with names")
-    # In a file that was cut, a row not read may have a missing column; not where all rows read are bad.
+    # A row beyond the cut may have a missing column, so a cut file is checked only where all rows read are bad.
     if names and (table not in collected.cut or collected.all_bad(table)):
         wanted.check(list(names), url, collected.report.name)
 
@@ -232,7 +232,7 @@ def _header(lines: list[str], url: str, source: str, wanted: WantedColumns) -> t
 
 
 def _is_spaced(text: str, delimiter: str) -> bool:
-    """Whether each delimiter outside of quotations that is followed by anything is followed by a space."""
+    """Whether a space follows each delimiter outside of quotations, unless the field after it is empty."""
     outside = re.sub(r'"[^"]*("|$)', '""', text)
     followed = re.findall(rf"{re.escape(delimiter)}([^\r\n{re.escape(delimiter)}])", outside)
     return bool(followed) and set(followed) == {" "}

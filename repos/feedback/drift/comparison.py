@@ -21,7 +21,7 @@ TERMS = 200
 AXES = 8
 QUANTILES = 10
 EMBEDDED = 300
-"""How many sessions of each period are compared by embeddings at most: who embeds them also answers searches."""
+"""How many sessions of each period have embeddings compared at most: the service that embeds also answers searches."""
 POSITIONS = 10
 """How many positions have their clicks compared, from the first on."""
 SMOOTHING = 0.5
@@ -240,8 +240,8 @@ def _terms(periods: _Periods) -> np.ndarray:
 def _bins(periods: _Periods, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
     """How many of each session's searches fall into each quantile of each principal axis. [sessions, axes x quantiles]
 
-    Axes and quantiles are those of both periods together: those of one would fit it better than the other, and
-    permuted sessions would not.
+    Axes and quantiles are those of both periods together. Those of one period would fit it better than the other, and
+    would not fit permuted sessions so, which the test supposes.
     """
     points = np.stack([vectors[search.text] for search in periods.searches]).astype(np.float64)
     points -= points.mean(axis=0)

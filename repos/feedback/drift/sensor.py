@@ -93,7 +93,7 @@ def _look(
 ) -> SensorResult:
     try:
         texts = to_embed(before, new)
-    except ValueError as error:  # retention has taken the period before, or one session made all the searches
+    except ValueError as error:  # retention has deleted the period before, or one session made all the searches
         return SensorResult(skip_reason=f"{application}: nothing to compare. {error}")
     left_out = ""
     try:
