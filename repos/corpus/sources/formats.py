@@ -39,7 +39,9 @@ Numbered: TypeAlias = Iterable[tuple[int, list[str] | None]]
 """For each row the number of its first line, and its fields, None where the row is broken."""
 
 
-def rows(url: str, form: Format | None, collected: Collected, table: str, wanted: WantedColumns) -> Iterator[tuple[str, Row]]:
+def rows(
+    url: str, form: Format | None, collected: Collected, table: str, wanted: WantedColumns
+) -> Iterator[tuple[str, Row]]:
     """Every readable row of a file, with its place (URL and line or row).
 
     With `form` None, the name's ending tells the format. A CSV file may have commas, semicolons, tabs or bars between

@@ -36,7 +36,7 @@ NICE = 10
 """The niceness of the process that makes an environment again."""
 
 KEPT_SECONDS = 86_400.0
-"""How long code, locks and copies of releases that nothing names are kept: a training that is under way may need them."""
+"""How long code, locks and copies of releases are kept that nothing names: a training under way may need them."""
 
 
 class RuntimeMissingError(RuntimeError):
