@@ -1,7 +1,7 @@
 """BM25 over a weighted title and text: counting, weighting, and finding the best documents of many queries at once.
 
 Scores are computed when the index is built (eager scoring, as in BM25S: Lù 2024, arXiv 2407.03618), so a query only
-adds up numbers. Knows no files, no tuning, no tokenizer's insides.
+adds up numbers. Knows no files, no tuning, and nothing of how a tokenizer works.
 """
 
 import os
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from repos.keyword.words import Tokenizer, words
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_CHUNK = 64  # queries below which another thread costs more than it saves
+_CHUNK = 64  # for fewer queries than this, another thread costs more than it saves
 
 NO_WORD = "No document holds a word: expected documents with words in title or text. Look at the sources."
 
@@ -33,7 +33,11 @@ class WordCounts:
 
     @classmethod
     def of(cls, titles: Sequence[str], texts: Sequence[str]) -> "WordCounts":
-        """Count the words of documents, given as their titles and, in the same order, their texts."""
+        """Count the words of documents, given as their titles and, in the same order, their texts.
+
+        Raises:
+            ValueError: when no document holds a word.
+        """
         from sklearn.feature_extraction.text import CountVectorizer
 
         counter = CountVectorizer(analyzer=words, dtype=np.float32)
@@ -51,7 +55,7 @@ class TermCounts:
     terms: list[str]
     """Sorted; a term's place is its column."""
     stopped: NDArray[np.bool_]
-    """Per term: whether it is a stop word. Those count for no document's length."""
+    """Per term: whether it is a stop word. Stop words do not count towards a document's length."""
     title: Any
     """scipy CSC matrix, documents by terms."""
     text: Any
@@ -59,19 +63,23 @@ class TermCounts:
     """Terms per document."""
     text_length: NDArray[np.float32]
     frequency: NDArray[np.int64]
-    """Per term: the documents that hold it."""
+    """Per term: the number of documents that hold it."""
 
     @classmethod
     def of(cls, counts: WordCounts, tokenizer: Tokenizer) -> "TermCounts":
-        """The terms' counts: the words' counts times the matrix of which terms each word stands for."""
+        """The counts of a tokenizer's terms: the word counts times a matrix of which terms each word stands for.
+
+        Raises:
+            ValueError: when no word stands for a term.
+        """
         from scipy.sparse import csr_matrix
 
         terms_of = [tokenizer.terms(word) for word in counts.words]
-        terms = sorted({term for found in terms_of for term in found})
+        terms = sorted({term for word_terms in terms_of for term in word_terms})
         if not terms:
             raise ValueError(NO_WORD)
         column = {term: place for place, term in enumerate(terms)}
-        columns = [column[term] for found in terms_of for term in found]
+        columns = [column[term] for word_terms in terms_of for term in word_terms]
         bounds = np.cumsum([0, *map(len, terms_of)])
         ones = np.ones(len(columns), np.float32)
         stands_for = csr_matrix((ones, columns, bounds), shape=(len(terms_of), len(terms)))
@@ -82,7 +90,7 @@ class TermCounts:
         return cls(terms, stopped, title, text, title @ telling, text @ telling, frequency)
 
     def only(self, columns: NDArray[np.int64]) -> "TermCounts":
-        """The counts of some terms alone, with the lengths of the whole documents: enough to score those terms."""
+        """The counts of the terms in these columns, with the whole documents' lengths: enough to score those terms."""
         terms = [self.terms[column] for column in columns]
         title, text, frequency = self.title[:, columns], self.text[:, columns], self.frequency[columns]
         return TermCounts(terms, self.stopped[columns], title, text, self.title_length, self.text_length, frequency)
@@ -90,7 +98,7 @@ class TermCounts:
 
 @dataclass(frozen=True)
 class TermIndex:
-    """What each term adds to each document's score: a sparse matrix by columns, as its three arrays."""
+    """What each term adds to each document's score: a sparse matrix by columns (CSC), as its three arrays."""
 
     starts: NDArray[np.int64]
     """Where each term's documents start in `documents`; one more than there are terms."""
@@ -123,8 +131,9 @@ class TermIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The best documents of each query: two arrays of len(queries) by k, best first.
 
-        A query is its terms' columns, as often as they stand in it. Equal scores keep the documents' order. Where fewer
-        than k documents hold a term of the query, the rest is -1 with score 0. The result does not depend on `threads`.
+        A query is a list of columns, one for each time that a term stands in it. Equal scores keep the documents'
+        order. Where fewer than k documents hold a term of the query, the rest is -1 with score 0. The result does not
+        depend on `threads`.
         """
         bounds = np.zeros(len(queries) + 1, np.int64)
         np.cumsum([len(query) for query in queries], out=bounds[1:])
@@ -191,7 +200,7 @@ def _best(
 
 @cache
 def _kernel() -> Any:
-    """`_best` compiled, from numba's cache on disk where it has run before; it runs without the interpreter's lock."""
+    """`_best`, compiled by numba and cached on disk; it runs without the interpreter's lock."""
     from numba import njit
 
     return njit(cache=True, nogil=True)(_best)

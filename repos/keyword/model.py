@@ -21,11 +21,15 @@ from shared_ops.judge.training import Trained, answer
 
 FORMAT = 1
 MAX_QUERY = 10_000
-"""Characters of a query that are read. A longer one is cut there: what it asks for, its first pages say."""
+"""Characters of a query that are read. A longer query is cut: its first pages say what it asks for."""
 
 
 class Parameters(BaseModel):
-    """How to train. Where there are dev queries, the fields from `stem` on stay only if no others are surely better."""
+    """How to train.
+
+    With enough judged dev queries, training replaces `stem`, `stop_words`, `k1`, `b` and `title_weight` where other
+    values are surely better.
+    """
 
     seed: int = Field(default=0, description="Seed of the search for parameters")
     trials: int = Field(default=80, ge=0, description="Settings tried on the dev queries; 0 keeps the ones given here")
@@ -80,10 +84,10 @@ class KeywordModel:
             raise ValueError(f"k must be at least 1, not {k}.")
         queries = [self._look_up(text) for text in texts]
         documents, scores = self.index.search(queries, min(k, self.index.size))
-        found = (documents >= 0).sum(axis=1).tolist()
+        counts = (documents >= 0).sum(axis=1).tolist()
         return [
             list(zip(self._ids[row[:count]].tolist(), score_row[:count].tolist(), strict=True))
-            for row, score_row, count in zip(documents, scores, found, strict=True)
+            for row, score_row, count in zip(documents, scores, counts, strict=True)
         ]
 
     def _look_up(self, text: str) -> list[int]:
@@ -134,10 +138,11 @@ def train(
 ) -> Trained[KeywordModel]:
     """Index the documents with the tokenizer and parameters that serve the dev queries best.
 
-    Tables are those of `shared_ops.data.tables`, with all splits. With fewer than 20 judged dev queries the
-    given parameters stand.
-    The index is made of the documents alone and nothing is learned from the train queries' answers, so the final
-    model's hits for them are what any new query would get: `hits["train"]` needs no cross-fitting.
+    The tables are those of `shared_ops.data.tables`, with all splits. With fewer than 20 judged dev queries the
+    given parameters stay.
+
+    The index is made of the documents alone, and nothing is learned from the train queries' answers. So the model's
+    hits for train queries are what any new query would get: `hits["train"]` needs no cross-fitting.
 
     Raises:
         ValueError: when no document holds a word.

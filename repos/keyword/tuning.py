@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 DEPTH = 10
 """nDCG is measured at this rank."""
 FEWEST = 20
-"""Judged dev queries below which nothing is chosen: resampled on three collections, 10 lost more than they gained."""
+"""Judged dev queries that a choice needs: resampled on three collections, choices by 10 lost more than they gained."""
 CAUTION = 1.5
-"""Standard errors. With fewer, 10 to 60 dev queries lose more than 160 to 300 gain (resampled on three collections)."""
+"""Standard errors by which a choice must beat the default. With fewer, a choice by 10 to 60 dev queries loses more than
+one by 160 to 300 gains (resampled on three collections)."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the search decides."""
+    """What the search decides: a tokenizer and BM25's parameters."""
 
     tokenizer: Tokenizer
     k1: float
@@ -54,10 +55,10 @@ def tune(
 ) -> Choice:
     """The choice with the best mean nDCG@10 over the judged queries among those surely better than the default.
 
-    Surely: the mean difference is more than `CAUTION` standard errors above 0. The default stays where none is, or
-    where there are fewer than `FEWEST` queries: the best mean over a handful of queries is mostly luck, and lost up to
-    0.07 on other queries of the same collection. Trials are proposed by optuna's TPE sampler from `seed` and tried one
-    after another: same input, same choice.
+    Surely better means that the mean difference lies more than `CAUTION` standard errors above 0. The default stays
+    where no choice is surely better, or where there are fewer than `FEWEST` queries: the best mean over a handful of
+    queries is mostly luck, and lost up to 0.07 on other queries of the same collection. Optuna's TPE sampler proposes
+    trials from `seed`, one after another: the same input gives the same choice.
     """
     if len(judged.texts) < FEWEST or not trials:
         log(
@@ -120,7 +121,7 @@ def _measure(counts: WordCounts, judged: Judged) -> Callable[[Choice], NDArray[n
 
     @cache
     def tokenized(tokenizer: Tokenizer) -> tuple[TermCounts, list[list[int]]]:
-        terms = [tokenizer.query(found) for found in query_words]
+        terms = [tokenizer.query(text_words) for text_words in query_words]
         every = TermCounts.of(counts, tokenizer)
         column = {term: place for place, term in enumerate(every.terms)}
         used = sorted({column[term] for query in terms for term in query if term in column})
@@ -138,7 +139,7 @@ def _measure(counts: WordCounts, judged: Judged) -> Callable[[Choice], NDArray[n
             }
             for query, row, score_row in zip(ids, documents.tolist(), scores.tolist(), strict=True)
         }
-        found = {value.query_id: float(value.value) for value in evaluator.iter_calc(run)}
-        return np.array([found.get(query, 0.0) for query in ids])
+        ndcg = {value.query_id: float(value.value) for value in evaluator.iter_calc(run)}
+        return np.array([ndcg.get(query, 0.0) for query in ids])
 
     return values

@@ -25,7 +25,7 @@ _RUNS = re.compile(rf"([{_UNSPACED}]+)")
 _HUMPS = re.compile(r"[0-9]*[A-Z]+s?(?![a-z])[0-9]*|[A-Z]?[a-z0-9]+")  # HTTP|Server, Data|Frames, IDs, 3D, log1p
 
 MAX_TERM = 64
-"""Longer terms (encoded data, rules of dashes) are no words: nobody types them, and they would fill memory."""
+"""Characters. Longer terms (encoded data, rules of dashes) are no words: nobody types them, they would fill memory."""
 
 # Snowball's English list (snowballstem.org/algorithms/english/stop.txt), contractions by their parts, and single
 # letters, which scikit-learn and bm25s leave out too. On questions in prose it serves better than Lucene's 33 words:
@@ -44,7 +44,11 @@ def words(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Which terms a word stands for. Two tokenizers with equal fields give equal terms, in any process."""
+    """Which terms a word stands for. Two tokenizers with equal fields give equal terms, in any process.
+
+    Raises:
+        ValueError: when there is no stemmer for the language.
+    """
 
     language: str = "english"
     """The Snowball stemmer (and, for English, the stop words)."""
@@ -71,7 +75,7 @@ class Tokenizer:
         return Stemmer(self.language, 0), threading.Lock()  # PyStemmer's objects serve one thread at a time
 
     @cached_property
-    def _known(self) -> Callable[[str], tuple[str, ...]]:
+    def _cached_terms(self) -> Callable[[str], tuple[str, ...]]:
         return lru_cache(2**16)(self.terms)
 
     def terms(self, word: str) -> tuple[str, ...]:
@@ -80,10 +84,10 @@ class Tokenizer:
         parts = _parts(name) if self.identifiers else _runs(name)
         return tuple(self._normal(part) for part in parts if len(part) <= MAX_TERM)
 
-    def query(self, found: list[str]) -> list[str]:
-        """The terms to look up for the words of a query: without stop words, unless it has nothing else."""
-        known = self._known
-        terms = [term for word in found for term in (known(word) if len(word) <= MAX_TERM else self.terms(word))]
+    def query(self, query_words: list[str]) -> list[str]:
+        """The terms to look up for the words of a query: without stop words, unless the query has nothing else."""
+        lookup = self._cached_terms
+        terms = [term for word in query_words for term in (lookup(word) if len(word) <= MAX_TERM else self.terms(word))]
         return [term for term in terms if term not in self.stopped] or terms
 
     def _normal(self, part: str) -> str:

@@ -16,8 +16,8 @@ from shared_ops.data import tables
 
 def collection(*packages: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """The documents, queries (of split test) and qrels of some packages, in the order of their names."""
-    found = {name: lines for package in packages for name, lines in _docstrings(package)}
-    split = {name: lines.strip().partition("\n") for name, lines in sorted(found.items())}
+    docstrings = {name: lines for package in packages for name, lines in _docstrings(package)}
+    split = {name: lines.strip().partition("\n") for name, lines in sorted(docstrings.items())}
     answers = {name: (summary, rest) for name, (summary, _, rest) in split.items() if rest.strip()}
     row = {"url": None, "metadata": "{}", "source": "docstrings"}
     documents = [{"doc_id": name, "title": name, "text": rest, **row} for name, (_, rest) in answers.items()]

@@ -104,12 +104,12 @@ def bm25s_hits(documents: pl.DataFrame, queries: pl.DataFrame, tokenizer: Tokeni
     engine = bm25s.BM25(k1=k1, b=b, method="lucene")
     texts = documents.select(pl.concat_str("title", "text", separator=" ")).to_series().to_list()
     engine.index([cut(text) for text in texts], show_progress=False)
-    found, scores = engine.retrieve(
+    doc_ids, scores = engine.retrieve(
         [cut(text) for text in queries["text"]], corpus=documents["doc_id"].to_numpy(), k=100, show_progress=False
     )
     return {
         query: {doc_id: float(score) for doc_id, score in zip(*row, strict=True) if score > 0}
-        for query, *row in zip(queries["query_id"], found, scores, strict=True)
+        for query, *row in zip(queries["query_id"], doc_ids, scores, strict=True)
     }
 
 
@@ -154,10 +154,10 @@ def test_ranking_is_as_good_as_bm25s_on_public_collections(name):
     if not folder.exists():
         pytest.skip(f"{folder} is not here")
     corpus = pl.read_ndjson(folder / "corpus.jsonl", schema={"_id": pl.String, "title": pl.String, "text": pl.String})
-    asked = pl.read_ndjson(folder / "queries.jsonl", schema={"_id": pl.String, "text": pl.String})
+    all_queries = pl.read_ndjson(folder / "queries.jsonl", schema={"_id": pl.String, "text": pl.String})
     qrels = pl.read_csv(
         folder / "qrels" / "test.tsv", separator="\t", schema_overrides=[pl.String, pl.String, pl.Int64]
     )
     qrels = qrels.rename({"query-id": "query_id", "corpus-id": "doc_id", "score": "grade"}).filter(pl.col("grade") > 0)
-    queries = asked.rename({"_id": "query_id"}).filter(pl.col("query_id").is_in(qrels["query_id"].to_list()))
+    queries = all_queries.rename({"_id": "query_id"}).filter(pl.col("query_id").is_in(qrels["query_id"].to_list()))
     compare(corpus.rename({"_id": "doc_id"}), queries, qrels, Parameters())
