@@ -1,8 +1,9 @@
 """BERT's forward pass in TensorFlow, from weights named as in Hugging Face's layout.
 
-Knows no files but an encoder's config, and no texts. It is written out here, with the query, key and value maps as one
-matrix and each bias and GELU beside its matrix product, where TensorFlow fuses them: it encodes 1.3 times as much as
-keras-hub's BertBackbone, which the tests hold it to, and its GELU is exact, as the published model's.
+Knows no files but an encoder's config, and no texts. It is written out here for speed: the query, key and value maps
+are one matrix, and each bias and GELU stands beside its matrix product, where TensorFlow fuses them. So it encodes 1.3
+times as much as keras-hub's BertBackbone, whose vectors the tests compare with these. Its GELU is exact, as the
+published model's is.
 """
 
 import json
@@ -21,12 +22,12 @@ Tokens = list[int]
 
 
 class EncoderError(ValueError):
-    """An encoder that cannot be had, or is not the one that was asked for."""
+    """An encoder that is missing, of an unsupported kind, or not the one that was asked for."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What an encoder's config files say that its weights do not."""
+    """What stands in an encoder's config files and cannot be read from its weights."""
 
     layers: int
     heads: int
@@ -42,9 +43,9 @@ class Shape:
             EncoderError: when it is not a BERT with learned absolute positions and exact GELU.
         """
         config = _read(folder / "config.json")
-        found = {key: config.get(key, default) for key, default in _SUPPORTED.items()}
-        if found != _SUPPORTED:
-            raise EncoderError(f"The encoder in {folder} is {found}; only {_SUPPORTED} is supported.")
+        kind = {key: config.get(key, default) for key, default in _SUPPORTED.items()}
+        if kind != _SUPPORTED:
+            raise EncoderError(f"The encoder in {folder} is {kind}; only {_SUPPORTED} is supported.")
         limits = _read(folder / "sentence_bert_config.json"), _read(folder / "1_Pooling" / "config.json")
         return cls(
             layers=config["num_hidden_layers"],
@@ -63,8 +64,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def fuse(weights: Mapping[str, Any], shape: Shape, precision: Precision) -> dict[str, Any]:
-    """Weights named as in Hugging Face's layout, as `forward` wants them: matrices transposed and in `precision`, with
-    query (scaled by the root of the head's size), key and value side by side. Differentiable.
+    """Turn weights, named as in Hugging Face's layout, into those that `forward` takes. Differentiable.
+
+    Matrices are transposed and in `precision`; the query map (divided by the root of the head's size), the key map and
+    the value map stand side by side in one.
     """
     import tensorflow as tf
 

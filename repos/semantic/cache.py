@@ -15,8 +15,8 @@ import numpy as np
 
 STORED = np.float16
 """Half the size; the order of the results is the same to four decimals of nDCG@10 (README)."""
-_ASKED_AT_ONCE = 10_000
-_ENCODED_AT_ONCE = 2_048
+_KEYS_PER_SELECT = 10_000
+_INPUTS_PER_PART = 2_048
 
 
 class CacheError(RuntimeError):
@@ -41,7 +41,7 @@ class VectorCache:
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
-                # A power cut may lose the last batches, never the file: with WAL that is all that NORMAL gives up.
+                # With WAL, NORMAL gives up no more than this: a power cut may lose the last batches, never the file.
                 connection.execute("PRAGMA synchronous = NORMAL")
                 yield connection
         except sqlite3.DatabaseError as error:
@@ -50,24 +50,24 @@ class VectorCache:
             ) from error
 
     def get(self, inputs: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """(vectors [inputs, width] float16, found [inputs] bool): rows that are not found are zeros."""
+        """The vectors [inputs, width] float16, and which are in the cache [inputs] bool; the others are zeros."""
         vectors = np.zeros((len(inputs), self.width), STORED)
-        found = np.zeros(len(inputs), bool)
+        cached = np.zeros(len(inputs), bool)
         rows: dict[bytes, list[int]] = {}
         for row, tokens in enumerate(inputs):
             rows.setdefault(_key(tokens), []).append(row)
         keys = list(rows)
         with self._open() as connection:
-            for first in range(0, len(keys), _ASKED_AT_ONCE):
-                chosen = keys[first : first + _ASKED_AT_ONCE]
-                wanted = f"SELECT input, vector FROM vectors WHERE input IN ({','.join('?' * len(chosen))})"
-                for key, vector in connection.execute(wanted, chosen):
+            for first in range(0, len(keys), _KEYS_PER_SELECT):
+                part = keys[first : first + _KEYS_PER_SELECT]
+                select = f"SELECT input, vector FROM vectors WHERE input IN ({','.join('?' * len(part))})"
+                for key, vector in connection.execute(select, part):
                     vectors[rows[key]] = np.frombuffer(vector, STORED)
-                    found[rows[key]] = True
-        return vectors, found
+                    cached[rows[key]] = True
+        return vectors, cached
 
     def put(self, inputs: Sequence[Sequence[int]], vectors: np.ndarray) -> None:
-        """Keep `vectors` [inputs, width] float16. What is there already stays."""
+        """Keep `vectors` [inputs, width] float16. A vector that is there already stays."""
         rows = [(_key(tokens), vector.tobytes()) for tokens, vector in zip(inputs, vectors.astype(STORED), strict=True)]
         with self._open() as connection:
             connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
@@ -80,15 +80,16 @@ def embed(
     cache: VectorCache | None,
     log: Callable[[str], None],
 ) -> np.ndarray:
-    """Vectors [inputs, width] float16 of `inputs`: from the cache, and `encode` for those that are not in it."""
-    vectors, found = (
+    """Vectors [inputs, width] float16 of `inputs`: from the cache, or from `encode` where the cache lacks them."""
+    vectors, cached = (
         cache.get(inputs) if cache else (np.zeros((len(inputs), width), STORED), np.zeros(len(inputs), bool))
     )
-    # Equal lengths together, as the encoder wants them; a part at a time, so that a killed run keeps what it has done.
-    missing = sorted(np.flatnonzero(~found).tolist(), key=lambda row: len(inputs[row]))
+    # Inputs of equal length together, as the encoder wants them; a part at a time, so that a killed run keeps its
+    # parts.
+    missing = sorted(np.flatnonzero(~cached).tolist(), key=lambda row: len(inputs[row]))
     log(f"{len(inputs) - len(missing)} of {len(inputs)} passages come from the cache")
-    for first in range(0, len(missing), _ENCODED_AT_ONCE):
-        rows = missing[first : first + _ENCODED_AT_ONCE]
+    for first in range(0, len(missing), _INPUTS_PER_PART):
+        rows = missing[first : first + _INPUTS_PER_PART]
         part = [inputs[row] for row in rows]
         vectors[rows] = encode(part).astype(STORED)
         if cache:

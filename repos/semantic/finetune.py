@@ -1,6 +1,6 @@
-"""Learning the whole encoder contrastively: for a GPU, or a night.
+"""Contrastive learning of the whole encoder: it needs a GPU, or a night.
 
-Knows no files and no splits. The examples and the loss are the head's, but taken through the encoder.
+Knows no files and no splits. Examples and loss are the same as the head's; here the gradient goes through the encoder.
 """
 
 from itertools import chain, count, islice
@@ -16,7 +16,7 @@ from repos.semantic.model import Parameters
 WARM_UP = 0.1
 """The share of the steps in which the learning rate rises."""
 NEGATIVES = 2
-"""Hard negatives per query and step: what a step costs is its passages."""
+"""Hard negatives per query in a step: the number of passages decides what a step costs."""
 
 
 def learn_encoder(
@@ -27,8 +27,10 @@ def learn_encoder(
     rows: np.ndarray,
     parameters: Parameters,
 ) -> Encoder:
-    """`encoder` after `parameters.encoder_steps` steps of AdamW on these rows of `examples`, whose queries and passages
-    are given as encoder inputs. The learning rate rises in a straight line, then falls along a cosine.
+    """Train `encoder`: `parameters.encoder_steps` steps of AdamW on these rows of `examples`.
+
+    `queries` and `passages` are the encoder's inputs of all queries and passages of `examples`. The learning rate rises
+    in a straight line, then falls along a cosine.
     """
     import keras
     import tensorflow as tf

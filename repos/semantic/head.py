@@ -1,7 +1,7 @@
 """The head: a linear map on each side of a frozen encoder, learned contrastively from its cached vectors.
 
 Knows no encoder and no files. Both maps are residual, x + Ax, and start at A = 0: the frozen encoder is where learning
-begins, where weight decay pulls, and one of the candidates when the dev queries choose.
+begins, what weight decay pulls towards, and one of the candidates when the dev queries choose.
 """
 
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Head:
         return cls(np.zeros((width, width), np.float32), np.zeros((width, width), np.float32))
 
     def queries(self, vectors: np.ndarray) -> np.ndarray:
-        """Unit vectors of queries' vectors [queries, width]."""
+        """The queries' vectors [queries, width], adapted: unit vectors."""
         return _adapt(vectors, self.query)
 
     def documents(self, vectors: np.ndarray) -> np.ndarray:
-        """Unit vectors of passages' vectors [passages, width]."""
+        """The passages' vectors [passages, width], adapted: unit vectors."""
         return _adapt(vectors, self.document)
 
     def times(self, share: float) -> "Head":
@@ -59,7 +59,7 @@ class Recipe:
 
 
 def learn(examples: Examples, rows: np.ndarray, vectors: np.ndarray, recipe: Recipe) -> Head:
-    """Learn a head from these rows of `examples` and the passages' `vectors` [passages, width]."""
+    """Learn a head from these rows of `examples`; `vectors` [passages, width] are the passages' cached vectors."""
     import keras
     import tensorflow as tf
 

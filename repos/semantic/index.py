@@ -11,7 +11,6 @@ import numpy as np
 BATCH = 128
 """Queries that are compared at once: bounds the memory of their scores."""
 
-
 PASSAGES = "passages.safetensors"
 CELLS = "cells.faiss"
 
@@ -76,7 +75,7 @@ class ExactIndex:
 
 def _best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The places and values of each row's `k` largest, largest first; equal ones by place."""
-    # The k-th value, and then all that reach it: a partition alone would choose among equal ones by chance.
+    # Every value that reaches the k-th: a partition alone would choose among equal ones by chance.
     limit = np.partition(scores, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k]
     places = np.zeros((len(scores), k), np.int64)
     for row, values in enumerate(scores):
@@ -93,7 +92,7 @@ class ApproximateIndex:
     PROBED = 8
     """One cell in so many is searched."""
     FETCHED = 4
-    """Passages fetched for each document asked for, as several may be one document's."""
+    """Passages fetched for each document asked for, as several may belong to one document."""
 
     def __init__(self, cells: Any, starts: np.ndarray) -> None:
         self.cells = cells
@@ -115,10 +114,10 @@ class ApproximateIndex:
         return cls(cells, starts)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `PassageIndex.search`. A document whose best passage lies in no cell searched is not found."""
+        """See `PassageIndex.search`. A document is not found where no cell that is searched holds one of its passages."""
         k = min(k, len(self.starts))
-        wanted = min(k * self.FETCHED, len(self.owners))
-        similar, passages = self.cells.search(np.ascontiguousarray(queries, np.float32), wanted)
+        count = min(k * self.FETCHED, len(self.owners))
+        similar, passages = self.cells.search(np.ascontiguousarray(queries, np.float32), count)
         documents = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         for row in range(len(queries)):
@@ -126,8 +125,8 @@ class ApproximateIndex:
             owners, values = self.owners[passages[row][present]], similar[row][present]
             order = np.lexsort((owners, -values))
             _, firsts = np.unique(owners[order], return_index=True)
-            kept = order[np.sort(firsts)][:k]
-            documents[row, : len(kept)], scores[row, : len(kept)] = owners[kept], values[kept]
+            best = order[np.sort(firsts)][:k]
+            documents[row, : len(best)], scores[row, : len(best)] = owners[best], values[best]
         return documents, scores
 
     def write(self, folder: Path) -> None:

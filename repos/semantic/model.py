@@ -1,4 +1,4 @@
-"""The semantic model: a dual encoder, whose documents' vectors lie in a release and whose queries are encoded as asked.
+"""The semantic model: a dual encoder. The documents' vectors lie in a release; a query is encoded when it is asked.
 
 Knows no Dagster and no training (that is train.py). The prediction service loads it, a notebook can import it.
 """
@@ -21,7 +21,7 @@ FORMAT = 1
 LONGEST_WORD = 16
 """Characters of a query that are read for each token that the encoder takes: few words are longer."""
 WARMED = (16, 32, 64, 128, 256)
-"""Query lengths in tokens whose first, slow pass is made at load."""
+"""Query lengths in tokens that are encoded once at load, because the first pass of a length is slow."""
 
 
 class Parameters(BaseModel):
@@ -87,7 +87,7 @@ class SemanticModel:
     def search(self, texts: Sequence[str], k: int) -> list[Hits]:
         """The best `k` documents of each text, best first, with their cosines; equal ones by doc_id.
 
-        Any text is legal. One without a word that the encoder knows gets []; a long one is cut at what it can read.
+        Any text is legal. A text without a word that the encoder knows gets []; a long one is cut to what it can read.
 
         Raises:
             ValueError: when k is below 1.
@@ -95,11 +95,11 @@ class SemanticModel:
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}.")
         inputs = query_inputs(self.encoder, texts)
-        known = [row for row, tokens in enumerate(inputs) if tokens]
+        rows = [row for row, tokens in enumerate(inputs) if tokens]
         results: list[Hits] = [[] for _ in texts]
-        if known:
-            found = self.nearest(self._encode([inputs[row] for row in known]), k)
-            for row, hits in zip(known, found, strict=True):
+        if rows:
+            answers = self.nearest(self._encode([inputs[row] for row in rows]), k)
+            for row, hits in zip(rows, answers, strict=True):
                 results[row] = hits
         return results
 
@@ -109,10 +109,10 @@ class SemanticModel:
         A text without a word that the encoder knows gets zeros.
         """
         inputs = query_inputs(self.encoder, texts)
-        known = [row for row, tokens in enumerate(inputs) if tokens]
+        rows = [row for row, tokens in enumerate(inputs) if tokens]
         vectors = np.zeros((len(texts), len(self.head.query)), np.float32)
-        if known:
-            vectors[known] = self.head.queries(self._encode([inputs[row] for row in known]))
+        if rows:
+            vectors[rows] = self.head.queries(self._encode([inputs[row] for row in rows]))
         return vectors
 
     def _encode(self, inputs: Sequence[Tokens]) -> np.ndarray:
@@ -120,7 +120,7 @@ class SemanticModel:
         return self.encoder.encode_one(inputs[0]) if len(inputs) == 1 else self.encoder.encode(inputs)
 
     def nearest(self, vectors: np.ndarray, k: int) -> list[Hits]:
-        """The best `k` documents of queries that are encoded already [queries, width], as `search` gives them."""
+        """The best `k` documents of each query, as `search` gives them, from encoded queries [queries, width]."""
         documents, scores = self.index.search(self.head.queries(vectors), k)
         return [
             [(self.doc_ids[place], score) for place, score in zip(*row, strict=True) if place >= 0]
@@ -128,7 +128,7 @@ class SemanticModel:
         ]
 
     def warm(self) -> None:
-        """Encode one query of each usual length, so that none waits for memory or kernels to be set up."""
+        """Encode one query of each usual length, so that no user's query waits for memory or kernels to be set up."""
         word = self.encoder.tokenize(["word"])[0]
         for length in WARMED:
             if length <= self.encoder.max_tokens:
@@ -149,10 +149,10 @@ class SemanticModel:
 
 
 def query_inputs(encoder: Encoder, texts: Sequence[str]) -> list[Tokens]:
-    """The encoder's inputs of queries; empty where a text holds no word that it knows."""
+    """The encoder's inputs of queries; empty where a text holds no word that the encoder knows."""
     limit = encoder.max_tokens * LONGEST_WORD
     tokens = encoder.tokenize([text.lstrip()[:limit] for text in texts])
-    return [encoder.frame(found) if any(token != encoder.unknown for token in found) else [] for found in tokens]
+    return [encoder.frame(ids) if any(token != encoder.unknown for token in ids) else [] for ids in tokens]
 
 
 def load(folder: Path) -> SemanticModel:
@@ -160,7 +160,7 @@ def load(folder: Path) -> SemanticModel:
 
     Raises:
         ValueError: when the folder's format is not this code's.
-        EncoderError: when the encoder that its vectors were made by is not here.
+        EncoderError: when the encoder that made its vectors is not here, or has other weights by now.
         FileNotFoundError: when a file is missing.
     """
     from safetensors.numpy import load_file

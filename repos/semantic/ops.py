@@ -18,7 +18,7 @@ class TrainConfig(model.Parameters, Config):
 
 
 def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.SemanticModel]:
-    """Encode the snapshot's documents, those whose text is new; learn a head on its train queries.
+    """Encode those of the snapshot's documents that are not in the cache; learn from its train queries.
 
     Equal inputs and parameters give equal weights.
     """

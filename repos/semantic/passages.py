@@ -14,7 +14,7 @@ from repos.semantic.bert import Tokens
 from repos.semantic.encoder import Encoder
 
 _BREAK = re.compile(r"\n\s*\n|(?<=[.!?])\s")
-"""Between paragraphs and between sentences. A single line break is only where a docstring's line was full."""
+"""Between paragraphs and between sentences. A single line break separates nothing: a docstring's line was full."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Passages:
     starts: np.ndarray
     """[documents] int64: each document's first passage. Every document has at least one."""
     tokens: int
-    """How many the documents' texts have."""
+    """How many tokens the documents' texts have."""
     covered: int
-    """How many of those stand in a passage."""
+    """How many of these tokens stand in a passage."""
 
     @property
     def share(self) -> float:
@@ -50,46 +50,48 @@ class Passages:
 
 
 def cut(encoder: Encoder, titles: Sequence[str], texts: Sequence[str], how: Cut) -> Passages:
-    """The passages of documents: of each the first, then of each the second, and so on to the `passages` of `how` or
-    until its budget is spent. So a small corpus is read whole, and a large one in the time there is.
+    """Cut documents into passages: the first of each document, then the second of each, and so on.
+
+    This goes on up to `how.passages` of a document, or until `how.budget` is spent. So a small corpus is read whole,
+    and a large one as far as the time allows.
     """
     parts = [[part for part in _BREAK.split(text) if part.strip()] for text in texts]
     tokens = iter(encoder.tokenize([part for document in parts for part in document]))
     packed = [pack([next(tokens) for _ in document], how.size) for document in parts]
-    # The end of a long dotted name is what tells it from its neighbours.
+    # Long dotted names differ from their neighbours at the end.
     ends = [title[-how.title :] if how.title else [] for title in encoder.tokenize(titles)]
     framed = [
         [encoder.frame(end + passage) for passage in document[: how.passages] or [[]]]
         for end, document in zip(ends, packed, strict=True)
     ]
-    kept = grant([list(map(len, document)) for document in framed], how.budget)
+    counts = grant([list(map(len, document)) for document in framed], how.budget)
     lengths = [sum(map(len, document)) for document in packed]
-    covered = sum(len(passage) for document, count in zip(packed, kept, strict=True) for passage in document[:count])
+    covered = sum(len(passage) for document, count in zip(packed, counts, strict=True) for passage in document[:count])
     return Passages(
-        [passage for document, count in zip(framed, kept, strict=True) for passage in document[:count]],
-        np.cumsum([0, *kept[:-1]], dtype=np.int64),
+        [passage for document, count in zip(framed, counts, strict=True) for passage in document[:count]],
+        np.cumsum([0, *counts[:-1]], dtype=np.int64),
         sum(lengths),
         covered,
     )
 
 
 def grant(costs: Sequence[Sequence[int]], budget: int) -> list[int]:
-    """How many of its passages each document gets, given what each of them costs.
+    """How many of its passages each document gets; `costs` are each document's passages' lengths in tokens.
 
-    Round by round: each document's first whatever it costs, then each one's second, ... In the round in which the
-    budget ends, the documents with most passages still to come are served first.
+    It goes round by round: every document's first passage whatever it costs, then every document's second, ... In the
+    round in which the budget ends, the documents with the most passages still to come are served first.
     """
-    kept = [1] * len(costs)
+    counts = [1] * len(costs)
     spent = sum(document[0] for document in costs)
     waiting = [place for place, document in enumerate(costs) if len(document) > 1]
     while waiting:
-        for place in sorted(waiting, key=lambda place: (kept[place] - len(costs[place]), place)):
-            spent += costs[place][kept[place]]
+        for place in sorted(waiting, key=lambda place: (counts[place] - len(costs[place]), place)):
+            spent += costs[place][counts[place]]
             if spent > budget:
-                return kept
-            kept[place] += 1
-        waiting = [place for place in waiting if len(costs[place]) > kept[place]]
-    return kept
+                return counts
+            counts[place] += 1
+        waiting = [place for place in waiting if len(costs[place]) > counts[place]]
+    return counts
 
 
 def pack(document: Sequence[Tokens], size: int) -> list[Tokens]:

@@ -1,4 +1,4 @@
-"""What training works on: the documents' passages and the queries as encoder inputs, and which answer which.
+"""What training works on: passages and queries as encoder inputs, and which documents answer which queries.
 
 Knows nothing of how a model is learned.
 """
@@ -25,7 +25,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Encoded:
-    """A task through one encoder."""
+    """A task's passages and queries as vectors of one encoder."""
 
     encoder: Encoder
     passages: np.ndarray
@@ -45,7 +45,7 @@ class Task:
     query_inputs: list[Tokens]
     qrels: pl.DataFrame
     relevant: list[dict[int, int]]
-    """Of each query the places of its relevant documents, with their grades."""
+    """For each query, the places of its relevant documents in `doc_ids`, with their grades."""
     cache: Path | None
     log: Log
 
@@ -76,19 +76,19 @@ class Task:
         )
         passages = cut(encoder, documents["title"].to_list(), documents["text"].to_list(), how)
         places = {doc_id: place for place, doc_id in enumerate(documents["doc_id"])}
-        found: dict[str, dict[int, int]] = {query_id: {} for query_id in queries["query_id"]}
+        relevant: dict[str, dict[int, int]] = {query_id: {} for query_id in queries["query_id"]}
         for query_id, doc_id, grade in (
             qrels.sort("query_id", "doc_id").select("query_id", "doc_id", "grade").iter_rows()
         ):
-            if query_id in found and doc_id in places:
-                found[query_id][places[doc_id]] = grade
+            if query_id in relevant and doc_id in places:
+                relevant[query_id][places[doc_id]] = grade
         log(
             f"{len(documents)} documents in {len(passages.inputs)} passages, which hold {passages.covered} of their "
             f"{passages.tokens} tokens ({passages.share:.0%})"
         )
         inputs = query_inputs(encoder, queries["text"].to_list())
         return cls(
-            parameters, list(places), passages, queries, inputs, qrels, list(found.values()), cache, log
+            parameters, list(places), passages, queries, inputs, qrels, list(relevant.values()), cache, log
         )  # fmt: skip
 
     def rows(self, split: str) -> np.ndarray:
@@ -96,26 +96,29 @@ class Task:
         return np.flatnonzero((self.queries["split"] == split).to_numpy())
 
     def encode(self, encoder: Encoder, cached: bool = True) -> Encoded:
-        """All passages, from the cache where it is `cached` and holds them, and all queries."""
+        """Encode all passages and all queries; where `cached`, take passages from the cache if it holds them."""
         import tensorflow as tf
 
         encoding = f"{encoder.sha256} {encoder.precision} tensorflow {tf.__version__}"
         cache = VectorCache(self.cache, encoding, encoder.width) if self.cache and cached else None
         passages = embed(self.passages.inputs, encoder.encode, encoder.width, cache, self.log)
         queries = np.zeros((len(self.query_inputs), encoder.width), np.float32)
-        known = [row for row, tokens in enumerate(self.query_inputs) if tokens]
-        # Documents may be encoded in a shorter precision; queries are as the service will encode them.
-        queries[known] = encoder.precise.encode([self.query_inputs[row] for row in known])
+        rows = [row for row, tokens in enumerate(self.query_inputs) if tokens]
+        # Documents may be encoded in a lower precision; queries are encoded as the service will encode them.
+        queries[rows] = encoder.precise.encode([self.query_inputs[row] for row in rows])
         return Encoded(encoder, passages, queries)
 
     def model(self, encoded: Encoded, head: Head, learned: bool = False, exact: bool = False) -> SemanticModel:
-        """The model that searches the encoded passages through `head`, `exact` or as their number asks for."""
+        """The model that searches the encoded passages through `head`: by `exact` search, or as their number asks for.
+
+        `learned` says whether the encoder's weights were learned here.
+        """
         encoder = encoded.encoder
         vectors = head.documents(encoded.passages).astype(np.float16)
         below = len(vectors) + 1 if exact else self.parameters.exact_below
-        found = index.build(vectors, self.passages.starts, below, self.parameters.seed)
+        vector_index = index.build(vectors, self.passages.starts, below, self.parameters.seed)
         origin = Origin(self.parameters.encoder, encoder.sha256, encoder.precision, learned)
-        return SemanticModel(encoder.precise, head, found, self.doc_ids, origin)
+        return SemanticModel(encoder.precise, head, vector_index, self.doc_ids, origin)
 
     def answer(self, model: SemanticModel, encoded: Encoded, rows: Sequence[int] | np.ndarray, k: int) -> pl.DataFrame:
         """The `hits` table of these rows' queries, as `model.search` would answer them."""
@@ -124,6 +127,6 @@ class Task:
 
     def measure(self, hits: pl.DataFrame, split: str) -> np.ndarray:
         """nDCG@10 of each judged query of a split, in the order of query_id."""
-        wanted = self.queries.filter(pl.col("split") == split).select("query_id")
-        judged = self.qrels.join(wanted, on="query_id", how="semi")
+        split_queries = self.queries.filter(pl.col("split") == split).select("query_id")
+        judged = self.qrels.join(split_queries, on="query_id", how="semi")
         return np.zeros(0) if judged.is_empty() else per_query(hits, judged)[PRIMARY].to_numpy()

@@ -23,21 +23,21 @@ from shared_ops.judge.evaluation import DEPTH
 from shared_ops.judge.training import Trained
 
 UNSEEN = ("train", "dev")
-"""Whose queries decide whether what was learned replaces the frozen encoder: those of train through models that did not
-learn from them, as dev alone may be a handful.
+"""The splits whose queries decide whether the learned model replaces the frozen encoder. Dev alone may be a handful of
+queries, so train queries count too, as answered by models that did not learn from them.
 """
 SHARES = (0.25, 0.5, 0.75, 1.0)
-"""How far from the frozen encoder towards the learned head dev may choose to go (Wortsman et al. 2022)."""
+"""Shares of the way from the frozen encoder to the learned head; one is chosen on dev (Wortsman et al. 2022)."""
 
 
 @dataclass(frozen=True)
 class SemanticFit:
-    """A way of learning whose choices are made."""
+    """A way to learn, with its choices made."""
 
     rows: np.ndarray
     """The rows of the queries to learn from."""
     model: Callable[[np.ndarray], tuple[SemanticModel, Encoded]]
-    """From some of those rows to a model that learned from them alone, and the encoding that it searches."""
+    """Takes some of those rows; returns a model that learned from them alone, and the encoding that it searches."""
     folds: int
     chosen: dict[str, Any]
 
@@ -93,7 +93,7 @@ def train(
 
 
 def _fit(task: Task, frozen: Encoded) -> SemanticFit | None:
-    """The way of learning that was asked for; None where there is nothing to learn from or to choose by."""
+    """The way to learn that `adapt` names; None where there is nothing to learn from or to choose by."""
     rows = np.array([row for row in task.rows("train") if task.relevant[row] and task.query_inputs[row]], np.int64)
     if task.parameters.adapt == "none":
         return None
@@ -113,16 +113,16 @@ def _worth(gains: np.ndarray) -> bool:
 
 
 def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> SemanticFit:
-    """A head, as near to the frozen encoder as is best on dev."""
-    asked = task.parameters
+    """Learn a head, and go as far from the frozen encoder towards it as is best on dev."""
+    parameters = task.parameters
     recipe = Recipe(
-        learning_rate=asked.learning_rate,
-        epochs=asked.epochs,
-        batch=asked.batch,
-        negatives=asked.hard_negatives,
-        temperature=asked.temperature,
-        weight_decay=asked.weight_decay,
-        seed=asked.seed,
+        learning_rate=parameters.learning_rate,
+        epochs=parameters.epochs,
+        batch=parameters.batch,
+        negatives=parameters.hard_negatives,
+        temperature=parameters.temperature,
+        weight_decay=parameters.weight_decay,
+        seed=parameters.seed,
     )
 
     def learned(chosen: np.ndarray) -> Head:
@@ -141,38 +141,39 @@ def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray)
         head = whole if np.array_equal(chosen, rows) else learned(chosen)
         return task.model(frozen, head.times(share)), frozen
 
-    return SemanticFit(rows, model, asked.folds, {**asdict(recipe), "share": share})
+    return SemanticFit(rows, model, parameters.folds, {**asdict(recipe), "share": share})
 
 
 def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> SemanticFit:
-    """The whole encoder; each model encodes all passages again."""
-    asked = task.parameters
+    """Learn the whole encoder; each model encodes all passages again."""
+    parameters = task.parameters
     queries = [task.query_inputs[row] for row in rows]
 
     def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoded]:
         places = np.searchsorted(rows, chosen)
-        encoder = learn_encoder(frozen.encoder, queries, task.passages.inputs, examples, places, asked)
+        encoder = learn_encoder(frozen.encoder, queries, task.passages.inputs, examples, places, parameters)
         encoded = task.encode(encoder, cached=False)
         return task.model(encoded, Head.identity(encoder.width), learned=True), encoded
 
-    chosen = {"steps": asked.encoder_steps, "learning_rate": asked.encoder_learning_rate}
-    return SemanticFit(rows, model, asked.encoder_folds, chosen)
+    chosen = {"steps": parameters.encoder_steps, "learning_rate": parameters.encoder_learning_rate}
+    return SemanticFit(rows, model, parameters.encoder_folds, chosen)
 
 
 def _cross_fit(task: Task, fit: SemanticFit, frozen: pl.DataFrame) -> pl.DataFrame:
-    """The hits of the train queries, each from a model that did not learn from its part of them; the frozen encoder's
-    where the other parts hold nothing to learn from. Equal queries are in one part.
+    """The hits of the train queries, part by part: each part is answered by a model that learned from the others alone.
+
+    Where the others hold nothing to learn from, the frozen encoder's hits stand. Equal queries are in one part.
     """
     folds = np.array([fold_of(normalise(text), fit.folds) for text in task.queries["text"]])
     parts = []
     for fold in range(fit.folds):
-        asked = task.rows("train")[folds[task.rows("train")] == fold]
+        rows = task.rows("train")[folds[task.rows("train")] == fold]
         others = fit.rows[folds[fit.rows] != fold]
         if len(others):
-            parts.append(task.answer(*fit.model(others), asked, DEPTH))
+            parts.append(task.answer(*fit.model(others), rows, DEPTH))
             task.log(f"Part {fold + 1} of {fit.folds} of the train queries is answered by a model that did not see it")
         else:
-            parts.append(frozen.join(task.queries[asked].select("query_id"), on="query_id", how="semi"))
+            parts.append(frozen.join(task.queries[rows].select("query_id"), on="query_id", how="semi"))
     return pl.concat(parts)
 
 

@@ -29,8 +29,8 @@ def write_in_a_process(folder, mark):
 
 def test_what_was_put_is_found_again(tmp_path):
     VectorCache(tmp_path, "test", 4).put(INPUTS[:30], VECTORS[:30])
-    vectors, found = VectorCache(tmp_path, "test", 4).get(INPUTS)
-    assert found.tolist() == [True] * 30 + [False] * 20
+    vectors, cached = VectorCache(tmp_path, "test", 4).get(INPUTS)
+    assert cached.tolist() == [True] * 30 + [False] * 20
     assert np.array_equal(vectors[:30], VECTORS[:30])
 
 
@@ -68,9 +68,9 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path):
         time.sleep(0.01)
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
-    vectors, found = cache.get([[101, row, 1] for row in range(40000)])
-    assert found.reshape(-1, 100).all(axis=1).sum() * 100 == found.sum() > 0
-    assert np.array_equal(vectors[found][:, 0], np.arange(40000, dtype=np.float16)[found])
+    vectors, cached = cache.get([[101, row, 1] for row in range(40000)])
+    assert cached.reshape(-1, 100).all(axis=1).sum() * 100 == cached.sum() > 0
+    assert np.array_equal(vectors[cached][:, 0], np.arange(40000, dtype=np.float16)[cached])
     cache.put(INPUTS, VECTORS)
 
 

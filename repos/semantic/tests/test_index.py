@@ -53,8 +53,8 @@ def test_faiss_takes_over_at_the_configured_size_and_agrees(corpus):
     assert isinstance(approximate, ApproximateIndex)
     theirs, their_scores = approximate.search(queries, 10)
     ours, our_scores = exact.search(queries, 10)
-    found = [len(set(left) & set(right)) / 10 for left, right in zip(ours.tolist(), theirs.tolist(), strict=True)]
-    assert np.mean(found) > 0.95
+    overlaps = [len(set(left) & set(right)) / 10 for left, right in zip(ours.tolist(), theirs.tolist(), strict=True)]
+    assert np.mean(overlaps) > 0.95
     assert np.allclose(their_scores[:, 0], our_scores[:, 0], atol=2e-3)
     assert all(len(set(row)) == 10 for row in theirs.tolist())
 
