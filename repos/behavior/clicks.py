@@ -15,12 +15,12 @@ from shared_ops.data.text import held_back, normalise
 
 @dataclass(frozen=True)
 class Learnable:
-    """What may be learned from clicks, one row per past query's text and document, and what was left out."""
+    """What may be learned from clicks, a row for each past query's text and document, and how much was left out."""
 
     clicks: pl.DataFrame
     """Columns text (normalised), doc_id, and the sums of clicks and examinations; sorted."""
     learned: dict[str, dict[str, int]]
-    """By where they come from: the clicks, impressions and queries that are in `clicks`, before any grew old."""
+    """Origin to the clicks, impressions and queries that went into `clicks`, before their age was discounted."""
     held_out_rows: int
     """Rows of dev or test queries, whoever asked them and however they were spelt."""
     unknown_document_rows: int
@@ -30,64 +30,63 @@ class Learnable:
 def learnable(
     clicks: Mapping[str, pl.DataFrame], queries: pl.DataFrame, documents: pl.DataFrame, half_life: float
 ) -> Learnable:
-    """The sums of all that a model may learn from `clicks`, `clicks` tables by where they come from.
+    """The sums of all that a model may learn from `clicks`: `clicks` tables by their origin.
 
-    A query is its normalised text: rows of queries that differ in less are counted together.
-    Where the `queries` table knows a row's query id, its text stands for the row's own.
+    A query is its normalised text: rows of equal normalised texts are counted together. Where the `queries` table holds
+    a row's query id, the text there replaces the row's own.
 
-    What was last shown `half_life` days before the newest row of its query counts half, after twice that time a third,
-    and so on: what people click now outweighs what they clicked before, and where nothing new is known nothing is
-    forgotten. No clock is read: the same tables give the same sums.
+    A row that is `half_life` days older than the newest row of its query counts half, at twice that age a third, and so
+    on: recent clicks outweigh older ones, and a query without recent clicks forgets nothing. No clock is read: the same
+    tables give the same sums.
     """
     rows = _with_known_texts(clicks, queries)
     free = rows.filter(~pl.col("text").is_in(held_back(queries)))
-    kept = free.join(documents.select("doc_id"), on="doc_id", how="semi")
+    usable = free.join(documents.select("doc_id"), on="doc_id", how="semi")
     days = (pl.col("last_seen").max().over("text") - pl.col("last_seen")).dt.total_seconds(fractional=True) / 86_400
     weight = 1 / (1 + days / half_life)
     # Floats are added up in one order, whatever the order of the tables: equal clicks give equal bytes.
     summed = (
-        kept.with_columns(clicks=pl.col("clicks") * weight, examinations=pl.col("examinations") * weight)
+        usable.with_columns(clicks=pl.col("clicks") * weight, examinations=pl.col("examinations") * weight)
         .sort("text", "doc_id", "examinations", "clicks")
         .group_by("text", "doc_id", maintain_order=True)
         .agg(pl.col("clicks", "examinations").sum())
     )
-    return Learnable(summed, _counts(clicks, kept), len(rows) - len(free), len(free) - len(kept))
+    return Learnable(summed, _counts(clicks, usable), len(rows) - len(free), len(free) - len(usable))
 
 
 def _with_known_texts(clicks: Mapping[str, pl.DataFrame], queries: pl.DataFrame) -> pl.DataFrame:
-    """All rows, with their `origin`, the normalised text that stands for theirs."""
+    """The rows of all tables, with their `origin` and the normalised text of their query."""
     rows = pl.concat(
         [
             tables.empty("clicks").with_columns(origin=pl.lit("")),
             *(table.with_columns(origin=pl.lit(origin)) for origin, table in clicks.items()),
         ]
     )
-    known = queries.select("query_id", known_text="text")
+    known_texts = queries.select("query_id", known_text="text")
     text = pl.coalesce("known_text", "text").map_elements(normalise, return_dtype=pl.String)
-    return rows.join(known, on="query_id", how="left").with_columns(text=text)
+    return rows.join(known_texts, on="query_id", how="left").with_columns(text=text)
 
 
-def _counts(clicks: Mapping[str, pl.DataFrame], kept: pl.DataFrame) -> dict[str, dict[str, int]]:
+def _counts(clicks: Mapping[str, pl.DataFrame], rows: pl.DataFrame) -> dict[str, dict[str, int]]:
     counts = {}
     for origin in clicks:
-        rows = kept.filter(pl.col("origin") == origin)
+        of_origin = rows.filter(pl.col("origin") == origin)
         counts[origin] = {
-            "clicks": int(rows["clicks"].sum()),
-            "impressions": int(rows["impressions"].sum()),
-            "queries": rows["text"].n_unique(),
+            "clicks": int(of_origin["clicks"].sum()),
+            "impressions": int(of_origin["impressions"].sum()),
+            "queries": of_origin["text"].n_unique(),
         }
     return counts
 
 
 def sureness(clicks: pl.DataFrame, confidence: float, prior: float) -> np.ndarray:
-    """For each row, how many times more often than expected its document was clicked, at least; 0 without a click.
+    """For each row, a lower bound of its document's clicks over those expected; 0 without a click.
 
-    Expected are the clicks of any document that was looked at so often: the row's examinations times the clicks per
-    examination of all rows (clicks over expected clicks: Zhang and Jones 2007, "Comparing Click Logs and Editorial
-    Labels for Training Query Rewriting"). Positions count in the examinations, where they were corrected for already.
-    Few examinations make a ratio unsure, so its lower bound counts: the (1 - `confidence`) quantile of a gamma-Poisson
-    posterior whose prior, of mean 1, weighs `prior` expected clicks (DuMouchel 1999, "Bayesian Data Mining in Large
-    Frequency Tables", there called EB05 for 0.95).
+    Expected are the row's examinations times the clicks per examination of all rows (clicks over expected clicks: Zhang
+    and Jones 2007, "Comparing Click Logs and Editorial Labels for Training Query Rewriting"). Examinations are
+    corrected for positions already. Few examinations make the ratio unsure, so its lower bound counts: the (1 -
+    `confidence`) quantile of a gamma-Poisson posterior whose prior, of mean 1, weighs `prior` expected clicks
+    (DuMouchel 1999, "Bayesian Data Mining in Large Frequency Tables", there called EB05 for 0.95).
     """
     from scipy.special import gammaincinv
 

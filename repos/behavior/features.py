@@ -1,7 +1,7 @@
 """From text to vectors in which similar queries lie close: TF-IDF of stemmed words and of character n-grams.
 
-Fitted on documents alone. So no query, learned from or not, changes what another is compared by, and a model that
-withholds some clicks compares queries just as the one that saw all of them does. Knows nothing of clicks.
+Fitted on documents alone, so no query changes how others are compared: a model that learned without some of the clicks
+compares queries just as the model that learned from all of them. Knows nothing of clicks.
 """
 
 import json
@@ -18,11 +18,12 @@ import polars as pl
 from shared_ops.data.text import normalise
 
 QUERY_CHARACTERS = 2_000
-"""What follows in a query is not read: no one types more, and a pasted file must not hold up the others."""
+"""Characters of a query that are read: nobody types more, and a pasted file must not hold up other queries."""
 
 DOCUMENT_CHARACTERS = 4_000
+"""Characters of a document's text that words are counted in."""
 OPENING_CHARACTERS = 300
-"""How much of a document word counts, and character n-grams, are taken from."""
+"""Characters of a document, its title first, that character n-grams are taken from."""
 
 _WORD = re.compile(r"[^\W_]+")
 _STEMMING = Lock()
@@ -101,9 +102,9 @@ def _document_texts(documents: pl.DataFrame) -> list[str]:
 def _transformed(vectorizer: Any, texts: Sequence[str]) -> Any:
     from scipy.sparse import csr_matrix
 
-    # scikit-learn takes an empty list of texts for a mistake; here it is a model without clicks.
-    read = [text[:QUERY_CHARACTERS] for text in texts]
-    return vectorizer.transform(read) if read else csr_matrix((0, len(vectorizer.idf_)), dtype=np.float32)
+    # scikit-learn refuses an empty list of texts; here that is a model without clicks.
+    openings = [text[:QUERY_CHARACTERS] for text in texts]
+    return vectorizer.transform(openings) if openings else csr_matrix((0, len(vectorizer.idf_)), dtype=np.float32)
 
 
 def _vectorizer(name: str, terms: Sequence[str] | None = None, idf: np.ndarray | None = None) -> Any:

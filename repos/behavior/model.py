@@ -1,8 +1,8 @@
 """The behavior model: what people clicked for similar queries.
 
 A k-nearest-neighbour model whose examples are past queries: a new query takes over its neighbours' clicked documents,
-each neighbour counting by its similarity and each document by how surely it was clicked. Knows no Dagster, no
-judgements, and how no parameter was chosen (that is train.py).
+each neighbour counting by its similarity and each document by how surely it was clicked. Knows no Dagster,
+no judgements, and nothing of how parameters are chosen (that is train.py).
 """
 
 import json
@@ -63,7 +63,7 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class Corpus:
-    """The documents as the model sees them: fitted features, the rows of the words in each document, and their ids."""
+    """The documents as the model sees them: fitted features, a CSR matrix of documents x words, and their ids."""
 
     features: TextFeatures
     document_words: Any
@@ -79,14 +79,14 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Past:
-    """The past queries, one row each: CSR matrices of unit rows, but for `answers`, past queries x documents."""
+    """The past queries, one row each, as CSR matrices whose rows have length 1, except those of `answers`."""
 
     words: Any
     characters: Any
     clicked: Any
-    """The words of the documents clicked for the query, by sureness: bridges queries that share none."""
+    """The words of the documents clicked for the query, by sureness: they connect queries that share no word."""
     answers: Any
-    """How surely each document was clicked (`clicks.sureness`), in a row at most 1."""
+    """Past queries x documents: how surely each document was clicked (`clicks.sureness`), at most 1."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,13 @@ class BehaviorModel:
     def with_parameters(self, parameters: Parameters) -> "BehaviorModel":
         """The same past queries, compared by other parameters.
 
-        `confidence`, `prior` and `half_life` have done their work and can no longer change.
+        `confidence`, `prior` and `half_life` were used when the model was fitted: to change them here has no effect.
         """
         return BehaviorModel(self._features, self._past, self._doc_ids, parameters)
 
     @property
     def past_queries(self) -> int:
-        """How many past queries it knows with at least one click."""
+        """How many past queries with at least one click it knows."""
         return int(self._past.answers.shape[0])
 
     @property
@@ -154,8 +154,8 @@ class BehaviorModel:
     def search(self, texts: Sequence[str], k: int) -> list[Hits]:
         """The at most `k` documents most surely clicked for queries like each text; none where nothing is alike.
 
-        A score is the sum over the nearest past queries of their votes, similarity^exponent, or `again` for the very
-        same query, times the document's sureness. Ties are ordered by doc_id.
+        A document's score is the sum, over the nearest past queries, of the query's vote times the document's sureness.
+        A vote is similarity^exponent, or `again` where it is the very same query. Ties are ordered by doc_id.
 
         Raises:
             ValueError: when `k` is below 1.
@@ -168,13 +168,13 @@ class BehaviorModel:
     def similarities(self, texts: Sequence[str]) -> Similarities:
         """How alike each text is to each past query, before the three cosines are mixed: texts x past queries.
 
-        A past query that is asked again is alike in all three, whatever the texts are that were clicked for it: people
-        may have come to like a document that holds none of its words.
+        A past query that is asked again is fully alike in all three, whatever was clicked for it: people may have come
+        to like a document that holds none of its words.
         """
-        read = [normalise(text) for text in texts]
-        read_words = self._features.words(read)
+        normalised = [normalise(text) for text in texts]
+        read_words = self._features.words(normalised)
         words = read_words @ self._by_feature.words
-        characters = self._features.characters(read) @ self._by_feature.characters
+        characters = self._features.characters(normalised) @ self._by_feature.characters
         again = (words > SAME).multiply(characters > SAME).astype(np.float32)
         clicked = (read_words @ self._by_feature.clicked).maximum(again)
         return Similarities(words, characters, clicked)
@@ -183,14 +183,14 @@ class BehaviorModel:
         """The best `k` hits of each row of `similarities`."""
         from scipy.sparse import csr_matrix
 
-        chosen = self.parameters
-        own = (1 - chosen.characters) * similarities.words + chosen.characters * similarities.characters
-        mixed = ((1 - chosen.clicked_text) * own + chosen.clicked_text * similarities.clicked).tocsr()
-        nearest = [_top(columns, values, chosen.neighbours) for columns, values in _rows(mixed)]
+        parameters = self.parameters
+        own = (1 - parameters.characters) * similarities.words + parameters.characters * similarities.characters
+        mixed = ((1 - parameters.clicked_text) * own + parameters.clicked_text * similarities.clicked).tocsr()
+        nearest = [_top(columns, values, parameters.neighbours) for columns, values in _rows(mixed)]
         indptr = np.cumsum([0, *(len(columns) for columns, _ in nearest)])
         indices = np.concatenate([columns for columns, _ in nearest])
         alike = np.concatenate([values for _, values in nearest]).astype(np.float64)
-        votes = np.where(alike > SAME, chosen.again, alike**chosen.exponent)
+        votes = np.where(alike > SAME, parameters.again, alike**parameters.exponent)
         scores = csr_matrix((votes, indices, indptr), shape=mixed.shape) @ self._past.answers
         best = (_top(columns, values, k) for columns, values in _rows(scores))
         return [[(self._doc_ids[c], float(v)) for c, v in zip(*row, strict=True)] for row in best]
@@ -240,7 +240,7 @@ def _positions(names: Sequence[str], values: pl.Series) -> np.ndarray:
 
 
 def _divided(rows: Any, by: np.ndarray) -> Any:
-    """A CSR matrix whose rows are each divided by a number; rows of zeros, by zero, stay."""
+    """A CSR matrix with each row divided by its number in `by`; where that is 0 the row stays."""
     from scipy.sparse import diags_array
 
     return (diags_array(1.0 / np.where(by > 0, by, 1.0)) @ rows).astype(rows.dtype).tocsr()
@@ -255,6 +255,6 @@ def _rows(matrix: Any) -> list[tuple[np.ndarray, np.ndarray]]:
 def _top(columns: np.ndarray, values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The columns of the `k` greatest positive values, greatest first, the lower column first where they tie."""
     least = np.partition(values, -k)[-k] if len(values) > k else 0.0
-    kept = np.flatnonzero((values > 0) & (values >= least))
-    order = kept[np.lexsort((columns[kept], -values[kept]))][:k]
+    places = np.flatnonzero((values > 0) & (values >= least))
+    order = places[np.lexsort((columns[places], -values[places]))][:k]
     return columns[order], values[order]

@@ -14,7 +14,7 @@ from shared_ops.pipeline.ops import searching
 from shared_ops.release.inputs import Inputs
 
 BOOTSTRAP = "bootstrap (simulated)"
-"""What the clicks are called that were made up for want of people's."""
+"""The origin of simulated clicks, which stand in for people's."""
 
 
 class BootstrapConfig(simulation.SimulationParameters, Config):

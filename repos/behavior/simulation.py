@@ -1,7 +1,7 @@
 """Simulated clicks, for as long as no one has used the app: a seeded position-based click model.
 
-Asks only the training queries' judgements, so what is learned from its clicks has seen no dev or test answer. Knows no
-Dagster and no model. Whoever learns from the table says that it is simulated: nobody clicked any of this.
+It reads only the judgements of training queries, so what learns from its clicks has seen no dev or test answer. Knows
+no Dagster and no model. Whoever learns from the table says that it is simulated: nobody clicked any of this.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ SESSION_INTERVAL = timedelta(hours=1)
 class SimulationParameters(BaseModel):
     """A position-based click model and the pages it is shown.
 
-    A result is clicked where it is examined, with probability 1 / rank^eta, and attractive, by its grade (Craswell et
-    al. 2008, "An experimental comparison of click position-bias models"; Chuklin et al. 2015, "Click Models for Web
-    Search"). Attractiveness is noise + (1 - noise) (2^grade - 1) / (2^highest grade - 1), as in Ai et al. 2018,
-    "Unbiased Learning to Rank with Unbiased Propensity Estimation".
+    A result is clicked where it is both examined, with probability 1 / rank^eta, and attractive, which depends on its
+    grade (Craswell et al. 2008, "An experimental comparison of click position-bias models"; Chuklin et al. 2015, "Click
+    Models for Web Search"). Attractiveness is noise + (1 - noise) (2^grade - 1) / (2^highest grade - 1), as in Ai et
+    al. 2018, "Unbiased Learning to Rank with Unbiased Propensity Estimation".
     """
 
     seed: int = Field(default=0, description="Same seed and same judgements: same clicks.")
@@ -51,11 +51,11 @@ def simulate_clicks(
 ) -> pl.DataFrame:
     """The `clicks` table that `parameters.sessions` pages for each training query would have left.
 
-    Its `examinations` are known, where real clicks' are estimated: the sum of the probabilities that the simulated
-    user looked at the document.
+    Its `examinations` are exact, where those of real clicks are estimated: the sum of the probabilities that the
+    simulated user looked at the document.
 
     Each page mixes documents drawn from the query's judged ones with distractors drawn from the rest of the corpus, in
-    a random order. A query draws from a seed of its own, so one query more changes no other's clicks. Judgements of
+    a random order. A query draws from a seed of its own, so one more query changes no other's clicks. Judgements of
     dev and test queries, and of documents outside `documents`, are not read.
     """
     training = queries.filter(pl.col("split") == "train").select("query_id", "text")
@@ -78,9 +78,9 @@ def _query_rows(
     digest = hashlib.sha256(f"{parameters.seed}:{query['query_id']}".encode()).digest()
     random = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
     judged = np.array(query["doc_id"])
-    drawn = random.choice(doc_ids, size=min(len(doc_ids), parameters.distractors + len(judged)), replace=False)
-    others = drawn[~np.isin(drawn, judged)][: parameters.distractors]
-    shown = np.concatenate([judged, others])
+    sample = random.choice(doc_ids, size=min(len(doc_ids), parameters.distractors + len(judged)), replace=False)
+    others = sample[~np.isin(sample, judged)][: parameters.distractors]
+    pool = np.concatenate([judged, others])
     grades = np.concatenate([np.array(query["grade"]), np.zeros(len(others), dtype=np.int64)])
     attractive = parameters.noise + (1 - parameters.noise) * (2.0**grades - 1) / (2.0**highest - 1)
 
@@ -93,7 +93,7 @@ def _query_rows(
         yield {
             "query_id": query["query_id"],
             "text": query["text"],
-            "doc_id": str(shown[column]),
+            "doc_id": str(pool[column]),
             "clicks": int(clicked[:, column].sum()),
             "impressions": int(impressions[column]),
             "mean_position": float(ranks[sessions, column].mean()),

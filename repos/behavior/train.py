@@ -35,10 +35,15 @@ def train(
 ) -> Trained[BehaviorModel]:
     """Learn `clicks`, choose parameters on the dev queries, and answer every query.
 
-    The first three are tables of these schemas, holding every split; `clicks` are `clicks` tables by where they come
-    from, all learned together. `parameters` are where the search for better values starts; `log` is called with lines
-    of progress. `asked` is the table of that name: what people asked is answered too, by models that learned nothing
-    from the same sessions.
+    Args:
+        documents: the snapshot's table of this name.
+        queries: the table of this name, with every split.
+        qrels: the table of this name, with every split.
+        clicks: `clicks` tables by their origin; all are learned together.
+        parameters: where the search for better values starts.
+        log: is called with lines of progress.
+        asked: feedback's table of this name: people's queries are answered too, by models that learned nothing from the
+            same sessions.
 
     Raises:
         ValueError: when no document holds a word.
@@ -74,21 +79,21 @@ def choose(model: BehaviorModel, queries: pl.DataFrame, qrels: pl.DataFrame, log
     given parameters only where the mean gain exceeds twice its standard error: the best of many tries always gains
     something. With fewer than `FEWEST_DEV_QUERIES` judged dev queries, no clicks or no trials, the given ones stay.
     """
-    given = model.parameters
+    initial = model.parameters
     dev = queries.filter(pl.col("split") == "dev").join(qrels, on="query_id", how="semi").sort("query_id")
     if dev.is_empty():
-        return given, 0.0
-    measured = _ndcg_by_parameters(model, dev, qrels)
-    before = measured(given)
-    if len(dev) < FEWEST_DEV_QUERIES or model.past_queries == 0 or given.trials == 0:
+        return initial, 0.0
+    ndcg_of = _ndcg_by_parameters(model, dev, qrels)
+    before = ndcg_of(initial)
+    if len(dev) < FEWEST_DEV_QUERIES or model.past_queries == 0 or initial.trials == 0:
         log(f"dev nDCG@10 {before.mean():.4f} with the parameters as given")
-        return given, float(before.mean())
-    best = _best_tried(given, measured)
-    after = measured(best)
+        return initial, float(before.mean())
+    best = _best_tried(initial, ndcg_of)
+    after = ndcg_of(best)
     gain = after - before
     sure = gain.mean() > 2 * gain.std() / len(gain) ** 0.5
     log(f"dev nDCG@10 {before.mean():.4f} as given, {after.mean():.4f} at best: {'taken' if sure else 'within luck'}")
-    return (best, float(after.mean())) if sure else (given, float(before.mean()))
+    return (best, float(after.mean())) if sure else (initial, float(before.mean()))
 
 
 def _ndcg_by_parameters(
@@ -99,15 +104,15 @@ def _ndcg_by_parameters(
     query_ids = queries["query_id"].to_list()
     similarities = model.similarities(queries["text"].to_list())
 
-    def measured(parameters: Parameters) -> np.ndarray:
+    def ndcg_of(parameters: Parameters) -> np.ndarray:
         hits = model.with_parameters(parameters).hits(similarities, 10)
         return evaluation.per_query(tables.hits_table(query_ids, hits), judged)[evaluation.PRIMARY].to_numpy()
 
-    return measured
+    return ndcg_of
 
 
-def _best_tried(given: Parameters, measured: Callable[[Parameters], np.ndarray]) -> Parameters:
-    """The best of `given.trials` tries."""
+def _best_tried(initial: Parameters, ndcg_of: Callable[[Parameters], np.ndarray]) -> Parameters:
+    """The best of `initial.trials` tries."""
     import optuna
 
     def objective(trial: optuna.Trial) -> float:
@@ -118,27 +123,27 @@ def _best_tried(given: Parameters, measured: Callable[[Parameters], np.ndarray])
             "exponent": trial.suggest_float("exponent", 0.5, 10.0),
             "neighbours": trial.suggest_int("neighbours", 3, 200, log=True),
         }
-        return float(measured(given.model_copy(update=suggested)).mean())
+        return float(ndcg_of(initial.model_copy(update=suggested)).mean())
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=given.seed))
-    study.optimize(objective, n_trials=given.trials)
-    return given.model_copy(update=study.best_params)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=initial.seed))
+    study.optimize(objective, n_trials=initial.trials)
+    return initial.model_copy(update=study.best_params)
 
 
 def out_of_fold(corpus: Corpus, queries: pl.DataFrame, clicks: pl.DataFrame, parameters: Parameters) -> pl.DataFrame:
     """The training queries' hits, each made by a model that never saw a click for its text.
 
-    `clicks` as `clicks.learnable` gives them. A query and all of equal text are in one fold.
+    `clicks` are as `clicks.learnable` gives them. Queries of equal text are in one fold.
     """
     folds = parameters.folds
-    asked = _with_fold(queries.filter(pl.col("split") == "train").sort("query_id"), folds)
-    seen = _with_fold(clicks, folds)
-    answered = []
+    training = _with_fold(queries.filter(pl.col("split") == "train").sort("query_id"), folds)
+    learnable_clicks = _with_fold(clicks, folds)
+    hits = []
     for fold in range(folds):
-        model = BehaviorModel.fit(corpus, seen.filter(pl.col("fold") != fold).drop("fold"), parameters)
-        answered.append(answer(model, asked.filter(pl.col("fold") == fold)))
-    return pl.concat(answered).sort("query_id", "rank")
+        model = BehaviorModel.fit(corpus, learnable_clicks.filter(pl.col("fold") != fold).drop("fold"), parameters)
+        hits.append(answer(model, training.filter(pl.col("fold") == fold)))
+    return pl.concat(hits).sort("query_id", "rank")
 
 
 def out_of_sessions(
@@ -151,17 +156,17 @@ def out_of_sessions(
 ) -> pl.DataFrame:
     """The hits of what was asked in each fold of the sessions, by a model that never saw a click of that fold.
 
-    Not by one that never saw the query: what is asked again is answered by what others clicked for it, as it will be
-    when this model is live. So the ranker learns how far that can be trusted.
+    That model may have seen the query in other folds: a query that is asked again is answered by what others clicked
+    for it, as it will be when this model is live. So the ranker learns how far that can be trusted.
     """
-    answered = []
+    hits = []
     for (fold,), part in asked.group_by("fold", maintain_order=True):
         others = {origin: table.filter(pl.col("fold") != fold) for origin, table in clicks.items()}
         usable = learnable(others, queries, documents, parameters.half_life)
         model = BehaviorModel.fit(corpus, usable.clicks, parameters)
-        named = part.with_columns(pl.Series("query_id", [asked_id(each, int(fold)) for each in part["query_id"]]))
-        answered.append(answer(model, named))
-    return pl.concat([tables.empty("hits"), *answered]).sort("query_id", "rank")
+        searches = part.with_columns(pl.Series("query_id", [asked_id(each, int(fold)) for each in part["query_id"]]))
+        hits.append(answer(model, searches))
+    return pl.concat([tables.empty("hits"), *hits]).sort("query_id", "rank")
 
 
 def _with_fold(frame: pl.DataFrame, folds: int) -> pl.DataFrame:

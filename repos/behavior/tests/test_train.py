@@ -75,8 +75,8 @@ def test_what_was_made_up_is_known_whatever_session_asks(documents, queries, qre
     text = queries.filter(pl.col("query_id") == "q-sort")["text"].item()
     asked = tables.make("asked", [{"query_id": "a", "text": text, "fold": 3, "hits": "{}"}])
     trained = train(documents, queries, qrels, {BOOTSTRAP: bootstrap}, NO_TRIALS, lambda line: None, asked=asked)
-    found = [doc_id for doc_id, _ in trained.model.search([text], 100)[0]]
-    assert found and answers(trained.hits["asked"], asked_id("a", 3)) == found
+    doc_ids = [doc_id for doc_id, _ in trained.model.search([text], 100)[0]]
+    assert doc_ids and answers(trained.hits["asked"], asked_id("a", 3)) == doc_ids
 
 
 def test_a_training_query_is_still_answered_by_the_others(documents, queries, qrels):
