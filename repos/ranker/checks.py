@@ -1,4 +1,4 @@
-"""The asset check that serving and training see the same features, run with every training and from the UI."""
+"""The asset check whether serving and training see the same features: run with every training, and from the UI."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -21,8 +21,8 @@ FAMILY = repository_of(__name__)
 def logged_spaces(releases: Iterable[str], staging: str) -> dict[str, FeatureSpace]:
     """The feature spaces of the rankers that logged features.
 
-    Left out are those that staging no longer keeps, and those of other code: its features are others by intent, and its
-    files may be.
+    Releases that staging no longer keeps are left out, and releases of other code: their features, and perhaps their
+    files, differ on purpose.
     """
     spaces, area = {}, Staging(staging)
     for release in releases:
@@ -36,7 +36,7 @@ def logged_spaces(releases: Iterable[str], staging: str) -> dict[str, FeatureSpa
 
 
 def compared(requests: pl.DataFrame, staging: str) -> tuple[bool, str, dict[str, Any]]:
-    """Whether all features that were served equal those computed again; in words, and with the numbers."""
+    """Compare served features with those computed again: whether all are equal, a sentence on it, and the numbers."""
     skew = compare(requests, logged_spaces(requests["ranker"].unique(), staging).get)
     metadata: dict[str, Any] = {
         "requests compared": skew.compared,

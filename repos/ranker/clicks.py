@@ -28,29 +28,29 @@ class Clicked:
     """Lists from clicks, and what was left out."""
 
     lists: Lists
-    """Their query ids are the queries' normalised texts; one may stand there once for each fold of the sessions."""
+    """A list's query id is the query's normalised text, which may stand there once for each fold of the sessions."""
     examinations: Array
-    """[lists]: the evidence of each."""
+    """[lists]: how many examinations each rests on, which is its evidence."""
     asked: list[Asked]
-    """[lists]: what was asked, with each family's hits."""
+    """[lists]: the search that each comes from, with each family's hits."""
     left_out: dict[str, int]
-    """Why, to how many lists."""
+    """Reason to the number of lists that were left out for it."""
 
     def weights(self, judged: int, parameters: Parameters) -> Array:
         """What each list weighs in the loss beside `judged` lists from judgements, which weigh 1 each.
 
-        Its share of certainty, E / (E + click_evidence) for E examinations, times `click_weight`; less where all of
-        them together would outweigh the judged lists by more than that.
+        That is its certainty times `click_weight`; less where all lists from clicks together would weigh more than
+        `click_weight` times the judged lists.
         """
         sure = self.certainty(parameters)
         return np.asarray(parameters.click_weight * min(1.0, judged / max(sure.sum(), 1e-9)) * sure, np.float32)
 
     def certainty(self, parameters: Parameters) -> Array:
-        """How much of its full weight each list has by its evidence: [lists], 0 to 1."""
+        """[lists], 0 to 1: each list's share of its full weight, E / (E + click_evidence) for E examinations."""
         return np.asarray(self.examinations / (self.examinations + parameters.click_evidence))
 
     def notes(self) -> dict[str, int | float]:
-        """How much came from clicks, for the release."""
+        """How much came from clicks, as the release reports it."""
         return {
             "clicked/lists": len(self.examinations),
             "clicked/documents": sum(map(len, self.lists.doc_ids)),
@@ -67,8 +67,8 @@ def clicked_lists(
     A list is what the sessions of one fold were shown for a query. Its features are computed from the hits in `asked`;
     queries whose normalised text is in `held_out` are left out.
 
-    A document's grade is how far its relevance is above the mean of all that were looked at, as a share of what is left
-    to certainty, and 0 below `click_margin`: what is clicked no more than anything is no answer.
+    A document's grade is (relevance - mean) / (1 - mean), by the mean relevance of all documents that were looked at,
+    and 0 below `click_margin`: a document that is clicked hardly more than any other is no answer.
     """
     judged = judged.clear() if parameters.click_weight == 0 else judged.sort("query_id", "fold", "doc_id")
     pages = (
@@ -80,7 +80,7 @@ def clicked_lists(
     answered = {(each.query_id, each.fold): each for each in asked}
     lists, left_out = Lists(len(space.families), len(space.names)), dict.fromkeys(REASONS, 0)
     examinations: list[float] = []
-    kept: list[Asked] = []
+    searches: list[Asked] = []
     for query_id, fold, text, doc_ids, grades, looks in pages.iter_rows():
         graded, key = dict(zip(doc_ids, grades, strict=True)), normalise(text)
         if key in held_out:
@@ -92,11 +92,11 @@ def clicked_lists(
         elif len(examinations) == parameters.click_lists:
             left_out[TOO_LITTLE] += 1
         else:
-            one = answered[query_id, fold]
-            lists.add(key, space.candidates(text, one.hits).among(graded), graded)
+            search = answered[query_id, fold]
+            lists.add(key, space.candidates(text, search.hits).among(graded), graded)
             examinations.append(looks)
-            kept.append(one)
-    return Clicked(lists, np.array(examinations, np.float64), kept, left_out)
+            searches.append(search)
+    return Clicked(lists, np.array(examinations, np.float64), searches, left_out)
 
 
 def _grade(judged: pl.DataFrame, margin: float) -> pl.Expr:

@@ -58,7 +58,7 @@ class Candidates:
     """float32 [documents, features], columns as in `FeatureSpace.names`; the first are each family's `scaled`."""
 
     def among(self, doc_ids: Container[str]) -> "Candidates":
-        """Those that are among these documents, with the features that they have among all candidates."""
+        """The candidates with these ids, with the features that they have among all candidates."""
         rows = [row for row, doc_id in enumerate(self.doc_ids) if doc_id in doc_ids]
         return Candidates([self.doc_ids[row] for row in rows], self.features[rows])
 
@@ -141,8 +141,8 @@ class FeatureSpace:
         )
         arrays["idf"] = np.log1p((len(documents) - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
         lengths = [documents["text"].str.len_chars(), documents["title"].str.len_chars()]
-        known = np.log1p(np.stack([length.to_numpy() for length in lengths], axis=1))
-        arrays["numbers"] = np.vstack([known, np.full((1, 2), np.nan)]).astype(np.float32)
+        log_lengths = np.log1p(np.stack([length.to_numpy() for length in lengths], axis=1))
+        arrays["numbers"] = np.vstack([log_lengths, np.full((1, 2), np.nan)]).astype(np.float32)
         sources = sorted(documents["source"].unique())
         source = [sources.index(name) for name in documents["source"]]
         arrays["source"] = np.array([*source, -1], np.int32)
@@ -182,11 +182,11 @@ class FeatureSpace:
             identifiers / max(len(words), 1),
         ])  # fmt: skip
 
-        known = sorted({i for i in ids if i is not None})
+        columns = sorted({i for i in ids if i is not None})
         missing = len({term for term in terms if term not in self._term})
         weights = np.zeros(len(self.vocabulary), np.float32)
-        weights[known] = self._idf[known]
-        whole = max(float(weights[known].sum()) + missing * self._rarest, 1e-6)
+        weights[columns] = self._idf[columns]
+        whole = max(float(weights[columns].sum()) + missing * self._rarest, 1e-6)
         covered = {field: self._terms[field][rows] @ weights for field in ("title", "lead", "text")}
         pairs = sorted(set(_bigrams(ids)))
         in_query = np.zeros(BIGRAM_BUCKETS, np.float32)
@@ -206,13 +206,13 @@ class FeatureSpace:
 
     def _from_source(self, rows: Array, fused: Array) -> Array:
         source = self._source[rows]
-        known = source >= 0
+        has_source = source >= 0
         onehot = (source[:, None] == np.arange(len(self.sources))).astype(np.float32)
         top = np.argsort(-fused, kind="stable")[:TOP]
         weight = fused[top] @ onehot[top]
         share = onehot @ weight / max(float(fused[top].sum()), 1e-6)
         part = np.column_stack([share, onehot])
-        part[~known] = np.nan
+        part[~has_source] = np.nan
         return part
 
     def save(self, folder: Path) -> None:
@@ -240,27 +240,27 @@ def _bigrams(ids: Sequence[int | None]) -> list[int]:
 def _from_hits(lists: Sequence[Hits]) -> tuple[list[str], Array, Array]:
     """doc_ids of the union, their features from scores and ranks, and [documents, families] scaled scores."""
     row: dict[str, int] = {}
-    for found in lists:
-        for doc_id, _ in found:
+    for hits in lists:
+        for doc_id, _ in hits:
             row.setdefault(doc_id, len(row))
     shape = (len(row), len(lists))
     scaled, standard, raw, ranks = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)
     query = np.zeros((len(_PER_FAMILY_QUERY), len(lists)))
-    for family, found in enumerate(lists):
-        if not found:
+    for family, hits in enumerate(lists):
+        if not hits:
             continue
-        rows = [row[doc_id] for doc_id, _ in found]
-        scores = np.array([score for _, score in found], np.float64)
+        rows = [row[doc_id] for doc_id, _ in hits]
+        scores = np.array([score for _, score in hits], np.float64)
         if not np.isfinite(scores).all():
             raise ValueError("A hit's score is not a finite number: mend the search model that made it.")
         low, span, deviation = scores.min(), np.ptp(scores), scores.std()
         standardised = (scores - scores.mean()) / (deviation if deviation > 0 else 1.0)
-        # What a model did not find counts as low as the last it found.
+        # A document that a model did not find counts as low as the last one that it found.
         raw[:, family], standard[:, family] = low, standardised.min()
         raw[rows, family], standard[rows, family] = scores, standardised
         scaled[rows, family] = (scores - low) / span if span > 0 else 1.0
-        ranks[rows, family] = np.arange(1, len(found) + 1)
-        query[:, family] = scores.max(), standardised.max(), len(found) / 100
+        ranks[rows, family] = np.arange(1, len(hits) + 1)
+        query[:, family] = scores.max(), standardised.max(), len(hits) / 100
     reciprocal = 1 / ranks
     nearness = np.maximum(1 - np.log(ranks) / np.log(101), 0)
     found_by = np.isfinite(ranks).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Learning from padded lists: the weights of a linear fusion, and the network upon it, each scored out of fold.
+"""Learning from padded lists: the weights of a linear fusion, and the network on top of it, each scored out of fold.
 
 Knows tensors alone: no tables, no files. Every random choice is drawn from the seed.
 """
@@ -22,7 +22,7 @@ Log = Callable[[str], None]
 AT_ONCE = 256
 AVERAGED = 10
 SHARPNESS = 10.0
-"""What the fusion's weights sum to when the network starts: a softmax over scores in 0..1 would be all but flat."""
+"""What the fusion's weights sum to at the start: with 1, a softmax over scores in 0..1 would be nearly flat."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Lessons:
 
     lists: Padded
     folds: "Tensor"
-    """[queries]: the member that does not learn from it; none does not where it is negative."""
+    """[queries]: the number of the one member that does not learn from the list; negative where all members do."""
     weights: "Tensor"
-    """[queries]: what each counts in the loss."""
+    """[queries]: the weight of each list in the loss."""
 
     def take(self, rows: "Tensor | slice", depth: int | None = None) -> "Lessons":
-        """Those of these queries, cut to the first `depth` candidates if given."""
+        """The lessons of these rows, cut to the first `depth` candidates if given."""
         return Lessons(self.lists.take(rows, depth), self.folds[rows], self.weights[rows])
 
 
@@ -45,13 +45,13 @@ class Data:
     """What to learn from and to choose by."""
 
     learn: Lessons
-    """The train lists, after them some of these again without one family."""
+    """The train lists, then some of them again without the hits of one family."""
     whole: int
     """How many of `learn` are the train lists as they are."""
     queries: "Tensor"
-    """[train lists]: the number of the query that was asked, from 0; lists of one query are no independent evidence."""
+    """[train lists]: the number of each list's query, from 0; lists of one query are not independent evidence."""
     clicked: Lessons
-    """Lists from clicks: learned by the network alone, and nothing is chosen by them."""
+    """Lists from clicks: the network alone learns from them, and nothing is chosen by them."""
     dev: Padded
 
     @property
@@ -61,7 +61,7 @@ class Data:
 
     @property
     def folds(self) -> "Tensor":
-        """[train lists]: the member that does not learn from it."""
+        """[train lists]: the number of the member that does not learn from the list."""
         return self.learn.folds[: self.whole]
 
     @property
@@ -72,7 +72,7 @@ class Data:
 
 @dataclass(frozen=True)
 class RankerFit:
-    """A way to order, with its scores: [queries, documents] of train out of fold, and of dev."""
+    """A way to order, with its scores [queries, documents]: of train queries out of fold, and of dev queries."""
 
     kind: Kind
     fusion: Array
@@ -109,8 +109,8 @@ def linear_fusion(data: Data, parameters: Parameters) -> tuple[RankerFit, Array]
     import torch
 
     train, families = data.train, data.train.scaled.shape[-1]
-    drawn = np.random.default_rng(parameters.seed).dirichlet(np.ones(families), size=parameters.fusions)
-    tried = torch.tensor(drawn, dtype=torch.float32)
+    samples = np.random.default_rng(parameters.seed).dirichlet(np.ones(families), size=parameters.fusions)
+    tried = torch.tensor(samples, dtype=torch.float32)
     tables = [
         torch.stack([_ndcg(part.scaled @ weights, part) for weights in tried], dim=-1) for part in train.parts(AT_ONCE)
     ]
@@ -129,7 +129,8 @@ def linear_fusion(data: Data, parameters: Parameters) -> tuple[RankerFit, Array]
 def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) -> RankerFit:
     """The ensemble: member i learns from all folds but i, starting from the fusion `fusions[i]`.
 
-    Learns from judgements alone. Stops at the pass whose order is best over train queries out of fold and dev queries.
+    Learns from `data.learn` alone. Keeps the pass whose order is best over train queries out of fold and dev queries,
+    and stops after `patience` passes without a better one.
     """
     weights = network.start(SHARPNESS * fusions, data.train.features.shape[-1], parameters.width, parameters.seed)
     fusion = fusions.mean(axis=0)
@@ -150,12 +151,12 @@ def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) ->
 def learn_clicks(fit: RankerFit, data: Data, parameters: Parameters, log: Log) -> RankerFit:
     """The network after more passes, in which it learns from clicks beside judgements.
 
-    Keeps the last pass whose order of judged queries, over train queries out of fold and dev queries, is not worse than
-    before by more than `click_caution` standard errors: clicks teach what judgements cannot, and unlearn next to
-    nothing. Two of them, since the order before was the best of many passes, which is partly luck.
+    Keeps the last pass whose order of judged queries (train out of fold, and dev) is not worse than before by more than
+    `click_caution` standard errors: so clicks teach what judgements cannot, and next to nothing is unlearned. The
+    default is two standard errors, since the order before was the best of many passes, which is partly luck.
     """
     weights = {name: tensor.clone() for name, tensor in fit.weights.items()}
-    kept, before = fit, fit.values(data)
+    latest, before = fit, fit.values(data)
     most = ceil(parameters.click_steps / len(_answered(data).split(parameters.batch)))
     passes = _passes(weights, data, parameters, clicks=True)
     for number, _ in zip(range(1, most + 1), passes, strict=False):
@@ -164,17 +165,17 @@ def learn_clicks(fit: RankerFit, data: Data, parameters: Parameters, log: Log) -
         error = gain.std() / np.sqrt(len(gain))
         log(f"pass {number} with clicks: {gain.mean():+.4f} on judged queries, standard error {error:.4f}")
         if gain.mean() >= -parameters.click_caution * error:
-            kept = now
-    return kept
+            latest = now
+    return latest
 
 
 def _answered(data: Data) -> "Tensor":
-    """The lists from judgements that hold an answer: of the others there is nothing to learn."""
+    """The rows of `data.learn` whose lists hold an answer: the others teach nothing."""
     return (data.learn.lists.grades.sum(-1) > 0).nonzero().flatten()
 
 
 def _passes(weights: dict[str, "Tensor"], data: Data, parameters: Parameters, clicks: bool) -> Iterator[None]:
-    """Train `weights`, where they lie, one pass over the judged lists after another.
+    """Train `weights` in place; each step of the iterator is one pass over the judged lists.
 
     With `clicks`, each step learns from a batch of the judged lists and from its share of the lists from clicks.
     """
@@ -218,20 +219,20 @@ def _loss(weights: network.Weights, batch: Lessons, parameters: Parameters, gene
 
 
 def _scored(weights: network.Weights, data: Data, fusion: Array, notes: dict[str, Any]) -> RankerFit:
-    """The ensemble as it is now: train scored by the member that left the query out, dev by all."""
+    """The ensemble as it is now, with its scores: of train by the member that left the query out, of dev by all."""
     import torch
 
-    kept = {name: tensor.detach().clone() for name, tensor in weights.items()}
+    frozen = {name: tensor.detach().clone() for name, tensor in weights.items()}
     train = data.train
     own = torch.zeros(train.grades.shape)
     with torch.inference_mode():
-        for fold in range(len(kept["output"])):
+        for fold in range(len(frozen["output"])):
             rows = (data.folds == fold).nonzero().flatten()
             for part in rows.split(AT_ONCE):
                 lists = train.take(part)
-                own[part] = network.scores(network.member(kept, fold), lists.features, lists.scaled)[0]
-        dev = [network.scores(kept, part.features, part.scaled).mean(dim=0) for part in data.dev.parts(AT_ONCE)]
-    return RankerFit("network", fusion, own, torch.cat(dev), kept, notes)
+                own[part] = network.scores(network.member(frozen, fold), lists.features, lists.scaled)[0]
+        dev = [network.scores(frozen, part.features, part.scaled).mean(dim=0) for part in data.dev.parts(AT_ONCE)]
+    return RankerFit("network", fusion, own, torch.cat(dev), frozen, notes)
 
 
 def _ndcg(scores: "Tensor", padded: Padded) -> "Tensor":

@@ -1,7 +1,7 @@
 """Training lists: the candidates of many queries, padded to one length, with their grades.
 
 Knows no model. Within a list the relevant candidates stand first, then the others by equal-weight fusion: so a slice of
-the first columns keeps all that a loss learns most from.
+the first columns keeps what a loss learns most from.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Lists:
     best_grades: list[list[float]] = field(default_factory=list)
 
     def add(self, query_id: str, candidates: Candidates, judged: Mapping[str, float]) -> None:
-        """Add a query's candidates and its judgements (doc_id to grade), of which the union may have missed some."""
+        """Add a query's candidates, with its judgements (doc_id to grade), also of documents that are no candidates."""
         grades = np.array([judged.get(doc_id, 0) for doc_id in candidates.doc_ids], np.float32)
         fused = candidates.features[:, : self.families].sum(axis=1)
         order = np.lexsort((-fused, grades == 0))

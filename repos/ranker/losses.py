@@ -25,7 +25,7 @@ def ideal_dcg(grades: "Tensor") -> "Tensor":
 def ndcg(scores: "Tensor", grades: "Tensor", mask: "Tensor", ideal: "Tensor") -> "Tensor":
     """nDCG@10 of each query [..., queries]: 0 where the query has no relevant document.
 
-    Scores closer than 1e-5 count as equal, and of equals the relevant documents last: ties earn nothing.
+    Scores closer than 1e-5 count as equal, and equal scores put relevant documents last: ties earn nothing.
     """
     top = (
         (scores - _TIE * (grades > 0)).masked_fill(~mask, _PADDING).topk(min(CUTOFF, scores.shape[-1]), dim=-1).indices
@@ -47,8 +47,8 @@ def list_net(scores: "Tensor", grades: "Tensor", mask: "Tensor") -> "Tensor":
 def lambda_loss(scores: "Tensor", grades: "Tensor", mask: "Tensor", ideal: "Tensor", mu: float = 10.0) -> "Tensor":
     """NDCG-Loss2++ at cutoff 10, per query [..., queries]; documents with a grade above 0 must stand first.
 
-    Wang et al. (2018), "The LambdaLoss Framework for Ranking Metric Optimization", CIKM: pairs weigh what swapping them
-    changes in DCG. Only pairs of which one stands among the first 10 count, as nDCG@10 sees no other.
+    Wang et al. (2018), "The LambdaLoss Framework for Ranking Metric Optimization", CIKM: a pair weighs what swapping it
+    changes in DCG. Only pairs with a document among the first 10 count, as nDCG@10 sees no others.
     """
     import torch
 
@@ -61,9 +61,9 @@ def lambda_loss(scores: "Tensor", grades: "Tensor", mask: "Tensor", ideal: "Tens
     apart = (upper - lower).abs().clamp(min=1)
     step = 1 / torch.log2(apart + 1) - 1 / torch.log2(apart + 2)
     swap = (1 / torch.log2(1 + upper) - 1 / torch.log2(1 + lower)).abs()
-    seen = (upper <= CUTOFF) | (lower <= CUTOFF)
+    near_top = (upper <= CUTOFF) | (lower <= CUTOFF)
     margin = scores[..., :relevant, None] - scores[..., None, :]
-    return (gained * (mu * step + swap) * seen * torch.nn.functional.softplus(-margin)).sum((-1, -2))
+    return (gained * (mu * step + swap) * near_top * torch.nn.functional.softplus(-margin)).sum((-1, -2))
 
 
 def _discount(documents: int) -> "Tensor":

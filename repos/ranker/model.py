@@ -1,6 +1,6 @@
 """The ranker: the order of the union of the search models' hits. Load, rank, save.
 
-Knows no Dagster, no judgements, and how no weight was learned (that is train.py).
+Knows no Dagster and no judgements, and nothing of how weights are learned (that is train.py).
 """
 
 import json
@@ -19,7 +19,7 @@ from shared_ops.judge.fusion import best_first
 FORMAT = 2
 
 Kind = Literal["fusion", "linear", "network"]
-"""What orders the candidates: equal-weight min-max fusion, the same with learned weights, or the network upon it."""
+"""What orders the candidates: min-max fusion with equal weights, or with learned ones, or the network on top of it."""
 
 
 class Parameters(BaseModel):
@@ -108,7 +108,8 @@ class Ranker:
     def explain(self, text: str, hits: Mapping[str, Hits], n: int) -> tuple[Hits, Array]:
         """What `rank` gives, and the features of its first `n` documents as they were scored.
 
-        float32 [documents, features], unscaled, columns as in the feature space's `names`; NaN: what was not known.
+        The features are float32 [documents, features], unscaled, with the columns of the feature space's `names`; NaN
+        stands for what is not known.
 
         Raises:
             ValueError: as `rank`.
@@ -126,7 +127,7 @@ class Ranker:
 
     def rank_many(self, texts: Sequence[str], hits: Sequence[Mapping[str, Hits]]) -> list[Hits]:
         """`rank` for each text and its hits."""
-        return [self.rank(text, found) for text, found in zip(texts, hits, strict=True)]
+        return [self.rank(text, by_family) for text, by_family in zip(texts, hits, strict=True)]
 
     def score(self, features: Array) -> Array:
         """The score of each candidate [documents] from its unscaled features [documents, features]."""
@@ -154,7 +155,7 @@ class Ranker:
 def load(folder: Path) -> Ranker:
     """The ranker that `Ranker.save` wrote into `folder`.
 
-    torch is told to compute on one thread: a query is too small to share out, and the other cores are other models'.
+    Torch computes on one thread: a query is too small to share out, and the other cores belong to other models.
 
     Raises:
         ValueError: when the folder was written in another format.

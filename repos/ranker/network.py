@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 LIMIT = 5.0
-"""Standardised features grow by their logarithm alone from here on: one odd document does not shift the order by much,
-and a score a thousand times beyond what judged queries show, as of a query that is asked again, is still told apart."""
+"""Beyond this, a standardised feature grows only with its logarithm: one odd document does not shift the order much,
+and yet a score a thousand times beyond those of judged queries, as a query that is asked again has, still stands out.
+"""
 
 Weights = Mapping[str, "Tensor"]
 """fusion [families, members], hidden [features, members x width], bias [members x width], output [members, width]."""
@@ -79,10 +80,10 @@ class Scaler:
 
     @classmethod
     def fit(cls, rows: Sequence[Array], width: int) -> "Scaler":
-        """The scaler of these rows [documents, features], which may be none, of `width` features."""
+        """The scaler of these arrays [documents, features], of which there may be none, with `width` features."""
         features = np.concatenate([np.zeros((1, width)), *rows]).astype(np.float64)[bool(rows) :]
         deviation = np.nanstd(features, axis=0)
-        # What never varied in training says nothing, whatever value it takes later.
+        # A feature that never varied in training says nothing, whatever value it takes later.
         deviation[deviation < 1e-6] = np.inf
         return cls(np.nanmean(features, axis=0).astype(np.float32), deviation.astype(np.float32))
 

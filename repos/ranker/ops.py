@@ -68,24 +68,24 @@ class Ranked:
     """A saved ranker and the hits that it orders: `shared_ops.judge.training.Answers`."""
 
     ranker: model.Ranker
-    found: dict[str, dict[str, Hits]]
+    hits: dict[str, dict[str, Hits]]
     """Family to query id to hits."""
 
     def one(self, query_id: str, text: str) -> Hits:
         """The order of the union of the query's hits."""
-        return self.ranker.rank(text, {family: hits.get(query_id, []) for family, hits in self.found.items()})
+        return self.ranker.rank(text, {family: hits.get(query_id, []) for family, hits in self.hits.items()})
 
     def many(self, queries: pl.DataFrame) -> pl.DataFrame:
         """The best DEPTH of the order of each query."""
-        asked = queries.sort("query_id").select("query_id", "text").rows()
-        return hits_table([query_id for query_id, _ in asked], [self.one(*query)[:DEPTH] for query in asked])
+        rows = queries.sort("query_id").select("query_id", "text").rows()
+        return hits_table([query_id for query_id, _ in rows], [self.one(*query)[:DEPTH] for query in rows])
 
 
 def opened(folder: Path, inputs: Inputs) -> Ranked:
-    """A saved ranker, to order the hits of the releases in `inputs`, those for the newest sessions' queries too."""
-    found = {family: hits_by_query(inputs.hits(family)) for family in inputs.releases}
-    for asked in inputs.asked():
-        if asked.fold == HELD_BACK:
-            for family, hits in asked.hits.items():
-                found[family][asked.query_id] = hits
-    return Ranked(model.load(folder), found)
+    """A saved ranker with the hits that it orders: those of the releases in `inputs`, also for the newest sessions."""
+    by_family = {family: hits_by_query(inputs.hits(family)) for family in inputs.releases}
+    for search in inputs.asked():
+        if search.fold == HELD_BACK:
+            for family, hits in search.hits.items():
+                by_family[family][search.query_id] = hits
+    return Ranked(model.load(folder), by_family)

@@ -1,4 +1,4 @@
-"""Whether serving and training see the same: the features that were logged when a query was answered, computed again.
+"""Whether serving and training see the same features: those logged when a query was answered are computed again.
 
 Knows no Dagster and no torch, and not where releases are kept.
 """
@@ -18,7 +18,7 @@ EXAMPLES = 20
 
 @dataclass(frozen=True)
 class Unequal:
-    """A feature that was another one when it was served than it is in training; None where it is not known."""
+    """A feature whose served value differs from the one that training computes; None stands for a value not known."""
 
     query_id: str
     doc_id: str
@@ -34,13 +34,13 @@ class Unequal:
 
 @dataclass(frozen=True)
 class Skew:
-    """What comparing the requests found."""
+    """The result of comparing requests."""
 
     compared: int
     unequal: int
-    """How many of those compared hold a feature that differs."""
+    """How many of the requests compared hold a feature that differs."""
     skipped: int
-    """Requests whose ranker is gone."""
+    """Requests of rankers without a feature space (see `compare`)."""
     largest_difference: float
     """Between values that are both known."""
     examples: list[Unequal]
@@ -50,8 +50,8 @@ class Skew:
 def compare(requests: pl.DataFrame, space_of: Callable[[str], FeatureSpace | None]) -> Skew:
     """Compute the features of every row of a `requests` table again, just as training does, and compare.
 
-    `space_of` gives the feature space of a ranker's release, None where it is gone. Equal is equal in every bit: what
-    was logged is float32, and its way through JSON loses nothing. What is not known (NaN) equals what is not known.
+    `space_of` gives the feature space of a ranker's release, None where there is none to compare with. Equal means
+    equal in every bit: logged values are float32, and their way through JSON loses nothing. NaN (not known) equals NaN.
 
     Raises:
         ValueError: when the hits of a request are of a family that its ranker does not know.
@@ -64,11 +64,11 @@ def compare(requests: pl.DataFrame, space_of: Callable[[str], FeatureSpace | Non
         if space is None:
             skipped += 1
             continue
-        found = list(_unequal(request, space))
+        differences = list(_unequal(request, space))
         compared += 1
-        unequal += bool(found)
-        largest = max([largest, *(each.difference for each in found)])
-        examples += found[: EXAMPLES - len(examples)]
+        unequal += bool(differences)
+        largest = max([largest, *(each.difference for each in differences)])
+        examples += differences[: EXAMPLES - len(examples)]
     return Skew(compared, unequal, skipped, largest, examples)
 
 

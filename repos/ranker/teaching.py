@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Queried:
-    """A query with what each family found for it."""
+    """A query with each family's hits."""
 
     query_id: str
     text: str
@@ -38,24 +38,24 @@ One = TypeVar("One", Queried, Asked)
 
 
 def queries_of(split: str, queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame]) -> list[Queried]:
-    """The queries of a split, in the order of their ids."""
+    """The queries of a split with each family's hits, in the order of their ids."""
     chosen = queries.filter(pl.col("split") == split).sort("query_id").select("query_id", "text")
-    found = {family: hits_by_query(table.join(chosen, on="query_id", how="semi")) for family, table in hits.items()}
+    by_family = {family: hits_by_query(table.join(chosen, on="query_id", how="semi")) for family, table in hits.items()}
     return [
-        Queried(query_id, text, {family: by_query.get(query_id, []) for family, by_query in found.items()})
+        Queried(query_id, text, {family: by_query.get(query_id, []) for family, by_query in by_family.items()})
         for query_id, text in chosen.iter_rows()
     ]
 
 
-def judged_lists(space: FeatureSpace, asked: Sequence[Queried], qrels: pl.DataFrame) -> Lists:
-    """The candidates of those queries that are judged and have any."""
+def judged_lists(space: FeatureSpace, queries: Sequence[Queried], qrels: pl.DataFrame) -> Lists:
+    """The lists of those queries that are judged and have hits."""
     judged: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for query_id, doc_id, grade in qrels.select("query_id", "doc_id", "grade").iter_rows():
         judged[query_id][doc_id] = grade
     lists = Lists(len(space.families), len(space.names))
-    for one in asked:
-        if one.query_id in judged and any(one.hits.values()):
-            lists.add(one.query_id, space.candidates(one.text, one.hits), judged[one.query_id])
+    for query in queries:
+        if query.query_id in judged and any(query.hits.values()):
+            lists.add(query.query_id, space.candidates(query.text, query.hits), judged[query.query_id])
     return lists
 
 
@@ -69,7 +69,7 @@ class Teaching:
     """The lists of the train queries; None where clicks alone teach."""
 
     def out_of_fold(self, scores: Array) -> dict[str, Hits]:
-        """The train queries' order by these scores [train lists, documents], which no model gave that learned them."""
+        """The train queries' order by these scores [train lists, documents], of members that left the query out."""
         return self.judged.ordered(scores) if self.judged else {}
 
     @classmethod
@@ -85,16 +85,16 @@ class Teaching:
     ) -> Self:
         """Judged train queries, some a second time without one family, and beside them lists from clicks."""
         scaler = Scaler.fit(judged.features, len(space.names))
-        learned = judged.followed_by(missing)
-        keys = [normalise(texts[query_id]) for query_id in learned.query_ids]
+        lists = judged.followed_by(missing)
+        keys = [normalise(texts[query_id]) for query_id in lists.query_ids]
         fold = _folds(keys[: len(judged.query_ids)], parameters)
-        # What no train query asks is in no fold: nothing is measured on it, so every member may learn from it.
-        shown = [fold.get(key, -1) for key in clicked.lists.query_ids]
+        # A clicked query that is no train query is in no fold: nothing is measured on it, so every member may learn it.
+        clicked_folds = [fold.get(key, -1) for key in clicked.lists.query_ids]
         data = Data(
-            _lessons(learned, [fold[key] for key in keys], np.ones(len(keys)), scaler),
+            _lessons(lists, [fold[key] for key in keys], np.ones(len(keys)), scaler),
             len(judged.query_ids),
             _numbers(judged.query_ids),
-            _lessons(clicked.lists, shown, clicked.weights(len(judged.query_ids), parameters), scaler),
+            _lessons(clicked.lists, clicked_folds, clicked.weights(len(judged.query_ids), parameters), scaler),
             dev.padded(scaler),
         )
         return cls(data, scaler, judged)
@@ -103,19 +103,19 @@ class Teaching:
     def of_clicks(
         cls, space: FeatureSpace, clicked: Clicked, missing: Clicked, dev: Lists, parameters: Parameters
     ) -> Self:
-        """Lists from clicks in place of judged ones: each weighs by its certainty, and they choose too.
+        """Lists from clicks in place of judged ones: each weighs its certainty, and choices are made by them too.
 
-        Features are scaled by all candidates of what was asked: a list holds only those of them that were shown.
+        Features are scaled by all candidates of the searches: a list holds only those that were shown.
         """
         candidates = [space.candidates(one.text, one.hits).features for one in clicked.asked]
         scaler = Scaler.fit(candidates, len(space.names))
-        learned = clicked.lists.followed_by(missing.lists)
+        lists = clicked.lists.followed_by(missing.lists)
         fold = _folds(clicked.lists.query_ids, parameters)
         certain = np.concatenate([clicked.certainty(parameters), missing.certainty(parameters)])
         weights = certain / certain.mean() if len(certain) else certain
         nothing = Lists(len(space.families), len(space.names))
         data = Data(
-            _lessons(learned, [fold[key] for key in learned.query_ids], weights, scaler),
+            _lessons(lists, [fold[key] for key in lists.query_ids], weights, scaler),
             len(clicked.lists.query_ids),
             _numbers(clicked.lists.query_ids),
             _lessons(nothing, [], np.ones(0), scaler),
@@ -132,10 +132,10 @@ def _lessons(lists: Lists, folds: Sequence[int], weights: Array, scaler: Scaler)
 
 
 def _folds(keys: Sequence[str], parameters: Parameters) -> dict[str, int]:
-    """The fold of each query, by its key: as many queries in each, drawn by the seed."""
+    """Each query's fold by its key: folds of equal size, drawn by the seed."""
     distinct = list(dict.fromkeys(keys))
-    drawn = np.random.default_rng(parameters.seed).permutation(len(distinct)) % parameters.folds
-    return dict(zip(distinct, drawn.tolist(), strict=True))
+    folds = np.random.default_rng(parameters.seed).permutation(len(distinct)) % parameters.folds
+    return dict(zip(distinct, folds.tolist(), strict=True))
 
 
 def _numbers(names: Sequence[str]) -> "Tensor":
@@ -146,11 +146,11 @@ def _numbers(names: Sequence[str]) -> "Tensor":
     return torch.tensor([number[name] for name in names], dtype=torch.int64)
 
 
-def with_one_missing(asked: Sequence[One], parameters: Parameters) -> list[One]:
-    """A random share of what was asked, each as if one of the families were down."""
+def with_one_missing(queries: Sequence[One], parameters: Parameters) -> list[One]:
+    """A random share of these queries, each as if one of the families were down."""
     random = np.random.default_rng(parameters.seed)
     lacking = []
-    for one in asked:
+    for one in queries:
         family = sorted(one.hits)[random.integers(len(one.hits))]
         if random.random() < parameters.missing:
             lacking.append(replace(one, hits={**one.hits, family: []}))

@@ -1,9 +1,9 @@
 """The training of the ranker: hits and judgements in, the ranker and its order of every query out.
 
-Knows no Dagster. Weights learn from train queries, through hits of models that had not learned from them, and from
-clicks, through hits of models that had not learned from the same sessions; the passes and the kind of ranker are chosen
-by judgements, on train queries out of fold and on dev; no test judgement is read. Where too few train queries are
-judged, what people clicked takes their place, in learning and in choosing.
+Knows no Dagster. Weights are learned from train queries, with the hits of models that had not learned from them, and
+from clicks, with the hits of models that had not learned from the same sessions. The number of passes and the kind of
+ranker are chosen by judgements, on train queries out of fold and on dev; no test judgement is read. Where too few train
+queries are judged, clicks take their place, in learning and in choosing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,14 +47,21 @@ def train(
 ) -> Trained[Ranker]:
     """Learn the order of the union of the families' hits.
 
-    `documents`, `queries` and `qrels` are tables of these schemas, holding every split; `hits` is each family's `hits`
-    table of all splits, its train hits out of fold. The hits given back are the final order: of train out of fold too.
+    The hits of the result are the final order; those of train queries are out of fold.
 
-    `judged` is feedback, of the queries in `asked`: a network that was chosen learns its lists too, and nothing is
-    chosen by them. Only where fewer than `enough` train queries are judged, all is learned from these lists and chosen
-    by them, out of fold. Behavior's hits in `asked` are those of a model that had learned no click of the sessions that
-    judge them (cross-fitting over sessions). They show what out-of-fold hits cannot, how far behavior can be trusted
-    with a query that people ask again: out of fold, no query ever is one that it knows.
+    Args:
+        documents: the snapshot's table of this name.
+        queries: the table of this name, with every split.
+        qrels: the table of this name, with every split.
+        hits: each family's `hits` table of all splits, with the train queries' hits out of fold.
+        parameters: how to train.
+        log: is called with lines of progress.
+        judged: feedback's table of this name, for the searches in `asked`. If a network is chosen, it learns from the
+            lists of this table too, and nothing is chosen by them. Only where fewer than `enough` train queries are
+            judged, everything is learned from these lists and chosen by them, out of fold.
+        asked: people's searches with each family's hits. Behavior's hits are those of a model that had learned no click
+            of the sessions that judge them (cross-fitting over sessions). They show what out-of-fold hits cannot: how
+            far behavior can be trusted with a query that people ask again. Out of fold, behavior knows no query.
 
     Raises:
         OptimismError: when a family's train hits are better than its dev hits can explain.
@@ -68,17 +75,17 @@ def train(
     space = FeatureSpace.build(documents, sorted(hits))
     queried = {split: queries_of(split, queries, hits) for split in SPLITS}
     train_lists, dev_lists = (judged_lists(space, queried[split], qrels) for split in ("train", "dev"))
-    shown = tables.empty("judged") if judged is None else judged
-    clicked = clicked_lists(shown, asked, space, held_back(queries), parameters)
-    told = {"judged/lists": len(train_lists.query_ids), **clicked.notes()}
-    log(f"to learn from: {told}")
+    feedback = tables.empty("judged") if judged is None else judged
+    clicked = clicked_lists(feedback, asked, space, held_back(queries), parameters)
+    sizes = {"judged/lists": len(train_lists.query_ids), **clicked.notes()}
+    log(f"to learn from: {sizes}")
     with _reproducible(parameters.threads):
         if train_lists.answered >= enough(parameters):
             missing = judged_lists(space, with_one_missing(queried["train"], parameters), qrels)
             texts = {one.query_id: one.text for one in queried["train"]}
             teaching = Teaching.of_judgements(space, train_lists, missing, texts, clicked, dev_lists, parameters)
         else:
-            lacking = clicked_lists(shown, with_one_missing(clicked.asked, parameters), space, set(), parameters)
+            lacking = clicked_lists(feedback, with_one_missing(clicked.asked, parameters), space, set(), parameters)
             teaching = Teaching.of_clicks(space, clicked, lacking, dev_lists, parameters)
         fit, notes = choose(teaching.data, parameters, log)
         ranker = Ranker(space, fit.kind, fit.fusion, teaching.scaler, fit.weights)
@@ -87,10 +94,10 @@ def train(
         for split in SPLITS:
             ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in queried[split]]
             ordered_hits[split] = hits_table(
-                [one.query_id for one in queried[split]], [found[:DEPTH] for found in ordered]
+                [one.query_id for one in queried[split]], [order[:DEPTH] for order in ordered]
             )
     notes |= {f"optimism/{family}": gap for family, gap in gaps.items()}
-    return Trained(ranker, {**parameters.model_dump(), **told, **notes}, ordered_hits)
+    return Trained(ranker, {**parameters.model_dump(), **sizes, **notes}, ordered_hits)
 
 
 def optimism(
@@ -98,8 +105,8 @@ def optimism(
 ) -> dict[str, float]:
     """By family, nDCG@10 of its hits on train queries minus on dev queries; empty without judged queries of both.
 
-    A model that answers queries it has learned from looks better on train than it is. Cross-fitted hits show a gap of
-    chance alone.
+    A model that answers queries that it has learned from looks better on train than it is. Cross-fitted hits show only
+    a gap of chance.
 
     Raises:
         OptimismError: when a gap exceeds `bound` by more than 3 standard errors.
@@ -108,10 +115,10 @@ def optimism(
     for family in sorted(hits):
         measured = {}
         for split in ("train", "dev"):
-            asked = queries.filter(pl.col("split") == split).select("query_id")
-            judged = qrels.join(asked, on="query_id", how="semi")
-            found = hits[family].join(asked, on="query_id", how="semi")
-            measured[split] = per_query(found, judged)[PRIMARY].to_numpy() if len(judged) else np.zeros(0)
+            split_queries = queries.filter(pl.col("split") == split).select("query_id")
+            judged = qrels.join(split_queries, on="query_id", how="semi")
+            split_hits = hits[family].join(split_queries, on="query_id", how="semi")
+            measured[split] = per_query(split_hits, judged)[PRIMARY].to_numpy() if len(judged) else np.zeros(0)
         if not all(map(len, measured.values())):
             continue
         gaps[family] = float(measured["train"].mean() - measured["dev"].mean())
@@ -132,7 +139,7 @@ def enough(parameters: Parameters) -> int:
 
 
 def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[RankerFit, dict[str, Any]]:
-    """The simplest way to order that none of the less simple ones clearly beats, and what each reached.
+    """The simplest way to order that no less simple one clearly beats, and the nDCG@10 that each reached.
 
     Compared on nDCG@10 over train queries out of fold and dev queries: a kind replaces a simpler one when its mean gain
     exceeds `caution` standard errors (after Breiman et al. 1984). With fewer answered train queries than two a fold,
@@ -163,7 +170,7 @@ def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[Ranker
 
 @contextmanager
 def _reproducible(threads: int) -> Iterator[None]:
-    """Torch computes the same sums in the same order: algorithms that are deterministic, on so many threads."""
+    """Have torch compute the same sums in the same order: by deterministic algorithms, on this many threads."""
     import torch
 
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode()

@@ -114,7 +114,7 @@ class ApproximateIndex:
         return cls(cells, starts)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `PassageIndex.search`. A document is not found where no cell that is searched holds one of its passages."""
+        """See `PassageIndex.search`. A document is not found where no cell searched holds one of its passages."""
         k = min(k, len(self.starts))
         count = min(k * self.FETCHED, len(self.owners))
         similar, passages = self.cells.search(np.ascontiguousarray(queries, np.float32), count)

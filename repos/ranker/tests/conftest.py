@@ -36,8 +36,8 @@ class Collection:
     def ndcg(self, hits: pl.DataFrame, split: str = "test") -> float:
         """Mean nDCG@10 of the hits of a split's queries."""
         qrels = self.qrels.filter(pl.col("query_id").is_in(self.ids(split)))
-        found = hits.filter(pl.col("query_id").is_in(self.ids(split)))
-        return float(per_query(found, qrels)[PRIMARY].mean())
+        split_hits = hits.filter(pl.col("query_id").is_in(self.ids(split)))
+        return float(per_query(split_hits, qrels)[PRIMARY].mean())
 
     def text(self, query_id: str) -> str:
         return self.queries.filter(pl.col("query_id") == query_id)["text"].item()
@@ -115,5 +115,5 @@ def hits(simulate: Search) -> dict[str, pl.DataFrame]:
 
 def unions(hits: dict[str, pl.DataFrame], query_ids: list[str]) -> list[dict[str, tables.Hits]]:
     """Each query's hits by family."""
-    found = {family: hits_by_query(table) for family, table in hits.items()}
-    return [{family: by_query.get(query_id, []) for family, by_query in found.items()} for query_id in query_ids]
+    by_family = {family: hits_by_query(table) for family, table in hits.items()}
+    return [{family: by_query.get(query_id, []) for family, by_query in by_family.items()} for query_id in query_ids]

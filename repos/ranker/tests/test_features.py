@@ -56,7 +56,7 @@ def test_agreement_is_how_many_models_found_it_and_how_near_the_ranks(space):
 
 
 def test_a_family_that_is_down_is_one_that_found_nothing(space):
-    down = {family: found for family, found in HITS.items() if family != "behavior"}
+    down = {family: hits for family, hits in HITS.items() if family != "behavior"}
     np.testing.assert_array_equal(space.candidates("sort", down).features, space.candidates("sort", HITS).features)
 
 

@@ -41,8 +41,8 @@ def requests(space, collection, hits):
                 "query_id": query_id, "text": collection.text(query_id), "ranker": "ranker-1",
                 "doc_ids": [served.doc_ids[row] for row in shown], "features": json.loads(json.dumps(features)),
                 "hits": json.dumps({
-                    family: {"doc_ids": [doc_id for doc_id, _ in found], "scores": [score for _, score in found]}
-                    for family, found in union.items()
+                    family: {"doc_ids": [doc_id for doc_id, _ in best], "scores": [score for _, score in best]}
+                    for family, best in union.items()
                 }),
             })  # fmt: skip
         return tables.make("requests", rows)
@@ -75,10 +75,10 @@ def test_one_changed_value_is_found_and_named(requests, space, collection):
     table = requests(nudged)
     skew = compare(table, {"ranker-1": space}.get)
     assert (skew.compared, skew.unequal) == (5, 1)
-    (found,) = skew.examples
-    assert (found.query_id, found.feature, found.trained) == (changed, "raw: keyword", before[0])
-    assert found.doc_id == table.row(by_predicate=pl.col("query_id") == changed, named=True)["doc_ids"][4]
-    assert 0 < skew.largest_difference == found.served - found.trained < 1e-5
+    (difference,) = skew.examples
+    assert (difference.query_id, difference.feature, difference.trained) == (changed, "raw: keyword", before[0])
+    assert difference.doc_id == table.row(by_predicate=pl.col("query_id") == changed, named=True)["doc_ids"][4]
+    assert 0 < skew.largest_difference == difference.served - difference.trained < 1e-5
 
 
 def test_a_value_that_was_not_known_and_now_is_differs(requests, space):

@@ -43,8 +43,8 @@ def test_each_split_is_ordered_and_train_out_of_fold(trained, collection, hits):
     for split, table in trained.hits.items():
         assert sorted(table["query_id"].unique()) == sorted(collection.ids(split))
         assert table["rank"].max() <= 100
-    texts, found = zip(*((collection.text(i), unions(hits, [i])[0]) for i in collection.ids("train")), strict=True)
-    learned = tables.hits_table(collection.ids("train"), trained.model.rank_many(texts, found))
+    texts, unions_of = zip(*((collection.text(i), unions(hits, [i])[0]) for i in collection.ids("train")), strict=True)
+    learned = tables.hits_table(collection.ids("train"), trained.model.rank_many(texts, unions_of))
     assert not trained.hits["train"].equals(learned)
 
 
@@ -52,7 +52,7 @@ def test_rank_orders_all_documents_of_the_union(trained, collection, hits):
     query_id = collection.ids("test")[0]
     union = unions(hits, [query_id])[0]
     ranked = trained.model.rank(collection.text(query_id), union)
-    assert {doc_id for doc_id, _ in ranked} == {doc_id for found in union.values() for doc_id, _ in found}
+    assert {doc_id for doc_id, _ in ranked} == {doc_id for hits_of in union.values() for doc_id, _ in hits_of}
     assert [score for _, score in ranked] == sorted((score for _, score in ranked), reverse=True)
     assert trained.model.rank_many([collection.text(query_id)], [union]) == [ranked]
 
@@ -386,13 +386,13 @@ def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_word
         [collection.queries, _renamed(collection.queries, asked, twin, text=pl.lit(f"{text.upper()}?"))]
     )
     qrels = pl.concat([collection.qrels, _renamed(collection.qrels, asked, twin)])
-    found = {family: pl.concat([table, _renamed(table, asked, twin)]) for family, table in hits.items()}
+    both = {family: pl.concat([table, _renamed(table, asked, twin)]) for family, table in hits.items()}
     parameters = FAST.model_copy(update={"kind": "network", "epochs": 1, "click_steps": 1, "click_caution": 99.0})
     orders = []
     for number in (1, 2):  # what was clicked for the query differs, and nothing else does
         clicks = feedback_of((f"{text}!", *asked_again(collection, number)[1:]))
         trained = train(
-            collection.documents, queries, qrels, found, parameters, quiet, judged=clicks.judged, asked=clicks.asked
+            collection.documents, queries, qrels, both, parameters, quiet, judged=clicks.judged, asked=clicks.asked
         )
         assert trained.hyperparameters["click_epochs_kept"] == 1
         orders.append(trained.hits["train"])
@@ -421,9 +421,9 @@ def test_without_judgements_and_clicks_it_is_the_fusion(collection, hits):
     trained = fit_clicks_alone(collection, hits, ClickedPages(tables.empty("judged"), []))
     assert trained.model.kind == "fusion"
     ids = collection.ids("test")
-    found = tables.hits_table(ids, [min_max_fusion(union)[:100] for union in unions(hits, ids)])
+    fused_hits = tables.hits_table(ids, [min_max_fusion(union)[:100] for union in unions(hits, ids)])
     order = trained.hits["test"].sort("query_id", "rank").select("query_id", "doc_id")
-    assert order.equals(found.sort("query_id", "rank").select("query_id", "doc_id"))
+    assert order.equals(fused_hits.sort("query_id", "rank").select("query_id", "doc_id"))
 
 
 def test_without_a_query_it_is_the_fusion_too(collection, hits):
