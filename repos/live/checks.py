@@ -25,8 +25,8 @@ def _answers() -> AssetChecksDefinition:
         "its manifest names.",
     )
     def answers() -> AssetCheckResult:
-        found = disagreements(current())
-        return AssetCheckResult(passed=not found, description="; ".join(found) or None)
+        problems = disagreements(current())
+        return AssetCheckResult(passed=not problems, description="; ".join(problems) or None)
 
     return answers
 

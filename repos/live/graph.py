@@ -7,7 +7,7 @@ from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.settings import repository_of
 
 FIRST = {"dagster/priority": "10"}
-"""What moves the live set waits for no training that was asked for before it."""
+"""Runs that move the live set do not wait for trainings that were queued before them."""
 
 
 @graph

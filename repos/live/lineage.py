@@ -1,4 +1,4 @@
-"""What moves the live set makes, as Dagit shows it: the proposed set, and the live one."""
+"""The assets that this repository's runs make, as Dagit shows them: the proposed set and the live one."""
 
 from typing import Any
 

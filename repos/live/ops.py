@@ -47,7 +47,7 @@ from shared_ops.settings import current, ranking_family, repository_of
 from shared_ops.waiting import until
 
 POOL = repository_of(__name__)
-"""The pool of what moves the live set: one at a time does."""
+"""The pool of the ops that move the live set: one at a time does."""
 KEPT_RELEASES = 10
 KEPT_SETS = 20
 FOLLOW_SECONDS = 10.0
@@ -74,15 +74,16 @@ def gate_set(
 ) -> Proposal:
     """The end-to-end gate: the proposed set's final order against that of the live set.
 
-    They are asked the test queries, those that both sets know, and what the newest sessions asked. Hits for either are
-    of models that had not learned from these queries; the live set's for the newest sessions are those served.
+    They are compared on the test queries that both sets know, and on what the newest sessions asked. The hits for
+    either are those of models that had not learned from these queries; for the newest sessions, the live set's hits are
+    those that were served.
     """
     manifest, live = deployment.staging.manifest(staged.family, staged.version), deployment.live_sets.live()
     proposal = Proposal(**staged.model_dump(), over=live.number if live else 0)
     if live is None or live.releases[live.ranker] == staged.version:
-        said = "There is no other live set to compare with."
-        context.log.info(said)
-        _log_proposed(context, deployment, manifest, said)
+        reason = "There is no other live set to compare with."
+        context.log.info(reason)
+        _log_proposed(context, deployment, manifest, reason)
         return proposal
     judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
     champion_manifest = deployment.staging.manifest(live.ranker, live.releases[live.ranker])
@@ -99,16 +100,16 @@ def gate_set(
 def _final_orders(
     deployment: DeploymentResource, rankers: Sequence[ReleaseManifest], judged: JudgedQueries
 ) -> list[pl.DataFrame]:
-    """The orders that rankers' releases gave the test queries, and give those of the newest sessions.
+    """The orders that the rankers' releases gave to the test queries, and give now to those of the newest sessions.
 
-    Their processes, which are asked the latter, start side by side.
+    The latter are asked of the releases' processes, which start side by side.
     """
     tested = [_tested(deployment, ranker, judged) for ranker in rankers]
     if not len(judged.newest):
         return tested
     with ExitStack() as stack:
-        asked = [stack.enter_context(_asked(deployment, ranker, judged)) for ranker in rankers]
-        return [pl.concat([order, each.many(judged.asked_newest)]) for order, each in zip(tested, asked, strict=True)]
+        opened = [stack.enter_context(_opened(deployment, ranker, judged)) for ranker in rankers]
+        return [pl.concat([order, each.many(judged.asked_newest)]) for order, each in zip(tested, opened, strict=True)]
 
 
 def _tested(deployment: DeploymentResource, ranker: ReleaseManifest, judged: JudgedQueries) -> pl.DataFrame:
@@ -116,18 +117,19 @@ def _tested(deployment: DeploymentResource, ranker: ReleaseManifest, judged: Jud
     return inputs.kept_hits(hits, judged.test, judged.snapshot.documents())
 
 
-def _asked(
+def _opened(
     deployment: DeploymentResource, ranker: ReleaseManifest, judged: JudgedQueries
 ) -> AbstractContextManager[Answers]:
-    """A ranker's release, ready to order what the newest sessions of today were shown."""
-    asked = inputs.of_manifest(ranker.model_copy(update={"feedback": judged.feedback}), deployment.input_staging.url)
-    return answering(deployment.staging, asked, ranker.version)
+    """A ranker's release, ready to order the hits of the newest sessions in `judged`."""
+    manifest = ranker.model_copy(update={"feedback": judged.feedback})
+    own_inputs = inputs.of_manifest(manifest, deployment.input_staging.url)
+    return answering(deployment.staging, own_inputs, ranker.version)
 
 
 def _both(ours: pl.DataFrame, theirs: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
     """The queries (query_id) that both orders know."""
-    known = queries.select("query_id").join(ours, on="query_id", how="semi")
-    return known.join(theirs, on="query_id", how="semi")
+    common = queries.select("query_id").join(ours, on="query_id", how="semi")
+    return common.join(theirs, on="query_id", how="semi")
 
 
 def _measured(order: pl.DataFrame, queries: pl.DataFrame, judged: JudgedQueries) -> pl.DataFrame:
@@ -178,7 +180,7 @@ class PromoteConfig(Config):
 def promote(
     context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Proposal
 ) -> None:
-    """Make the proposed ranker's set the live one; a rejected one changes nothing. Then let go of what is old."""
+    """Make the proposed ranker's set the live one, unless it was rejected. Then remove old sets and releases."""
     manifest = deployment.staging.manifest(proposal.family, proposal.version)
     if proposal.accepted:
         try:
@@ -193,7 +195,7 @@ def promote(
                 log=context.log.info,
             )
         except TakenBackError as error:
-            # The last word. Of what else stops a promotion a retry may mend it: the trigger tries again.
+            # This is final. Whatever else stops a promotion may pass, so the trigger tries again.
             deployment.live_sets.decide(proposal.version, Decision(accepted=False, reason=str(error)))
             raise
         decision = Decision(accepted=True, reason=live.note, set_number=live.number)
@@ -218,7 +220,7 @@ def _by(context: OpExecutionContext) -> str:
 
 
 def _log_answers(context: OpExecutionContext, deployment: DeploymentResource) -> None:
-    """Tell Dagster whether the services answer with what is live now; they look at it now and then."""
+    """Tell Dagster whether the services answer with the live set; they notice a new one after a moment."""
     if not deployment.services:
         return
     found = until(lambda: disagreements(current()), not_, every=0.2, seconds=FOLLOW_SECONDS)
@@ -232,19 +234,19 @@ def _log_answers(context: OpExecutionContext, deployment: DeploymentResource) ->
 
 
 def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: PromoteConfig) -> None:
-    """Keep the newest releases and sets, and whatever a kept set needs."""
+    """Remove old sets and releases, except the newest and whatever a kept set needs."""
     sets, staging = deployment.live_sets, deployment.staging
     if old := sets.forget(config.kept_sets):
         context.log.info(f"Forgot the sets {old}: {config.kept_sets} are kept.")
-    kept = [each for each in (*map(sets.past, sets.numbers()), sets.live(), sets.proposed()) if each]
+    kept_sets = [each for each in (*map(sets.past, sets.numbers()), sets.live(), sets.proposed()) if each]
     needed: dict[str, set[str]] = defaultdict(set)
-    for each in kept:
+    for each in kept_sets:
         for family, version in each.releases.items():
             needed[family].add(version)
     for family in staging.families():  # what a kept ranker learned from is needed to train it again
         for version in staging.kept(family, config.kept_releases, needed[family]):
-            for upstream, learned in staging.manifest(family, version).learned_from.items():
-                needed[upstream].add(learned)
+            for upstream, version_learned in staging.manifest(family, version).learned_from.items():
+                needed[upstream].add(version_learned)
     for family in staging.families():
         if removed := staging.tidy(family, config.kept_releases, needed[family]):
             context.log.info(f"Removed {len(removed)} old releases of {family}: {', '.join(removed)}")
@@ -274,7 +276,7 @@ def set_of_the_past(config: RollbackConfig, deployment: DeploymentResource) -> L
 
 @op(pool=POOL)
 def roll_back(context: OpExecutionContext, deployment: DeploymentResource, chosen: LiveSet) -> None:
-    """Make a set of the past live again; what is newer is not promoted again by itself."""
+    """Make a set of the past live again; sets that are newer are not promoted again by themselves."""
     note = f"rollback {_by(context)}"
     live = rollback_set(
         deployment.live_sets, chosen.number, note=note, services=deployment.services, log=context.log.info
@@ -316,16 +318,16 @@ def show(
     if taken_back := deployment.live_sets.taken_back_snapshot(snapshot):
         context.log.warning(f"Snapshot {snapshot.id} was shown by set {taken_back.number}, which was rolled back.")
         return
-    shown, kept = (load(ref).documents().select("doc_id") for ref in (live.snapshot, snapshot))
-    removed = len(shown.join(kept, on="doc_id", how="anti")) / max(len(shown), 1)
+    before, after = (load(ref).documents().select("doc_id") for ref in (live.snapshot, snapshot))
+    removed = len(before.join(after, on="doc_id", how="anti")) / max(len(before), 1)
     if removed > config.max_removed_share:
-        said = (
+        message = (
             f"{removed:.1%} of the documents that are shown are not in snapshot {snapshot.id}, more than "
             f"{config.max_removed_share:.1%}. The live set keeps {live.snapshot.id} until a ranker of the new one is "
             "accepted; raise max_removed_share to show it now."
         )
-        context.log.warning(said)
-        notify(f"A snapshot is not shown in {deployment.deployment}", said, level="warning")
+        context.log.warning(message)
+        notify(f"A snapshot is not shown in {deployment.deployment}", message, level="warning")
         return
     moved = promote_set(
         deployment.live_sets,
@@ -344,8 +346,8 @@ def _materialize(
     context: OpExecutionContext,
     deployment: DeploymentResource,
     live: LiveSet,
-    measured: dict[str, float],
+    metrics: dict[str, float],
     note: str | None = None,
 ) -> None:
-    metadata = {**live.facts(note), **measured}
+    metadata = {**live.facts(note), **metrics}
     context.log_event(AssetMaterialization(asset_key=live_set_key(deployment.deployment), metadata=metadata))

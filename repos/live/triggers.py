@@ -1,6 +1,6 @@
 """What moves the live set by itself: sensors that compare what is live with what it should be.
 
-They look at the state, not at events, as those of the trainings do; every tick says in words why it acted or did not.
+Like the trainings' sensors, they look at the state, not at events; every tick says in words why it acted or did not.
 """
 
 import time
@@ -28,9 +28,9 @@ from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.settings import ranking_family
 
 MOVES = "searchloop/moves"
-"""The tag of a run that was to move the live set: to what, over which set."""
+"""The tag of a run that is to move the live set; its value says to what, and over which set."""
 FIRST_RETRY, LAST_RETRY = 60.0, 3600.0
-"""Seconds after which a move that came to nothing is tried again: at first, then twice as long, and at most."""
+"""Seconds until a move that came to nothing is tried again: at first, and at most; the wait doubles each time."""
 TRIES = 100
 JOBS = (promotion_prod.name, show_snapshot_prod.name, rollback_prod.name)
 """One of them at a time moves the live set."""
@@ -99,12 +99,12 @@ def _shown() -> SkipReason | None:
 
 
 def _move(instance: DagsterInstance, job: str, what: str, because: str) -> RunRequest | SkipReason:
-    """A run that moves the live set to `what`, unless one is in flight or was tried of late, or came to its end."""
+    """A run that moves the live set to `what`; or why not: one is in flight, just failed, or settled the matter."""
     for other in JOBS:
         if run := in_flight(instance, other.removesuffix("_prod")):
             return SkipReason(f"Run {run[:8]} of {other} is in flight.")
     live = PROD.live_sets.live()
-    # With its time: numbers begin anew with a new home, and Dagster's database may be of a home before.
+    # With the set's time: a new home numbers its sets from 1 again, and Dagster's database may outlive the home.
     over = f"{what} over set {f'{live.number} of {live.created_at:%Y-%m-%d %H:%M:%S}' if live else 0}"
     tried = instance.get_run_records(RunsFilter(job_name=job, tags={MOVES: over}, statuses=ENDED), limit=TRIES)
     if tried:
