@@ -1,7 +1,7 @@
-"""What a connection may take of a server's time and memory: uvicorn's HTTP protocol, with bounds; and a calm server.
+"""Bounds on the time and memory that a connection may take of a server, and a server that looks around less often.
 
-uvicorn bounds the idle time between requests alone, httptools nothing. A server behind a proxy gets these bounds from
-it; these answer without one. Shared by the services and by Dagit's launcher.
+uvicorn itself bounds only the idle time between requests, and httptools nothing. Usually a proxy in front of a server
+sets such bounds; these servers stand without one. Shared by the services and by Dagit's launcher.
 """
 
 import asyncio
@@ -17,29 +17,31 @@ from uvicorn.main import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 REQUEST_SECONDS = 10.0
-"""A request has to arrive whole within this time from the opening of its connection, or from its first byte; and its
-answer has to be taken from this machine at least in part within this time."""
+"""A request has to arrive whole within this time from the opening of its connection, or from its first byte. Within
+this time, too, the client has to take at least a part of the answer.
+"""
 
 IDLE_SECONDS = 75
-"""Between two requests. Longer than the clients keep a connection: a client never reuses one that is being closed."""
+"""Between two requests. Longer than our clients keep a connection, so that none reuses one that is being closed."""
 
 MAX_HEAD = 2_000_000
-"""Bytes of a request that are not its body."""
+"""Bytes of a request besides its body, at most."""
 
 MAX_URL = 65_000
 """httptools cannot parse a URL past 65,535 bytes. 5,000 characters take 60,000 at most, percent-encoded."""
 
 URL_TOO_LONG = "searchloop.url_too_long"
+"""The key of the ASGI scope of a request whose URL was cut."""
 
 TICKS = 5
-"""Tenths of a second between two looks of a server whether it is to end."""
+"""Tenths of a second between two looks at whether the server is to end."""
 
 
 class CalmServer(Server):
-    """uvicorn's server, which looks ten times a second whether it is to end: a fifth of what an idle service took."""
+    """uvicorn's server, with fewer looks whether it is to end: ten a second took a fifth of an idle service's time."""
 
     async def main_loop(self) -> None:
-        """Wait until the server is to end, and keep the date that its answers name."""
+        """Wait until the server is to end; meanwhile keep the answers' Date header up to date."""
         tenths = 0
         while not await self.on_tick(tenths):
             await asyncio.sleep(TICKS / 10)
@@ -47,12 +49,12 @@ class CalmServer(Server):
 
 
 def serve(configuration: Config) -> None:
-    """Answer until the process is told to end; end it where the server does not start (its log says why)."""
+    """Answer until the process is told to end; exit with an error where the server cannot start (its log says why)."""
     run(CalmServer(configuration))
 
 
 def run(server: Server) -> None:
-    """Run a server until the process is told to end; end it where the server does not start (its log says why)."""
+    """As `serve`, with a server that is there already."""
     with suppress(KeyboardInterrupt):  # told by SIGINT: it has ended in order by then
         server.run()
     if not server.started:
@@ -74,7 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give the first request its time, and the taking of answers."""
+        """Start the first request's deadline, and bound how long an answer may lie untaken."""
         super().connection_made(transport)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             connection = transport.get_extra_info("socket")
@@ -88,7 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; refuse what goes on and on before its body."""
+        """Feed the parser; refuse a request whose headers do not end."""
         self._start_deadline()
         self._head_bytes += len(data)
         super().data_received(data)
@@ -96,7 +98,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(431, f"Expected {MAX_HEAD:,} bytes of headers at most.")
 
     def on_message_begin(self) -> None:
-        """A request's first line."""
+        """A request begins: start its deadline."""
         self._begun = True
         self._start_deadline()
         super().on_message_begin()
@@ -109,19 +111,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A body is bounded by the app, which knows what it takes."""
+        """Do not count the body: the app bounds it, which knows what it takes."""
         self._head_bytes -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is here."""
+        """The request has arrived whole: stop its deadline."""
         self._stop_deadline()
         self._begun = False
         self._head_bytes = 0
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """From here on it is another protocol's connection, with bounds of its own: pings."""
+        """Hand the connection over to the WebSocket protocol, which bounds it by pings: stop the deadline."""
         self._stop_deadline()
         super().handle_websocket_upgrade()
 
@@ -138,7 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = None
         answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
         if self.flow.read_paused or answering:
-            # What is missing waits for this server, which reads on once it has answered.
+            # The rest of the request waits for this server, which reads on once it has answered.
             self._start_deadline()
         elif self._begun:
             self._refuse(408, f"The request did not arrive within {self.request_seconds:g} s. Send it again.")

@@ -1,7 +1,7 @@
-"""Whom a server lets in: by the name that it is called by, and by the page that a request comes from.
+"""Which requests a server accepts: by the host name that they call it by, and by the page that they come from.
 
-A browser asks on behalf of whatever page is open in it, and any page may have it ask a server on this machine. Shared
-by the services and by Dagit's launcher. Knows no route and no framework but Starlette's headers.
+A browser sends requests on behalf of any page that is open in it, and any page may have it ask a server on this
+machine. Shared by the services and by Dagit's launcher. Knows no route and no framework but Starlette's headers.
 """
 
 from urllib.parse import urlsplit
@@ -12,14 +12,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERY_ADDRESS = ("0.0.0.0", "::")
 
 OWN_SITES = ("same-origin", "none")
-"""Sec-Fetch-Site of what the server's own page asks, and of what a person typed or kept as a bookmark."""
+"""Sec-Fetch-Site of requests of the server's own page, and of addresses that a person typed or bookmarked."""
 
 
 def wrong_name(headers: Headers, host: str) -> str | None:
-    """Why a request does not mean the server that listens on `host`, in words; None where it does.
+    """Why a request is not meant for the server that listens on `host`, in words; None where it is.
 
-    A page whose name is made to lead to this machine (DNS rebinding) is of the same origin as what it then asks here:
-    only the Host tells. A client that sends none is no browser.
+    A page whose name was made to lead to this machine (DNS rebinding) has the same origin as its requests here: only
+    the Host header gives it away. A client that sends no Host is no browser.
     """
     called = headers.get("host")
     if called is None or host in EVERY_ADDRESS or _name(called) in {host, *LOOPBACK}:
@@ -31,10 +31,10 @@ def wrong_name(headers: Headers, host: str) -> str | None:
 
 
 def from_another_site(headers: Headers) -> bool:
-    """Whether a browser sends a request for a page of another origin, by the best that it says of it.
+    """Whether a browser sends a request on behalf of a page of another origin, by the best header that says so.
 
-    Sec-Fetch-Site, which is sent to https and to loopback; else Origin, which is sent with every POST and WebSocket;
-    else Referer. Clients that are no browsers say nothing.
+    That is Sec-Fetch-Site, which is sent to https and to loopback; else Origin, which is sent with every POST and
+    WebSocket; else Referer. Clients that are no browsers send none of them.
     """
     if site := headers.get("sec-fetch-site"):
         return site not in OWN_SITES

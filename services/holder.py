@@ -24,12 +24,12 @@ NOTHING_ASKED = "It asks nothing of this process: its family takes no part in it
 
 
 class SetState(NamedTuple):
-    """How far this service is with a set: what a promotion asks for."""
+    """How far this service is with loading a set: promotions ask for it."""
 
     number: int
     state: Literal["ready", "loading", "failed", "unknown", "elsewhere"]
     key: str | None = None
-    """What the set asks this service to hold."""
+    """The name of what the set needs this service to hold."""
     reason: str | None = None
 
 
@@ -49,13 +49,14 @@ class _Watched:
 
 
 class Holder(Generic[Content]):
-    """Holds the content of the live set, of the proposed one and of the one before, and for a grace period of others.
+    """Holds the content of the live set, of the proposed set and of the set that was live before.
 
-    The set before the live one is held as long as it is that: going back to it loads nothing.
+    The set before is held so that going back to it loads nothing. A set that is none of these any more is held for a
+    grace period.
 
-    `key` names what a set asks for, so that sets with the same key share one content; None where the set asks another
-    process for it. `load` makes it, in a worker thread, and raises when it is not fit to answer. A failed load leaves
-    everything already held in place.
+    `key` names the content that a set needs, so that sets with the same key share it; None where the set asks another
+    process for it. `load` makes the content, in a worker thread, and raises when it is not fit to answer. A failed load
+    leaves everything that is held in place.
     """
 
     def __init__(
@@ -78,7 +79,8 @@ class Holder(Generic[Content]):
         self._pointer: LiveSet | None = None
         self._previous: LiveSet | None = None
         self._watched: dict[int, _Watched] = {}
-        self._wanted: set[int] = set()
+        self._current: set[int] = set()
+        """The numbers of the sets that were live, proposed or the one before at the last poll."""
         self._held: dict[str, Content] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
 
@@ -111,7 +113,7 @@ class Holder(Generic[Content]):
         return SetState(number, "loading", key)
 
     def leads(self) -> bool:
-        """Whether this process is the one that the live set asks, or any would do, as nothing is live yet."""
+        """Whether the live set's queries go to this process; also while nothing is live, as any process will do."""
         return not self.stands_by()
 
     def stands_by(self) -> bool:
@@ -144,19 +146,19 @@ class Holder(Generic[Content]):
 
     async def _poll(self) -> None:
         live, proposed = await asyncio.to_thread(lambda: (self._live_sets.live(), self._live_sets.proposed()))
-        # Without a pointer what was live stays live: nothing that answers is given up for nothing.
+        # Where there is no pointer, what was live stays live: this service goes on answering.
         self._pointer = live or self._pointer
-        wanted = [each for each in (self._previous, self._pointer, proposed) if each]
-        for each in wanted:
+        current = [each for each in (self._previous, self._pointer, proposed) if each]
+        for each in current:
             self._start_load(self._watch(each))
-        self._wanted = {each.number for each in wanted}
+        self._current = {each.number for each in current}
         self._settle()
 
-    def _watch(self, wanted: LiveSet) -> _Watched:
-        watched = self._watched.get(wanted.number)
-        # Proposed once more is tried at once, whatever it failed for before.
-        if watched is None or watched.live_set != wanted or wanted.number not in self._wanted:
-            watched = self._watched[wanted.number] = _Watched(wanted, time.monotonic())
+    def _watch(self, live_set: LiveSet) -> _Watched:
+        watched = self._watched.get(live_set.number)
+        # A set that is proposed once more is tried at once, whatever it failed for before.
+        if watched is None or watched.live_set != live_set or live_set.number not in self._current:
+            watched = self._watched[live_set.number] = _Watched(live_set, time.monotonic())
         watched.last_wanted = time.monotonic()
         return watched
 
@@ -189,10 +191,10 @@ class Holder(Generic[Content]):
             self._switch(pointer, key)
         oldest = time.monotonic() - self._settings.grace_seconds
         self._watched = {number: each for number, each in self._watched.items() if each.last_wanted >= oldest}
-        wanted: set[str | None] = {self._key(each.live_set) for each in self._watched.values()}
+        needed: set[str | None] = {self._key(each.live_set) for each in self._watched.values()}
         if self.live is not None:
-            wanted.add(self._key(self.live.live_set))
-        self._held = {key: content for key, content in self._held.items() if key in wanted}
+            needed.add(self._key(self.live.live_set))
+        self._held = {key: content for key, content in self._held.items() if key in needed}
 
     def _switch(self, pointer: LiveSet, key: str | None) -> None:
         if self.live is not None and self.live.live_set.number != pointer.number:

@@ -46,7 +46,7 @@ Route = TypeVar("Route", bound=Callable[..., Any])
 LATENCY_BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 MAX_SET = 2**63 - 1
-"""Of a set's number: what JSON's readers can hold."""
+"""The greatest number of a set: what JSON's readers can hold."""
 
 CLIENT_LEFT = 499
 """nginx's status for a client that left before it was answered; nobody gets it, metrics count it."""
@@ -60,7 +60,7 @@ def json_response(content: Any, status: int = 200) -> Response:
 
 
 def parse(kind: TypeAdapter[Parsed], body: bytes) -> Parsed:
-    """A request's body, parsed and checked in one step. Unlike json, pydantic's parser refuses what is no Unicode.
+    """A request's body, parsed and checked in one step. Unlike json, pydantic's parser refuses invalid Unicode.
 
     Raises:
         RequestValidationError: when it is no JSON or not of this kind.
@@ -142,7 +142,7 @@ def equip(
 
 
 def reading(app: FastAPI, path: str) -> Callable[[Route], Route]:
-    """A decorator: the function answers GET, and HEAD, of whose answer uvicorn leaves the body out."""
+    """A decorator: the function answers GET, and HEAD, for which uvicorn leaves out the answer's body."""
 
     def register(function: Route) -> Route:
         app.head(path, include_in_schema=False)(function)
@@ -171,7 +171,7 @@ def serve(app: FastAPI, host: str, port: int) -> None:
 
 
 def log_lines() -> None:
-    """Have what is logged written to stderr, with its time and where it comes from."""
+    """Write what is logged to stderr, with its time and its logger's name."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
@@ -189,7 +189,7 @@ SERVER: dict[str, Any] = {
 
 
 class _Guarded:
-    """Refuses who means another server, and a body larger than any that the service takes, before it is all read."""
+    """Refuses requests that mean another server, and too large bodies before they are read whole."""
 
     def __init__(self, app: ASGIApp, host: str, max_body: int, error_response: ErrorResponse) -> None:
         self._app, self._host, self._max_body, self._error_response = app, host, max_body, error_response
@@ -208,13 +208,13 @@ class _Guarded:
             await self._app(scope, self._bounded(receive), send)
 
     def _bounded(self, receive: Receive) -> Receive:
-        taken = 0
+        size = 0
 
         async def take() -> Message:
-            nonlocal taken
+            nonlocal size
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._max_body:
+            size += len(message.get("body", b""))
+            if size > self._max_body:
                 raise HTTPException(413, self._too_large())
             return message
 
@@ -227,7 +227,7 @@ class _Guarded:
 class _Measured:
     """Counts and times requests by route and status, and turns a failure into an answer.
 
-    A failure that leaves the app makes uvicorn close the connection, under a client that may be reusing it just then.
+    An exception that leaves the app would make uvicorn close the connection, which a client may just be reusing.
     """
 
     def __init__(self, app: ASGIApp, name: str, registry: CollectorRegistry, error_response: ErrorResponse) -> None:
@@ -274,14 +274,14 @@ class _HolderCollector(Collector):
         self._name, self._holder, self._holds = name, holder, holds
 
     def collect(self) -> Iterable[Metric]:
-        held = GaugeMetricFamily("searchloop_held", "Held in memory.", labels=["service", self._holds, "live"])
+        gauge = GaugeMetricFamily("searchloop_held", "Held in memory.", labels=["service", self._holds, "live"])
         live = self._holder.live
         for key in self._holder.held():
             answering = live is not None and self._holder.get(key) is live.content
-            held.add_metric([self._name, key, str(answering).lower()], 1)
+            gauge.add_metric([self._name, key, str(answering).lower()], 1)
         failures = CounterMetricFamily("searchloop_load_failures", "Loads that failed.", labels=["service"])
         failures.add_metric([self._name], self._holder.load_failures)
-        return [held, failures]
+        return [gauge, failures]
 
 
 def _registry(name: str, holder: Holder[Any], holds: str) -> CollectorRegistry:

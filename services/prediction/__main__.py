@@ -1,6 +1,6 @@
 """`python -m services.prediction <family>`: serve one family's staged models, in that family's environment.
 
-A worker, as the stack starts it, is told its socket, and the code and environment that its releases have to be of.
+The stack starts it as a worker: with a socket, and the code and environment that its releases have to be made with.
 """
 
 import argparse
@@ -28,21 +28,21 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="the family's port, if not that of repos.toml; 0 for none")
     parser.add_argument("--code", default="", help="the hash of the code that its releases were made with")
     parser.add_argument("--environment", default="", help="the SHA-256 of the lock that they were made with")
-    # Kept code may be run by a stack of any later time, which may tell it more.
-    given, unknown = parser.parse_known_args()
-    settings, family = Settings(), given.family
+    # A stack of a later version may run this code, and pass arguments that it does not know.
+    arguments, unknown = parser.parse_known_args()
+    settings, family = Settings(), arguments.family
     web.log_lines()
     if unknown:
         logger.warning("Not known to this code, and left out: %s", " ".join(unknown))
-    port = settings.ports[family] if given.port is None else given.port
-    if given.socket is None:
+    port = settings.ports[family] if arguments.port is None else arguments.port
+    if arguments.socket is None:
         web.serve(create_app(family, settings, holder_of(family, settings)), settings.host, port)
         return
-    runtime = Runtime(family, given.code, given.environment)
+    runtime = Runtime(family, arguments.code, arguments.environment)
     if runtime.code and (loaded := codes.present(family)) != runtime.code:
         sys.exit(f"This process would run the code {loaded[:12]}, and its releases were made with {runtime.code[:12]}.")
     holder = holder_of(family, settings, runtime)
-    config = Config(create_app(family, settings, holder, runtime), uds=str(given.socket), **web.SERVER)
+    config = Config(create_app(family, settings, holder, runtime), uds=str(arguments.socket), **web.SERVER)
     connections.run(FrontServer(config, lambda: bool(port) and holder.leads(), settings.host, port))
 
 

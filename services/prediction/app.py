@@ -1,7 +1,7 @@
 """The HTTP service of one family's staged model: POST /search and /embed, or /rank, by the release's name.
 
-Holds the live set's release, the proposed one's, and for a while the one before: as a worker, those that run with its
-own code and environment. Knows nothing of the family but its role.
+Holds the family's releases of the live set, of the proposed one and of the one before; a worker holds only those that
+run with its own code and environment. Knows nothing of the family but its role.
 """
 
 import asyncio
@@ -32,19 +32,20 @@ from shared_ops.settings import Settings, families
 Result = TypeVar("Result")
 
 REST = 2
-"""How many times as long as a text took to embed the model embeds no other."""
+"""After a text that took a time to embed, the model embeds no other for this many times as long."""
 
 MAX_BODY = {"search": 6_000_000, "rank": 2_000_000}
-"""Bytes of a request by the service's role: so many texts of 5,000 characters; or a query, and 100 hits of each of
-three models whose ids have 1,500 characters, four bytes each."""
+"""Bytes of a request at most, by the service's role: enough for as many texts of 5,000 characters as one may hold; or
+for a query and 100 hits of each of three models, whose ids have 1,500 characters of four bytes.
+"""
 
 _SEARCH, _RANK, _EMBED = TypeAdapter(SearchRequest), TypeAdapter(RankRequest), TypeAdapter(EmbedRequest)
 
 
 class Worker:
-    """One thread for the model, because no family promises to be thread-safe; and a bound on who waits for it.
+    """One thread for the model, because no family promises to be thread-safe; and a bound on the requests that wait.
 
-    Past the bound an answer would come after the search app has given up: better to say at once that it is busy.
+    Past the bound, an answer would come after the search app has given up, so the worker says at once that it is busy.
     """
 
     def __init__(self, waiting_limit: int) -> None:
@@ -72,9 +73,9 @@ class Worker:
                 self._free.set()
 
     async def call_last(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call `function` in the model's thread once nobody waits for it who used `call`: they go first.
+        """Call `function` in the model's thread once no `call` is waiting: those go first.
 
-        It returns after a rest, so that who calls again and again leaves most of the processor to others.
+        It returns after a rest (`REST`), so that a caller with many texts leaves most of the processor to others.
         """
         while self._waiting:
             await self._free.wait()
@@ -91,7 +92,7 @@ class Worker:
 def holder_of(
     family: str, settings: Settings, runtime: Runtime | None = None, load: Callable[[str, Path], Any] = load_model
 ) -> Holder[Any]:
-    """Holds the family's releases of the prod deployment's sets: of a worker, those that run with its `runtime`."""
+    """A holder of the family's releases in prod's sets; for a worker, of those that run with its `runtime`."""
     staging = Staging(settings.staging_url("prod"))
 
     def key(live_set: LiveSet) -> str | None:
@@ -125,11 +126,11 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
         """The code and the environment of this process, and whether the live release's manifest states just these."""
         if runtime is None:
             return {}
-        told, live, as_stated = {"code": runtime.code, "environment": environment}, holder.live, True
+        own, live, as_stated = {"code": runtime.code, "environment": environment}, holder.live, True
         if live is not None:
             stated = runtimes.of_release(settings.staging_url("prod"), family, live.live_set.releases[family])
-            as_stated = not stated.code or told == {"code": stated.code, "environment": stated.environment}
-        return {**told, "as_stated": as_stated}
+            as_stated = not stated.code or own == {"code": stated.code, "environment": stated.environment}
+        return {**own, "as_stated": as_stated}
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -163,8 +164,8 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
     def answer(release: str, hits: Hits, **more: Any) -> Response:
         check_hits(hits)
         doc_ids, scores = [doc_id for doc_id, _ in hits], [score for _, score in hits]
-        made = HitsAnswer(family=family, release=release, doc_ids=doc_ids, scores=scores)
-        return web.json_response(made.model_dump(exclude={"features"}) | more)
+        content = HitsAnswer(family=family, release=release, doc_ids=doc_ids, scores=scores)
+        return web.json_response(content.model_dump(exclude={"features"}) | more)
 
     async def search(request: Request) -> Response:
         body = web.parse(_SEARCH, await request.body())
@@ -180,8 +181,9 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
         vectors: list[Any] = []
         for text in body.texts:  # one by one: a search that comes meanwhile waits for no more than one
             vectors.extend(await worker.call_last(model.embed, [text]))
-        made = EmbedAnswer.model_construct(family=family, release=body.release, vectors=vectors)  # arrays, of the model
-        return web.json_response(dict(made))
+        # Not validated: the vectors are the model's arrays.
+        content = EmbedAnswer.model_construct(family=family, release=body.release, vectors=vectors)
+        return web.json_response(dict(content))
 
     async def rank(request: Request) -> Response:
         body = web.parse(_RANK, await request.body())
@@ -190,7 +192,7 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
             raise HTTPException(
                 422, f"hits: expected those of {', '.join(model.families)}, got some of {', '.join(unknown)[:200]!r}."
             )
-        hits = {name: found.hits for name, found in body.hits.items()}
+        hits = {name: family_hits.hits for name, family_hits in body.hits.items()}
         if body.explain and isinstance(model, ExplainModel):
             order, features = await worker.call(model.explain, body.query, hits, body.explain)
             return answer(body.release, order, features=features)

@@ -15,14 +15,14 @@ from uvicorn import Config
 from services.connections import BoundedProtocol, CalmServer
 
 OVERLAP_SECONDS = 3.0
-"""How long a worker that leads no more listens still: the next one finds out within that time that it does."""
+"""How long a worker that leads no more listens on: within that time, the next worker notices that it leads."""
 BACKLOG = 2048
 
 log = logging.getLogger(__name__)
 
 
 class FrontServer(CalmServer):
-    """uvicorn's server, with one more door that is open while `leads` says so."""
+    """uvicorn's server, which also listens on `port` while `leads` says so: its door."""
 
     def __init__(self, config: Config, leads: Callable[[], bool], host: str, port: int) -> None:
         super().__init__(config)
@@ -46,7 +46,7 @@ class FrontServer(CalmServer):
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             door.bind((self._host, self._port))
-        except OSError as error:  # somebody else's, or just being left: tried again at the next tick
+        except OSError as error:  # another process has it, or is just leaving it: tried again at the next tick
             door.close()
             log.warning("Cannot listen on %s:%d yet: %s", self._host, self._port, error)
             return
@@ -58,7 +58,7 @@ class FrontServer(CalmServer):
         return BoundedProtocol(self.config, self.server_state, self.lifespan.state)
 
     def _close(self, door: asyncio.Server) -> None:
-        """Listen no more, and end the connections that came this way once what they asked is answered."""
+        """Stop listening, and end the connections that came this way once their requests are answered."""
         door.close()
         self.servers.remove(door)
         self._door = None

@@ -32,7 +32,7 @@ class SearchModel(Protocol):
 
 @runtime_checkable
 class EmbedModel(Protocol):
-    """What a search model has besides, where it compares vectors."""
+    """What a search model that compares vectors has in addition."""
 
     def embed(self, texts: Sequence[str]) -> Any:
         """The texts' vectors as `search` compares them: a numpy array, float32 [texts, width]."""
@@ -51,14 +51,14 @@ class RankModel(Protocol):
 
 @runtime_checkable
 class ExplainModel(Protocol):
-    """What a rank model has besides, where its order comes from features."""
+    """What a rank model that orders by features has in addition."""
 
     def explain(self, text: str, hits: Mapping[str, Hits], n: int) -> tuple[Hits, Any]:
         """What `rank` gives, and the features of its first `n` documents: a numpy array, float32 [n, features]."""
 
 
 class CheckError(RuntimeError):
-    """A model that loads, and then answers what cannot be right."""
+    """A model loads, but its answers cannot be right."""
 
 
 def load_model(family: str, folder: Path) -> Any:
@@ -82,10 +82,10 @@ def load_release(
     if live_set.roles[family] == "rank":
         _try_ranking(model, snapshot)
     else:
-        found = _try_searching(model, snapshot)
+        doc_ids = _try_searching(model, snapshot)
         if isinstance(model, EmbedModel):
             _try_embedding(model, snapshot)
-        _check_known(found, [snapshot, snapshots.load(staging.manifest(family, version).snapshot)])
+        _check_known(doc_ids, [snapshot, snapshots.load(staging.manifest(family, version).snapshot)])
     return model
 
 
@@ -108,11 +108,11 @@ def check_hits(hits: Hits) -> Hits:
 
 def _try_searching(model: SearchModel, snapshot: Snapshot) -> set[str]:
     """Ask the warm-up queries, one by one as in serving. Returns the ids of the documents found."""
-    found: set[str] = set()
+    doc_ids: set[str] = set()
     for text in _texts(snapshot):
         (hits,) = model.search([text], WARM_UP_HITS)
-        found.update(doc_id for doc_id, _ in check_hits(hits))
-    return found
+        doc_ids.update(doc_id for doc_id, _ in check_hits(hits))
+    return doc_ids
 
 
 def _try_embedding(model: EmbedModel, snapshot: Snapshot) -> None:
@@ -122,14 +122,14 @@ def _try_embedding(model: EmbedModel, snapshot: Snapshot) -> None:
         raise CheckError("The model's vectors are not one for each text, of finite numbers.")
 
 
-def _check_known(found: set[str], known: Iterable[Snapshot]) -> None:
-    """A model may hold documents that have left the corpus since it was trained, and no others."""
-    for snapshot in known:
-        if not found:
+def _check_known(doc_ids: set[str], corpora: Iterable[Snapshot]) -> None:
+    """A model may find documents that have left the corpus since it was trained, and no other unknown ones."""
+    for snapshot in corpora:
+        if not doc_ids:
             return
-        found = found - set(snapshot.documents()["doc_id"])
-    if found:
-        raise CheckError(f"The model found {len(found)} documents that are in no snapshot, such as {min(found)!r}.")
+        doc_ids = doc_ids - set(snapshot.documents()["doc_id"])
+    if doc_ids:
+        raise CheckError(f"The model found {len(doc_ids)} documents that are in no snapshot, such as {min(doc_ids)!r}.")
 
 
 def _try_ranking(model: RankModel, snapshot: Snapshot) -> None:
@@ -150,7 +150,7 @@ def _try_ranking(model: RankModel, snapshot: Snapshot) -> None:
             explained, features = model.explain(text, hits, WARM_UP_EXPLAINED)
             if explained != order or len(features) != min(WARM_UP_EXPLAINED, len(order)):
                 raise CheckError("The ranker explains another order than it gives, or not a row for each document.")
-        if {doc_id for doc_id, _ in order} != {doc_id for found in hits.values() for doc_id, _ in found}:
+        if {doc_id for doc_id, _ in order} != {doc_id for family_hits in hits.values() for doc_id, _ in family_hits}:
             raise CheckError("The ranker's order does not hold exactly the documents it was asked to rank.")
 
 

@@ -1,7 +1,7 @@
 """From a query to the final order: the set's searches in parallel, then its ranker. Knows no HTTP route and no page.
 
-One set answers a query from its start to its end. A model that is down or late takes its hits away, and no more;
-without the ranker the hits are fused by their ranks; and either is said in the answer.
+One set answers a query from its start to its end. Where a model is down or late, its hits are missing and no more;
+without the ranker, the hits are fused by their ranks. The answer says so in either case.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Hit:
 
 @dataclass(slots=True)
 class Explained:
-    """What the ranker saw of the documents shown."""
+    """The features that the ranker computed for the documents shown: [documents, features], None where not known."""
 
     release: str
     features: list[list[float | None]]
@@ -55,7 +55,7 @@ class Explained:
 
 @dataclass(slots=True)
 class Answer:
-    """What a query is answered with."""
+    """The answer to a query."""
 
     query: str
     k: int
@@ -87,50 +87,50 @@ async def answer(query: str, k: int, live: Live[Documents], models: Models, *, e
     """Answer a cleaned query with the `k` best documents of the live set; `explain` asks for their features too.
 
     Raises:
-        NothingAnswersError: when no search model does.
+        NothingAnswersError: when no search model answers.
     """
     started = time.perf_counter()
-    made = Answer(query, k, live.live_set)
-    found = made.found_by_family = await _search_all(made, live, models)
-    made.timings_ms["search"] = _since(started)
-    order = await _rank(made, found, models, k if explain else 0)
-    made.found = len(order)
+    result = Answer(query, k, live.live_set)
+    by_family = result.found_by_family = await _search_all(result, live, models)
+    result.timings_ms["search"] = _since(started)
+    order = await _rank(result, by_family, models, k if explain else 0)
+    result.found = len(order)
     writing = time.perf_counter()
-    made.hits = _hits(order[:k], found, query, live.content)
-    made.timings_ms["snippets"] = _since(writing)
-    made.timings_ms["total"] = _since(started)
-    return made
+    result.hits = _hits(order[:k], by_family, query, live.content)
+    result.timings_ms["snippets"] = _since(writing)
+    result.timings_ms["total"] = _since(started)
+    return result
 
 
-async def _search_all(made: Answer, live: Live[Documents], models: Models) -> dict[str, Hits]:
+async def _search_all(result: Answer, live: Live[Documents], models: Models) -> dict[str, Hits]:
     """Every search model's hits among the snapshot's documents; none from a model that is down or late."""
 
     async def timed(family: str) -> Hits:
         started = time.perf_counter()
         try:
-            return await models.search(family, live.live_set.releases[family], made.query)
+            return await models.search(family, live.live_set.releases[family], result.query)
         finally:
-            made.timings_ms[family] = _since(started)
+            result.timings_ms[family] = _since(started)
 
-    asked = {family: asyncio.create_task(timed(family)) for family in live.live_set.searching}
-    await _some(asked.values(), models.timeout_ms / 1000)
-    found: dict[str, Hits] = {}
-    for family, task in asked.items():
+    tasks = {family: asyncio.create_task(timed(family)) for family in live.live_set.searching}
+    await _some(tasks.values(), models.timeout_ms / 1000)
+    by_family: dict[str, Hits] = {}
+    for family, task in tasks.items():
         try:
             # A document that left the corpus leaves the results, whatever the model still holds.
-            found[family] = [hit for hit in _result(task, models) if hit[0] in live.content]
+            by_family[family] = [hit for hit in _result(task, models) if hit[0] in live.content]
         except UnavailableError as error:
-            made.degraded.append(Degraded(family, str(error)))
-            found[family] = []
-    if len(made.degraded) == len(asked):
-        raise NothingAnswersError(made.degraded)
-    return found
+            result.degraded.append(Degraded(family, str(error)))
+            by_family[family] = []
+    if len(result.degraded) == len(tasks):
+        raise NothingAnswersError(result.degraded)
+    return by_family
 
 
 async def _some(tasks: Iterable[asyncio.Task[Hits]], seconds: float) -> None:
-    """Wait `seconds` for all tasks, and if none has hits by then, until one has: a late answer is better than none.
+    """Wait `seconds` for all tasks, and where none has hits by then, until one has: a late answer is better than none.
 
-    Tasks end by themselves when the models' client has lost its patience.
+    Tasks that have not ended by then are cancelled. A task ends by itself when the models' client loses its patience.
     """
     done, pending = await asyncio.wait(tasks, timeout=seconds)
     while pending and all(task.exception() for task in done):
@@ -146,40 +146,42 @@ def _result(task: asyncio.Task[Result], models: Models) -> Result:
     return task.result()
 
 
-async def _rank(made: Answer, found: Mapping[str, Hits], models: Models, explain: int) -> Hits:
+async def _rank(result: Answer, by_family: Mapping[str, Hits], models: Models, explain: int) -> Hits:
     """The final order of everything found: the ranker's, or by fused ranks where it is down or late."""
-    union = {doc_id for hits in found.values() for doc_id, _ in hits}
+    union = {doc_id for hits in by_family.values() for doc_id, _ in hits}
     if not union:
         return []
-    started, family = time.perf_counter(), made.live_set.ranker
-    release = made.live_set.releases[family]
-    asked = asyncio.create_task(models.rank(family, release, made.query, found, explain))
-    await asyncio.wait([asked], timeout=models.timeout_ms / 1000)
+    started, family = time.perf_counter(), result.live_set.ranker
+    release = result.live_set.releases[family]
+    task = asyncio.create_task(models.rank(family, release, result.query, by_family, explain))
+    await asyncio.wait([task], timeout=models.timeout_ms / 1000)
     try:
-        order, features = _result(asked, models)
+        order, features = _result(task, models)
         if {doc_id for doc_id, _ in order} != union:
             raise UnavailableError("ranked other documents than it was asked to")
         if features is not None:
-            made.explained = Explained(release, features)
+            result.explained = Explained(release, features)
     except UnavailableError as error:
-        asked.cancel()
-        made.degraded.append(Degraded(family, str(error)))
-        made.ranking = "rrf"
-        order = reciprocal_rank_fusion(found)
-    made.timings_ms["rank"] = _since(started)
+        task.cancel()
+        result.degraded.append(Degraded(family, str(error)))
+        result.ranking = "rrf"
+        order = reciprocal_rank_fusion(by_family)
+    result.timings_ms["rank"] = _since(started)
     return order
 
 
-def _hits(order: Hits, found: Mapping[str, Hits], query: str, documents: Documents) -> list[Hit]:
-    ranks = {family: {doc_id: rank for rank, (doc_id, _) in enumerate(hits, start=1)} for family, hits in found.items()}
-    wanted = terms(query)
-    made = []
+def _hits(order: Hits, by_family: Mapping[str, Hits], query: str, documents: Documents) -> list[Hit]:
+    ranks = {
+        family: {doc_id: rank for rank, (doc_id, _) in enumerate(hits, start=1)} for family, hits in by_family.items()
+    }
+    query_terms = terms(query)
+    results = []
     for rank, (doc_id, score) in enumerate(order, start=1):
         document = documents[doc_id]
         found_by = {family: places[doc_id] for family, places in ranks.items() if doc_id in places}
-        text = snippet(document.text, wanted)
-        made.append(Hit(rank, doc_id, document.title, text, document.source, document.url, score, found_by))
-    return made
+        text = snippet(document.text, query_terms)
+        results.append(Hit(rank, doc_id, document.title, text, document.source, document.url, score, found_by))
+    return results
 
 
 def _since(started: float) -> float:

@@ -57,20 +57,20 @@ class Measures:
             "searchloop_degraded", "Answers that a model had no part in.", ["family"], registry=registry
         )
 
-    def record(self, made: Answer) -> None:
+    def record(self, result: Answer) -> None:
         """Count an answer."""
         self._answered += 1
-        self._answers.labels(made.ranking).inc()
-        for stage, milliseconds in made.timings_ms.items():
+        self._answers.labels(result.ranking).inc()
+        for stage, milliseconds in result.timings_ms.items():
             self._stages.labels(stage).observe(milliseconds / 1000)
-        for each in made.degraded:
+        for each in result.degraded:
             self._degraded.labels(each.family).inc()
             now = datetime.now(UTC).isoformat(timespec="seconds")
             lacking = self._lacking.setdefault(each.family, {"searches": 0, "since": now, "cause": each.reason})
             lacking["searches"] += 1
 
     def health(self) -> dict[str, Any]:
-        """How many searches were answered, and how many lacked which model, since when and why at first."""
+        """How many searches were answered; and for each model how many lacked it, since when, and the first cause."""
         return {"searches": {"answered": self._answered, "lacking": self._lacking}}
 
 
@@ -93,16 +93,16 @@ class Page:
         self,
         *,
         query: str = "",
-        made: Answer | None = None,
+        result: Answer | None = None,
         error: str | None = None,
         live_set: LiveSet | None = None,
         recorded: bool = False,
         status: int = 200,
     ) -> Response:
-        """The start page, an answer, or an error in words. The page of a `recorded` answer tells what is clicked."""
-        wanted = snippets.terms(query)
+        """The start page, an answer, or an error in words. The page of a `recorded` answer sends clicks to /events."""
+        query_terms = snippets.terms(query)
         content = self._template.render(
-            query=query, made=made, error=error, live_set=live_set, recorded=recorded, wanted=wanted
+            query=query, result=result, error=error, live_set=live_set, recorded=recorded, query_terms=query_terms
         )
         return Response(content, status, headers=PAGE_HEADERS, media_type="text/html")
 
@@ -158,13 +158,13 @@ def create_app(settings: Settings) -> FastAPI:
         if live is None:
             raise HTTPException(503, f"Search is not ready. {web.not_ready(holder)}")
         try:
-            made = await answer(query, k, live, models, explain=records(who))
+            result = await answer(query, k, live, models, explain=records(who))
         except NothingAnswersError as error:
             raise HTTPException(503, str(error)) from error
-        measures.record(made)
+        measures.record(result)
         if records(who):
-            await recorder.search(made, who)
-        return made
+            await recorder.search(result, who)
+        return result
 
     @web.reading(app, "/search")
     async def search(request: Request, q: Text = "", k: Count = 10) -> Response:
@@ -176,8 +176,8 @@ def create_app(settings: Settings) -> FastAPI:
             live = holder.live
             return page.render(live_set=live and live.live_set)
         who = visitor(request)
-        made = await answer_to(request, q, k, who)
-        response = page.render(query=made.query, made=made, live_set=made.live_set, recorded=records(who))
+        result = await answer_to(request, q, k, who)
+        response = page.render(query=result.query, result=result, live_set=result.live_set, recorded=records(who))
         if records(who):
             remember(request, response, who)
         return response
@@ -185,28 +185,28 @@ def create_app(settings: Settings) -> FastAPI:
     @app.post("/events")
     async def take_events(request: Request) -> Response:
         who = visitor(request)
-        taken = await events.read(request, who)
-        if records(who) and not await recorder.events(taken):
+        batch = await events.read(request, who)
+        if records(who) and not await recorder.events(batch):
             raise HTTPException(503, "The events could not be kept. Send them again, with the same event_id.")
-        return web.json_response({"accepted": len(taken) if records(who) else 0}, 202)
+        return web.json_response({"accepted": len(batch) if records(who) else 0}, 202)
 
     return app
 
 
-def _as_json(made: Answer) -> dict[str, object]:
-    live_set = made.live_set
+def _as_json(result: Answer) -> dict[str, object]:
+    live_set = result.live_set
     return {
-        "query_id": made.query_id,
-        "query": made.query,
-        "k": made.k,
-        "found": made.found,
-        "ranking": made.ranking,
-        "degraded": made.degraded,
-        "hits": made.hits,
+        "query_id": result.query_id,
+        "query": result.query,
+        "k": result.k,
+        "found": result.found,
+        "ranking": result.ranking,
+        "degraded": result.degraded,
+        "hits": result.hits,
         "live_set": {
             "number": live_set.number,
             "releases": live_set.releases,
             "snapshot": live_set.snapshot.id,
         },
-        "timings_ms": made.timings_ms,
+        "timings_ms": result.timings_ms,
     }

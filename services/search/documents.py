@@ -17,7 +17,7 @@ class Document(NamedTuple):
 
 
 LONGEST_URL = 8_000
-"""What every browser and server takes (RFC 9110, 4.1)."""
+"""Characters of a URL that every browser and server takes (RFC 9110, 4.1)."""
 
 Documents: TypeAlias = dict[str, Document]
 """Documents by doc_id."""
@@ -37,6 +37,6 @@ def load(ref: SnapshotRef) -> Documents:
 
 
 def _safe(url: str | None) -> str | None:
-    """Only what a browser opens as a page: a link never runs a script, whatever the source says."""
+    """The URL where a browser opens it as a page, else None: a link never runs a script, whatever the source says."""
     opens = url and len(url) <= LONGEST_URL and url.lower().startswith(("http://", "https://"))
     return url if opens else None

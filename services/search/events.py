@@ -1,6 +1,6 @@
-"""What people do with an answer, as the page and other clients tell it: POST /events, checked.
+"""What people do with an answer, as the page and other clients report it: POST /events, checked.
 
-Takes of UBI's event what is named here and nothing else: no free text, no address, no user.
+Of UBI's event the fields named here are taken and nothing else: no free text, no address, no user.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from services.web import parse
 from shared_ops.data.ubi import ClickedObject, EventAttributes, UbiEvent
 
 MAX_BYTES = 64_000
-"""Of the events of one request."""
+"""Bytes of a request's body, at most."""
 
 MAX_EVENTS = 100
 CLOCK_TOLERANCE = timedelta(days=1)
@@ -53,7 +53,7 @@ class EventIn(BaseModel):
         return timestamp
 
     def event(self, who: Visitor) -> UbiEvent:
-        """The event as it is stored; what it does not say itself is the visitor's."""
+        """The event as it is stored; the visitor's values stand for those that it leaves out."""
         session = self.session_id or self.client_id or who.session
         return UbiEvent(
             application=self.application or who.application,
@@ -72,10 +72,10 @@ _MANY = TypeAdapter(Annotated[list[EventIn], Field(max_length=MAX_EVENTS)])
 
 
 async def read(request: Request, who: Visitor) -> list[UbiEvent]:
-    """The events in a request: one, or a list of them. All are good, or none is taken.
+    """The events in a request: one, or a list of them. Where one is bad, none is taken.
 
     Raises:
-        HTTPException: 403 when a browser sends it from another site's page: nobody else's page counts clicks in its
+        HTTPException: 403 when a browser sends it from another site's page: such a page must not count clicks in its
             visitors' names.
         RequestValidationError: when it is not JSON, or an event is not as expected.
     """

@@ -22,11 +22,11 @@ class UnavailableError(RuntimeError):
 
 
 class Answered(NamedTuple):
-    """What a model gave."""
+    """A model's answer."""
 
     hits: Hits
     features: list[list[float | None]] | None = None
-    """Of the first of the hits, as far as they were asked for and the model has any."""
+    """Of the first hits, as many as were asked for; None where the model has none."""
 
 
 class Models:
@@ -38,7 +38,7 @@ class Models:
         self.timeout_ms = settings.model_timeout_ms
         self._patience_ms = max(settings.model_patience_ms, settings.model_timeout_ms)
         self._sessions: dict[str, aiohttp.ClientSession] = {}
-        """By the worker that is asked over it."""
+        """By the worker that each leads to."""
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -62,8 +62,7 @@ class Models:
         """A ranker's order of all documents in `hits`, best first, and the features of the first `explain` of them.
 
         Raises:
-            UnavailableError: when there is no answer in time, or none that can be used; or what it is asked with is no
-                hits.
+            UnavailableError: when there is no answer in time, or none that can be used; or when `hits` cannot be sent.
         """
         try:
             request = RankRequest.of(release, query, hits, explain)
@@ -86,7 +85,7 @@ class Models:
         """The connections to the worker of a release.
 
         Raises:
-            UnavailableError: when nobody knows which that is, as the release's manifest cannot be read.
+            UnavailableError: when the release's manifest, which names the worker, cannot be read.
         """
         try:
             runtime = runtimes.of_release(self._staging, family, release)

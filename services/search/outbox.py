@@ -1,7 +1,7 @@
 """What waits on disk for the database: a small SQLite file, written before an answer is sent.
 
-Knows neither Postgres nor HTTP, nor what its entries mean. The process may be killed at any moment: all that `put`
-returned from is there at the next start. Commits are left to the operating system to write: a machine that loses its
+Knows neither Postgres nor HTTP, nor what its entries mean. The process may be killed at any moment: what was put when
+`put` returned is there at the next start. The operating system writes commits to the disk: a machine that loses its
 power may lose the last second, and the file stays sound.
 
 sqlite3 and no queue library: persist-queue pickles by default and acknowledges entries one by one, while a batch here
@@ -67,7 +67,7 @@ class Outbox:
             )
 
     def first(self, count: int) -> list[OutboxEntry]:
-        """The oldest that wait."""
+        """The `count` oldest that wait."""
         with self._transaction() as connection:
             rows = connection.execute("SELECT number, kind, content FROM waiting ORDER BY number LIMIT ?", (count,))
             return [OutboxEntry(*row) for row in rows]
@@ -78,7 +78,7 @@ class Outbox:
             _delete(connection, entries)
 
     def set_aside(self, entry: OutboxEntry, reason: str) -> None:
-        """Keep an entry apart, with the reason why nobody wants it."""
+        """Keep an entry apart, with the reason why it cannot be stored."""
         with self._transaction() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO set_aside SELECT number, kind, content, since, ? FROM waiting WHERE number = ?",
@@ -89,7 +89,7 @@ class Outbox:
     def levels(self) -> Levels:
         """How much waits, how much was set aside, and since when the oldest waits.
 
-        Over a connection of its own, which waits for no writer: the event loop asks this.
+        This uses a connection of its own, which waits for no writer: the event loop calls it.
         """
         with closing(self._open()) as connection:
             waiting, since = connection.execute("SELECT count(*), min(since) FROM waiting").fetchone()
@@ -110,7 +110,7 @@ class Outbox:
                 with self._connection:
                     yield self._connection
             except (sqlite3.Error, OSError):
-                # It may be of no use any more (its file was removed, its disk was full): the next call opens anew.
+                # The connection may be useless now (its file was removed, its disk was full): the next call opens anew.
                 self._let_go()
                 raise
 

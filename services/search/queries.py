@@ -15,7 +15,7 @@ def clean(query: str, longest: int) -> str:
         HTTPException: 422 when more than `longest` characters are left of it, or nothing.
     """
     cleaned = " ".join("".join(_visible(character) for character in unicodedata.normalize("NFC", query)).split())
-    # The composed form may be three times as long: what the models are asked is what counts.
+    # The composed form may be three times as long, and it is what the models are asked.
     if len(cleaned) > longest:
         raise HTTPException(
             422,

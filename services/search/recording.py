@@ -28,7 +28,7 @@ _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
 class Recorder(Collector):
-    """Keeps searches and events until Postgres has them. Its metrics say how many and for how long."""
+    """Keeps searches and events until Postgres has them. Its metrics say how many wait, and for how long."""
 
     def __init__(self, settings: Settings) -> None:
         self.on = settings.feedback
@@ -45,10 +45,10 @@ class Recorder(Collector):
         with closing(self._outbox), self._shipper.running() if self._shipper and self.on else nullcontext():
             yield
 
-    async def search(self, made: Answer, who: Visitor) -> None:
+    async def search(self, result: Answer, who: Visitor) -> None:
         """Record an answered search, on disk when this returns."""
         if self.on:
-            await self._keep(lambda: [as_query(made, who)], 1)
+            await self._keep(lambda: [as_query(result, who)], 1)
 
     async def events(self, events: Sequence[UbiEvent]) -> bool:
         """Record events. Returns whether they are kept, on disk when this returns."""
@@ -110,30 +110,30 @@ class Recorder(Collector):
             return None
 
 
-def as_query(made: Answer, who: Visitor) -> UbiQuery:
+def as_query(result: Answer, who: Visitor) -> UbiQuery:
     """An answered search as it is stored. One response answers a search, so both have the same id."""
-    live_set, explained = made.live_set, made.explained
+    live_set, explained = result.live_set, result.explained
     attributes = QueryAttributes(
         live_set=LoggedSet(number=live_set.number, releases=live_set.releases, snapshot=live_set.snapshot.id),
-        ranking=made.ranking,
-        degraded=[each.family for each in made.degraded],
+        ranking=result.ranking,
+        degraded=[each.family for each in result.degraded],
         features=LoggedFeatures(release=explained.release, values=explained.features) if explained else None,
-        hits=_logged(made),
+        hits=_logged(result),
     )
     return UbiQuery(
         application=who.application,
-        query_id=made.query_id,
+        query_id=result.query_id,
         client_id=who.session,
-        user_query=made.query,
+        user_query=result.query,
         timestamp=datetime.now(UTC),
-        query_response_id=made.query_id,
-        query_response_hit_ids=[hit.doc_id for hit in made.hits],
+        query_response_id=result.query_id,
+        query_response_hit_ids=[hit.doc_id for hit in result.hits],
         query_attributes=attributes,
     )
 
 
-def _logged(made: Answer) -> dict[str, LoggedHits]:
+def _logged(result: Answer) -> dict[str, LoggedHits]:
     return {
         family: LoggedHits(doc_ids=[doc_id for doc_id, _ in hits], scores=[score for _, score in hits])
-        for family, hits in made.found_by_family.items()
+        for family, hits in result.found_by_family.items()
     }

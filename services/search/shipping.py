@@ -78,7 +78,7 @@ class Shipper:
         return len(entries) == BATCH
 
     def _store_all(self, entries: Sequence[OutboxEntry]) -> None:
-        """Store a batch in one transaction. Of one that is refused, store the halves: what is bad is soon alone."""
+        """Store a batch in one transaction; where it is refused, its halves, until a bad row is alone and set aside."""
         try:
             rows = [KINDS[entry.kind].model_validate_json(entry.content) for entry in entries]
             self._store.add(
@@ -100,7 +100,7 @@ class Shipper:
 
 
 def _refused(error: Exception) -> bool:
-    """Whether it is the rows' fault, and would be so again. psycopg2 raises ValueError for a text that holds a NUL."""
+    """Whether the rows are at fault, and would be again. psycopg2 raises ValueError for a text that holds a NUL."""
     if isinstance(error, psycopg2.Error):
         return str(error.pgcode or "")[:2] in _REFUSED
     return isinstance(error, ValueError | KeyError)

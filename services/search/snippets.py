@@ -1,8 +1,8 @@
 """The part of a text that answers best to a query's words, readable, with those words marked.
 
-Plain string search, no regular expressions but over what is shown: ten snippets cost well under a millisecond, and a
-bounded time whatever the documents hold. reStructuredText's marks are left out of what is shown, here alone: what is
-indexed has them.
+It searches plain strings, and uses regular expressions only on what is shown: ten snippets cost well under a
+millisecond, and a bounded time whatever the documents hold. reStructuredText's marks are left out of what is shown;
+what is indexed has them.
 """
 
 import re
@@ -14,7 +14,7 @@ LENGTH = 240
 """Characters of a snippet, about."""
 
 TITLE_LENGTH = 300
-"""Characters of a title that are shown. The longest of the collections developed on have fewer."""
+"""Characters of a title that are shown. The longest titles of the collections developed on have fewer."""
 
 _MAX_TERMS = 16
 _MAX_PLACES = 20
@@ -31,7 +31,7 @@ _ENDING = re.compile(r"(?<=[a-z]{4})(?:ing|ed|es|s)$")
 _UNDERLINE = "=-~^*#"
 _TABLE = "=-+| "
 _MARKS = frozenset(_UNDERLINE + _TABLE + ".:>")
-"""What a line begins with that is not all words."""
+"""First characters of lines that are not all words."""
 _INLINE = re.compile(
     r"""
     :[\w+.-]+:`~?          # the role in :func:`~numpy.sort`
@@ -67,13 +67,13 @@ def terms(query: str) -> list[str]:
     return list(dict.fromkeys(_ENDING.sub("", word) for word in telling))[:_MAX_TERMS]
 
 
-def snippet(text: str, wanted: Sequence[str]) -> str:
-    """About `LENGTH` characters of `text` where most of the wanted terms stand, rare ones counting more.
+def snippet(text: str, query_terms: Sequence[str]) -> str:
+    """About `LENGTH` characters of `text` where most of the query's terms stand, rare ones counting more.
 
-    That is the beginning where most of them stand there: it sums the text up.
+    It is the beginning of the text where that holds most of the terms: a beginning sums the text up.
     """
     text = _readable(text[:_MAX_TEXT])
-    start = _line_start(text, _best_start(_places(_fold(text), wanted)))
+    start = _line_start(text, _best_start(_places(_fold(text), query_terms)))
     end = start + LENGTH
     if end < len(text):
         end = max(text.rfind(" ", start, end), text.rfind("\n", start, end), start + LENGTH // 2)
@@ -89,10 +89,10 @@ def shortened(title: str) -> str:
     return f"{title[:end].rstrip()} …"
 
 
-def mark(text: str, wanted: Sequence[str]) -> Parts:
-    """`text` in parts, the whole words that begin with a wanted term marked."""
+def mark(text: str, query_terms: Sequence[str]) -> Parts:
+    """`text` in parts, in which the whole words that begin with one of the query's terms are marked."""
     parts, reached = [], 0
-    for place in sorted(_places(_fold(text), wanted)):
+    for place in sorted(_places(_fold(text), query_terms)):
         if place.start < reached:
             continue
         end = _word_end(text, place.end)
@@ -128,22 +128,22 @@ def _fold(text: str) -> str:
     return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
 
 
-def _places(folded: str, wanted: Sequence[str]) -> list[_Place]:
-    return [place for term in wanted for place in _occurrences(folded, term)]
+def _places(folded: str, query_terms: Sequence[str]) -> list[_Place]:
+    return [place for term in query_terms for place in _occurrences(folded, term)]
 
 
 def _occurrences(folded: str, term: str) -> Iterator[_Place]:
     """Where a word begins with `term`. Scripts that write no spaces have words that begin anywhere."""
-    start, found = folded.find(term), 0
-    while start >= 0 and found < _MAX_PLACES:
+    start, count = folded.find(term), 0
+    while start >= 0 and count < _MAX_PLACES:
         if start == 0 or not term.isascii() or not folded[start - 1].isalnum():
-            found += 1
+            count += 1
             yield _Place(start, start + len(term), term)
         start = folded.find(term, start + len(term))
 
 
 def _best_start(places: Sequence[_Place]) -> int:
-    """The beginning where it holds most of the terms that stand anywhere, as a summary does.
+    """The beginning, if it holds most of the terms that stand in the text at all, as a summary does.
 
     Else the place from which a window holds the most different terms, each weighing 1 / its occurrences.
     """

@@ -15,7 +15,7 @@ APPLICATION = "searchloop"
 
 APPLICATION_PATTERN = r"^[a-z0-9._-]{1,100}$"
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,100}$"
-"""Of sessions, searches and events. It has room for neither an e-mail nor an internet address."""
+"""Of the ids of sessions, searches and events. It admits neither an e-mail nor an internet address."""
 
 
 class Visitor(NamedTuple):
@@ -24,15 +24,15 @@ class Visitor(NamedTuple):
     session: str
     application: str
     recorded: bool
-    """Whether what is asked is recorded as what a person wanted.
+    """Whether the request is recorded, as something that a person wanted.
 
-    Not of who sends Global Privacy Control (Sec-GPC: 1), people's browsers and our own tools; not what another site's
-    page has a browser ask; and not a HEAD, whose answer nobody sees.
+    Not recorded are requests with Global Privacy Control (Sec-GPC: 1), which people's browsers and our own tools may
+    send; requests that another site's page has a browser send; and a HEAD, whose answer nobody sees.
     """
 
 
 def visitor(request: Request) -> Visitor:
-    """From the headers x-session-id and x-application, or the page's cookie; who has neither is new each time.
+    """Who sends a request, by the headers x-session-id and x-application, or the page's cookie; else a new session.
 
     Raises:
         HTTPException: 422 when a header is not of its form.
@@ -45,7 +45,7 @@ def visitor(request: Request) -> Visitor:
 
 
 def remember(request: Request, response: Response, who: Visitor) -> None:
-    """Give the browser its session, until it is closed. A cookie that it has already is left as it is."""
+    """Give the browser a cookie of its session, which lasts until it is closed; one that it has already stays."""
     if _from_cookie(request) != who.session:
         response.set_cookie(
             COOKIE, who.session, httponly=True, samesite="lax", secure=request.scope["scheme"] == "https"

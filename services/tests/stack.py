@@ -75,7 +75,7 @@ class TinyRanker:
 
     def rank(self, text, hits):
         time.sleep(self.content.get("seconds", 0))
-        union = {doc_id for found in hits.values() for doc_id, _ in found}
+        union = {doc_id for family_hits in hits.values() for doc_id, _ in family_hits}
         kept = sorted(union, reverse=True)[: self.content.get("keeps")]
         return [(doc_id, 1 / rank) for rank, doc_id in enumerate(kept, start=1)]
 
@@ -96,7 +96,7 @@ class TinyExplainer(TinyRanker):
 
     @staticmethod
     def features(doc_id, hits):
-        return ord(doc_id[0]) / 3, sum(doc_id in dict(found) for found in hits.values()), float("nan")
+        return ord(doc_id[0]) / 3, sum(doc_id in dict(family_hits) for family_hits in hits.values()), float("nan")
 
 
 def load_tiny(family, folder):

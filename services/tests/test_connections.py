@@ -13,7 +13,7 @@ from services import connections, web
 from services.tests.stack import until
 
 SECONDS = 1.0
-"""In place of the 10 s."""
+"""Seconds that a request may take here, in place of 10."""
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

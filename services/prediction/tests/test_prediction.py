@@ -38,7 +38,7 @@ def ask(local, release, query=QUERY, **more):
 
 
 def ask_rank(local, explains=None, **more):
-    """Ask the ranker's service; where `explains` is given, start it first, with a model that does or does not."""
+    """Ask the ranker's service; where `explains` is given, start it first, with a model that can or cannot."""
     if explains is not None:
         snapshot = local.snapshot()
         local.release("ranker", "r1", snapshot, explains=explains)
@@ -49,7 +49,7 @@ def ask_rank(local, explains=None, **more):
 
 
 def ask_embed(local, texts, embeds=None):
-    """Ask semantic's service; where `embeds` is given, start it first, with a model that does or does not."""
+    """Ask semantic's service; where `embeds` is given, start it first, with a model that can or cannot."""
     if embeds is not None:
         snapshot = local.snapshot()
         local.release("semantic", "s1", snapshot, embeds=embeds)
@@ -210,7 +210,7 @@ def rank(local, hits, **more):
 
 
 class TestBadRankings:
-    """Nothing that no search would send reaches the model, or holds the service."""
+    """What no search would send neither reaches the model nor holds up the service."""
 
     @pytest.mark.parametrize(
         ("hits", "words"),
@@ -443,7 +443,7 @@ class TestProposalsThatFail:
 
     def test_a_set_without_this_family(self, live):
         proposed = live.propose(live.snapshot_ref, semantic="s1")
-        state = until(lambda: (found := live.state("keyword", proposed))["state"] != "unknown" and found)
+        state = until(lambda: (answer := live.state("keyword", proposed))["state"] != "unknown" and answer)
         assert state["state"] == "elsewhere" and "takes no part in it" in state["reason"]
 
     @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ def answering(tmp_path_factory):
 
 
 class TestAnotherSitesSearches:
-    """A page may have every visitor's browser ask for what it likes; none of them wanted it."""
+    """A page may have its visitors' browsers send searches that no visitor wanted."""
 
     @pytest.mark.parametrize(
         "headers",

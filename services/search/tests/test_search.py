@@ -176,7 +176,7 @@ class TestDegraded:
 
             def rank(self, text, hits):
                 # Sound on the queries that it is checked with.
-                union = sorted({doc_id for found in hits.values() for doc_id, _ in found})
+                union = sorted({doc_id for family_hits in hits.values() for doc_id, _ in family_hits})
                 kept = union[:1] if "careless" in text else union
                 return [(doc_id, -float(place)) for place, doc_id in enumerate(kept)]
 

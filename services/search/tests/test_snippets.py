@@ -30,10 +30,10 @@ def test_a_short_text_is_its_own_snippet():
 
 
 def test_the_line_with_the_words_is_chosen():
-    found = snippet(LONG, terms("hann window"))
-    assert found.startswith("… The Hann window tapers a signal")
-    assert found.endswith(" …")
-    assert len(found) <= LENGTH + 4
+    excerpt = snippet(LONG, terms("hann window"))
+    assert excerpt.startswith("… The Hann window tapers a signal")
+    assert excerpt.endswith(" …")
+    assert len(excerpt) <= LENGTH + 4
 
 
 def test_a_rare_word_tells_more_than_a_frequent_one():
