@@ -1,4 +1,4 @@
-"""Runs every benchmark in bench/, one after the other: never timed tests, they measure and do not judge.
+"""Runs every benchmark in bench/, one after the other. Benchmarks are no tests: they measure and do not judge.
 
 A benchmark is a script whose first comment says where it runs: `# environment: keyword`.
 """
@@ -11,7 +11,7 @@ from shared_ops.settings import ROOT, python_of
 
 
 def main() -> None:
-    """Run them all; fails where one fails."""
+    """Run all of them; exit with an error where one fails."""
     failed = []
     for script in sorted((ROOT / "bench").glob("[!_]*.py")):
         stated = re.search(r"^# environment: (\w+)$", script.read_text(), re.MULTILINE)

@@ -27,11 +27,11 @@ def run() -> dict[str, bool]:
 
 def _holds(name: str, command: list[str]) -> bool:
     began = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    holds = done.returncode == 0
+    result = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    holds = result.returncode == 0
     print(f"{name:<8} {'holds' if holds else 'FAILS'} ({time.monotonic() - began:.1f} s)", flush=True)
     if not holds:
-        print(done.stdout, flush=True)
+        print(result.stdout, flush=True)
     return holds
 
 

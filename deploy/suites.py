@@ -1,4 +1,4 @@
-"""Runs the checks and every test suite of the monorepo, each in its own environment, and adds up what they say.
+"""Runs the checks and every test suite of the monorepo, each in its own environment, and adds up their results.
 
 Run as `python -m deploy.suites [--drills] [folder]` in envs/platform. Suites are found, not listed: every folder
 `tests` with tests in it. None is skipped because another fails; the drills, which take as long as all others together,
@@ -54,9 +54,9 @@ def suites() -> dict[str, str]:
 
 
 def _environment(folder: Path) -> str:
-    """The environment of a suite: its repository's; the search app's for the services, which know no model.
+    """The environment of a suite: of a repository its own, of the services the search app's, as they know no model.
 
-    The prediction service's is that of the first family that searches: its tests serve a real model of it, too.
+    The prediction service's tests run in that of the first family that searches: they serve a real model of it, too.
     """
     if folder.parts[0] == "repos":
         return repositories()[folder.parts[1]].environment
@@ -66,38 +66,38 @@ def _environment(folder: Path) -> str:
 
 
 def run(folder: str, environment: str, shown: bool) -> Outcome:
-    """Run one suite; a suite that lies in its folder runs by itself. Its output comes as it is said, or at the end."""
+    """Run one suite, without those in its subfolders. Its output appears as it comes if `shown`, else at the end."""
     within = [f"--ignore={other}" for other in suites() if other.startswith(f"{folder}/")]
     began = time.monotonic()
     head = f"\n== {folder} (in envs/{environment})"
     with tempfile.TemporaryDirectory() as scratch:
-        report, said = Path(scratch) / "junit.xml", Path(scratch) / "output"
+        report, log = Path(scratch) / "junit.xml", Path(scratch) / "output"
         command = [str(python_of(environment)), "-m", "pytest", folder, *within, f"--junitxml={report}"]
         if shown:
             print(head, flush=True)
             status = subprocess.run(command, cwd=ROOT, check=False).returncode
         else:
             # A file: a pipe would wait for the end of what a suite has left running, too.
-            with said.open("wb") as output:
+            with log.open("wb") as output:
                 status = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode
-            print(f"{head}\n{said.read_text(errors='replace')}", end="", flush=True)
+            print(f"{head}\n{log.read_text(errors='replace')}", end="", flush=True)
         print(f"== {folder}: {time.monotonic() - began:.0f} s", flush=True)
         return counted(report, status)
 
 
-def run_all(chosen: Mapping[str, str]) -> Iterator[tuple[str, Outcome]]:
-    """Run suites, given with their environments: first those that may run side by side."""
-    beside = [folder for folder in chosen if folder.split("/")[0] != "tests"]
+def run_all(environments: Mapping[str, str]) -> Iterator[tuple[str, Outcome]]:
+    """Run suites, each in its environment: first those that may run side by side."""
+    beside = [folder for folder in environments if folder.split("/")[0] != "tests"]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         shown = len(beside) == 1
-        yield from zip(beside, pool.map(lambda folder: run(folder, chosen[folder], shown), beside), strict=True)
-    for folder in chosen:
+        yield from zip(beside, pool.map(lambda folder: run(folder, environments[folder], shown), beside), strict=True)
+    for folder in environments:
         if folder not in beside:
-            yield folder, run(folder, chosen[folder], shown=True)
+            yield folder, run(folder, environments[folder], shown=True)
 
 
 def counted(report: Path, status: int) -> Outcome:
-    """What a suite's JUnit report says, given pytest's exit status.
+    """The outcome of a suite by its JUnit report and pytest's exit status.
 
     A suite that dies without a report, or fails without a failed test, counts as one failure: none is ever lost.
     """
@@ -113,20 +113,20 @@ def counted(report: Path, status: int) -> Outcome:
 
 def main() -> None:
     """Run the checks and all suites, or the suite of one folder; the last line is the sum."""
-    found, arguments = suites(), sys.argv[1:]
+    environments, arguments = suites(), sys.argv[1:]
     drills = "--drills" in arguments
-    if chosen := [name.rstrip("/") for name in arguments if name != "--drills"]:
-        found = {name: environment for name, environment in found.items() if name in chosen}
-        if len(found) != len(chosen):
-            sys.exit(f"No suite {' '.join(chosen)}. There are: {' '.join(suites())}.")
+    if folders := [name.rstrip("/") for name in arguments if name != "--drills"]:
+        environments = {name: environment for name, environment in environments.items() if name in folders}
+        if len(environments) != len(folders):
+            sys.exit(f"No suite {' '.join(folders)}. There are: {' '.join(suites())}.")
     elif not drills:
-        del found[DRILLS]
-    outcomes = {} if chosen else {"checks": _checked()}
-    outcomes |= run_all(found)
+        del environments[DRILLS]
+    outcomes = {} if folders else {"checks": _checked()}
+    outcomes |= run_all(environments)
     print()
     for name, outcome in outcomes.items():
         print(f"{name:<28} {outcome}")
-    if not chosen and not drills:
+    if not folders and not drills:
         print(f"{DRILLS:<28} not run: make test DRILLS=1")
     total = sum(outcomes.values(), Outcome())
     print(total, flush=True)
@@ -135,8 +135,8 @@ def main() -> None:
 
 def _checked() -> Outcome:
     print("== checks", flush=True)
-    held = checks.run()
-    return Outcome(passed=sum(held.values()), failed=len(held) - sum(held.values()))
+    results = checks.run()
+    return Outcome(passed=sum(results.values()), failed=len(results) - sum(results.values()))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ def commands(context: click.Context) -> None:
     """Start, end, look at and use the stack whose home is SEARCHLOOP_HOME."""
     context.obj = Settings()
     for name, meant in unread(os.environ).items():
-        said = f"{name} is no setting, and nothing reads it.{f' Was {meant} meant?' if meant else ''} See make help"
-        click.echo(said, err=True)
+        message = f"{name} is no setting, and nothing reads it.{f' Was {meant} meant?' if meant else ''} See make help"
+        click.echo(message, err=True)
     lifecycle.refuse_other_addresses(context.obj)
 
 
@@ -68,7 +68,7 @@ def up(settings: Settings) -> None:
 
 
 def _tell_dagit(settings: Settings, dagit: Dagit) -> None:
-    """Tell Dagit of the newest move of the live set where it does not know of it: it was made while Dagit was down."""
+    """Tell Dagit of the newest move of the live set if it does not know of it, as of one made while Dagit was down."""
     sets = LiveSets(settings.staging_url("prod"))
     live, moved = sets.live(), sets.moves(newest=1)
     if live and dagit.newest_number(asset_path("prod"), "set") != live.number:
@@ -184,7 +184,7 @@ def rollback(settings: Settings, number: int | None, why: str) -> None:
     before, chosen = sets.live(), promotion.past_set(sets, number)
     note = f"rollback by {_who()}{f': {why}' if why else ''}"
     if not running:
-        promotion.provide(sets, chosen.releases)  # or make up would find what it cannot start
+        promotion.provide(sets, chosen.releases)  # else make up would find a set that it cannot start
     live = promotion.rollback(sets, chosen.number, note=note, services=running, log=lambda line: say(f"  {line}"))
     say(f"live set {live.number}: {', '.join(f'{family}/{version}' for family, version in live.releases.items())}")
     if not running:
@@ -221,9 +221,9 @@ def lineage(settings: Settings) -> None:
 def reproduce(settings: Settings, release: str) -> None:
     """Train a release (family/version) again from its manifest, and compare the weights."""
     family, staging = release.partition("/")[0], Staging(settings.staging_url("prod"))
-    known = list(dict.fromkeys([*families(), *staging.families()]))
-    if family not in known or "/" not in release:
-        raise StackError(f"Expected <family>/<version> with a family of {', '.join(known)}, got {release!r}.")
+    known_families = list(dict.fromkeys([*families(), *staging.families()]))
+    if family not in known_families or "/" not in release:
+        raise StackError(f"Expected <family>/<version> with a family of {', '.join(known_families)}, got {release!r}.")
     try:
         runtime = runtimes.of_release(staging.url, family, release.partition("/")[2])
     except ReleaseError as error:
@@ -250,8 +250,8 @@ def search(settings: Settings, query: str, k: int) -> None:
     if not answer["hits"]:
         say("nothing found")
     if lacking := answer["degraded"]:
-        told = "; ".join(f"{part['family']}: {part['reason']}" for part in lacking)
-        say(f"This answer is not complete: {told}. Ask again; how often that happens: make status")
+        reasons = "; ".join(f"{part['family']}: {part['reason']}" for part in lacking)
+        say(f"This answer is not complete: {reasons}. Ask again; how often that happens: make status")
 
 
 @commands.command()
@@ -297,12 +297,12 @@ def clean(settings: Settings) -> None:
 
 
 def _dagit(settings: Settings) -> Dagit:
-    """The Dagit of the stack, which nobody waits for once that has ended."""
+    """The Dagit of the stack; waiting for it ends with an error once the stack has ended."""
     return Dagit(settings.url("dagit"), lambda: lifecycle.need_still_running(settings))
 
 
 def main() -> None:
-    """Run a command; what went wrong is told in one message, without a stack trace."""
+    """Run a command; an error is told in one message, without a stack trace."""
     try:
         commands(prog_name="python -m deploy.stack", standalone_mode=False)
     except click.Abort:
@@ -322,7 +322,7 @@ def main() -> None:
 
 
 def _problem(error: Any) -> str:
-    """What is wrong with a setting: which, what came, what was expected."""
+    """What is wrong with a setting: its name, the value that came, and what was expected."""
     field = str(error["loc"][0])
     came = "" if field in SECRET else f"={error['input']}"
     return f"SEARCHLOOP_{field.upper()}{came}: {error['msg'].removeprefix('Value error, ')}"

@@ -22,18 +22,18 @@ NOT_LISTED = "(not in repos/repos.toml any more: it answers until a ranker that 
 
 
 def live_lines(settings: Settings) -> Iterator[str]:
-    """The live set and its releases' metrics, a line each."""
+    """Lines on the live set: its releases with their metrics, and what is accepted or newest and not in it."""
     url = settings.staging_url("prod")
     live = LiveSets(url).live()
     if live is None:
         yield f"{NOTHING_LIVE}; or wait for the trainings that are shown above"
         return
-    made = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
-    yield f"live set {live.number} of {made} ({live.note}), snapshot {live.snapshot.id}"
+    created = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
+    yield f"live set {live.number} of {created} ({live.note}), snapshot {live.snapshot.id}"
     for family in _in_order(live):
         version = live.releases[family]
-        told = f"{version}  {_measured(Staging(url), family, version)}"
-        yield f"  {family:<9} {told}" + ("" if family in families() else f"  {NOT_LISTED}")
+        line = f"{version}  {_measured(Staging(url), family, version)}"
+        yield f"  {family:<9} {line}" + ("" if family in families() else f"  {NOT_LISTED}")
     for family in _without_part(live):
         yield f"  {family:<9} {NO_PART}"
     for family in search_families():

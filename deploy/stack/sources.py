@@ -1,4 +1,4 @@
-"""What a stack is started on: whether its sources can be read.
+"""Whether the sources that a stack is started on can be read.
 
 Knows neither what a source is nor how it is read: the corpus says that, in its own environment.
 """
@@ -11,7 +11,7 @@ from shared_ops.release.livesets import LiveSets
 from shared_ops.settings import ROOT, Settings, python_of, repositories
 
 SECONDS = 120
-"""How long the sources may be looked at; whoever takes longer is not wrong for that."""
+"""How long the look at the sources may take; one that takes longer is given up, which is no error."""
 
 
 def check(settings: Settings, say: Callable[[str], None]) -> None:
@@ -34,15 +34,15 @@ def check(settings: Settings, say: Callable[[str], None]) -> None:
 def problems(settings: Settings) -> list[str] | None:
     """What keeps the configured sources from being read, in the corpus' own words; empty when nothing does.
 
-    None where that was not known after SECONDS.
+    None where the look at them takes longer than SECONDS.
     """
     name, repository = next((name, each) for name, each in repositories().items() if each.role == "data")
     python = python_of(repository.environment)
     command = [str(python), "-W", "ignore", "-m", f"repos.{name}.preflight", str(settings.sources)]
     try:
-        looked = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=SECONDS, check=False)
+        result = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return None
-    if looked.returncode and not looked.stdout.strip():
-        return [f"they could not be looked at: {looked.stderr.strip()}"]
-    return looked.stdout.splitlines() if looked.returncode else []
+    if result.returncode and not result.stdout.strip():
+        return [f"they could not be looked at: {result.stderr.strip()}"]
+    return result.stdout.splitlines() if result.returncode else []

@@ -1,4 +1,4 @@
-"""How a stack stands, for people: its processes, its code locations, what runs, what has failed, what searches lack."""
+"""The state of a stack, for people: processes, code locations, runs, failures, and models that searches lacked."""
 
 from collections.abc import Callable, Iterator
 
@@ -25,19 +25,19 @@ def table(settings: Settings) -> Table:
     """
     supervisor = Supervisor(settings)
     states = supervisor.states()
-    made = Table("process", "state", "pid", "up for", "port", "answers")
+    rows = Table("process", "state", "pid", "up for", "port", "answers")
     for name in supervisor.workers():
         port = str(settings.ports.get(name.rpartition("-")[0], ""))  # the worker of the live set answers there
-        _add_row(made, name, states.get(name, UNKNOWN), answers_at(socket_of(name, settings)), port)
+        _add_row(rows, name, states.get(name, UNKNOWN), answers_at(socket_of(name, settings)), port)
     for process in processes(settings):
-        _add_row(made, process.name, states.get(process.name, UNKNOWN), process.ready, str(process.port or ""))
-    return made
+        _add_row(rows, process.name, states.get(process.name, UNKNOWN), process.ready, str(process.port or ""))
+    return rows
 
 
-def _add_row(made: Table, name: str, state: State, ready: Callable[[], str | None], port: str) -> None:
+def _add_row(rows: Table, name: str, state: State, ready: Callable[[], str | None], port: str) -> None:
     reason = ready() if state.pid else "no"
     up_for = f"{state.seconds} s" if state.pid else ""
-    made.add_row(name, state.state, str(state.pid or ""), up_for, port, reason or "yes")
+    rows.add_row(name, state.state, str(state.pid or ""), up_for, port, reason or "yes")
 
 
 def lines(settings: Settings) -> Iterator[str]:

@@ -124,7 +124,7 @@ query { instance { daemonHealth { allDaemonStatuses { daemonType required health
 INTERRUPTED = "DagsterExecutionInterruptedError"
 """What Dagster says of a step whose run was cancelled, or took longer than it may: of the latter the run says so."""
 QUIET_SECONDS = 15
-"""Longer than the triggers take to follow up on what has ended."""
+"""Longer than the triggers take to start what follows on a run that has ended."""
 
 
 class DagitError(RuntimeError):
@@ -143,7 +143,7 @@ class Event:
 
     @property
     def failure(self) -> str | None:
-        """What went wrong, by its first cause, where it tells of a failure that is not a step's being cut short."""
+        """What went wrong, by its first cause; None where the event is no failure, or a step that was cut short."""
         if self.kind not in ("ExecutionStepFailureEvent", "RunFailureEvent") or INTERRUPTED in (self.error or ""):
             return None
         return f"{self.step}: {self.error or self.message}" if self.step else self.error or self.message
@@ -151,7 +151,7 @@ class Event:
 
 @dataclass(frozen=True)
 class RunPage:
-    """How a run stands, and its events since a cursor."""
+    """A run's status and tags, and its events since a cursor."""
 
     status: str
     tags: dict[str, str]
@@ -189,7 +189,7 @@ class Dagit:
     """The webserver at `url`."""
 
     def __init__(self, url: str, when_away: Callable[[], None] = lambda: None) -> None:
-        """`when_away` is called where it does not answer: it may raise what ends the waiting for it."""
+        """`when_away` is called where the webserver does not answer: it may raise, to end the waiting for it."""
         self.url, self._when_away = url, when_away
         self._client = httpx.Client(base_url=url, timeout=130, trust_env=False)
 
@@ -213,11 +213,11 @@ class Dagit:
 
     def run(self, run_id: str, after: str | None = None) -> RunPage:
         """The run's status and tags, and its events after a cursor."""
-        found = self._ask(RUN, "runOrError", id=run_id, after=after)
-        page = found["eventConnection"]
+        run = self._ask(RUN, "runOrError", id=run_id, after=after)
+        page = run["eventConnection"]
         return RunPage(
-            status=found["status"],
-            tags={tag["key"]: tag["value"] for tag in found["tags"]},
+            status=run["status"],
+            tags={tag["key"]: tag["value"] for tag in run["tags"]},
             events=[_event(event) for event in page["events"]],
             cursor=page["cursor"],
         )
@@ -233,8 +233,8 @@ class Dagit:
 
     def in_flight(self) -> list[RunInFlight]:
         """The runs that are queued or running, the newest first."""
-        found = self._ask(IN_FLIGHT, "runsOrError")["results"]
-        return [RunInFlight(run["runId"], run["jobName"], run["status"]) for run in found]
+        runs = self._ask(IN_FLIGHT, "runsOrError")["results"]
+        return [RunInFlight(run["runId"], run["jobName"], run["status"]) for run in runs]
 
     def settle(self, seconds: float = 300) -> None:
         """Wait until nothing is in flight, and no trigger has anything to follow up.
@@ -262,8 +262,8 @@ class Dagit:
 
     def ended(self, since: float) -> list[EndedRun]:
         """The runs that were created after the Unix time `since` and have ended, the newest first."""
-        found = self._ask(ENDED_RUNS, "runsOrError", since=since)["results"]
-        started = [run for run in found if run["startTime"] and run["endTime"]]
+        runs = self._ask(ENDED_RUNS, "runsOrError", since=since)["results"]
+        started = [run for run in runs if run["startTime"] and run["endTime"]]
         return [EndedRun(r["runId"], r["jobName"], r["status"], r["endTime"] - r["startTime"]) for r in started]
 
     def failed(self) -> list[FailedRun]:
@@ -289,16 +289,16 @@ class Dagit:
         return "no reason was given"
 
     def newest_number(self, key: Sequence[str], label: str) -> int | None:
-        """A number that the newest materialization of an asset states; None where there is none."""
-        found = self._ask(NEWEST_NUMBERS, "assetOrError", path=list(key)).get("assetMaterializations", [])
-        entries = (entry for each in found for entry in each["metadataEntries"])
+        """The number under `label` in the metadata of an asset's newest materialization; None where there is none."""
+        materializations = self._ask(NEWEST_NUMBERS, "assetOrError", path=list(key)).get("assetMaterializations", [])
+        entries = (entry for each in materializations for entry in each["metadataEntries"])
         return next((entry["intValue"] for entry in entries if entry["label"] == label and "intValue" in entry), None)
 
     def materialized(self, key: Sequence[str], metadata: Mapping[str, Any]) -> None:
         """Tell Dagster of an asset that was made outside its runs.
 
         Raises:
-            DagitError: when it does not take it.
+            DagitError: when Dagit does not accept it, or does not answer.
         """
         path = "/".join(quote(part, safe="") for part in key)
         try:
@@ -318,7 +318,11 @@ class Dagit:
         return [each["daemonType"] for each in statuses if each["required"] and not each["healthy"]]
 
     def _ask(self, query: str, field: str, **variables: Any) -> dict[str, Any]:
-        """The field of the answer, which has to be no error."""
+        """Send a query, and return this field of the answer.
+
+        Raises:
+            DagitError: when Dagit does not answer, or the answer is an error.
+        """
         try:
             response = self._client.post("/graphql", json={"query": query, "variables": variables})
             answer = response.json()
@@ -329,12 +333,12 @@ class Dagit:
             ) from error
         if answer.get("errors"):
             raise DagitError("; ".join(error["message"] for error in answer["errors"]))
-        found: dict[str, Any] = answer["data"][field]
-        if "errors" in found:
-            raise DagitError("; ".join(error["message"] for error in found["errors"]))
-        if "message" in found:
-            raise DagitError(found["message"])
-        return found
+        result: dict[str, Any] = answer["data"][field]
+        if "errors" in result:
+            raise DagitError("; ".join(error["message"] for error in result["errors"]))
+        if "message" in result:
+            raise DagitError(result["message"])
+        return result
 
 
 def _event(event: Mapping[str, Any]) -> Event:
@@ -349,10 +353,10 @@ def _event(event: Mapping[str, Any]) -> Event:
 
 
 def _load_error(entry: Mapping[str, Any]) -> str | None:
-    found = entry["locationOrLoadError"] or {}
-    if "message" not in found:
+    location = entry["locationOrLoadError"] or {}
+    if "message" not in location:
         return None
-    errors, said = _with_causes(found), _told(found)
+    errors, said = _with_causes(location), _told(location)
     told_of = next((each for each in errors if is_own(each["message"])), errors[-1])
     where = place([*told_of["stack"], told_of["message"]])
     if said.startswith("File "):  # a syntax error, whose own words begin with its place

@@ -28,13 +28,13 @@ PROMOTION = "promotion_prod"
 TRIGGER_SECONDS = 30
 """How long the trigger of promotions is given to start one."""
 ROLES = ("data", "feedback", "search", "rank")
-"""Of the repositories that train or make data, in the order of what they need of each other."""
+"""Of the repositories that train or make data, each after those whose results it needs."""
 FORCE = {"ops": {"load_inputs": {"config": {"force": True}}}}
 """The configuration of a run that trains although nothing changed."""
 AWAY_SECONDS = 300
 """How long Dagit, or the next try of a run that was lost, is waited for."""
 FOLLOWS = ("Skipping step", "Dependencies for step")
-"""How Dagster begins what it says of each step after one that failed or had nothing to do."""
+"""How Dagster's messages begin on the steps that follow one that failed or had nothing to do."""
 
 
 class TrainingError(RuntimeError):
@@ -67,12 +67,12 @@ def train(
 
     Every run that it starts says `because` of what.
 
-    What has the same inputs as a release is not trained again, unless by `force`. After a ranker's training its
-    promotion is followed, too.
+    A family with the same inputs as one of its releases is not trained again, except with `force`. After a ranker's
+    training its promotion is followed, too.
 
     Raises:
-        TrainingError: with every run that failed. What is made of its result is not started where there is no such
-            result of before: a search's failure leaves the ranker to the others' trainings and its accepted release.
+        TrainingError: with every run that failed. What needs a failed run's result is started only where there is an
+            earlier one: where a search model's training fails, the ranker learns from that family's accepted release.
     """
     failures: list[str] = []
     since = time.time()
@@ -92,7 +92,7 @@ def train(
 
 
 def _broken(dagit: Dagit, names: Sequence[str]) -> dict[str, str]:
-    """Those of these repositories whose code does not load, each with what to do."""
+    """The repositories among these whose code does not load, each with a message that says what to do."""
     errors = dagit.load_errors()
     return {
         name: f"{name} is not trained, its code does not load: {error}\n  Mend it, then: make code-server REPO={name}"
@@ -102,7 +102,7 @@ def _broken(dagit: Dagit, names: Sequence[str]) -> dict[str, str]:
 
 
 def _goes_on(settings: Settings, wave: Sequence[str]) -> bool:
-    """Whether a wave has what it needs though one of before has failed."""
+    """Whether a wave has what it needs although an earlier one has failed."""
     url = settings.staging_url("prod")
     live = LiveSets(url).live()
     needed = live.searching if live else search_families()
@@ -122,9 +122,9 @@ def _follow_all(followed: Sequence["_Followed"]) -> list[str]:
 
 
 def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], because: str, since: float) -> list[str]:
-    """Follow the promotion of the accepted ranker: its trigger's, or one of our own where one is due and none comes.
+    """Follow the promotion of the accepted ranker: the run that its trigger starts, or our own where none comes.
 
-    The trigger's may have ended before anyone looks: then it is told from its first event, as long as it was created
+    The trigger's run may have ended before anyone looks: then it is followed from its first event, if it was created
     after the Unix time `since`.
     """
     url, location = settings.staging_url("prod"), live_repository()

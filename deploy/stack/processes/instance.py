@@ -29,29 +29,29 @@ def place(settings: Settings) -> None:
 
 
 def is_of_this_checkout(settings: Settings) -> bool:
-    """Whether the stack's dagster.yaml is this checkout's: it names modules, which what starts has to find."""
+    """Whether the stack's dagster.yaml is this checkout's: it names modules that what starts has to find."""
     placed = dagster_home(settings) / "dagster.yaml"
     return not placed.exists() or placed.read_bytes() == (ROOT / "deploy" / "dagster.yaml").read_bytes()
 
 
 def workspace_content(variables: Mapping[str, str]) -> bytes:
-    """workspace.yaml with its variables filled in: a process has none of what was added since it started.
+    """workspace.yaml with its variables filled in: a running process lacks those that were added since it started.
 
     Raises:
         WorkspaceError: where it does not name just the repositories of repos.toml.
     """
     locations = yaml.safe_load(WORKSPACE.read_text())["load_from"]
-    named, listed = {each["grpc_server"]["location_name"] for each in locations}, set(repositories())
-    if named != listed:
+    names = {each["grpc_server"]["location_name"] for each in locations}
+    if different := sorted(names ^ set(repositories())):
         raise WorkspaceError(
-            f"{WORKSPACE.name} and repos/repos.toml list different repositories: {', '.join(sorted(named ^ listed))} "
+            f"{WORKSPACE.name} and repos/repos.toml list different repositories: {', '.join(different)} "
             "stands in one of them alone. Add it to the other, or remove it."
         )
     return yaml.safe_dump({"load_from": _filled_in(locations, variables)}, sort_keys=False).encode()
 
 
 def place_workspace(settings: Settings, content: bytes) -> None:
-    """Put this workspace.yaml there, where Dagit and the daemon read it again once it has changed."""
+    """Write workspace.yaml to where Dagit and the daemon read it, and read it again once it has changed."""
     placed = workspace(settings)
     if not placed.exists() or placed.read_bytes() != content:
         storage.write_atomic(file_url(placed), content)
@@ -64,13 +64,13 @@ def _filled_in(value: Any, variables: Mapping[str, str]) -> Any:
     if not isinstance(value, dict):
         return value
     if value.keys() == {"env"}:
-        given = variables[value["env"]]
-        return int(given) if given.isdecimal() else given
+        content = variables[value["env"]]
+        return int(content) if content.isdecimal() else content
     return {name: _filled_in(each, variables) for name, each in value.items()}
 
 
 def prepare() -> None:
-    """Bring the instance's tables up to date, and fail the runs that were to start when the stack ended.
+    """Bring the instance's tables up to date, and mark runs as failed that were about to start when the stack ended.
 
     Servers that start together on an empty database would each make its tables, and break them.
     """
@@ -85,10 +85,10 @@ def prepare() -> None:
 
 
 def add_pools() -> None:
-    """Make the pools known of repositories that are new.
+    """Tell Dagster of the pools of new repositories.
 
-    A pool that no run has used yet is unknown, and the first two runs in it would start together. Of one that is known
-    already Dagster cannot be told on Postgres: it goes on in a transaction that has failed (1.13.27).
+    Dagster does not know a pool that no run has used yet, and would start its first two runs together. It must not be
+    told of a pool that it knows: on Postgres it then goes on in a transaction that has failed (1.13.27).
     """
     from dagster import DagsterInstance
 

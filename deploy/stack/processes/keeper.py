@@ -19,22 +19,22 @@ import psutil
 END_SECONDS = 4
 """How long a process may take to stop before it is killed: less than the supervisor gives its keeper."""
 CLOCK_SECONDS = 2
-"""How far two readings of when a process started may differ: it is counted from the machine's start."""
+"""How far two readings of a process's start time may differ: it is counted from the machine's start."""
 
 
 def living(record: Path) -> psutil.Process | None:
-    """The process of a record, if it lives still: not another one that has its number by now."""
+    """The process of a record, if it is still alive; None also where another process has its number by now."""
     try:
-        kept = json.loads(record.read_text())
-        process = psutil.Process(kept["pid"])
-        same = abs(process.create_time() - kept["started"]) < CLOCK_SECONDS
+        entry = json.loads(record.read_text())
+        process = psutil.Process(entry["pid"])
+        same = abs(process.create_time() - entry["started"]) < CLOCK_SECONDS
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (FileNotFoundError, json.JSONDecodeError, psutil.NoSuchProcess):
         return None
 
 
 def stand_in_for(process: psutil.Process) -> None:
-    """Hand on the signals to end, to the process and its group, and return once it has ended."""
+    """Pass signals to end on to the process and its group, and return once it has ended."""
 
     def hand_on(number: int, _: FrameType | None) -> None:
         with suppress(ProcessLookupError):

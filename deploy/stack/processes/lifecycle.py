@@ -23,9 +23,9 @@ from shared_ops.waiting import until
 
 Say = Callable[[str], None]
 CRASHING_SECONDS = 20
-"""How long one is waited for that ends again and again."""
+"""How long to wait for a process that ends again and again."""
 RECOVERY_SECONDS = 10
-"""Within which another supervisor takes the place of one that was killed."""
+"""Seconds within which another supervisor takes the place of one that was killed."""
 SECRET = ("postgres_url", "notify")
 """Settings that may hold a password: their values are not shown."""
 PLACE = ("SEARCHLOOP_HOME", "SEARCHLOOP_HOST", "SEARCHLOOP_PORT_BASE")
@@ -46,12 +46,12 @@ def refuse_other_addresses(settings: Settings) -> None:
         running = Supervisor(settings).variables()
     except NotRunningError:
         return
-    given = environment_variables(settings)
-    if other := [name for name in PLACE if running.get(name) != given[name]]:
+    variables = environment_variables(settings)
+    if other := [name for name in PLACE if running.get(name) != variables[name]]:
         runs_with = " ".join(f"{name}={shlex.quote(running.get(name, ''))}" for name in PLACE)
         raise StackError(
             f"The stack that runs in {settings.home} was started with {runs_with}, and this command was given "
-            f"{' '.join(f'{name}={given[name]}' for name in other)}, where another stack may be: nothing was done. "
+            f"{' '.join(f'{name}={variables[name]}' for name in other)}, where another stack may be: nothing was done. "
             f"Give it those settings, or move the stack: {runs_with} make down, then make up."
         )
 
@@ -59,7 +59,7 @@ def refuse_other_addresses(settings: Settings) -> None:
 def refuse_other_settings(settings: Settings) -> None:
     """See that a running stack was started with these settings: its processes keep what they were started with.
 
-    A setting that is not given asks for none.
+    A setting that this command was not given is not compared.
 
     Raises:
         StackError: naming each setting that differs, its value of then and of now.
@@ -70,15 +70,15 @@ def refuse_other_settings(settings: Settings) -> None:
         return
     fields = Settings.model_fields.items()
     before = Settings.model_validate({name: running.get(variable(name)) or field.default for name, field in fields})
-    told = [
+    differences = [
         f"{variable(name)}={'(not shown)' if name in SECRET else then}"
         for name in sorted(settings.model_fields_set - {each.removeprefix("SEARCHLOOP_").lower() for each in PLACE})
         if (then := _value(before, name)) != _value(settings, name)
     ]
-    if told:
+    if differences:
         raise StackError(
-            f"The running stack was started with {' '.join(told)}, and now that is another value. Its processes keep "
-            "what they were started with: make down, then make up, takes the new one."
+            f"The running stack was started with {' '.join(differences)}, and now that is another value. Its processes "
+            "keep what they were started with: make down, then make up, takes the new one."
         )
 
 
@@ -153,7 +153,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
 
 
 def recover(settings: Settings, say: Say) -> None:
-    """Start a supervisor in place of one that was killed: it keeps what runs still, and starts what does not."""
+    """Start a supervisor in place of one that was killed: it takes over what still runs, and starts what does not."""
     with _one_at_a_time(settings):
         listed, serving = processes(settings), workers.listed(settings, workers.first(settings), say)
         running = Supervisor(settings)
@@ -200,7 +200,7 @@ def _start_supervisor(
 
 
 def _take_up(settings: Settings, running: Supervisor, listed: list[Process], serving: list[Process]) -> bool:
-    """Have the supervisor hold what repos.toml has gained since it was started, and say whether that is anything."""
+    """Have the supervisor hold what repos.toml has gained since it was started; returns whether that is anything."""
     states = running.states()
     gained = [process for process in listed if process.name not in states]
     if wrong := preflight.ports(settings, gained):
@@ -214,7 +214,7 @@ def _take_up(settings: Settings, running: Supervisor, listed: list[Process], ser
 
 
 def _renew(running: Supervisor, process: Process) -> None:
-    """Have a process that runs in an environment of before run in the present one, from its next start on."""
+    """Have a process that runs in an older environment run in the present one from its next start on."""
     if pid := running.states()[process.name].pid:
         # Killed alone, and replaced before it is stopped with its group: a code server's runs in flight go on.
         psutil.Process(pid).kill()
@@ -224,7 +224,7 @@ def _renew(running: Supervisor, process: Process) -> None:
 
 
 def _let_go(running: Supervisor, listed: list[Process], say: Say) -> None:
-    """End what repos.toml has lost; its models answer until a set does without them (workers)."""
+    """End what repos.toml no longer lists; a family's models answer until a set does without them (workers)."""
     held = {process.name for process in listed} | set(running.workers())
     for name in sorted(running.states().keys() - held):
         running.drop(name)
@@ -232,7 +232,7 @@ def _let_go(running: Supervisor, listed: list[Process], say: Say) -> None:
 
 
 def _tell_of_before(running: Supervisor, listed: list[Process], say: Say) -> None:
-    """Say which processes would be run in another way today, as in an environment made since, and what renews them."""
+    """Say which processes would be started otherwise today, as in an environment made since, and what renews them."""
     for process in listed:
         if running.changed(process):
             kind, _, repository = process.name.partition("-")
@@ -242,7 +242,7 @@ def _tell_of_before(running: Supervisor, listed: list[Process], say: Say) -> Non
 
 def _prepare_instance(settings: Settings, say: Say, *how: str) -> None:
     began = time.monotonic()
-    made = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.instance", *how],
         env=os.environ | environment_variables(settings),
         cwd=ROOT,
@@ -251,10 +251,10 @@ def _prepare_instance(settings: Settings, say: Say, *how: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    if made.returncode != 0:
-        reason = (made.stdout.strip() or f"exit status {made.returncode}").splitlines()[-1]
+    if result.returncode != 0:
+        reason = (result.stdout.strip() or f"exit status {result.returncode}").splitlines()[-1]
         log = settings.home / "logs" / "instance.log"
-        log.write_text(made.stdout)
+        log.write_text(result.stdout)
         raise StackError(f"Dagster's tables could not be made in the database: {reason} (all of it is in {log})")
     say(f"{'tables':<17} up to date ({time.monotonic() - began:.1f} s)")
 

@@ -18,7 +18,7 @@ from shared_ops.release.runtimes import Runtime, client
 from shared_ops.settings import ROOT, Settings, python_of, repositories
 
 STACK_MARK = "SEARCHLOOP_STACK"
-"""The variable that every process of a stack holds, set to the stack's home: by it, its leftovers are found."""
+"""The variable that every process of a stack holds, set to the stack's home: by it a stack's leftovers are found."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def environment_variables(settings: Settings) -> dict[str, str]:
 
 def _own_addresses_without_proxy(settings: Settings) -> dict[str, str]:
     """What keeps gRPC, which obeys http_proxy, from asking a proxy for the stack's own addresses."""
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    listed = dict.fromkeys([*filter(None, given.split(",")), settings.host, "localhost", "127.0.0.1", "::1"])
-    return dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), ",".join(listed))
+    exceptions = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = dict.fromkeys([*filter(None, exceptions.split(",")), settings.host, "localhost", "127.0.0.1", "::1"])
+    return dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), ",".join(hosts))
 
 
 def processes(settings: Settings) -> list[Process]:
@@ -118,7 +118,7 @@ def _daemon(settings: Settings) -> Process:
 
 
 def _watch() -> Process:
-    # No less than the services: a supervisor that it starts in place of one that was killed would hand that on.
+    # The same share as the services: a supervisor that it starts in place of one that was killed hands its own on.
     return Process("watch", [*_platform(), "-m", "deploy.stack.processes.watch"], lambda: None, phase=2, share=SERVING)
 
 
@@ -157,7 +157,7 @@ def _listens(host: str, port: int) -> Callable[[], str | None]:
 
 
 def answers(url: str, socket_file: Path | None = None) -> Callable[[], str | None]:
-    """Any answer will do: before a first live set a service is there and says that it has nothing to serve."""
+    """A check whether `url` answers. Any answer will do: before a first live set, a service says that it has none."""
 
     def ready() -> str | None:
         try:
@@ -171,5 +171,5 @@ def answers(url: str, socket_file: Path | None = None) -> Callable[[], str | Non
 
 
 def answers_at(socket_file: Path) -> Callable[[], str | None]:
-    """As `answers`, of a worker."""
+    """As `answers`, for a worker, which listens on a socket."""
     return answers("http://localhost/health", socket_file)

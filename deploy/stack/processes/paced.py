@@ -2,14 +2,18 @@
 
     python -m deploy.stack.processes.paced dagster code-server start ...    (in any environment: it needs Dagster alone)
 
-Dagit and the daemon ask every code server whether it is still the one that they know, and the proxy before a code
-server tells it that it is there: by constants of Dagster's, once a second each, over two hops. And the main thread of
-a gRPC server looks ten times a second whether it is to end, which wakes it otherwise too. And once a minute the daemon
-fetches all definitions of all code servers anew: two seconds of processor for five. What is noticed so is a code server
-that was started anew by somebody else. And every call to a code server opens a connection of its own. Together that was
-half of what an idle stack took.
+Dagster's own constants make an idle stack do this:
 
-The daemon follows the workspace.yaml in DAGSTER_HOME, which names what it is to look at, as soon as it is changed.
+- Dagit and the daemon ask every code server once a second whether it is still the one that they know, over two hops.
+- The proxy in front of a code server tells it once a second that it is there.
+- The main thread of a gRPC server looks ten times a second whether it is to end, though the end would wake it, too.
+- The daemon fetches all definitions of all code servers once a minute: two seconds of processor time for five of them.
+  It does so to notice a code server that somebody else started anew.
+- Every call to a code server opens a connection of its own.
+
+Together that was half of what an idle stack took.
+
+The daemon follows the workspace.yaml in DAGSTER_HOME, which names the code servers, as soon as it is changed.
 """
 
 import os
@@ -22,20 +26,20 @@ from pathlib import Path
 from typing import Any
 
 WATCH_SECONDS = 5
-"""Between two looks of Dagit and the daemon at a code server."""
+"""Seconds between two looks of Dagit and the daemon at a code server."""
 HEARTBEAT_SECONDS = 5
-"""Between two signs of life to a code server: it ends of itself after --heartbeat-ttl without any."""
+"""Seconds between two signs of life to a code server, which ends by itself after --heartbeat-ttl without any."""
 
 WAIT_SECONDS = 5
-"""For which the main thread of a gRPC server sleeps at once; whatever it waits for, and any signal, wakes it."""
+"""Seconds that the main thread of a gRPC server sleeps at a time; what it waits for, and any signal, wakes it."""
 
 RELOAD_SECONDS = 300
-"""Between two times that the daemon fetches all definitions; those of a code server that is another one by now it
-fetches when it looks at it."""
+"""Seconds between two times that the daemon fetches all definitions. Those of a code server that was started anew it
+fetches at its next look at it."""
 
 
 def pace() -> None:
-    """Have this process's looks at others further apart."""
+    """Make this process look at others less often."""
     from dagster._daemon import controller
     from dagster._grpc import client, server, server_watcher
     from grpc import _common  # type: ignore[import-untyped]
@@ -44,28 +48,28 @@ def pace() -> None:
     client.CLIENT_HEARTBEAT_INTERVAL = HEARTBEAT_SECONDS
     client.DagsterGrpcClient._channel = _kept(client.DagsterGrpcClient._channel)  # type: ignore[method-assign]
     controller.RELOAD_WORKSPACE_INTERVAL = RELOAD_SECONDS
-    # How old they may become before the daemon ends itself: a fetch that fails is tried again meanwhile.
+    # How old definitions may become before the daemon ends itself: a fetch that fails is tried again meanwhile.
     controller.DEFAULT_WORKSPACE_FRESHNESS_TOLERANCE = 2 * RELOAD_SECONDS
     _common.MAXIMUM_WAIT_TIMEOUT = WAIT_SECONDS
-    # The code server behind the proxy is started so, too.
+    # The code server behind the proxy is started in this way, too.
     server.get_python_environment_entry_point = _paced_dagster
 
 
 class Changed:
-    """Whether a file was changed since it was last asked; at first, since this was made."""
+    """Says whether a file was changed since the last call; the first call, since this object was made."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen = path.stat().st_mtime_ns
 
     def __call__(self) -> bool:
-        """Look, and say it."""
+        """Whether the file was changed."""
         before, self._seen = self._seen, self._path.stat().st_mtime_ns
         return self._seen != before
 
 
 def _following(check: Any, changed: Callable[[], bool]) -> Any:
-    """In place of the daemon's `check` of whether definitions are due: they are, too, where workspace.yaml changed."""
+    """A replacement of the daemon's `check` whether definitions are due: they are, too, when workspace.yaml changed."""
 
     def check_workspace_freshness(controller: Any, last: float) -> float:
         due = changed()
@@ -76,9 +80,9 @@ def _following(check: Any, changed: Callable[[], bool]) -> Any:
 
 
 def _kept(opened: Any) -> Any:
-    """In place of `opened`, which opens a gRPC channel for a block: each client keeps the one that it opened first.
+    """A replacement of `opened`, which opens a gRPC channel for a block: a client keeps the channel opened first.
 
-    Until a call fails: then the next one opens another, as all of them did.
+    It keeps the channel until a call fails; the next call then opens another.
     """
 
     @contextmanager
@@ -88,7 +92,7 @@ def _kept(opened: Any) -> Any:
         try:
             yield kept
         except BaseException:
-            # Forgotten, not closed: it is closed when the last call that is under way on it has let go of `block`.
+            # Forgotten, not closed: it closes when the last call that still uses it has let go of `block`.
             vars(client)[_KEPT] = None
             raise
 
@@ -103,7 +107,7 @@ def _entered(block: Any) -> tuple[Any, Any]:
 
 
 def _paced_dagster(executable_path: str) -> list[str]:
-    """In place of Dagster's own: how a process starts another of Dagster's commands."""
+    """A replacement of Dagster's function: the command by which a process starts another of Dagster's commands."""
     return [executable_path, "-m", "deploy.stack.processes.paced", "dagster"]
 
 

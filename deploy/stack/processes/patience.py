@@ -1,4 +1,4 @@
-"""How long a process that starts is waited for: as long as it works on it, however busy the machine is."""
+"""How long to wait for a process that starts: as long as it is working, however busy the machine is."""
 
 import time
 
@@ -10,7 +10,7 @@ LONGEST_SECONDS = 1800
 """How long it may take in all, whatever it does."""
 LOOK_SECONDS = 10
 WORK_SECONDS = 0.5
-"""Processor time that is more than idling takes, since the last work that was seen."""
+"""Seconds of processor time, since the last work that was seen, that are more than idling takes."""
 
 
 class Patience:

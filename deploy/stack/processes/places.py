@@ -24,8 +24,8 @@ def make_home(settings: Settings) -> Path:
     """Make the home; returns the file by which commands wait for each other there.
 
     Raises:
-        HomeError: where it cannot be made, or written to, or holds what bears the names of a stack's things already:
-            `clean` would take that away, too.
+        HomeError: where it cannot be made or written to, or already holds files of the names that a stack gives:
+            `clean` would remove them, too.
     """
     lock = settings.home / LOCK
     if not is_home(settings) and (held := [name for name in MADE if (settings.home / name).exists()]):
@@ -51,10 +51,10 @@ def is_home(settings: Settings) -> bool:
 
 
 def refuse_checkout(settings: Settings) -> None:
-    """See that the home is no folder that holds the checkout: what a stack makes would lie among other things.
+    """Refuse a home that holds the checkout: what a stack makes would lie among other things.
 
     Raises:
-        HomeError: where it is one.
+        HomeError: where the home holds the checkout.
     """
     if ROOT.is_relative_to(settings.home):
         raise HomeError(

@@ -43,14 +43,14 @@ def url(settings: Settings) -> str:
 
 
 def dsn(settings: Settings) -> str:
-    """The same for psycopg2 itself."""
+    """The same URL as psycopg2 itself takes it."""
     return url(settings).replace("+psycopg2", "", 1)
 
 
 def settings_of_starter() -> Settings:
     """The settings as the stack's starter had them.
 
-    Its processes find the embedded server's URL in their environment, as if it were a server of somebody else's.
+    Its processes find the embedded server's URL in their environment, as if it were somebody else's server.
     """
     embedded = Settings(postgres_url=None)
     return embedded if url(embedded) == Settings().postgres_url else Settings()
@@ -123,10 +123,10 @@ def _binaries() -> Path:
 
 
 def _as_server_user() -> list[str]:
-    """What comes before a server command: Postgres refuses to run as root, so root runs it as `nobody`.
+    """The prefix of a server command: Postgres refuses to run as root, so root runs it as the user `nobody`.
 
-    The one capability lets it pass the folders above its data and its binaries, which root's own may not let others
-    through; nobody's permissions have to be widened for it.
+    Its one capability lets it pass the folders above its data and its binaries, which may be closed to all but root; so
+    no permissions have to be widened.
     """
     if os.geteuid() != 0:
         return []

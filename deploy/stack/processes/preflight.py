@@ -17,7 +17,7 @@ from shared_ops.settings import Settings
 
 GIB = 2**30
 MEMORY_GIB = 6
-"""Four models trained, three of them side by side, and seven code servers."""
+"""For the training of four models, three of them side by side, and seven code servers."""
 DISK_GIB = 6
 
 
@@ -32,7 +32,7 @@ def complaints(settings: Settings, listed: Sequence[Process]) -> list[str]:
 
 
 def ports(settings: Settings, listed: Sequence[Process]) -> list[str]:
-    """Which ports of these processes somebody else has."""
+    """A complaint for each port of these processes that somebody else has."""
     return [complaint for process in listed for complaint in _port(settings.host, process)]
 
 
@@ -70,15 +70,15 @@ def _database(settings: Settings) -> list[str]:
     from psycopg2.extensions import parse_dsn
 
     try:
-        named = parse_dsn(postgres.dsn(settings))
+        parts = parse_dsn(postgres.dsn(settings))
     except psycopg2.ProgrammingError:
-        named = {}
-    if not named or not re.match(r"postgres(ql)?(\+psycopg2)?://", settings.postgres_url):
+        parts = {}
+    if not parts or not re.match(r"postgres(ql)?(\+psycopg2)?://", settings.postgres_url):
         return [
             "SEARCHLOOP_POSTGRES_URL cannot be read: expected postgresql://<user>:<password>@<host>:<port>/<database>"
         ]
     if reason := postgres.ready(settings):
-        place = ", ".join(f"{name} {named[name]}" for name in ("host", "port", "dbname") if name in named)
+        place = ", ".join(f"{name} {parts[name]}" for name in ("host", "port", "dbname") if name in parts)
         return [
             f"the database of SEARCHLOOP_POSTGRES_URL ({place}) does not answer ({' '.join(reason.split())}): "
             "start it, or leave the setting unset for the embedded one"

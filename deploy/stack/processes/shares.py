@@ -12,9 +12,9 @@ class Share:
     """A kind of process's part of the machine."""
 
     nice: int
-    """Added to the niceness that the stack was started with (nice(1)): more gives way to less."""
+    """Added to the niceness that the stack was started with (nice(1)): a higher one gives way to a lower one."""
     threads: int
-    """Of the numeric libraries, in each process."""
+    """How many the numeric libraries use, in each process."""
 
     @property
     def variables(self) -> dict[str, str]:

@@ -56,9 +56,9 @@ class Supervisor:
         self.socket = settings.sockets / "supervisor.sock"
 
     def start(self, listed: Sequence[Process], variables: dict[str, str], workers: Sequence[Process] = ()) -> None:
-        """Start supervisord with these processes, none of which it starts of itself; others may come and go later.
+        """Start supervisord with these processes, none of which it starts by itself; others may come and go later.
 
-        A worker that lives still is held, too, whoever needs it: else nobody would end it.
+        A worker that is still alive is taken over, too, even if no set needs it: else nobody would end it.
 
         Raises:
             RuntimeError: when it does not come up, with what it said.
@@ -69,9 +69,9 @@ class Supervisor:
         configuration = self.folder / "supervisord.conf"
         configuration.write_text(self._configuration())
         living = {name: self._conf(name).read_text() for name in self.workers() if keeper.living(self._record(name))}
-        given = {process.name: self._program(process) for process in workers}
+        needed = {process.name: self._program(process) for process in workers}
         programs = {process.name: self._program(process) for process in listed}
-        for folder, held in ((self._programs, programs), (self._workers, living | given)):
+        for folder, held in ((self._programs, programs), (self._workers, living | needed)):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             for name, program in held.items():
@@ -123,24 +123,24 @@ class Supervisor:
         return {info["name"]: self._state(info) for info in self._call("getAllProcessInfo")}
 
     def workers(self) -> list[str]:
-        """The names of the workers that it was given; `states` says which of them it holds."""
+        """The names of the workers that were added; `states` says which of them the supervisor holds."""
         return sorted(path.stem for path in self._workers.glob("*.conf"))
 
     def add(self, process: Process, worker: bool = False) -> None:
-        """Hold one more process, or one more worker, which is not started yet; one that it holds already stays so."""
+        """Hold one more process, or one more worker, without starting it; one that is held already stays as it is."""
         conf = self._conf(process.name, worker)
         written = conf.with_suffix(".new")
         written.write_text(self._program(process))
-        written.replace(conf)  # half a file would keep it from reading any
+        written.replace(conf)  # half a file would keep supervisord from reading any
         self._call("reloadConfig")
         self._call("addProcessGroup", process.name, but=Faults.ALREADY_ADDED)  # by somebody else, just now
 
     def changed(self, process: Process) -> bool:
-        """Whether a process that it holds would be run in another way today, as in an environment made since."""
+        """Whether a process that is held would be started in another way today, as in an environment made since."""
         return (self._programs / f"{process.name}.conf").read_text() != self._program(process)
 
     def drop(self, name: str) -> None:
-        """End a process or a worker, and hold it no more; of one that is not held only what is left is removed."""
+        """End a process or a worker, and hold it no more; where it is not held, only remove its files."""
         if name in self.states():
             self.stop_processes([name])
             self._call("removeProcessGroup", name)
@@ -149,7 +149,7 @@ class Supervisor:
         self.forget(name)
 
     def forget(self, name: str) -> None:
-        """Have a process started anew by the next supervisor, even if it lives still."""
+        """Have the next supervisor start a process anew, even if it is still alive."""
         self._record(name).unlink(missing_ok=True)
 
     def start_process(self, name: str) -> None:
@@ -178,9 +178,10 @@ class Supervisor:
     def _state(self, info: dict[str, Any]) -> State:
         if not info["pid"]:
             return State(info["name"], info["statename"], 0, 0)
-        kept = keeper.living(self._record(info["name"]))  # one of a former supervisor has another pid than its keeper
+        # A former supervisor's process has another pid than its keeper.
+        process = keeper.living(self._record(info["name"]))
         seconds = info["now"] - info["start"]
-        return State(info["name"], info["statename"], kept.pid if kept else info["pid"], seconds)
+        return State(info["name"], info["statename"], process.pid if process else info["pid"], seconds)
 
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -189,7 +190,7 @@ class Supervisor:
         return (self._workers if worker else self._programs) / f"{name}.conf"
 
     def _call(self, method: str, *arguments: Any, but: int | None = None) -> Any:
-        """Ask the supervisor; the fault `but` is none."""
+        """Call a method of the supervisor; the fault with the code `but` is ignored."""
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
         server = ServerProxy("http://supervisor", transport=transport)
         try:
@@ -226,14 +227,14 @@ files = {self._programs.name}/*.conf {self._workers.name}/*.conf
     def _program(self, process: Process) -> str:
         log = places.log_file(self.settings, process.name)
         keeping = [str(self._python), "-m", "deploy.stack.processes.keeper", str(self._record(process.name)), str(log)]
-        given = ",".join(f'{name}="{value}"' for name, value in process.share.variables.items())
+        environment = ",".join(f'{name}="{value}"' for name, value in process.share.variables.items())
         # It is tried again for ever, after 1, 2, 3, ... seconds where it dies at once: what it needs may be away.
         # Its log is not the supervisor's to rotate (watch does it): the process writes there itself. The supervisor
         # expands its name twice.
         return f"""
 [program:{process.name}]
 command = {_escaped(shlex.join(["nice", "-n", str(process.share.nice), *keeping, *process.command]))}
-environment = {given}
+environment = {environment}
 autostart = false
 autorestart = true
 startsecs = 3

@@ -1,10 +1,10 @@
 """Watches what the supervisor cannot see: the inner processes of the code servers, and the supervisor itself.
 
-`dagster code-server start` is a proxy before an inner process that holds the code, and does not notice when that one
-is killed: every call fails until somebody reloads the location. So the proxy is ended, and the supervisor starts both
-anew. A supervisor that is killed leaves its processes behind with nobody to restart them: a new one is started, which
-keeps them. It also keeps the logs short, and has the prediction services' workers come and go with the sets that need
-them. Run under the supervisor.
+`dagster code-server start` is a proxy in front of an inner process that holds the code. The proxy does not notice when
+that one is killed: every call fails until somebody reloads the location. So the proxy is ended, and the supervisor
+starts both anew. A supervisor that is killed leaves its processes behind with nobody to restart them: a new one is
+started, which keeps them. It also keeps the logs short, and has the prediction services' workers come and go with the
+sets that need them. Run under the supervisor.
 """
 
 import logging
@@ -35,9 +35,9 @@ def orphaned(proxies: dict[str, int], inner: dict[int, psutil.Process]) -> list[
     lost = []
     for name, pid in proxies.items():
         if pid in inner and _lives(inner[pid]):
-            continue  # most looks end here: who looks for children reads of every process of the machine
-        if (found := _child(pid)) is not None:
-            inner[pid] = found
+            continue  # most looks end here: finding children means reading of every process of the machine
+        if (child := _child(pid)) is not None:
+            inner[pid] = child
         elif inner.pop(pid, None):
             lost.append(name)
     for gone in inner.keys() - proxies.values():
@@ -101,7 +101,7 @@ def _recovered(settings: Settings) -> bool:
 
 
 def _ended(pid: int) -> bool:
-    """Whether a process has ended, after waiting so long for it."""
+    """Whether a process has ended, after waiting for that for up to `SECONDS`."""
     with suppress(psutil.NoSuchProcess):
         try:
             psutil.Process(pid).wait(SECONDS)

@@ -28,7 +28,7 @@ LOOK_SECONDS = 2
 
 
 class _Door:
-    """Answers 403 in words to what `refusal` names; hands everything else to `app`."""
+    """Answers what `refusal` refuses with 403 and the reason; hands everything else to `app`."""
 
     def __init__(self, app: ASGIApp, host: str) -> None:
         self._app, self._host = app, host
@@ -41,7 +41,7 @@ class _Door:
 def refusal(scope: Scope, host: str) -> str | None:
     """Why the server on `host` does not answer a request or a WebSocket, in words; None where it does.
 
-    Another site's page may lead here by a link, and may neither change anything nor ask GraphQL.
+    Another site's page may link to Dagit, but may neither change anything nor ask GraphQL.
     """
     headers = Headers(scope=scope)
     if reason := wrong_name(headers, host):
@@ -49,7 +49,7 @@ def refusal(scope: Scope, host: str) -> str | None:
     reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] != GRAPHQL
     if not reads and from_another_site(headers):
         return "Dagit takes this from its own page, and from clients that are no browsers."
-    # Not every browser says for whose page it gets an address, an image's for one.
+    # Not every browser says for which page it gets an address, such as an image's.
     if scope["path"] == GRAPHQL and "query" in QueryParams(scope.get("query_string", b"")):
         return "Dagit takes a GraphQL query in the body of a POST, as application/json, and none in the URL."
     return None

@@ -1,7 +1,7 @@
 """The prediction services' workers: one for each pair of code and environment that a family's sets need.
 
-Normally one a family. While a set is proposed, or can be gone back to, whose release was made with other code or other
-packages, there are two: the new one loads, warms up and checks beside the one that answers. Kept up by `watch`.
+Normally each family has one. It has two while there is a proposed set, or a set to go back to, whose release was made
+with other code or packages: the new one loads, warms up and checks beside the one that answers. `watch` keeps them up.
 """
 
 import logging
@@ -24,16 +24,16 @@ from shared_ops.release.runtimes import Runtime, RuntimeMissingError
 from shared_ops.settings import ROOT, Settings, families
 
 SECONDS = 0.5
-"""Between two looks at which sets are live and proposed."""
+"""Seconds between two looks at which sets are live and proposed."""
 LONGEST_SECONDS = 3600.0
-"""Between two tries to start what could not be started: each takes twice as long to come as the one before."""
+"""Seconds between two tries to start a worker that could not be started, at most; they double from try to try."""
 logger = logging.getLogger("deploy.stack.processes.workers")
 
 
 def first(settings: Settings) -> list[Runtime]:
-    """What a stack's start waits for: what answers; before any set is, what the checkout's code would need.
+    """The runtimes that a stack's start waits for: the live set's, else the proposed set's, else the checkout's own.
 
-    What is proposed, or can be gone back to, comes by `keep_up`: where it cannot be, the stack starts all the same.
+    Others, as of a set to go back to, come by `keep_up`: where one of them cannot be, the stack starts all the same.
     """
     sets = LiveSets(settings.staging_url("prod"))
     if live := sets.live() or sets.proposed():
@@ -42,10 +42,11 @@ def first(settings: Settings) -> list[Runtime]:
 
 
 def needed(sets: LiveSets) -> list[Runtime]:
-    """What the live set's releases run with, the proposed one's, and those of the set that one would go back to."""
+    """The runtimes of the live set's releases, of the proposed set's, and of those that a rollback would go back to."""
     live, proposed = sets.live(), sets.proposed()
     before = _of(sets, sets.before(live) if live else None)
-    # A family that is listed no more ends with the last set that needs it; a rollback starts it again.
+    # The workers of a family that is listed no more end with the last set that needs them; a rollback starts them
+    # again.
     back = [each for each in before if each.family in families()]
     return list(dict.fromkeys([*_of(sets, live), *_of(sets, proposed), *back]))
 
@@ -54,51 +55,51 @@ def _of(sets: LiveSets, chosen: LiveSet | None) -> Iterator[Runtime]:
     for family, version in chosen.releases.items() if chosen else []:
         try:
             yield runtimes.of_release(sets.url, family, version)
-        except ReleaseError as error:  # a set of the past may have lost it; of another the promotion says it
+        except ReleaseError as error:  # a set of the past may have lost it; of a proposed set the promotion tells it
             logger.warning("%s", error)
 
 
-def listed(settings: Settings, wanted: Iterable[Runtime], say: Callable[[str], None] = logger.warning) -> list[Process]:
-    """The processes of these workers; of one that cannot be, the problem is written down for who waits for it."""
-    made = []
-    for runtime in wanted:
+def listed(settings: Settings, pairs: Iterable[Runtime], say: Callable[[str], None] = logger.warning) -> list[Process]:
+    """The processes of these workers; why one cannot be started is written to a file, for those who wait for it."""
+    result = []
+    for runtime in pairs:
         problem = runtime.problem(settings)
         try:
             if not runtime.is_here(settings):
                 say(f"{runtime.worker:<17} its environment is made again from its lock, which may take minutes")
-            made.append(worker(settings, runtime))
+            result.append(worker(settings, runtime))
             problem.unlink(missing_ok=True)
         except (CodeError, RuntimeMissingError, OSError) as error:  # the last of a full disk, or a store that is away
             say(f"{runtime.worker:<17} cannot be started: {error}")
             with suppress(OSError):
                 problem.parent.mkdir(parents=True, exist_ok=True)
                 problem.write_text(str(error))
-    return made
+    return result
 
 
-def tidy(settings: Settings, wanted: Iterable[Runtime]) -> None:
-    """Remove the copies of code, and the environments, that neither these nor the sets need.
+def tidy(settings: Settings, pairs: Iterable[Runtime]) -> None:
+    """Remove the copies of code, and the environments, that neither these workers nor the sets need.
 
-    An environment stays, too, which a link leads to or a process runs from: another stack's, or one started by hand.
+    An environment that a link leads to, or that a process runs from (another stack's, or one started by hand), stays.
     """
-    kept = {*wanted, *needed(LiveSets(settings.staging_url("prod")))}
+    in_use = {*pairs, *needed(LiveSets(settings.staging_url("prod")))}
     for copy in (settings.home / "cache" / "code").glob("*/"):
-        if copy.name not in {each.code for each in kept}:
+        if copy.name not in {each.code for each in in_use}:
             shutil.rmtree(copy)
-    locks, commands = {each.environment for each in kept}, running()
+    locks, commands = {each.environment for each in in_use}, running()
     for folder in [*(settings.home / "environments").glob("*/"), *(ROOT / "envs").glob("*/.venvs/*/")]:
         link = folder.parent.with_name(".venv")
         run = f"{folder}/" in commands or f"envs/{link.parent.name}/.venv/" in commands
         if not run and link.resolve() != folder and runtimes.made_from(folder) not in locks:
-            (folder / runtimes.STAMP).unlink(missing_ok=True)  # first: what is killed in between is not made
+            (folder / runtimes.STAMP).unlink(missing_ok=True)  # first: half an environment must not count as made
             shutil.rmtree(folder)
 
 
 def running() -> str:
-    """The command lines of all processes but this one and those that it was started by, which run from the present."""
+    """The command lines of all processes but this one and its parents, which run from the present environment."""
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = [process for process in psutil.process_iter(["cmdline"]) if process.pid not in ours]
-    return "\n".join(" ".join(process.info["cmdline"] or []) for process in found)
+    others = [process for process in psutil.process_iter(["cmdline"]) if process.pid not in ours]
+    return "\n".join(" ".join(process.info["cmdline"] or []) for process in others)
 
 
 class Workers:
@@ -110,23 +111,23 @@ class Workers:
         self._supervisor = Supervisor(settings)
         self._seen: tuple[LiveSet | None, LiveSet | None] = (None, None)
         self._unneeded: dict[str, float] = {}
-        """By name, since when a worker is not needed."""
+        """By name: since when a worker has not been needed."""
         self._lacking: set[str] = set()
         """The workers that are needed, and could not be started when last tried."""
         self._retry_at = self._pause = 0.0
 
     def look(self) -> None:
         """Start what is needed and does not run, end what has not been needed for the time of grace."""
-        seen = self._sets.live(), self._sets.proposed()
-        if seen == (None, None) or (seen == self._seen and not self._unneeded and not self._lacking):
+        sets = self._sets.live(), self._sets.proposed()
+        if sets == (None, None) or (sets == self._seen and not self._unneeded and not self._lacking):
             return
-        wanted = needed(self._sets)
-        names = {each.worker for each in wanted}
-        if seen != self._seen or time.monotonic() >= self._retry_at:
-            self._pause = min(2 * self._pause, LONGEST_SECONDS) if seen == self._seen else self._settings.retry_seconds
-            self._seen, self._lacking = seen, names
+        pairs = needed(self._sets)
+        names = {each.worker for each in pairs}
+        if sets != self._seen or time.monotonic() >= self._retry_at:
+            self._pause = min(2 * self._pause, LONGEST_SECONDS) if sets == self._seen else self._settings.retry_seconds
+            self._seen, self._lacking = sets, names
             try:
-                self._start(wanted)
+                self._start(pairs)
             finally:  # counted from here: making an environment may have taken longer than the pause
                 self._retry_at = time.monotonic() + self._pause
         states, now = self._supervisor.states(), time.monotonic()
@@ -138,10 +139,10 @@ class Workers:
             self._supervisor.drop(name)
             del self._unneeded[name]
 
-    def _start(self, wanted: Iterable[Runtime]) -> None:
-        """Start each as soon as it can be: first those whose environment is here, of either kind in the given order."""
+    def _start(self, pairs: Iterable[Runtime]) -> None:
+        """Start the workers that do not run: first those whose environment is here, each group in the given order."""
         states = self._supervisor.states()
-        lacking = [each for each in wanted if not _is_started(states.get(each.worker))]
+        lacking = [each for each in pairs if not _is_started(states.get(each.worker))]
         for runtime in sorted(lacking, key=lambda each: not each.is_here(self._settings)):
             for process in listed(self._settings, [runtime]):
                 logger.info("starting %s", process.name)
@@ -151,12 +152,12 @@ class Workers:
 
 
 def _is_started(state: State | None) -> bool:
-    """Whether the supervisor holds a worker and was told to start it: it starts it again where it ends."""
+    """Whether the supervisor holds a worker and was told to start it; it starts it again where it ends."""
     return state is not None and state.state not in ENDED
 
 
 def keep_up() -> None:
-    """Look for ever; what goes wrong is said, and tried again."""
+    """Look for ever; an error is logged, and the look is repeated."""
     workers = Workers(postgres.settings_of_starter())
     while True:
         try:

@@ -53,8 +53,8 @@ def evaluate(settings: Settings, out: Path, say: Callable[[str], None]) -> Table
             "to a source. How much better clicks make the answers, make simulate WATCH=1 says without them."
         )
     say(f"{len(queries)} test queries of snapshot {live.snapshot.id}, set {live.number}")
-    asked = _services_runs(settings, live, queries["text"].to_list(), say)
-    measured = measure(asked, snapshot)
+    hits = _services_runs(settings, live, queries["text"].to_list(), say)
+    measured = measure(hits, snapshot)
     measured.write(out)
     say(f"runs and judgements written to {out}")
     return measured.table()
@@ -72,14 +72,14 @@ class Measured:
         """Write <model>.run and <slice>.qrels: ir_measures on one of each gives a row of the table."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, hits in self.runs.items():
-            found = tables.hits_by_query(hits)
-            trec.write_run(folder / f"{name}.run", name, list(found), list(found.values()))
+            by_query = tables.hits_by_query(hits)
+            trec.write_run(folder / f"{name}.run", name, list(by_query), list(by_query.values()))
         for name, judged in self.qrels.items():
             path = folder / f"{re.sub(NOT_IN_FILE_NAMES, '-', name)}.qrels"
             trec.write_qrels(path, judged.select("query_id", "doc_id", "grade").iter_rows())
 
     def table(self) -> Table:
-        """Measures as rows per model, a block for each slice; the best of a column is bold."""
+        """A row of measures per model, and a block of rows per slice; the best value of a column is bold."""
         table = Table("slice", "queries", "model", *measures.MEASURES)
         for slice_name, of_all in self.metrics["final"].items():
             values = {name: metrics[slice_name] for name, metrics in self.metrics.items()}
@@ -91,13 +91,13 @@ class Measured:
         return table
 
 
-def measure(asked: Mapping[str, Sequence[Hits]], snapshot: snapshots.Snapshot) -> Measured:
-    """Measure what the services found for the test queries, in the order of their ids, and what fusions make of it."""
+def measure(model_hits: Mapping[str, Sequence[Hits]], snapshot: snapshots.Snapshot) -> Measured:
+    """Measure each model's hits for the test queries, in the order of their ids, and the fusions of these hits."""
     queries, qrels = snapshot.queries("test").sort("query_id"), snapshot.qrels("test").sort("query_id", "doc_id")
     query_ids = queries["query_id"].to_list()
-    own = {name: tables.without_own(tables.hits_table(query_ids, hits), queries) for name, hits in asked.items()}
+    own = {name: tables.without_own(tables.hits_table(query_ids, hits), queries) for name, hits in model_hits.items()}
     searches = {name: tables.hits_by_query(hits) for name, hits in own.items() if name != FINAL}
-    together = [{name: found.get(query_id, []) for name, found in searches.items()} for query_id in query_ids]
+    together = [{name: by_query.get(query_id, []) for name, by_query in searches.items()} for query_id in query_ids]
     fused = {name: [fuse(hits)[:DEPTH] for hits in together] for name, fuse in BASELINES.items()}
     runs = {
         **{name: own[name] for name in searches},

@@ -1,7 +1,7 @@
 """Runs and judgements as the files that TREC's tools read (trec_eval, ir_measures).
 
-The format parts its fields by white space. So white space in an id, and the % of what is written for it, are
-percent-encoded (%20); every other id stands as it is.
+The format separates its fields by white space. So white space in an id is percent-encoded (%20), and so is the %
+itself; every other character stands as it is.
 """
 
 from collections.abc import Iterable, Sequence

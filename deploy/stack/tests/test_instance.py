@@ -60,7 +60,7 @@ def connections(settings):
 
 
 def test_it_is_made_ready_again_and_again_and_knows_every_pool(settings):
-    """As by the second `make up`, and by one in whose life a repository was added."""
+    """As the second `make up` does it, and one after a repository was added."""
     with serving(settings):
         prepare()
         with DagsterInstance.get() as made:  # a run is about to start when everything is killed

@@ -28,7 +28,7 @@ PORT_BASE = 31_000
 
 
 def command(settings, *arguments):
-    """What one of the stack's commands comes to, as click has it."""
+    """The result of one of the stack's commands, as click's runner gives it."""
     variables = {
         "SEARCHLOOP_HOME": str(settings.home),
         "SEARCHLOOP_HOST": settings.host,
@@ -91,7 +91,7 @@ ASKING = (["train"], ["search", "x"], ["evaluate", "runs"], ["simulate"], ["code
 
 @pytest.mark.parametrize("arguments", ASKING)
 def test_what_asks_a_stack_does_not_ask_another_one_on_its_ports(tmp_path, arguments):
-    """Where the home's own stack does not run, whoever listens there is another."""
+    """Where the home's own stack does not run, what listens on its ports belongs to another."""
     done = command(Settings(home=tmp_path, port_base=PORT_BASE), *arguments)
     assert isinstance(done.exception, NotRunningError)
     assert str(done.exception) == f"The stack in {tmp_path} is not running: make up"

@@ -1,4 +1,4 @@
-"""Dagster's commands run as they are, and look at each other as often as we say: its next release may not."""
+"""Dagster's commands run unchanged, and look at each other as often as we say: with its next release they may not."""
 
 import os
 import re
@@ -130,7 +130,7 @@ def started(command, environment):
 
 
 def connections(port):
-    """Of this process to a port."""
+    """The connections of this process to a port."""
     return [each for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]
 
 

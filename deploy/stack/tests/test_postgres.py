@@ -37,9 +37,9 @@ def query(settings, statement):
     connection = psycopg2.connect(postgres.url(settings).replace("+psycopg2", ""))
     with connection, connection.cursor() as cursor:
         cursor.execute(statement)
-        found = cursor.fetchall() if cursor.description else None
+        rows = cursor.fetchall() if cursor.description else None
     connection.close()
-    return found
+    return rows
 
 
 def test_it_survives_a_kill_with_what_was_committed(tmp_path):

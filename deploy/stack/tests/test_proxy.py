@@ -1,4 +1,4 @@
-"""One's own addresses are reached directly, whatever proxy is set."""
+"""A stack's own addresses are reached directly, whatever proxy is set."""
 
 import subprocess
 import sys

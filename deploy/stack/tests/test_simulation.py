@@ -198,8 +198,8 @@ def test_who_came_for_a_document_in_the_news_finds_it_far_down(position):
     shown[position - 1] = "popular"
     random = np.random.default_rng(7)
     pages = [visits.clicked(wish, shown, random) for _ in range(2000)]
-    found = sum(position in page for page in pages)
-    assert found == 2000 if position == 1 else within_bounds(found, 2000, 0.95)
+    clicks = sum(position in page for page in pages)
+    assert clicks == 2000 if position == 1 else within_bounds(clicks, 2000, 0.95)
     # Everything else attracts them no more than noise does.
     second = sum(2 in page for page in pages)
     assert within_bounds(second, 2000, 0.1 / 2)
@@ -255,9 +255,9 @@ def test_a_trend_has_room_to_rise_is_within_reach_and_no_query_has_two():
 
 
 def test_documents_that_are_found_by_fewer_queries_trend_where_no_other_is_left():
-    found = [(wish, ["a", "b", "c", wish.text]) for wish in training_wishes()[:2]]
-    trends = visits.choose_trends(found, 2, 0)
-    assert {wish.trending for wish in trends} == {wish.text for wish, _ in found}
+    pages = [(wish, ["a", "b", "c", wish.text]) for wish in training_wishes()[:2]]
+    trends = visits.choose_trends(pages, 2, 0)
+    assert {wish.trending for wish in trends} == {wish.text for wish, _ in pages}
 
 
 def test_too_few_documents_are_told():

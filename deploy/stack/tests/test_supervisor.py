@@ -135,9 +135,9 @@ def test_what_a_killed_supervisor_leaves_behind_is_found_and_nothing_of_another_
     pids = {state.pid for state in running.states().values()}
     psutil.Process(int((running.folder / "supervisord.pid").read_text())).kill()
     until(lambda: not running.running())
-    found = supervisor.leftovers(running.settings)
-    assert {process.pid for process in found} == pids
-    supervisor.end(found)
+    leftovers = supervisor.leftovers(running.settings)
+    assert {process.pid for process in leftovers} == pids
+    supervisor.end(leftovers)
     assert supervisor.leftovers(running.settings) == []
     assert other.poll() is None
     other.kill()
@@ -146,7 +146,7 @@ def test_what_a_killed_supervisor_leaves_behind_is_found_and_nothing_of_another_
 
 @pytest.fixture
 def succeeded(running):
-    """The supervisor was killed, and another one started in its place; with the pids of before."""
+    """A supervisor that took the place of a killed one, and each process's pid of before."""
     before = {name: state.pid for name, state in running.states().items()}
     until(lambda: all(keeper.living(running._record(name)) for name in before))
     psutil.Process(int((running.folder / "supervisord.pid").read_text())).kill()

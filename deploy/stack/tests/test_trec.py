@@ -53,7 +53,7 @@ def asked():
         "behavior": {"q 1": [], "q%201": [], "q2": [], "q\u20033": []},
         "final": {"q 1": ties, "q%201": falling, "q2": falling, "q\u20033": close},
     }
-    return {name: [found[query] for query in sorted(QUERIES)] for name, found in in_order_of_ids.items()}
+    return {name: [hits[query] for query in sorted(QUERIES)] for name, hits in in_order_of_ids.items()}
 
 
 def printed(table):
@@ -76,8 +76,8 @@ def test_ir_measures_on_the_files_gives_the_printed_table(snapshot, asked, tmp_p
     for slice_name, _, model, *values in rows:
         qrels = list(ir_measures.read_trec_qrels(str(tmp_path / f"runs/{slice_name.replace(':', '-')}.qrels")))
         run = list(ir_measures.read_trec_run(str(tmp_path / f"runs/{model}.run")))
-        found = ir_measures.calc_aggregate(names, qrels, run)
-        assert [f"{found[name]:.3f}" for name in names] == values, (slice_name, model)
+        means = ir_measures.calc_aggregate(names, qrels, run)
+        assert [f"{means[name]:.3f}" for name in names] == values, (slice_name, model)
     best = {row[2]: float(row[3]) for row in rows if row[0] == "all"}
     assert 0 == best["behavior"] < best["keyword"], "the table tells models apart"
 

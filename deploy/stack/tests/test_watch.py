@@ -35,7 +35,7 @@ def child_of(proxy):
 
 
 def kill(child):
-    """And nobody waits for it: it stays, dead."""
+    """Kill a process that nobody waits for: it stays as a zombie."""
     child.kill()
     while child.status() != psutil.STATUS_ZOMBIE:
         pass

@@ -22,7 +22,7 @@ START_SECONDS = 180
 
 @pytest.fixture(scope="module", params=["127.0.0.1", "::1"])
 def settings(request, tmp_path_factory):
-    """Of a webserver that runs, as the stack runs it, on an instance in SQLite; its code locations are away."""
+    """The settings of a webserver that runs as in the stack, on an instance in SQLite; its code locations are away."""
     if ":" in request.param and not _has(request.param):
         pytest.skip("This machine has no IPv6.")
     home, port_base = tmp_path_factory.mktemp("home"), random.randrange(33_000, 60_000, 50)
@@ -120,7 +120,7 @@ def test_nor_one_whose_name_was_made_to_lead_here(ask, settings):
 
 
 def test_nor_by_an_address_alone_whoever_asks(ask):
-    """A browser gets an image's address without a word about the page, where that page wants it so."""
+    """A browser fetches an image's address without a word about its page, where that page wants it so."""
     for method in ("GET", "POST", "HEAD"):
         assert ask(method, params={"query": MUTATION}).status_code == 403
 

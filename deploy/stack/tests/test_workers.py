@@ -33,7 +33,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def sets(settings, tmp_path):
-    """Releases v1 and v2 of every family, of two codes."""
+    """The sets of a staging area with releases v1 and v2 of every family, made with two codes."""
     staging, folder = Staging(settings.staging_url("prod")), tmp_path / "release"
     folder.mkdir()
     for family in families():
@@ -116,7 +116,7 @@ def test_a_family_that_is_listed_no_more_answers_until_a_set_does_without_it(set
 
 
 def environment(folder, lock):
-    """One that is made from a lock of this content; returns its Python."""
+    """Make an environment from a lock of this content; returns its Python."""
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(sys.executable)
     (folder / runtimes.STAMP).touch()

@@ -1,4 +1,4 @@
-"""What SIMULATED people find who teach nothing: asked before and after, they tell whether the order became better."""
+"""SIMULATED people whose searches teach nothing: asked before and after, they tell whether the order became better."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ SURE = 2.0
 
 
 class HeldBack(BaseModel):
-    """What these people found: nDCG@10 by what would please them, the means over their searches."""
+    """nDCG@10 of what these people were shown, by what would please them: means over their searches."""
 
     searches: int
     before: float
@@ -39,13 +39,13 @@ class HeldBack(BaseModel):
 
 
 def wishes_after(sessions: int, seed: int, usual: Sequence[Wish]) -> list[Wish]:
-    """What the next people would ask, after so many sessions of the same seed."""
+    """What those people would ask who come after the first `sessions` of the same seed."""
     planned = visits.plan(range(sessions, sessions + SESSIONS), seed, usual)
     return [wish for visit in planned for wish in visit.wishes]
 
 
-def found(app: SearchApp, wishes: Sequence[Wish]) -> list[float]:
-    """nDCG@10 of what the search app answers each wish now; it is asked not to record it."""
+def quality(app: SearchApp, wishes: Sequence[Wish]) -> list[float]:
+    """nDCG@10 of the search app's present answer to each wish; the app is asked not to record these searches."""
     answers = (app.whole_search(wish.text, visits.PAGE_SIZE) for wish in wishes)
     return [
         visits.worth(wish, [hit["doc_id"] for hit in answer["hits"]])
@@ -54,7 +54,7 @@ def found(app: SearchApp, wishes: Sequence[Wish]) -> list[float]:
 
 
 def compared(before: Sequence[float], after: Sequence[float]) -> HeldBack:
-    """What the same searches found before and after."""
+    """Compare the nDCG@10 of the same searches before and after."""
     differences = np.subtract(after, before)
     return HeldBack(
         searches=len(differences),

@@ -20,7 +20,7 @@ SAME_CLICK = uuid.UUID("6f0d4b5e-53a8-4a0c-9e56-0a0d7d6b8a11")
 
 
 class Pace:
-    """Lets whoever asks through, at most `rate` times a second."""
+    """Lets callers through, at most `rate` times a second; without a rate at once."""
 
     def __init__(self, rate: float | None) -> None:
         self._interval = 1 / rate if rate else 0.0
@@ -28,7 +28,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def wait(self) -> None:
-        """Return when it is one's turn."""
+        """Return when it is the caller's turn."""
         with self._lock:
             turn = max(self._next, time.monotonic())
             self._next = turn + self._interval
@@ -43,7 +43,7 @@ class SearchApp:
         self._pace = Pace(rate)
         self._pauses = pauses
         self.failures: list[str] = []
-        """Why each request that had no answer had none."""
+        """The reason of each request that had no answer."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -78,8 +78,8 @@ class SearchApp:
             SearchError: when a click is not taken, after a few attempts.
         """
         events = [_event(session, answer["query_id"], answer["hits"][at - 1]["doc_id"], at) for at in positions]
-        if events and (taken := self._send(202, "POST", "/events", json=events)["accepted"]) != len(events):
-            raise SearchError(f"Of {len(events)} clicks the search app took {taken}. Is SEARCHLOOP_FEEDBACK off?")
+        if events and (accepted := self._send(202, "POST", "/events", json=events)["accepted"]) != len(events):
+            raise SearchError(f"Of {len(events)} clicks the search app took {accepted}. Is SEARCHLOOP_FEEDBACK off?")
 
     def _send(self, expected: int, method: str, path: str, **request: Any) -> dict[str, Any]:
         def sent() -> _Sent:

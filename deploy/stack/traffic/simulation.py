@@ -138,10 +138,10 @@ class _Simulation:
         sessions, seed = self.wanted.sessions, self.wanted.seed
         change = round(sessions * visits.USUAL_SHARE)
         others = held_back.wishes_after(sessions, seed, later) if self.wanted.watch else []
-        before = held_back.found(self.app, others)
+        before = held_back.quality(self.app, others)
         try:
-            found = self._visit_all(visits.plan(range(change), seed, usual))
-            trending = self._begin_trend(found) if self.wanted.trend else []
+            pages = self._visit_all(visits.plan(range(change), seed, usual))
+            trending = self._begin_trend(pages) if self.wanted.trend else []
             self._visit_all(visits.plan(range(change, sessions), seed, later, trending))
         finally:
             self._say_counts()
@@ -149,7 +149,7 @@ class _Simulation:
         self._write()
         if self.wanted.watch:
             self._watch()
-            self.record.held_back = held_back.compared(before, held_back.found(self.app, others))
+            self.record.held_back = held_back.compared(before, held_back.quality(self.app, others))
             self._line(f"held back: {self.record.held_back.sentence}")
             self._write()
         else:
@@ -158,7 +158,7 @@ class _Simulation:
         return self.path
 
     def _line(self, text: str) -> None:
-        """Say nothing that could be taken for what people did."""
+        """Say a line, marked so that nobody takes it for what people did."""
         self._say(f"SIMULATED {text}")
 
     def _write(self) -> None:
@@ -170,11 +170,11 @@ class _Simulation:
         live, wanted = live_set(self.settings), self.wanted
         snapshot = snapshots.load(live.snapshot)
         usual = visits.training_wishes(snapshot.queries("train"), snapshot.qrels("train"))
-        asked = f"{len(usual)} training queries"
+        queries = f"{len(usual)} training queries"
         if not usual:
             usual = visits.document_wishes(snapshot.documents(), wanted.seed)
-            asked = f"{len(usual)} titles, first sentences and pairs of words (no training query is judged)"
-        self._line(f"{wanted.sessions} sessions: {asked} of snapshot {live.snapshot.id}")
+            queries = f"{len(usual)} titles, first sentences and pairs of words (no training query is judged)"
+        self._line(f"{wanted.sessions} sessions: {queries} of snapshot {live.snapshot.id}")
         if not wanted.drift:
             return usual, usual
         name = None if wanted.drift == "1" else wanted.drift
@@ -187,9 +187,9 @@ class _Simulation:
         self._line(f"drift: about its {len(topic.documents)} documents, for instance {later[0].text!r}")
         return usual, later
 
-    def _begin_trend(self, found: Sequence[tuple[Wish, list[str]]]) -> list[Wish]:
-        """Put documents in the news that the sessions up to now have found, but low."""
-        trending = visits.choose_trends(found, self.wanted.trend, self.wanted.seed)
+    def _begin_trend(self, pages: Sequence[tuple[Wish, list[str]]]) -> list[Wish]:
+        """Put documents in the news that the sessions up to now were shown at low ranks."""
+        trending = visits.choose_trends(pages, self.wanted.trend, self.wanted.seed)
         self.record.trends = [
             TrendingQuery(query_id=wish.query_id, text=wish.text, doc_id=wish.trending) for wish in trending
         ]
@@ -202,8 +202,8 @@ class _Simulation:
         return trending
 
     def _visit_all(self, planned: Sequence[Visit]) -> list[tuple[Wish, list[str]]]:
-        """Let everybody come; returns what each wish found, where all models had a part in it."""
-        found: dict[str, tuple[Wish, list[str]]] = {}
+        """Make all visits; returns the documents that each wish was shown, where all models had a part in it."""
+        pages: dict[str, tuple[Wish, list[str]]] = {}
         counts = self.record.counts
         with ThreadPoolExecutor(CLIENTS) as pool:
             for searches in pool.map(self._visit, planned):
@@ -211,26 +211,26 @@ class _Simulation:
                 counts.searches += len(searches)
                 counts.clicks += sum(search.clicks for search in searches)
                 counts.degraded += sum(search.degraded for search in searches)
-                found |= {search.wish.text: (search.wish, search.shown) for search in searches if not search.degraded}
+                pages |= {search.wish.text: (search.wish, search.shown) for search in searches if not search.degraded}
                 self._progress()
-        return list(found.values())
+        return list(pages.values())
 
     def _visit(self, visit: Visit) -> list["_Search"]:
         session, searches = new_session(), []
         for wish in visit.wishes:
             answer = self.app.search(session, wish.text, self.depth)
-            shown = [hit["doc_id"] for hit in answer["hits"]]
-            positions = visits.clicked(wish, shown, visit.random)
+            doc_ids = [hit["doc_id"] for hit in answer["hits"]]
+            positions = visits.clicked(wish, doc_ids, visit.random)
             self.app.click(session, answer, positions)
-            searches.append(_Search(wish, shown, len(positions), bool(answer["degraded"])))
+            searches.append(_Search(wish, doc_ids, len(positions), bool(answer["degraded"])))
         return searches
 
     def _progress(self) -> None:
         if time.monotonic() - self._told > PROGRESS_SECONDS:
             self._told = time.monotonic()
             counts = self.record.counts
-            done = f"{counts.sessions}/{self.wanted.sessions} sessions"
-            self._line(f"{done}, {counts.searches} searches, {counts.clicks} clicks")
+            progress = f"{counts.sessions}/{self.wanted.sessions} sessions"
+            self._line(f"{progress}, {counts.searches} searches, {counts.clicks} clicks")
 
     def _say_counts(self) -> None:
         counts = self.record.counts
@@ -245,8 +245,8 @@ class _Simulation:
         """Note and say where the trending documents stand, and in which set."""
         for query in self.record.trends:
             answer = self.app.whole_search(query.text, visits.TREND_DEPTH)
-            shown = [hit["doc_id"] for hit in answer["hits"]]
-            setattr(query, when, shown.index(query.doc_id) + 1 if query.doc_id in shown else None)
+            doc_ids = [hit["doc_id"] for hit in answer["hits"]]
+            setattr(query, when, doc_ids.index(query.doc_id) + 1 if query.doc_id in doc_ids else None)
             self.record.sets[when] = answer["live_set"]["number"]
             places = ", ".join(
                 f"{_place(getattr(query, name))} {name} (set {number})" for name, number in self.record.sets.items()
@@ -282,7 +282,7 @@ class _Simulation:
             self._measure("after")
 
     def _after_rejection(self, before: int, news: Sequence[str]) -> None:
-        """Say what the gates did not let through, and end where nothing more is to be expected.
+        """Say what the gates rejected, and end the watch where no other set can be expected.
 
         Raises:
             SimulationError: when set `before` is live still and no run is in flight.

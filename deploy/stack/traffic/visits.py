@@ -23,23 +23,23 @@ PAGE_SIZE = 10
 MOST_SEARCHES = 4
 """A session has 1 to this many searches, each number as likely as the others."""
 USUAL_SHARE = 1 / 3
-"""Of the sessions, before a trend or a drift begins."""
+"""The share of the sessions before a trend or a drift begins."""
 
 TREND_DEPTH = 50
 """How many hits people look at when something is in the news, or about to be."""
 TREND_EXAMINED = 0.95
-"""How often they come across it there, wherever it stands."""
+"""How probably they come across it among these hits, wherever it stands."""
 TREND_SHARE = 0.8
-"""Of the sessions in a trend, those that are about it."""
+"""The share of the sessions in a trend that are about it."""
 TREND_QUERIES = 3
-"""For how many queries a document trends, where it is found by so many."""
+"""How many queries a document trends for, where so many find it."""
 TREND_STARTS = (4, 30)
-"""Where it may stand at first: with room to rise, and no slip of a few places puts it out of sight."""
+"""The ranks where it may stand at first: with room to rise, and not put out of sight by a slip of a few places."""
 
 TOPIC_SHARES = (0.02, 0.1)
-"""Of the documents, those that a word has to stand in to be a topic."""
+"""The least and the greatest share of the titles that hold a word, for it to be a topic."""
 TOPIC_WORDS = 4
-"""How many of a document's words somebody who looks for it types."""
+"""How many words of a document somebody types who looks for it."""
 TOPIC_WORD_LENGTH = 5
 OPENING = 300
 """Characters of a text that its words are taken from."""
@@ -55,9 +55,9 @@ class Wish:
 
     text: str
     answers: Mapping[str, float]
-    """Document to how much of the attractiveness between noise and certainty it has."""
+    """Document to its attractiveness on a scale from 0, that of noise, to 1, certainty."""
     query_id: str = ""
-    """Empty where nobody ever asked this."""
+    """Empty where the wish is none of the snapshot's queries."""
     trending: str = ""
     """The document in the news that they came for, if they did."""
     weight: float = 1.0
@@ -66,14 +66,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class Visit:
-    """One session: what is asked, and the chance that decides its clicks."""
+    """One session: what is asked, and the random generator that decides its clicks."""
 
     wishes: list[Wish]
     random: np.random.Generator = field(repr=False)
 
 
 class Topic(NamedTuple):
-    """A part of the corpus: one source, or what has a word in its title."""
+    """A part of the corpus: the documents of one source, or those with one word in their titles."""
 
     name: str
     documents: pl.DataFrame
@@ -99,10 +99,10 @@ def document_wishes(documents: pl.DataFrame, seed: int) -> list[Wish]:
     """
     random = np.random.default_rng(seed)
     ordered = documents.sort("doc_id")
-    wanted = 1 / (1 + random.permutation(len(ordered)))
+    popularity = 1 / (1 + random.permutation(len(ordered)))
     return [
         Wish(text, {row["doc_id"]: 1.0}, weight=weight)
-        for row, weight in zip(ordered.iter_rows(named=True), wanted.tolist(), strict=True)
+        for row, weight in zip(ordered.iter_rows(named=True), popularity.tolist(), strict=True)
         for text in _asked_for(row["title"], row["text"], random)
     ]
 
@@ -116,9 +116,9 @@ def _asked_for(title: str, text: str, random: np.random.Generator) -> list[str]:
 
 
 def _some_words(text: str, number: int, random: np.random.Generator) -> list[str]:
-    """So many of the words of a text, or all, in their order."""
-    known = list(dict.fromkeys(words(text)))
-    return [known[at] for at in sorted(random.choice(len(known), min(number, len(known)), replace=False))]
+    """`number` random words of a text, or all, in their order."""
+    distinct = list(dict.fromkeys(words(text)))
+    return [distinct[at] for at in sorted(random.choice(len(distinct), min(number, len(distinct)), replace=False))]
 
 
 def clicked(wish: Wish, shown: Sequence[str], random: np.random.Generator) -> list[int]:
@@ -132,7 +132,7 @@ def clicked(wish: Wish, shown: Sequence[str], random: np.random.Generator) -> li
 
 
 def plan(sessions: range, seed: int, usual: Sequence[Wish], trending: Sequence[Wish] = ()) -> list[Visit]:
-    """The visits with these numbers; each draws from a seed of its own, so a visit more changes no other.
+    """The visits with these numbers; each draws from a seed of its own, so one more visit changes no other.
 
     Where something is in the news, most of them are about it.
     """
@@ -153,7 +153,7 @@ def _shares(pool: Sequence[Wish]) -> np.ndarray | None:
 
 
 def worth(wish: Wish, shown: Sequence[str]) -> float:
-    """nDCG@10 of what was shown to somebody, by what would please them."""
+    """nDCG@10 of the documents shown, by what would please the one who asked."""
     ideal = sorted(wish.answers.values(), reverse=True)[:CUTOFF]
     gained = [wish.answers.get(doc_id, 0.0) for doc_id in shown[:CUTOFF]]
     return _discounted(gained) / _discounted(ideal)
@@ -163,33 +163,34 @@ def _discounted(gains: Sequence[float]) -> float:
     return float(sum(gain / np.log2(rank + 1) for rank, gain in enumerate(gains, start=1)))
 
 
-def choose_trends(found: Sequence[tuple[Wish, Sequence[str]]], number: int, seed: int) -> list[Wish]:
-    """What people will ask for documents that are in the news, chosen by what each wish finds today.
+def choose_trends(pages: Sequence[tuple[Wish, Sequence[str]]], number: int, seed: int) -> list[Wish]:
+    """Choose documents to be in the news, and the wishes of people who will ask for them.
 
-    A document trends for some of the queries that find it, but low. No query has two of them.
+    `pages` holds wishes with the documents that they are shown today. A document trends for some of the queries that
+    show it at a rank within `TREND_STARTS`. No query has two trending documents.
 
     Raises:
-        ValueError: when fewer than `number` documents are found so.
+        ValueError: when fewer than `number` documents can trend.
     """
     random = np.random.default_rng(seed)
     finders: dict[str, list[Wish]] = defaultdict(list)
     first, last = TREND_STARTS
-    for wish, doc_ids in found:
+    for wish, doc_ids in pages:
         for doc_id in doc_ids[first - 1 : last]:
             finders[doc_id].append(wish)
     trends: dict[str, list[Wish]] = {}
-    taken: set[str] = set()
+    used_texts: set[str] = set()
     order = random.permutation(sorted(finders)).tolist()
-    for enough in range(max(1, min(TREND_QUERIES, len(found) // number)), 0, -1):
+    for enough in range(max(1, min(TREND_QUERIES, len(pages) // number)), 0, -1):
         for doc_id in order:
-            free = [wish for wish in finders[doc_id] if wish.text not in taken]
+            free = [wish for wish in finders[doc_id] if wish.text not in used_texts]
             if len(trends) < number and doc_id not in trends and len(free) >= enough:
                 trends[doc_id] = [free[at] for at in random.choice(len(free), enough, replace=False)]
-                taken |= {wish.text for wish in trends[doc_id]}
+                used_texts |= {wish.text for wish in trends[doc_id]}
     if len(trends) < number:
         raise ValueError(
             f"Expected {number} documents to trend, found {len(trends)} that stand between {first} and {last} for any "
-            f"of {len(found)} queries. Ask for fewer (TREND={len(trends)}), or let more people come first (SESSIONS)."
+            f"of {len(pages)} queries. Ask for fewer (TREND={len(trends)}), or let more people come first (SESSIONS)."
         )
     return [replace(wish, answers={doc_id: 1.0}, trending=doc_id) for doc_id in trends for wish in trends[doc_id]]
 
@@ -225,12 +226,12 @@ def _topic_words(titles: Sequence[set[str]]) -> list[str]:
 
 
 def topic_wishes(topic: Topic, seed: int) -> list[Wish]:
-    """For each document of the topic somebody who looks for it, and types words of its title and its first lines."""
+    """For each document of the topic a wish of somebody who types words of its title and its first lines."""
     random = np.random.default_rng(seed)
     wishes = []
     for row in topic.documents.sort("doc_id").iter_rows(named=True):
-        if drawn := _some_words(f"{row['title']} {row['text'][:OPENING]}", TOPIC_WORDS, random):
-            wishes.append(Wish(" ".join(drawn), {row["doc_id"]: 1.0}))
+        if sample := _some_words(f"{row['title']} {row['text'][:OPENING]}", TOPIC_WORDS, random):
+            wishes.append(Wish(" ".join(sample), {row["doc_id"]: 1.0}))
     return wishes
 
 
@@ -248,5 +249,5 @@ def apart_from(topic: Topic, wishes: Sequence[Wish]) -> list[Wish]:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in small letters; what has less than three is none."""
+    """The words of a text, in lower case; those of fewer than three letters are left out."""
     return re.findall(r"[^\W\d_]{3,}", text.lower())
