@@ -27,7 +27,7 @@ INSTALL_SECONDS = 300
 VECTORS = ROOT / ".pytest_cache" / "vectors"
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-"""What the browser is called, by Debian, by Ubuntu and by its maker."""
+"""The browser's command, as Debian, Ubuntu and its maker name it."""
 
 
 @dataclass
@@ -94,14 +94,14 @@ def own_stack(home: Path, root: Path = ROOT, **variables: str) -> Stack:
     own = ("REPO", "SUITE", "DRILLS", "OUT", "Q", "PROCESS", "SESSIONS", "TREND", "DRIFT", "SEED", "RATE", "WATCH")
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DAGSTER_HOME", *own):
         inherited.pop(name, None)
-    # What lies in a home refers to what else lies there: tests that read it read this stack's, as its processes do.
+    # Files in a home name others in that home: a test that reads them reads this stack's, as its processes do.
     os.environ["SEARCHLOOP_HOME"] = str(home)
     named = {name.removeprefix("SEARCHLOOP_").lower(): value for name, value in chosen.items()}
     return Stack(Settings(**named), inherited | chosen, root)
 
 
 def share_vectors(made: Stack) -> Stack:
-    """Have a stack find the vectors that another one encoded with this code: minutes of a suite on the same corpus."""
+    """Give a stack the vectors that another one encoded with this code: with the same corpus, that saves minutes."""
     vectors = VECTORS / code_version("semantic")[:16]
     vectors.mkdir(parents=True, exist_ok=True)
     cache = made.settings.home / "cache"

@@ -99,8 +99,8 @@ def clicks(stack, query: str, seconds: float = 30) -> list[tuple[UbiQuery, UbiEv
         everything = store.window(0)
         searches = {search.query_id: search for search in store.queries(everything) if search.user_query == query}
         events = store.events(everything)
-        if found := [(searches[event.query_id], event) for event in events if event.query_id in searches]:
-            return found
+        if pairs := [(searches[event.query_id], event) for event in events if event.query_id in searches]:
+            return pairs
         time.sleep(0.2)
     raise AssertionError(f"no click on a result of {query!r} is in Postgres after {seconds} s")
 

@@ -63,8 +63,8 @@ def test_the_documents_in_the_news_have_risen_for_their_queries(stack, record, l
     assert len({trend.doc_id for trend in record.trends}) == TREND
     risen = 0
     for trend in record.trends:
-        found = [hit["doc_id"] for hit in stack.search(trend.text, k=100)["hits"]]
-        now = found.index(trend.doc_id) + 1
+        doc_ids = [hit["doc_id"] for hit in stack.search(trend.text, k=100)["hits"]]
+        now = doc_ids.index(trend.doc_id) + 1
         assert now <= trend.before, f"{trend.doc_id} fell from {trend.before} to {now} for {trend.text!r}"
         risen += now < trend.before
     assert risen >= 0.8 * len(record.trends)
@@ -203,12 +203,12 @@ def test_invented_sessions_with_one_click_each_bring_no_document_up(stack, dagit
     with httpx.Client(base_url=stack.settings.url("search"), timeout=30) as client:
         for _ in range(invented):
             session = uuid.uuid4().hex
-            found = client.get("/search", params={"q": query, "k": 50}, headers={"x-session-id": session}).json()
-            position = [hit["doc_id"] for hit in found["hits"]].index(wanted) + 1
+            answer = client.get("/search", params={"q": query, "k": 50}, headers={"x-session-id": session}).json()
+            position = [hit["doc_id"] for hit in answer["hits"]].index(wanted) + 1
             click = {
                 "action_name": "click",
                 "event_id": uuid.uuid4().hex,
-                "query_id": found["query_id"],
+                "query_id": answer["query_id"],
                 "session_id": session,
                 "event_attributes": {"object": {"object_id": wanted}, "position": {"ordinal": position}},
             }

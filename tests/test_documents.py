@@ -24,7 +24,7 @@ FOLDERS = {str(folder) for name in FILES for folder in Path(name).parents}
 DOCUMENTS = sorted(name for name in FILES if name.endswith(".md"))
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
 PACKAGE = "shared_ops/src"
-"""Where what is imported as shared_ops lies."""
+"""The folder of the package shared_ops."""
 READ_WHOLE = ["CONTRIBUTING.md", *(name for name in DOCUMENTS if name.startswith("docs/"))]
 """In these every path counts; in a README those of its tables, as elsewhere it may be an example's."""
 GLOSSARY = (
@@ -65,34 +65,34 @@ def inline_code(prose):
 
 def anchors(document):
     """What a heading is called in a link, as GitHub has it."""
-    found = []
+    slugs = []
     for heading in HEADING.findall(parts(document)[0]):
         words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
-        found.append(re.sub(r"[^\w\- ]", "", words).replace(" ", "-"))
-    before = [found[:place].count(name) for place, name in enumerate(found)]
-    return {f"{name}-{times}" if times else name for name, times in zip(found, before, strict=True)}
+        slugs.append(re.sub(r"[^\w\- ]", "", words).replace(" ", "-"))
+    before = [slugs[:place].count(name) for place, name in enumerate(slugs)]
+    return {f"{name}-{times}" if times else name for name, times in zip(slugs, before, strict=True)}
 
 
 def places(path, document):
     """The files that a path in a document may mean: from the root, from the document's folder, or of shared_ops."""
     starts = ["", posixpath.dirname(document), PACKAGE if path.startswith("shared_ops/") else f"{PACKAGE}/shared_ops"]
-    return [found for start in starts if (found := posixpath.normpath(posixpath.join(start, path))) in FILES]
+    return [place for start in starts if (place := posixpath.normpath(posixpath.join(start, path))) in FILES]
 
 
 def definitions(file):
     """What a Python file defines: functions and classes, however deep, classes' methods and fields, constants."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
+            names.add(node.name)
         if isinstance(node, ast.Module | ast.ClassDef):
             owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
-            found |= {owner + name for statement in node.body for name in bound(statement)}
-    return found
+            names |= {owner + name for statement in node.body for name in bound(statement)}
+    return names
 
 
 def bound(statement):
-    """The names that a statement of a module or a class gives."""
+    """The names that a statement of a module or a class defines."""
     targets = getattr(statement, "targets", [getattr(statement, "target", None)])
     names = [each.id for target in targets if target for each in ast.walk(target) if isinstance(each, ast.Name)]
     return [*names, *([statement.name] if hasattr(statement, "name") else [])]

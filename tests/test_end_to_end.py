@@ -74,8 +74,8 @@ def test_the_order_on_the_page_is_the_rankers(stack, sets, queries):
     for query in queries[:10]:
         hits = {family: asked(stack, live, family, query) for family in search_families()}
         columns = {
-            family: {"doc_ids": [doc for doc, _ in found], "scores": [score for _, score in found]}
-            for family, found in hits.items()
+            family: {"doc_ids": [doc for doc, _ in family_hits], "scores": [score for _, score in family_hits]}
+            for family, family_hits in hits.items()
         }
         body = {"release": live.releases["ranker"], "query": query, "hits": columns}
         ranked = httpx.post(f"{stack.settings.url('ranker')}/rank", json=body, timeout=30).raise_for_status().json()

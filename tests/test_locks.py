@@ -143,7 +143,7 @@ def test_an_empty_choice_of_torch_is_none(build, monkeypatch):
 
 
 def test_an_environment_whose_lock_has_changed_is_made_beside_the_one_of_before_which_stays(build):
-    """What runs from it has still to import, and releases may need it although nothing runs: a stack's start knows."""
+    """What runs from it may still import, and releases may need it: a stack's start removes it once nothing does."""
     before = build._folder("search")
     made_in(before, build._stamped("search"))
     build._point(build._link("search"), before)

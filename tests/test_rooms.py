@@ -42,22 +42,22 @@ def arrows(package: str) -> Counter[tuple[str, str]]:
     """How many imports lead from one room to another."""
     graph = grimp.build_graph(package.split(".")[0])
     modules = [each for each in graph.modules if each.startswith(f"{package}.") and ".tests" not in each]
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for module in modules:
         for other in graph.find_modules_directly_imported_by(module):
             if other in modules and room_of(other, package) != room_of(module, package):
-                found[room_of(module, package), room_of(other, package)] += 1
-    return found
+                counts[room_of(module, package), room_of(other, package)] += 1
+    return counts
 
 
 @pytest.mark.parametrize("package", ROOMS)
 def test_no_room_imports_one_that_stands_above_it(package, capsys):
-    rooms, found = ROOMS[package], arrows(package)
-    assert {room for pair in found for room in pair} <= set(rooms), "a room that is not in the list"
-    rows = [[room, *(found[room, other] or "" for other in rooms)] for room in rooms]
+    rooms, counts = ROOMS[package], arrows(package)
+    assert {room for pair in counts for room in pair} <= set(rooms), "a room that is not in the list"
+    rows = [[room, *(counts[room, other] or "" for other in rooms)] for room in rooms]
     with capsys.disabled():
         print(f"\n{package}: how many imports lead from a room (row) to another\n{tabulate(rows, ['', *rooms])}")
-    back = [f"{room} -> {other}" for room, other in found if rooms.index(room) < rooms.index(other)]
+    back = [f"{room} -> {other}" for room, other in counts if rooms.index(room) < rooms.index(other)]
     assert back == []
 
 

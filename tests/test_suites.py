@@ -85,7 +85,7 @@ def test_the_drills_run_where_they_are_asked_for_and_it_is_said_where_they_are_n
 
 
 def test_suites_are_found_where_they_lie():
-    found = suites()
-    assert found["tests"] == "platform" and found["shared_ops/tests"] == "platform"
-    assert found["tests/drills"] == "platform"
-    assert found["repos/keyword/tests"] == "keyword" and found["services/search/tests"] == "search"
+    environments = suites()
+    assert environments["tests"] == "platform" and environments["shared_ops/tests"] == "platform"
+    assert environments["tests/drills"] == "platform"
+    assert environments["repos/keyword/tests"] == "keyword" and environments["services/search/tests"] == "search"

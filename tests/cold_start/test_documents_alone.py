@@ -39,23 +39,23 @@ MODULES = """
 
 def docstrings() -> dict[str, str]:
     """Names and docstrings of the public functions and classes of Python's standard library."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name in MODULES.split():
         for attribute, value in inspect.getmembers(importlib.import_module(name)):
             text = inspect.getdoc(value) if inspect.isroutine(value) or inspect.isclass(value) else None
-            if text and len(text) > 60 and not attribute.startswith("_") and text not in found.values():
-                found[f"{name}.{attribute}"] = text
-    return found
+            if text and len(text) > 60 and not attribute.startswith("_") and text not in texts.values():
+                texts[f"{name}.{attribute}"] = text
+    return texts
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("documents")
-    found = docstrings()
+    texts = docstrings()
     with (folder / "documents.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["doc_id", "title", "text"])
-        rows.writerows([name, name, found[name]] for name in random.Random(0).sample(sorted(found), ROWS))
+        rows.writerows([name, name, texts[name]] for name in random.Random(0).sample(sorted(texts), ROWS))
     source = "{kind: table, name: docs, documents: {path: documents.csv}}"
     (folder / "sources.yaml").write_text(f"sources:\n  - {source}\n")
     return folder / "sources.yaml"
@@ -100,7 +100,7 @@ def interrupted(stack) -> str:
 
 
 def trained_as_advised(stack, family: str, tries: int = 5) -> str:
-    """Train a family; where that is told to train something else first, do what it is told, and then try again."""
+    """Train a family; where the message says to train another one first, train that, and then try again."""
     done = stack.make("train", f"REPO={family}", check=False)
     if done.returncode == 0:
         return done.stdout
@@ -111,7 +111,7 @@ def trained_as_advised(stack, family: str, tries: int = 5) -> str:
 
 @pytest.fixture(scope="module")
 def up(stack, interrupted, tmp_path_factory) -> str:
-    """What the command says that all name which need a live set, before there is one."""
+    """The output of the command that every command advises which needs a live set and finds none."""
     out = tmp_path_factory.mktemp("evaluated")
     for command in (["search", "Q=read a file"], ["evaluate", f"OUT={out}"], ["simulate"], ["lineage"], ["status"]):
         told = stack.make(*command, check=False)
@@ -132,8 +132,8 @@ def test_two_commands_give_a_live_search_that_all_models_answer(stack, up, first
     titles = snapshots.load(first.snapshot).documents()["title"].gather_every(ROWS // 10).to_list()
     shown = [[hit["title"] for hit in app.whole_search(title, 10)["hits"]] for title in titles]
     app.close()
-    found = sum(title in hits for title, hits in zip(titles, shown, strict=True))
-    assert found >= 0.8 * len(titles), dict(zip(titles, shown, strict=True))
+    hit_count = sum(title in hits for title, hits in zip(titles, shown, strict=True))
+    assert hit_count >= 0.8 * len(titles), dict(zip(titles, shown, strict=True))
 
 
 def test_it_is_said_that_nothing_was_judged_and_what_would_change_that(up, first, staging):

@@ -1,7 +1,7 @@
 """`python -m tests.drills.bad_keyword <how>` in envs/keyword: one prod run of keyword, whose challenger is bad.
 
-The real graph, on the stack that the environment names; only what the challenger's model answers is changed, so that
-but for that it is as good as the champion.
+It runs the real graph, on the stack that the environment names. Only the challenger's answers are changed: in all else
+it is as good as the champion.
 """
 
 import sys
@@ -17,15 +17,15 @@ from repos.keyword.model import KeywordModel
 from shared_ops.data.tables import Hits
 
 SLOW_SECONDS = 0.012
-"""More than ten times what a search takes, and more than what the gate finds too little to speak of."""
+"""More than ten times what a search takes, and more than the differences that the gate ignores."""
 
 
 def constant(hits: list[Hits]) -> list[Hits]:
-    return [[(doc_id, 1.0) for doc_id, _ in found] for found in hits]
+    return [[(doc_id, 1.0) for doc_id, _ in query_hits] for query_hits in hits]
 
 
 def nan(hits: list[Hits]) -> list[Hits]:
-    return [[(doc_id, float("nan")) for doc_id, _ in found] for found in hits]
+    return [[(doc_id, float("nan")) for doc_id, _ in query_hits] for query_hits in hits]
 
 
 def slow(hits: list[Hits]) -> list[Hits]:
@@ -34,8 +34,8 @@ def slow(hits: list[Hits]) -> list[Hits]:
 
 
 def worse(hits: list[Hits]) -> list[Hits]:
-    """Without what it found first."""
-    return [found[3:] for found in hits]
+    """Without the first three hits of each query."""
+    return [query_hits[3:] for query_hits in hits]
 
 
 HOW: dict[str, Callable[[list[Hits]], list[Hits]]] = {each.__name__: each for each in (constant, nan, slow, worse)}

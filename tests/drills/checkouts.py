@@ -46,7 +46,7 @@ class Checkout:
                     shutil.copy2(path, self.root / path.relative_to(ROOT))
 
     def add_family(self) -> None:
-        """A team adds a family: a folder, which is one that there is under another name, and its lines in the lists."""
+        """A team adds a family: a copy of an existing folder under another name, and its lines in the lists."""
         folder = self.root / "repos" / ADDED
         shutil.copytree(self.root / "repos" / FAMILY, folder, ignore=shutil.ignore_patterns("tests"))
         for path in folder.glob("*.py"):

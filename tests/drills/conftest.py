@@ -16,8 +16,8 @@ from tests.drills.checkouts import Checkout, another_python
 VARIABLES = {
     # The drills' clicks start no training: what is in flight is what a drill has started.
     "SEARCHLOOP_ENOUGH_CLICKS": "1000000",
-    # A machine that is busy otherwise shows in the times alone: an answer that lacks a model here lacks it for what is
-    # drilled.
+    # A machine that is busy with other things shows in the times alone: an answer that lacks a model lacks it for what
+    # is drilled.
     "SEARCHLOOP_MODEL_TIMEOUT_MS": "20000",
     "SEARCHLOOP_WAITING_LIMIT": "1000",
 }
@@ -57,7 +57,7 @@ def queries(stack: Stack, sets: LiveSets) -> list[str]:
 
 @pytest.fixture
 def environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process is one of the stack's: what it promotes, the stack's services are asked about."""
+    """Give this process the stack's environment: its promotions ask the stack's services."""
     for name, value in stack.environment.items():
         if name.startswith("SEARCHLOOP_"):
             monkeypatch.setenv(name, value)

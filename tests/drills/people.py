@@ -15,7 +15,7 @@ import httpx
 SENT_AGAIN_SECONDS = 60
 CLIENTS = 32
 MOST = 20_000
-"""Searches, whatever happens."""
+"""Searches at most, whatever happens."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Search:
 
 @dataclass
 class People:
-    """Who search at `url`, `rate` times a second, in turn for `queries`; with `clicks`, they open each first hit.
+    """People who search at `url`, `rate` times a second, for `queries` in turn; with `clicks`, they open first hits.
 
     The rate may be changed while they search.
     """

@@ -70,13 +70,13 @@ class Drill:
         self.moves: list[int] = [sets.live().number]
         """The numbers of the live sets that were seen."""
         self.releases = {name: "" for name in self._published()}
-        """Each release by family and version, and the run that made it; none, of those that were there before."""
+        """The run that made each release, by family and version; empty for those that were there before."""
 
     def kill(self, wanted: Kill) -> None:
         """Begin what is to be disturbed, wait for the moment, and kill."""
         begin = self._training if wanted.during == TRAINING else self._promotion
         if wanted.victim == PREDICTION:
-            # Who kills the last search model that answers gets no answers: that is no fault of those that are left.
+            # To kill the last search model that answers leaves no answers, which is no fault of the other processes.
             until(self._all_answer, BACK_SECONDS, "the other prediction services are back")
         for _ in range(ATTEMPTS):
             job, run = begin()
@@ -137,11 +137,11 @@ class Drill:
 
     def _training(self) -> tuple[str, psutil.Process]:
         """A training's process: the ranker's that a trigger has launched, or else keyword's."""
-        found = worker(self.dagit, JOBS[TRAINING])
-        if found is None:
+        process = worker(self.dagit, JOBS[TRAINING])
+        if process is None:
             self.launch("keyword", "keyword_prod", FORCE)
-            found = self._worker(TRAINING)
-        return found
+            process = self._worker(TRAINING)
+        return process
 
     def _promotion(self) -> tuple[str, psutil.Process]:
         """The process that has just proposed a set of the past."""
@@ -149,16 +149,16 @@ class Drill:
         began, proposed = time.time(), storage.local_path(storage.join(self.sets.url, "proposed.json"))
         number = self.chance.choice(others)
         self.launch(live_repository(), "rollback_prod", back_to(number))
-        found = self._worker(PROMOTION)
+        process = self._worker(PROMOTION)
 
         def has_proposed() -> bool:
             # One that a killed promotion left behind is older; one that has just become live is there no more.
             with suppress(FileNotFoundError):
-                return not alive(found[1]) or proposed.stat().st_mtime > began
+                return not alive(process[1]) or proposed.stat().st_mtime > began
             return False
 
         until(has_proposed, BACK_SECONDS, "a set is proposed", pause=0.002)
-        return found
+        return process
 
     def _worker(self, during: str) -> tuple[str, psutil.Process]:
         until(lambda: worker(self.dagit, JOBS[during]), BACK_SECONDS, f"a process of a {during} is there")

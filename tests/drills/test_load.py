@@ -45,7 +45,7 @@ def others(stack: Stack, dagit, sets: LiveSets, staging: Staging) -> dict[str, s
     dev, made = Staging(stack.settings.staging_url("dev")), {}
     for family in runs:
         version = dev.versions(family)[-1]
-        # As if the ranker had learned from these: a set is of what its ranker's manifest names.
+        # As if the ranker had learned from these: a set consists of the releases that its ranker's manifest names.
         learned_from = dict(made) if family == "ranker" else {}
         changes = {"deployment": "prod", "learned_from": learned_from}
         manifest = dev.manifest(family, version).model_copy(update=changes)
@@ -63,8 +63,8 @@ def final(stack: Stack, releases: Mapping[str, str], query: str) -> Order:
     """The final order that these releases make of a query, as far as it is shown."""
     hits = {family: asked(stack, family, releases[family], query) for family in search_families()}
     columns = {
-        family: {"doc_ids": [doc for doc, _ in found], "scores": [score for _, score in found]}
-        for family, found in hits.items()
+        family: {"doc_ids": [doc for doc, _ in family_hits], "scores": [score for _, score in family_hits]}
+        for family, family_hits in hits.items()
     }
     body = {"release": releases["ranker"], "query": query, "hits": columns}
     return _order(httpx.post(f"{stack.settings.url('ranker')}/rank", json=body, timeout=30))[:SHOWN]
@@ -86,7 +86,7 @@ def test_no_answer_fails_or_mixes_sets_while_the_live_set_moves_twenty_times(
         ranker = staging.manifest("ranker", releases["ranker"])
         return promotion.promote(sets, ranker, first.snapshot, "drill", services=True, log=lambda _: None)
 
-    # Both are held now, and stay so: what each release answers can be asked for.
+    # Both sets are held now, and stay held: each release can be asked for its answers.
     used = [first, promote(pair[0])]
     expected = {
         number: {query: final(stack, releases, query) for query in chosen} for number, releases in enumerate(pair)

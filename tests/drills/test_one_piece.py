@@ -108,15 +108,15 @@ class House:
         return live
 
     def _final(self, live: LiveSet, query: str) -> Order:
-        found = {family: self.asked(family, "search", query=query, k=100) for family in live.searching}
+        orders = {family: self.asked(family, "search", query=query, k=100) for family in live.searching}
         hits = {
             family: {"doc_ids": [doc for doc, _ in order], "scores": [score for _, score in order]}
-            for family, order in found.items()
+            for family, order in orders.items()
         }
         return self.asked(live.ranker, "rank", query=query, hits=hits)[:SHOWN]
 
     def by_hand(self, family: str = FAMILY) -> list[Order]:
-        """What a script makes of the queries that loads the live release, in its own code and environment."""
+        """The answers of a script that loads the live release in its own code and environment."""
         runtime, settings = self.runtime(family), self.stack.settings
         folder = self.staging.fetch(family, self.live.releases[family])
         done = subprocess.run(
@@ -127,7 +127,7 @@ class House:
         return [[(doc_id, score) for doc_id, score in order] for order in json.loads(done.stdout)]
 
     def python(self, runtime: Runtime) -> Path:
-        """The Python of the environment that a runtime is of."""
+        """The Python of a runtime's environment."""
         folders = [*self.checkout.root.glob("envs/*/.venvs/*"), *self.stack.settings.home.glob("environments/*")]
         return next(each for each in folders if runtimes.made_from(each) == runtime.environment) / "bin" / "python"
 
@@ -182,7 +182,7 @@ def house(copied: tuple[Checkout, Stack]) -> House:
 
 
 def median_ms(house: House) -> float:
-    """How long a search takes, one after the other."""
+    """The median of the milliseconds that a search takes, one after the other."""
     with httpx.Client(base_url=house.stack.settings.url("search"), timeout=30, trust_env=False) as client:
         answers = [client.get("/search", params={"q": query}) for query in 5 * house.queries]
     return median(answer.raise_for_status().elapsed.total_seconds() * 1000 for answer in answers)
@@ -258,7 +258,7 @@ def test_code_and_packages_that_are_taken_back_bring_their_release_back(house: H
 
 
 def pids(house: House) -> dict[str, int]:
-    """Of everything that runs, but for the workers, which come and go with the sets."""
+    """The pids of everything that runs, except the workers, which come and go with the sets."""
     running = Supervisor(house.stack.settings)
     return {name: state.pid for name, state in running.states().items() if name not in running.workers()}
 

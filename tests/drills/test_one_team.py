@@ -51,7 +51,7 @@ class Company:
             self.stack.make("code-server", f"REPO={name}")
 
     def jobs(self, broken: str) -> dict[str, str]:
-        """What the others do: each a run that ends well, by its job. Somebody has clicked."""
+        """Launch a run of each other repository, after somebody has clicked; returns the runs by job."""
         launched = {}
         self.click()
         for name, repository in repositories().items():
@@ -63,13 +63,13 @@ class Company:
     def click(self) -> None:
         """Somebody searches, and opens the first hit."""
         app = self.stack.settings.url("search")
-        found = self.stack.search("sort an array")
+        answer = self.stack.search("sort an array")
         click = {
             "action_name": "click",
             "event_id": uuid.uuid4().hex,
-            "query_id": found["query_id"],
+            "query_id": answer["query_id"],
             "session_id": uuid.uuid4().hex,
-            "event_attributes": {"object": {"object_id": found["hits"][0]["doc_id"]}, "position": {"ordinal": 1}},
+            "event_attributes": {"object": {"object_id": answer["hits"][0]["doc_id"]}, "position": {"ordinal": 1}},
         }
         assert httpx.post(f"{app}/events", json=click, timeout=30).status_code == 202
 
@@ -83,7 +83,7 @@ class Company:
         return Feedbacks(self.stack.settings.feedback_url("prod")).watermark()
 
     def failure(self, broken: str) -> str:
-        """The id of a run of somebody else that fails."""
+        """The id of a run of another repository that fails."""
         family = next(each for each in search_families() if each != broken)
         config = {"ops": {"load_inputs": {"config": {"snapshot_id": "of-nowhere"}}}}
         run = self.dagit.launch(family, f"{family}_prod", config)

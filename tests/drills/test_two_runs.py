@@ -16,14 +16,14 @@ def together(stack, dagit, config) -> list[dict]:
     """Launch two runs of this configuration at once; returns what is known of them once they have ended, in order."""
     runs = [dagit.launch(FAMILY, f"{FAMILY}_prod", config) for _ in range(2)]
     assert [finish(dagit, run) for run in runs] == ["SUCCESS", "SUCCESS"]
-    found = []
+    ended = []
     for run in runs:
         body = {"query": SPAN, "variables": {"id": run}}
         answer = httpx.post(f"{stack.settings.url('dagit')}/graphql", json=body, timeout=30).json()["data"][
             "runOrError"
         ]
-        found.append({"id": run, **answer, "tags": {tag["key"]: tag["value"] for tag in answer["tags"]}})
-    return sorted(found, key=lambda run: run["startTime"])
+        ended.append({"id": run, **answer, "tags": {tag["key"]: tag["value"] for tag in answer["tags"]}})
+    return sorted(ended, key=lambda run: run["startTime"])
 
 
 def test_the_second_waits_and_finds_the_first_s_result(stack, dagit, staging, say):

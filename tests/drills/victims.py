@@ -41,7 +41,7 @@ def worker(dagit: Dagit, jobs: Collection[str]) -> tuple[str, psutil.Process] | 
     with suppress(DagitError):  # it cannot tell while Postgres is away
         for run in dagit.in_flight():
             said = dagit.run(run.run_id).events if run.job in jobs else []
-            pids = [int(found[1]) for event in said if (found := STARTED.match(event.message))]
+            pids = [int(match[1]) for event in said if (match := STARTED.match(event.message))]
             with suppress(psutil.NoSuchProcess):
                 for pid in pids:
                     return run.job, psutil.Process(pid)
