@@ -1,8 +1,8 @@
 """What waits on disk for the database: a small SQLite file, written before an answer is sent.
 
-Knows neither Postgres nor HTTP, nor what its entries mean. The process may be killed at any moment: what was put when
-`put` returned is there at the next start. The operating system writes commits to the disk: a machine that loses its
-power may lose the last second, and the file stays sound.
+Knows neither Postgres nor HTTP, nor what its entries mean. The process may be killed at any moment: everything for
+which `put` has returned is there at the next start. The operating system writes commits to the disk: a machine that
+loses its power may lose the last second, and the file stays sound.
 
 sqlite3 and no queue library: persist-queue pickles by default and acknowledges entries one by one, while a batch here
 is one transaction.

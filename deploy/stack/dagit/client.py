@@ -254,7 +254,7 @@ class Dagit:
             raise DagitError(f"Expected nothing to be in flight after {seconds:g} s, found {busy or 'a pause'}.")
 
     def _busy(self) -> str:
-        """The jobs in flight; or why Dagit does not say, which may be coming back."""
+        """The jobs in flight; or why Dagit does not tell them, which may only be for a moment."""
         try:
             return ", ".join(run.job for run in self.in_flight())
         except DagitError as error:

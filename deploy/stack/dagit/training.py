@@ -32,7 +32,7 @@ ROLES = ("data", "feedback", "search", "rank")
 FORCE = {"ops": {"load_inputs": {"config": {"force": True}}}}
 """The configuration of a run that trains although nothing changed."""
 AWAY_SECONDS = 300
-"""How long Dagit, or the next try of a run that was lost, is waited for."""
+"""How long to wait for Dagit, or for the next try of a run that was lost."""
 FOLLOWS = ("Skipping step", "Dependencies for step")
 """How Dagster's messages begin on the steps that follow one that failed or had nothing to do."""
 

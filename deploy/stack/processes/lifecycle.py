@@ -91,7 +91,7 @@ def need_running(settings: Settings) -> None:
     """See that the stack of this home runs, before its ports are asked: else another stack may have them.
 
     Raises:
-        NotRunningError: when it does not, nor is its supervisor just being replaced.
+        NotRunningError: when it does not run, and its supervisor is not just being replaced.
     """
     stack = Supervisor(settings)
     if not until(stack.running, lambda up: up or not stack.left_behind(), every=0.2, seconds=RECOVERY_SECONDS):
@@ -99,7 +99,7 @@ def need_running(settings: Settings) -> None:
 
 
 def need_still_running(settings: Settings) -> None:
-    """See that a stack runs which ran when this command began.
+    """See that the stack still runs, which ran when this command began.
 
     Raises:
         NotRunningError: when it has been ended meanwhile.
