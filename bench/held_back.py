@@ -44,8 +44,9 @@ def main() -> None:
         ("the same, where no query is held back", leaking, content.queries("train")),
     ):
         model = train(documents, known, qrels, clicks, parameters, log=lambda line: None).model
-        found = per_query(answer(model, test), judged)
-        print(f"{name}: nDCG@10 {found['nDCG@10'].mean():.3f} on {len(found)} test queries", flush=True)
+        values = per_query(answer(model, test), judged)
+        mean: float = values.select(pl.col("nDCG@10").mean()).item()
+        print(f"{name}: nDCG@10 {mean:.3f} on {len(values)} test queries", flush=True)
 
 
 def _clicks(test: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:
