@@ -33,7 +33,7 @@ INPUTS = "# Made from inputs with the SHA-256 "
 STAMP, KEPT_LOCK, KEPT_PYTHON = "made-from.txt", "requirements.txt", "python-version"
 """The files in an environment: what it was made from and where, its lock, and the Python version that it states."""
 MADE = {".venv", ".venv.new", ".venvs", ".uv"}
-"""What is made here in a folder of envs/; git has none of it."""
+"""The names of what this program makes in a folder of envs/, none of which is in git."""
 
 _installing_shared_ops = threading.Lock()  # its build writes into its own folder
 
@@ -133,12 +133,12 @@ def sync(names: Sequence[str]) -> bool:
 
 
 def left() -> list[str]:
-    """The folders that git has no more: all that they hold was made here."""
+    """The names of the folders that are no longer in git: they hold nothing but what this program made."""
     return sorted(folder.name for folder in ENVS.iterdir() if folder.is_dir() and _is_left(folder))
 
 
 def remove_left() -> None:
-    """Remove those folders, once no process runs from them and no release needs them: in envs/platform, which knows."""
+    """Remove these folders once no process runs from them and no release needs them, which envs/platform can tell."""
     if names := left():
         command = [str(_link("platform") / "bin" / "python"), "-m", "deploy.environments", *names]
         subprocess.run(command, cwd=ROOT, check=False)
@@ -287,7 +287,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _is_left(folder: Path) -> bool:
-    """Whether a folder holds what is made here, and nothing else."""
+    """Whether a folder holds what this program makes, and nothing else."""
     names, link = {each.name for each in folder.iterdir()}, folder / ".venv"
     return names <= MADE and (".venvs" in names or link.is_symlink() or (link / STAMP).exists())
 

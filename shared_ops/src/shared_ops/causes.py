@@ -10,7 +10,7 @@ from pathlib import Path
 from shared_ops.settings import ROOT
 
 FRAME = re.compile(r'File "(.+?)", line (\d+)')
-"""A line of a traceback."""
+"""The file and the line of a frame in a traceback."""
 
 
 def told(messages: Sequence[str]) -> str:
@@ -30,12 +30,12 @@ def told(messages: Sequence[str]) -> str:
 
 
 def is_own(message: str) -> bool:
-    """Whether an error is none of Dagster's, which wrap those of our own code."""
+    """Whether a message is of our own code's error, and not of one of Dagster's, which wrap it."""
     return not message.startswith("dagster.")
 
 
 def place(traceback: Sequence[str]) -> str | None:
-    """Where in the checkout's code an error was raised, `file:line`; None where it was raised elsewhere."""
-    found = [(Path(file), line) for each in traceback for file, line in FRAME.findall(each)]
-    own = [(file, line) for file, line in found if file.is_relative_to(ROOT) and "site-packages" not in file.parts]
+    """The innermost place in the checkout's code, as `file:line`; None where no frame of it is in the traceback."""
+    frames = [(Path(file), line) for each in traceback for file, line in FRAME.findall(each)]
+    own = [(file, line) for file, line in frames if file.is_relative_to(ROOT) and "site-packages" not in file.parts]
     return f"{own[-1][0].relative_to(ROOT)}:{own[-1][1]}" if own else None

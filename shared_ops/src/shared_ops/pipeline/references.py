@@ -16,7 +16,7 @@ from shared_ops.release.releases import Metrics
 BECAUSE = "searchloop/because"
 """The tag of every run that says why it was started, in words."""
 BY_HAND = "started by hand in Dagit"
-"""Why a run was started of which whoever started it says nothing else."""
+"""The value of BECAUSE where whoever started the run gave no other reason."""
 VERDICT, REASON = "searchloop/verdict", "searchloop/reason"
 """The tags of a judged run: accepted or rejected, and why. Dagster's own status says only whether the run succeeded."""
 NO_FEEDBACK = "none"

@@ -268,7 +268,7 @@ class LiveSets:
         storage.write_json(storage.join(self.url, "decisions", f"{ranker}.json"), decision.model_dump(mode="json"))
 
     def decided_upon(self) -> list[str]:
-        """The versions of the rankers of which it is kept what became of them."""
+        """The versions of the rankers whose decision is kept."""
         return [name.removesuffix(".json") for name in storage.names(storage.join(self.url, "decisions"))]
 
     def reopen(self, ranker: str) -> None:
@@ -305,12 +305,12 @@ class LiveSets:
         return old
 
     def _forget_moves(self) -> None:
-        """Remove the moves to sets that are kept no more; the newest stays, as the next is counted from it."""
-        kept = set(self.numbers())
+        """Remove the moves to sets that are no longer kept; the newest move stays, as the next is counted from it."""
+        numbers = set(self.numbers())
         for number in self._moves()[:-1]:
             url = storage.join(self.url, "moves", f"{number}.json")
             content = storage.read_bytes(url)
-            if content and Move.model_validate_json(content).number not in kept:
+            if content and Move.model_validate_json(content).number not in numbers:
                 storage.remove(url)
 
     def _read(self, *name: str) -> LiveSet | None:

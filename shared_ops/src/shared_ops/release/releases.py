@@ -137,7 +137,7 @@ class Staging:
         return folder
 
     def copy_of(self, family: str, version: str) -> Path:
-        """Where a release is copied to from a staging area that is not local."""
+        """The folder to which a release is copied when the staging area is not local."""
         return copies() / hashlib.sha256(self.release_url(family, version).encode()).hexdigest()[:16]
 
     def kept(self, family: str, keep: int, needed: Collection[str]) -> list[str]:
