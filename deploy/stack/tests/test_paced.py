@@ -114,7 +114,7 @@ def test_a_code_server_sleeps_until_it_is_asked_and_still_ends_at_once(tmp_path,
         until(lambda: answers(asked), 60)  # the same client, which opens another connection
         (inner,) = psutil.Process(proxy.pid).children()
         proxy.terminate()
-        proxy.wait(10)
+        proxy.wait(30)  # with calls under way it would take 60
         psutil.wait_procs([inner], 10)
         assert not inner.is_running()
 
