@@ -343,7 +343,7 @@ def _problem(uv: str, lock: Lock) -> str | None:
             try:
                 _compile(uv, lock, compiled, options)
             except BuildError as error:
-                problem = str(error)
+                problem: str | None = str(error)
                 continue
             problem = _difference(_pins(text), _pins(compiled.read_text()))
             if problem is None:
