@@ -99,7 +99,7 @@ def _keras_hub(policy: str) -> Callable[[list[list[int]]], np.ndarray]:
     backbone = keras_hub.models.BertBackbone.from_preset(str(locate(PACKAGED)))
     keras.config.set_dtype_policy("float32")
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])  # type: ignore[untyped-decorator]
     def encode(tokens: Any) -> Any:
         present = tf.cast(tokens != 0, tf.float32)[:, :, None]
         inputs = {"token_ids": tokens, "padding_mask": tokens != 0, "segment_ids": tf.zeros_like(tokens)}

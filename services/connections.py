@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from uvicorn import Config, Server
-from uvicorn.main import STARTUP_FAILURE
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 REQUEST_SECONDS = 10.0

@@ -39,7 +39,9 @@ class Stack:
     root: Path = ROOT
     """The checkout that it runs from."""
 
-    def make(self, *arguments: str, seconds: float = UP_SECONDS, check: bool = True) -> subprocess.CompletedProcess:
+    def make(
+        self, *arguments: str, seconds: float = UP_SECONDS, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run `make <arguments>`; when it fails, the test fails with what it said."""
         done = subprocess.run(
             ["make", *arguments],
@@ -96,7 +98,7 @@ def own_stack(home: Path, root: Path = ROOT, **variables: str) -> Stack:
         inherited.pop(name, None)
     # Files in a home name others in that home: a test that reads them reads this stack's, as its processes do.
     os.environ["SEARCHLOOP_HOME"] = str(home)
-    named = {name.removeprefix("SEARCHLOOP_").lower(): value for name, value in chosen.items()}
+    named: dict[str, Any] = {name.removeprefix("SEARCHLOOP_").lower(): value for name, value in chosen.items()}
     return Stack(Settings(**named), inherited | chosen, root)
 
 

@@ -59,7 +59,7 @@ def noticed(page: Page) -> list[str]:
     page.on("console", lambda message: seen.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: seen.append(f"script error: {error}"))
     page.on("dialog", dismiss)
-    page.on("request", lambda request: "127.0.0.1" in request.url or seen.append(f"request: {request.url}"))
+    page.on("request", lambda request: None if "127.0.0.1" in request.url else seen.append(f"request: {request.url}"))
     return seen
 
 

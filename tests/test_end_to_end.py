@@ -6,6 +6,7 @@ One stack for all of it, in an order that builds up: what a test leaves behind, 
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import httpx
 import psutil
@@ -250,7 +251,7 @@ def test_a_release_that_was_changed_never_goes_live(stack, sets, queries):
     assert sets.live() == live and stack.search(queries[0])["live_set"]["number"] == live.number
 
 
-def _settled(stack, family: str, number: int) -> dict:
+def _settled(stack, family: str, number: int) -> dict[str, Any]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         state = stack.get(family, f"/sets/{number}").json()

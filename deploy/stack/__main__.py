@@ -277,7 +277,7 @@ def evaluate(settings: Settings, out: str) -> None:
     "--watch", is_flag=True, help="Wait until all is learned and another set is live, and show what has risen."
 )
 @click.pass_obj
-def simulate(settings: Settings, **options: Any) -> None:
+def simulate(settings: Settings, /, **options: Any) -> None:
     """Let SIMULATED people search and click; all they do is marked as simulated."""
     lifecycle.need_running(settings)
     stack = simulation.WatchedStack(lambda: lifecycle.need_still_running(settings), _dagit(settings).settle)

@@ -104,7 +104,7 @@ def _transformed(vectorizer: Any, texts: Sequence[str]) -> Any:
 
     # scikit-learn refuses an empty list of texts; here that is a model without clicks.
     openings = [text[:QUERY_CHARACTERS] for text in texts]
-    return vectorizer.transform(openings) if openings else csr_matrix((0, len(vectorizer.idf_)), dtype=np.float32)
+    return vectorizer.transform(openings) if openings else csr_matrix(np.empty((0, len(vectorizer.idf_)), np.float32))
 
 
 def _vectorizer(name: str, terms: Sequence[str] | None = None, idf: np.ndarray | None = None) -> Any:

@@ -52,4 +52,5 @@ def propensities(by_position: pl.DataFrame, positions: int, parameters: Position
         estimate = estimate / estimate[0]
         if np.abs(estimate - before).max() < parameters.tolerance:
             break
-    return np.minimum(estimate, 1.0)
+    examined: np.ndarray = np.minimum(estimate, 1.0)
+    return examined

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 from repos.keyword.bm25 import TermCounts, TermIndex, WordCounts
 from repos.keyword.tuning import Choice, Judged, tune
 from repos.keyword.words import Tokenizer, words
-from shared_ops.data import tables
 from shared_ops.data.tables import Hits
+from shared_ops.data.text import SPLITS
 from shared_ops.judge.training import Trained, answer
 
 FORMAT = 1
@@ -154,7 +154,7 @@ def train(
     judged = _judged(queries.filter(pl.col("split") == "dev"), qrels, doc_ids)
     choice = tune(counts, judged, parameters.choice(), parameters.trials, parameters.seed, log)
     model = KeywordModel.build(doc_ids, counts, choice)
-    hits = {split: answer(model, queries.filter(pl.col("split") == split)) for split in tables.SPLITS}
+    hits = {split: answer(model, queries.filter(pl.col("split") == split)) for split in SPLITS}
     return Trained(model, choice.flat(), hits)
 
 

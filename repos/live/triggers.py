@@ -122,4 +122,4 @@ def _move(instance: DagsterInstance, job: str, what: str, because: str) -> RunRe
 
 def _again_at(tried: Sequence[RunRecord]) -> float:
     """When a move that these runs (newest first) did not bring about is tried again, in seconds since 1970."""
-    return tried[0].update_timestamp.timestamp() + min(FIRST_RETRY * 2 ** (len(tried) - 1), LAST_RETRY)
+    return tried[0].update_timestamp.timestamp() + min(FIRST_RETRY * 2.0 ** (len(tried) - 1), LAST_RETRY)

@@ -91,4 +91,5 @@ class Scaler:
         """Standardised float32 features, the same shape."""
         standardised = np.nan_to_num((features - self.mean) / self.deviation, nan=0.0)
         beyond = np.log1p(np.maximum(np.abs(standardised) - LIMIT, 0.0))
-        return (np.clip(standardised, -LIMIT, LIMIT) + np.sign(standardised) * beyond).astype(np.float32)
+        bounded: Array = (np.clip(standardised, -LIMIT, LIMIT) + np.sign(standardised) * beyond).astype(np.float32)
+        return bounded

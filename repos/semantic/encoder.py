@@ -178,7 +178,10 @@ class Encoder:
         import tensorflow as tf
 
         fused = self._fused  # made here, not while the function is traced
-        return tf.function(lambda tokens: forward(fused, tokens, self.shape), autograph=False, **options)
+        function: Callable[[Any], Any] = tf.function(
+            lambda tokens: forward(fused, tokens, self.shape), autograph=False, **options
+        )
+        return function
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Each text's tokens, without start and end."""

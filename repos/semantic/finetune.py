@@ -45,8 +45,9 @@ def learn_encoder(
     optimizer.build(variables)
 
     tokens = tf.TensorSpec([None, None], tf.int32)
+    hidden = tf.TensorSpec([None, None], tf.float32)
 
-    @tf.function(input_signature=[tokens, tokens, tf.TensorSpec([None, None], tf.float32)], autograph=False)
+    @tf.function(input_signature=[tokens, tokens, hidden], autograph=False)  # type: ignore[untyped-decorator]
     def step(query_tokens: Any, passage_tokens: Any, hidden: Any) -> None:
         with tf.GradientTape() as tape:
             fused = fuse({name: weight.value for name, weight in weights.items()}, encoder.shape, encoder.precision)

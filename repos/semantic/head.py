@@ -42,7 +42,8 @@ def _adapt(vectors: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     if not matrix.any():
         return vectors
     adapted = vectors + vectors @ matrix
-    return adapted / np.linalg.norm(adapted, axis=1, keepdims=True)
+    unit: np.ndarray = adapted / np.linalg.norm(adapted, axis=1, keepdims=True)
+    return unit
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class ApproximateIndex:
         import faiss
 
         count = max(1, int(np.sqrt(len(vectors))))
-        cells = faiss.index_factory(vectors.shape[1], f"IVF{count},SQfp16", faiss.METRIC_INNER_PRODUCT)
+        cells: Any = faiss.index_factory(vectors.shape[1], f"IVF{count},SQfp16", faiss.METRIC_INNER_PRODUCT)
         cells.cp.seed = seed
         cells.nprobe = max(1, count // cls.PROBED)
         vectors = np.ascontiguousarray(vectors, np.float32)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-import aiohttp  # type: ignore[import-not-found]  # in envs/search alone, not where types are checked
+import aiohttp
 import orjson
 
 from shared_ops.data.tables import Hits

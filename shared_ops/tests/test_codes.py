@@ -274,7 +274,7 @@ def test_what_makes_an_environment_again_gives_way_to_what_answers(here, monkeyp
         ran.append(command)
         return subprocess.CompletedProcess(command, 1, "", "no network")
 
-    monkeypatch.setattr(runtimes.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(RuntimeMissingError, match="no network"):
         Runtime("keyword", "c", "lock").provide(here)
     assert ran[0][:3] == ["nice", "-n", "10"]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import psutil
 import pytest
@@ -38,6 +39,8 @@ def until(condition, seconds):
 class DagsterStack:
     """A daemon and the code server of sleeping.py, on a SQLite instance that deploy/dagster.yaml configures."""
 
+    instance: DagsterInstance
+
     def __init__(self, home: Path) -> None:
         configuration = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())
         del configuration["storage"]
@@ -48,7 +51,7 @@ class DagsterStack:
         self.workspace = home / "workspace.yaml"
         self.workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
         self.home, self.environment = home, os.environ | {"DAGSTER_HOME": str(home)}
-        self.processes: list[subprocess.Popen] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     def start_daemon(self) -> None:
         self._start("dagster-daemon", "run", "-w", str(self.workspace))
@@ -83,7 +86,8 @@ class DagsterStack:
         return self.instance.get_run_by_id(run_id).status
 
     def worker(self, run_id: str) -> psutil.Process:
-        ((pid, _),) = self.instance.run_launcher._started(self.instance.get_run_by_id(run_id))
+        launcher: Any = self.instance.run_launcher
+        ((pid, _),) = launcher._started(self.instance.get_run_by_id(run_id))
         return psutil.Process(pid)
 
     def retries(self, run_id: str) -> list[str]:
@@ -102,14 +106,14 @@ class DagsterStack:
         for process in self.processes:
             process.kill()
             process.wait()
-        for process in psutil.process_iter():
+        for each in psutil.process_iter():
             try:
-                if process.environ().get("DAGSTER_HOME") == str(self.home):
-                    process.kill()
+                if each.environ().get("DAGSTER_HOME") == str(self.home):
+                    each.kill()
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
 
-    def _start(self, command: str, *arguments: str) -> subprocess.Popen:
+    def _start(self, command: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.home / f"{command}.log").open("a") as log:
             process = subprocess.Popen([str(BIN / command), *arguments], env=self.environment, stdout=log, stderr=log)
         self.processes.append(process)

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -214,9 +215,8 @@ def test_a_runs_tags_say_what_its_gate_said(instance, latest):
 
 
 def test_the_verdict_can_be_read_again_from_the_newest_challenger(instance, latest, staging):
-    (gate_check,) = [
-        each for each in release_checks("keyword") if each.check_key.to_user_string() == "prod/keyword/challenger:gate"
-    ]
+    checks: dict[str, Any] = {each.check_key.to_user_string(): each for each in release_checks("keyword")}
+    gate_check = checks["prod/keyword/challenger:gate"]
     assert not gate_check().passed
     run(PROD, instance)
     assert gate_check().passed
@@ -342,7 +342,7 @@ def point_to(content) -> SnapshotRef:
     return ref
 
 
-def verdict_of(staging) -> dict:
+def verdict_of(staging) -> dict[str, Any]:
     return staging.manifest("keyword", staging.versions("keyword")[-1]).gate
 
 
@@ -427,8 +427,8 @@ def test_documents_that_are_all_alike_are_told_and_shown(instance, content, stag
 
 def test_a_step_that_is_executed_again_in_other_code_measures_nothing(instance, latest, staging, monkeypatch):
     """Else the gate would judge answers that nobody gets: a release runs with the code that trained it."""
-    monkeypatch.setattr("shared_ops.pipeline.ops.environment_lock", lambda family: next(locks))
     locks = chain(["of the training"], repeat("of another"))
+    monkeypatch.setattr("shared_ops.pipeline.ops.environment_lock", lambda family: next(locks))
     with pytest.raises(ReleaseError, match=r"other code or packages than are here now.*make train REPO=keyword"):
         run(PROD, instance)
     assert staging.versions("keyword") == []

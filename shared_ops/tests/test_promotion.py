@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,8 @@ def services(monkeypatch, tmp_path):
         if name == "search":
             server = ThreadingHTTPServer(("127.0.0.1", 0), ServiceHandler)
         else:
-            server = OnSocket(str(Runtime(name, "", "").socket(settings)), ServiceHandler)
+            address: Any = str(Runtime(name, "", "").socket(settings))  # typeshed knows ports alone
+            server = OnSocket(address, ServiceHandler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         ports[name] = server.server_port
@@ -158,7 +160,7 @@ def test_the_same_set_again_changes_nothing(sets):
     assert promote(sets, ranker(), SNAPSHOT, "again", services=False) == first
 
 
-def sets_of(sets, count: int) -> list:
+def sets_of(sets, count: int) -> list[Any]:
     """Promote so many sets, each with a ranker of its own; returns them. The last one is live."""
     for number in range(1, count + 1):
         promote(sets, ranker(f"r{number}"), SNAPSHOT, f"set {number}", services=False)

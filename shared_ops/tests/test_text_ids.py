@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared_ops.data.text import split_of, stands_in, text_id
+from shared_ops.data.text import Split, split_of, stands_in, text_id
 
-SHARES = {"train": 0.6, "dev": 0.1, "test": 0.3}
+SHARES: dict[Split, float] = {"train": 0.6, "dev": 0.1, "test": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_a_text_has_the_same_id_and_split_for_ever():
 
 
 def test_the_order_in_which_shares_are_written_changes_no_split():
-    turned = {"test": 0.3, "dev": 0.1, "train": 0.6}
+    turned: dict[Split, float] = {"test": 0.3, "dev": 0.1, "train": 0.6}
     assert all(split_of(f"query {i}", SHARES) == split_of(f"query {i}", turned) for i in range(200))
 
 

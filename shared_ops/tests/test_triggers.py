@@ -214,14 +214,14 @@ def test_a_training_that_failed_for_what_has_passed_is_started_again(instance, s
 
 
 def test_a_run_that_dagster_will_try_again_counts_as_in_flight(instance, snapshot):
-    tags = due(instance, "keyword").tags | {"dagster/will_retry": "true"}
+    tags = {**due(instance, "keyword").tags, "dagster/will_retry": "true"}
     create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=tags)
     assert "is in flight" in why(due(instance, "keyword"))
 
 
 def test_a_run_that_was_to_be_tried_again_and_never_was_keeps_nobody_waiting(instance, snapshot, monkeypatch):
     """Dagster gives it up without a word where its job lies in another location by now."""
-    tags = due(instance, "keyword").tags | {"dagster/will_retry": "true"}
+    tags = {**due(instance, "keyword").tags, "dagster/will_retry": "true"}
     create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=tags)
     later = time.time() + 3600
     monkeypatch.setattr("shared_ops.pipeline.triggers.time.time", lambda: later)

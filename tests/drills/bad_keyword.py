@@ -47,14 +47,14 @@ def main() -> None:
 
     def loaded(folder: Path) -> KeywordModel:
         made = load(folder)
-        made.is_champion = folder.parent.name == "releases"
+        made.is_champion = folder.parent.name == "releases"  # type: ignore[attr-defined]
         return made
 
     def changed(self: KeywordModel, texts: Any, k: int) -> list[Hits]:
         hits = search(self, texts, k)
         return hits if getattr(self, "is_champion", False) else change(hits)
 
-    model.load, KeywordModel.search = loaded, changed
+    model.load, KeywordModel.search = loaded, changed  # type: ignore[method-assign]
     from repos.keyword.definitions import defs  # its ops take `load` when they are imported
 
     prod = defs.resolve_job_def("keyword_prod")

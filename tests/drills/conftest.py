@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from shared_ops.settings import families
 from tests.conftest import Stack, own_stack, share_vectors
 from tests.drills.checkouts import Checkout, another_python
 
-VARIABLES = {
+VARIABLES: dict[str, Any] = {
     # The drills' clicks start no training: what is in flight is what a drill has started.
     "SEARCHLOOP_ENOUGH_CLICKS": "1000000",
     # A machine that is busy with other things shows in the times alone: an answer that lacks a model lacks it for what

@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import psutil
 import pytest
@@ -38,7 +39,7 @@ BACK_SECONDS = 60
 """How long what was killed may be away."""
 
 
-def back_to(number: int) -> dict:
+def back_to(number: int) -> dict[str, Any]:
     """A rollback's configuration."""
     return {"ops": {"set_of_the_past": {"config": {"set_number": number}}}}
 
@@ -112,7 +113,7 @@ class Drill:
         running = {state.state for state in Supervisor(self.stack.settings).states().values()} == {"RUNNING"}
         return running and self._all_answer() and self._agreed()
 
-    def launch(self, location: str, job: str, config: dict) -> str:
+    def launch(self, location: str, job: str, config: dict[str, Any]) -> str:
         """Launch a run, as soon as Dagit and all that it needs are there."""
         launched: list[str] = []
 
@@ -232,7 +233,7 @@ def no_retry_made_a_second_release(dagit: Dagit, made: dict[tuple[str, str], str
 def every_search_and_click_is_stored_once(stack: Stack, people: People) -> int:
     """Returns how many clicks are stored."""
 
-    def feedback() -> dict:
+    def feedback() -> dict[str, Any]:
         return stack.get("search", "/health").json()["feedback"]
 
     until(lambda: feedback()["waiting"] == 0, BACK_SECONDS, "all that was recorded is shipped", pause=1)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import httpx
 import pytest
@@ -124,7 +125,7 @@ def test_no_answer_fails_or_mixes_sets_while_the_live_set_moves_twenty_times(
     assert len(served) >= MOVES, "hardly a set was asked anything while it was live"
 
 
-def a_mix_would_show(stack: Stack, pair: list[dict[str, str]], expected: dict, queries: list[str]) -> None:
+def a_mix_would_show(stack: Stack, pair: list[dict[str, str]], expected: dict[int, Any], queries: list[str]) -> None:
     """Any one family's hits of the other set would change the order or the scores of some of the queries."""
     for family in families():
         for number, releases in enumerate(pair):

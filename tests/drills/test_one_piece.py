@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import httpx
 import pytest
@@ -198,7 +199,7 @@ def reload(house: House, *names: str) -> None:
         house.stack.make("code-server", f"REPO={family}")
 
 
-def times(factor: float, orders: list[Order]) -> list[Order]:
+def times(factor: float, orders: list[Order]) -> list[Any]:
     return [[(doc_id, pytest.approx(factor * score, rel=1e-5)) for doc_id, score in order] for order in orders]
 
 
@@ -238,7 +239,7 @@ def test_a_changed_format_lock_and_python_are_no_dead_end(house: House):
         assert held == [{files[0]}, {files[1]}]
     assert house.manifest().environment != house.manifest(of=before).environment
     if python:
-        asked = [house.python(house.runtime()), "--version"]
+        asked = [str(house.python(house.runtime())), "--version"]
         assert f"Python {python[0]}." in subprocess.run(asked, capture_output=True, text=True, check=True).stdout
 
 

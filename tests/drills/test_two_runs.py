@@ -1,5 +1,7 @@
 """Two runs of one family at once: one after the other, and what is accepted is whole."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -12,7 +14,7 @@ FAMILY = "keyword"
 SPAN = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { startTime endTime tags { key value } } } }"
 
 
-def together(stack, dagit, config) -> list[dict]:
+def together(stack, dagit, config) -> list[dict[str, Any]]:
     """Launch two runs of this configuration at once; returns what is known of them once they have ended, in order."""
     runs = [dagit.launch(FAMILY, f"{FAMILY}_prod", config) for _ in range(2)]
     assert [finish(dagit, run) for run in runs] == ["SUCCESS", "SUCCESS"]

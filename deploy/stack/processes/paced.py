@@ -42,7 +42,7 @@ def pace() -> None:
     """Make this process look at others less often."""
     from dagster._daemon import controller
     from dagster._grpc import client, server, server_watcher
-    from grpc import _common  # type: ignore[import-untyped]
+    from grpc import _common
 
     server_watcher.WATCH_INTERVAL = WATCH_SECONDS
     client.CLIENT_HEARTBEAT_INTERVAL = HEARTBEAT_SECONDS
@@ -52,7 +52,7 @@ def pace() -> None:
     controller.DEFAULT_WORKSPACE_FRESHNESS_TOLERANCE = 2 * RELOAD_SECONDS
     _common.MAXIMUM_WAIT_TIMEOUT = WAIT_SECONDS
     # The code server behind the proxy is started in this way, too.
-    server.get_python_environment_entry_point = _paced_dagster
+    server.get_python_environment_entry_point = _paced_dagster  # type: ignore[attr-defined]
 
 
 class Changed:

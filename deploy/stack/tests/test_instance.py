@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import psycopg2
 import pytest
@@ -77,7 +79,7 @@ def test_its_workspace_names_every_code_server_at_its_own_address(settings):
     content = instance.workspace_content(environment_variables(settings))
     instance.place_workspace(settings, content)
     placed = places.workspace(settings)
-    origins = WorkspaceFileTarget([str(placed)]).create_origins()
+    origins: Sequence[Any] = WorkspaceFileTarget([str(placed)]).create_origins()
     told = {each.location_name: (each.host, each.port) for each in origins}
     assert told == {name: (settings.host, settings.ports[f"code-{name}"]) for name in repositories()}
     written = placed.stat().st_mtime_ns
@@ -170,13 +172,14 @@ def test_old_ticks_are_deleted_now_and_then_and_not_after_each_tick(settings):
 
 def test_a_forked_process_opens_connections_of_its_own(settings):
     with serving(settings), DagsterInstance.get() as made:
-        with made.run_storage.connect() as connection:
+        storage: Any = made.run_storage
+        with storage.connect() as connection:
             backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
         child = os.fork()
         if child == 0:
-            with made.run_storage.connect() as connection:
+            with storage.connect() as connection:
                 own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
             os._exit(0 if own != backend else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        with made.run_storage.connect() as connection:
+        with storage.connect() as connection:
             assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() == backend

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from deploy.stack import __main__ as stack
 from deploy.stack.__main__ import commands
 from deploy.stack.dagit import training
-from deploy.stack.processes import lifecycle, patience, places
+from deploy.stack.processes import lifecycle, patience, places, supervisor
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.listing import Process, environment_variables
 from deploy.stack.processes.patience import Patience
@@ -167,13 +167,13 @@ def test_down_again_says_that_nothing_runs(tmp_path):
 
 def test_a_supervisor_that_is_just_being_replaced_is_waited_for(running, monkeypatch):
     monkeypatch.setattr(lifecycle, "RECOVERY_SECONDS", 0.5)
-    lifecycle.os.kill(int((running.folder / "supervisord.pid").read_text()), 9)
+    os.kill(int((running.folder / "supervisord.pid").read_text()), 9)
     until(lambda: not running.running())
     began = time.monotonic()
     with pytest.raises(NotRunningError, match="make up"):
         lifecycle.need_running(running.settings)
     assert time.monotonic() - began >= 0.5
-    lifecycle.supervisor.end(lifecycle.supervisor.leftovers(running.settings))
+    supervisor.end(supervisor.leftovers(running.settings))
 
 
 def test_cleaning_removes_what_a_stack_has_made_and_nothing_else(tmp_path):

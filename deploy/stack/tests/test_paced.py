@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster
 import psutil
@@ -63,7 +64,8 @@ def counting(paced_dagster):
 def test_how_often_a_code_server_is_looked_at_is_ours_to_say(counting):
     nothing = lambda *_: None  # noqa: E731
     names = ("get_location_entry", "refresh_code_location", "on_disconnect", "on_reconnected", "on_updated", "on_error")
-    ended, thread = server_watcher.create_grpc_watch_thread("one", counting, **dict.fromkeys(names, nothing))
+    told: dict[str, Any] = dict.fromkeys(names, nothing)
+    ended, thread = server_watcher.create_grpc_watch_thread("one", counting, **told)
     thread.start()
     time.sleep(0.8)
     ended.set()

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -65,14 +66,14 @@ def test_a_deep_or_odd_home_has_its_sockets_elsewhere(tmp_path):
         folder = settings.sockets
         assert home not in folder.parents
         assert len(os.fsencode(folder / LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH
-    assert Settings(home="/srv/a").sockets != Settings(home="/srv/b").sockets
+    assert Settings(home=Path("/srv/a")).sockets != Settings(home=Path("/srv/b")).sockets
 
 
 def test_a_folder_that_somebody_else_made_is_not_trusted(tmp_path, monkeypatch):
     settings = Settings(home=tmp_path / ("deep" * 30))
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     places.make_sockets(settings)
-    monkeypatch.setattr(places.os, "geteuid", lambda: 4242)
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
     with pytest.raises(PermissionError, match="belongs to another user"):
         places.make_sockets(settings)
 

@@ -1,5 +1,6 @@
 """A stack's own addresses are reached directly, whatever proxy is set."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,7 @@ def test_the_stack_s_processes_call_each_other_by_grpc_without_a_proxy(settings)
     server.start()
     call = f"import grpc; grpc.channel_ready_future(grpc.insecure_channel('127.0.0.1:{port}')).result(5)"
     try:
-        variables = processes.os.environ | environment_variables(settings)
+        variables = os.environ | environment_variables(settings)
         subprocess.run([sys.executable, "-c", call], env=variables, check=True)
     finally:
         server.stop(0)

@@ -95,6 +95,8 @@ class App(ThreadingHTTPServer):
 
 
 class SearchHandler(BaseHTTPRequestHandler):
+    server: App
+
     def do_GET(self):
         if self.path == "/health":
             return self.reply(200, {"live_set": self.server.sets.live().number})

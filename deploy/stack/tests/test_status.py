@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -116,11 +117,12 @@ def test_dagit_is_told_of_a_rollback_that_was_made_while_it_was_down(tmp_path):
         def materialized(self, key, metadata):
             told.append((key, metadata["set"], metadata["note"]))
 
+    dagit: Any = Told()
     sets = LiveSets(home.staging_url("prod"))
     for number in (1, 2):
         sets.go_live(sets.propose({"ranker": f"r{number}"}, SnapshotRef(id="s", url="file:///s"), "a ranker's"))
-    _tell_dagit(home, Told())
+    _tell_dagit(home, dagit)
     assert told == []
     sets.go_live(sets.past(1), note="rollback by ada", goes_back=True)
-    _tell_dagit(home, Told())
+    _tell_dagit(home, dagit)
     assert told == [(["prod", "live_set"], 1, "rollback by ada")]

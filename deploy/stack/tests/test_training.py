@@ -1,11 +1,13 @@
 """The order of training."""
 
-from typing import ClassVar
+import time
+from typing import Any, ClassVar
 
 import pytest
 
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import Dagit, EndedRun, Event, RunInFlight, RunPage
+from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings
 
 
@@ -18,7 +20,7 @@ def test_one_repository_trains_alone():
 
 
 class Looks:
-    """Dagit, as it answers one look after the other at runs that a busy machine loses."""
+    """What `dagit` makes."""
 
     url = "http://127.0.0.1:9"
 
@@ -49,6 +51,11 @@ class Looks:
         return pages.pop(0) if len(pages) > 1 else pages[0]
 
 
+def dagit(**looks) -> Any:
+    """Dagit, as it answers one look after the other at runs that a busy machine loses."""
+    return Looks(**looks)
+
+
 def page(status, *events, **tags):
     return RunPage(status, {f"dagster/{name}": value for name, value in tags.items()}, list(events), None)
 
@@ -58,7 +65,7 @@ SAID_LATE = [page("STARTING"), page("FAILURE", LOST), page("FAILURE"), page("FAI
 
 
 def trained(monkeypatch, looks):
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     said = []
     training.train(Settings(), looks, ["keyword"], said.append)
     return said
@@ -66,15 +73,15 @@ def trained(monkeypatch, looks):
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_run_says_why_it_was_started(monkeypatch, force):
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
-    looks = Looks(first=[page("SUCCESS")])
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    looks = dagit(first=[page("SUCCESS")])
     training.train(Settings(), looks, ["keyword"], lambda _: None, force, "make train by ada")
     assert looks.why == "make train by ada"
 
 
 def test_a_lost_run_is_followed_into_its_next_try_however_late_dagster_says_so(monkeypatch):
     first = [*SAID_LATE, page("FAILURE", will_retry="true", auto_retry_run_id="second")]
-    said = trained(monkeypatch, Looks(first=first, second=[page("SUCCESS")]))
+    said = trained(monkeypatch, dagit(first=first, second=[page("SUCCESS")]))
     assert any("Dagster tries again" in line for line in said) and "ended: SUCCESS" in said[-1]
 
 
@@ -82,13 +89,13 @@ def test_every_try_is_followed_and_the_last_one_counts(monkeypatch):
     first = [*SAID_LATE, page("FAILURE", will_retry="true", auto_retry_run_id="second")]
     second = [page("FAILURE", LOST), page("FAILURE"), page("FAILURE", will_retry="false")]
     with pytest.raises(training.TrainingError, match="keyword_prod ended with FAILURE: Run timed out"):
-        trained(monkeypatch, Looks(first=first, second=second))
+        trained(monkeypatch, dagit(first=first, second=second))
 
 
 def test_a_try_that_never_comes_is_not_waited_for_for_ever(monkeypatch):
     monkeypatch.setattr(training, "AWAY_SECONDS", 0)
     with pytest.raises(training.TrainingError, match="ended with FAILURE"):
-        trained(monkeypatch, Looks(first=SAID_LATE))
+        trained(monkeypatch, dagit(first=SAID_LATE))
 
 
 def test_a_run_that_was_cancelled_is_told_in_a_sentence_and_not_in_dagster_s_words(monkeypatch):
@@ -96,8 +103,8 @@ def test_a_run_that_was_cancelled_is_told_in_a_sentence_and_not_in_dagster_s_wor
     cut_short = Event("ExecutionStepFailureEvent", "Execution of step failed", "ERROR", "train", interrupted)
     said = []
     with pytest.raises(training.TrainingError) as told:
-        monkeypatch.setattr(training.time, "sleep", lambda _: None)
-        looks = Looks(first=[page("CANCELING", cut_short), page("CANCELED")])
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        looks = dagit(first=[page("CANCELING", cut_short), page("CANCELED")])
         training.train(Settings(), looks, ["keyword"], said.append)
     assert said[1:] == [said[-1]] and said[-1].endswith("keyword_prod ended: CANCELED")
     assert str(told.value).startswith("keyword_prod was cancelled, by make down or in Dagit: make up")
@@ -106,13 +113,13 @@ def test_a_run_that_was_cancelled_is_told_in_a_sentence_and_not_in_dagster_s_wor
 @pytest.mark.parametrize("verdict", ["accepted", "rejected"])
 def test_the_last_line_of_a_run_says_what_its_gate_said(monkeypatch, verdict):
     ended = RunPage("SUCCESS", {"searchloop/verdict": verdict}, [], None)
-    assert trained(monkeypatch, Looks(first=[ended]))[-1].endswith(f"keyword_prod ended: SUCCESS, {verdict}")
+    assert trained(monkeypatch, dagit(first=[ended]))[-1].endswith(f"keyword_prod ended: SUCCESS, {verdict}")
 
 
 def test_a_run_that_waits_for_one_that_a_trigger_has_started_says_so_once(monkeypatch):
-    looks = Looks(first=[page("QUEUED"), page("QUEUED"), page("SUCCESS")])
-    launched, looks.launch = looks.launch, lambda *names, **_: (setattr(looks, "running", others), launched(*names))[1]
+    looks = dagit(first=[page("QUEUED"), page("QUEUED"), page("SUCCESS")])
     others = [RunInFlight("other", "semantic_prod", "STARTED"), RunInFlight("earlier", "keyword_prod", "STARTED")]
+    launched, looks.launch = looks.launch, lambda *names, **_: (setattr(looks, "running", others), launched(*names))[1]
     (said,) = (line for line in trained(monkeypatch, looks) if "waiting" in line)
     assert "waiting for run earlier, which trains already: http://127.0.0.1:9/runs/earlier" in said
 
@@ -131,9 +138,9 @@ def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_ow
     for trigger_seconds, others in ((30, [RunInFlight("theirs", "promotion_prod", "STARTED")]), (-1, [])):
         due[:] = [None, None]
         monkeypatch.setattr(training, "TRIGGER_SECONDS", trigger_seconds)
-        looks = Looks(first=[page("SUCCESS")], theirs=[page("SUCCESS")])
+        looks = dagit(first=[page("SUCCESS")], theirs=[page("SUCCESS")])
         looks.running, said = others, []
-        monkeypatch.setattr(training.time, "sleep", lambda _: None)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
         training.train(Settings(), looks, ["ranker"], said.append)
         assert "ranker_prod ended: SUCCESS" in said[1] and "promotion_prod ended: SUCCESS" in said[-1]
         assert said[-1].startswith("promotion ")
@@ -142,9 +149,9 @@ def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_ow
 
 def test_a_promotion_that_ended_before_anyone_looked_is_told_with_what_it_said(monkeypatch):
     monkeypatch.setattr(training, "decided", lambda *_: "Set 1 holds the accepted ranker.")
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     said_nothing_was_judged = Event("LogMessageEvent", "Accepted: nothing was judged.", "INFO", "gate", None)
-    looks = Looks(first=[page("SUCCESS")], theirs=[page("SUCCESS", said_nothing_was_judged), page("SUCCESS")])
+    looks = dagit(first=[page("SUCCESS")], theirs=[page("SUCCESS", said_nothing_was_judged), page("SUCCESS")])
     looks.over = [
         EndedRun("ranker", "ranker_prod", "SUCCESS", 9.0),
         EndedRun("theirs", "promotion_prod", "SUCCESS", 2.0),
@@ -158,9 +165,9 @@ def test_a_promotion_that_ended_before_anyone_looked_is_told_with_what_it_said(m
 
 
 def test_code_that_does_not_load_is_told_and_leaves_the_others_trainings_alone(monkeypatch):
-    monkeypatch.setattr(training.Staging, "accepted", lambda *_: None)
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
-    looks = Looks(keyword=[page("SUCCESS")])
+    monkeypatch.setattr(Staging, "accepted", lambda *_: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    looks = dagit(keyword=[page("SUCCESS")])
     looks.broken, looks.launch = {"behavior": "SyntaxError: '(' was never closed"}, lambda location, *_, **__: location
     said = []
     with pytest.raises(training.TrainingError, match=r"does not load: SyntaxError.*\n.*make code-server REPO=behavior"):
@@ -176,9 +183,9 @@ def failure(cause):
 @pytest.mark.parametrize("accepted", ["v1", None])
 def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(monkeypatch, accepted):
     monkeypatch.setattr(training, "decided", lambda *_: "Set 1 holds the accepted ranker.")
-    monkeypatch.setattr(training.Staging, "accepted", lambda *_: accepted)
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
-    looks = Looks(keyword=failure("no memory"), ranker=[page("SUCCESS")])
+    monkeypatch.setattr(Staging, "accepted", lambda *_: accepted)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    looks = dagit(keyword=failure("no memory"), ranker=[page("SUCCESS")])
     looks.launch = lambda location, *_, **__: location
     said = []
     with pytest.raises(training.TrainingError, match=r"^keyword_prod ended with FAILURE: no memory"):
@@ -187,8 +194,8 @@ def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(monke
 
 
 def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch):
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
-    looks, launched = Looks(corpus=failure("no disk")), []
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    looks, launched = dagit(corpus=failure("no disk")), []
     looks.launch = lambda location, *_, **__: launched.append(location) or location
     with pytest.raises(training.TrainingError, match="no disk"):
         training.train(Settings(), looks, None, lambda _: None)
@@ -197,7 +204,7 @@ def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch):
 
 def test_a_ranker_that_was_decided_upon_is_not_promoted(monkeypatch):
     monkeypatch.setattr(training, "decided", lambda *_: "ranker/r1 was decided upon: worse end to end")
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     said = []
-    training.train(Settings(), Looks(first=[page("SUCCESS")]), ["ranker"], said.append)
+    training.train(Settings(), dagit(first=[page("SUCCESS")]), ["ranker"], said.append)
     assert not any("promotion" in line for line in said)

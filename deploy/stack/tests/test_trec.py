@@ -1,6 +1,7 @@
 """What `make evaluate` writes: TREC files on which the field's own tool gives the table that was printed."""
 
 import io
+from typing import Any
 
 import polars as pl
 import pytest
@@ -47,7 +48,7 @@ def asked():
     ties = [(each, 0.5) for each in DOCUMENTS[2:]]
     close = [(each, 1 / 3 - number * 1e-12) for number, each in enumerate(DOCUMENTS)]
     falling = [("q2", 99.0), *((each, 12.75 - number) for number, each in enumerate(reversed(DOCUMENTS)))]
-    in_order_of_ids = {
+    in_order_of_ids: dict[str, dict[str, Any]] = {
         "keyword": {"q 1": falling, "q%201": ties, "q2": falling, "q\u20033": []},
         "semantic": {"q 1": close, "q%201": close, "q2": ties, "q\u20033": falling},
         "behavior": {"q 1": [], "q%201": [], "q2": [], "q\u20033": []},

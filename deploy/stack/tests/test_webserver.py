@@ -5,11 +5,13 @@ import random
 import socket
 import subprocess
 import time
+from typing import Any
 
 import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from deploy.stack.processes import instance, webserver
 from deploy.stack.processes.listing import environment_variables, processes
@@ -78,7 +80,8 @@ def socket_address(url):
     return f"ws{url.removeprefix('http')}"
 
 
-JSON = {"json": {"query": MUTATION}}
+GRAPHQL = Subprotocol("graphql-ws")
+JSON: dict[str, Any] = {"json": {"query": MUTATION}}
 FORM = {"params": {"query": MUTATION}, "data": {"a": "b"}}
 TEXT = {"params": {"query": MUTATION}, "content": "x", "headers": {"content-type": "text/plain"}}
 
@@ -131,7 +134,7 @@ def test_nor_does_it_follow_what_happens_by_a_websocket(settings, rebound):
     called = f"http://rebound.example:{port}" if rebound else own(settings)
     page = called if rebound else "http://elsewhere.example"
     with socket.create_connection((settings.host, port)) as line, pytest.raises(InvalidStatus) as refused:
-        connect(f"{socket_address(called)}/graphql", subprotocols=["graphql-ws"], origin=page, sock=line)
+        connect(f"{socket_address(called)}/graphql", subprotocols=[GRAPHQL], origin=Origin(page), sock=line)
     assert refused.value.response.status_code == 403
 
 
@@ -143,7 +146,7 @@ def test_a_link_from_elsewhere_opens_the_page(ask):
 
 def test_its_own_page_follows_what_happens(settings):
     with connect(
-        f"{socket_address(own(settings))}/graphql", subprotocols=["graphql-ws"], origin=own(settings), proxy=None
+        f"{socket_address(own(settings))}/graphql", subprotocols=[GRAPHQL], origin=Origin(own(settings)), proxy=None
     ) as page:
         page.send('{"type": "connection_init"}')
         assert page.recv(timeout=10) == '{"type":"connection_ack"}'

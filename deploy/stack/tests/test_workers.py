@@ -1,6 +1,7 @@
 """Workers come with the sets that need them, and go with them: the real supervisor, with processes that only sleep."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -148,7 +149,7 @@ def test_an_environment_that_is_only_half_removed_is_not_made(settings, sets, tm
     monkeypatch.setattr(workers, "ROOT", tmp_path)
     folder = settings.home / "environments" / "idle"
     environment(folder, "old")
-    monkeypatch.setattr(workers.shutil, "rmtree", lambda _: None)  # as when it is killed there
+    monkeypatch.setattr(shutil, "rmtree", lambda _: None)  # as when it is killed there
     workers.tidy(settings, [])
     assert folder.exists() and runtimes.made_from(folder) is None
 

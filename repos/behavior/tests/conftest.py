@@ -1,6 +1,7 @@
 """A library of a few documents, and queries whose answers are in it."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -71,7 +72,7 @@ def click(
     looked_at: float | None = None,
     days_ago: float = 0.0,
     fold: int = 0,
-) -> dict:
+) -> dict[str, Any]:
     """A row of the `clicks` table, looked at by all who were shown it where nothing else is said."""
     return {
         "query_id": query_id, "text": text, "doc_id": doc_id, "clicks": clicks, "impressions": impressions,

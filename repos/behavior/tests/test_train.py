@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -176,7 +177,7 @@ def test_parameters_are_chosen_on_enough_dev_queries_where_they_gain(documents, 
     assert many.hyperparameters["dev_ndcg"] > few.hyperparameters["dev_ndcg"]
 
 
-def with_dev_queries(queries, qrels, more):
+def with_dev_queries(queries, qrels, more) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Dev queries that ask as the training queries do: close to those, and not to the texts of what was clicked."""
     asked = [(f"dev-{n}", ("array values order", "group the similar points")[n % 2], n) for n in range(more)]
     rows = [{"query_id": name, "text": f"{text} {n}", "split": "dev", "source": "library"} for name, text, n in asked]
@@ -215,11 +216,11 @@ def test_public_collections_are_answered_as_well_as_measured(name, floor):
 
 def ndcg(hits, queries, qrels, split) -> float:
     judged = qrels.join(queries.filter(pl.col("split") == split), on="query_id", how="semi")
-    return evaluation.per_query(hits, judged)["nDCG@10"].mean()
+    return evaluation.per_query(hits, judged).select(pl.mean("nDCG@10")).item()
 
 
 def read_beir(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    def lines(name: str) -> list[dict]:
+    def lines(name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
     ids = {"query-id": pl.String, "corpus-id": pl.String}

@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from repos.corpus.sources.config import Sources
 
 COLLECTIONS = Path(__file__).resolve().parents[4] / "shared" / "collections"
 """Two public collections that lie beside a checkout where people develop; never part of it."""
@@ -35,3 +38,8 @@ def beir(tmp_path):
     write_qrels(folder / "qrels" / "train.tsv", [(f"q{i}", f"d{i}", 1) for i in range(6)])
     write_qrels(folder / "qrels" / "test.tsv", [(f"q{i}", f"d{i}", 2) for i in range(6, 10)])
     return folder
+
+
+def source_of(entry) -> Any:
+    """The source, of whichever kind, that an entry of a sources file is."""
+    return Sources.model_validate({"sources": [entry]}).sources[0]

@@ -7,12 +7,12 @@ from repos.corpus import build
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import Sources
 from repos.corpus.sources.readers import beir as reader
-from repos.corpus.tests.conftest import COLLECTIONS, write_lines, write_qrels
+from repos.corpus.tests.conftest import COLLECTIONS, source_of, write_lines, write_qrels
 
 
 def read(folder, **settings):
     entry = {"kind": "beir", "name": "it", "path": str(folder), **settings}
-    return reader.read(Sources.model_validate({"sources": [entry]}).sources[0])
+    return reader.read(source_of(entry))
 
 
 def splits(collected):

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from repos.corpus import build, preflight
-from repos.corpus.sources import config, fingerprints, formats
+from repos.corpus.sources import config, fingerprints
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import load
 from repos.corpus.tests.conftest import write_lines
@@ -257,7 +257,7 @@ def test_a_parquet_file_at_which_its_reader_gives_up_is_told(tmp_path, monkeypat
     def panics(file):
         raise pl.exceptions.PanicException("called `Option::unwrap()` on a `None` value")
 
-    monkeypatch.setattr(formats.pl, "read_parquet", panics)
+    monkeypatch.setattr(pl, "read_parquet", panics)
     with pytest.raises(SourceError, match="cannot be read"):
         build.build(load(table_of(tmp_path, "d.parquet")))
 
@@ -270,7 +270,7 @@ def test_a_path_through_what_may_not_be_read_is_told(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", path)
         return real(path, **options)
 
-    monkeypatch.setattr(config.os.path, "realpath", denied)
+    monkeypatch.setattr(os.path, "realpath", denied)
     with pytest.raises(SourceError, match=r"source 1, documents.path: 'locked/d.csv' leads nowhere: .*Permission den"):
         load(table_of(tmp_path, "locked/d.csv"))
 

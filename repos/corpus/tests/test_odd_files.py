@@ -7,12 +7,15 @@ import lzma
 import os
 import tarfile
 import zipfile
+from collections.abc import Callable
+from typing import Any
 
+import fsspec
 import polars as pl
 import pytest
 
 from repos.corpus import build
-from repos.corpus.sources import files, fingerprints
+from repos.corpus.sources import fingerprints
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import Sources, load
 from repos.corpus.tests.conftest import write_lines
@@ -112,7 +115,7 @@ def test_the_package_that_an_address_needs_is_named(monkeypatch, url, package):
     def missing(url):
         raise ImportError("no such package")
 
-    monkeypatch.setattr(files.fsspec.core, "url_to_fs", missing)
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     scheme = url.partition("://")[0]
     with pytest.raises(SourceError, match=f"for {scheme}:// the Python package {package} is needed, .* copy the file"):
         read(url)
@@ -239,7 +242,12 @@ def zipped(content, *more):
     return packed.getvalue()
 
 
-PACKED = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zip": zipped}
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zip": zipped,
+}
 LONG = "doc_id,text\n" + "".join(f"{i},words {i * i}\n" for i in range(2000))
 
 
@@ -297,7 +305,7 @@ def test_parquet_columns_of_bytes_are_text_in_utf8_or_bad_rows(tmp_path):
 
 
 def nested(depth):
-    value = "x"
+    value: Any = "x"
     for _ in range(depth):
         value = [value]
     return value

@@ -93,10 +93,11 @@ def test_a_changed_query_that_fails_is_told(folder, statement, told):
 
 
 def test_packages_of_which_none_is_installed_are_told(folder):
-    source = {"kind": "pydocs", "name": "docs", "packages": {"a": "not_installed_anywhere.part"}}
+    packages = {"a": "not_installed_anywhere.part"}
+    source = {"kind": "pydocs", "name": "docs", "packages": packages}
     (problem,) = preflight.problems(write(folder, source))
     assert "'docs' gives no documents: of its packages none is installed" in problem
-    source["packages"]["b"] = "json"
+    packages["b"] = "json"
     assert preflight.problems(write(folder, source)) == []
 
 

@@ -7,12 +7,13 @@ import textwrap
 import pytest
 
 from repos.corpus import build
-from repos.corpus.sources.config import Sources
+from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import load as load_sources
 from repos.corpus.sources.readers.pydocs import reader as pydocs
 from repos.corpus.sources.readers.pydocs.queries import tells_something
 from repos.corpus.sources.readers.pydocs.text import clean
 from repos.corpus.sources.readers.pydocs.urls import documentation_url
+from repos.corpus.tests.conftest import source_of
 from shared_ops.data.snapshots import Snapshots
 from shared_ops.settings import ROOT
 
@@ -113,7 +114,7 @@ def shapes(tmp_path, monkeypatch):
 
 def read(packages, **settings):
     entry = {"kind": "pydocs", "name": "docs", "packages": packages, **settings}
-    return pydocs.read(Sources.model_validate({"sources": [entry]}).sources[0])
+    return pydocs.read(source_of(entry))
 
 
 def answers(found):
@@ -195,7 +196,7 @@ def test_a_package_that_hangs_is_given_up_after_its_time(shapes):
     (shapes / "hang" / "__init__.py").write_text("import time\ntime.sleep(600)")
     collected = read({"Hang": "hang"}, timeout_seconds=2)
     assert collected.report.notes["Hang: failed import of hang"] == "not read within 2 s; see timeout_seconds"
-    with pytest.raises(build.SourceError, match="'docs' gives no documents"):
+    with pytest.raises(SourceError, match="'docs' gives no documents"):
         build.check([collected.report])
 
 

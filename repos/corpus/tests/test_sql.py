@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from repos.corpus.sources.collected import SourceError
-from repos.corpus.sources.config import Sources
 from repos.corpus.sources.readers import sql
+from repos.corpus.tests.conftest import source_of
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def shop(postgres):
 
 def read(url, documents, **settings):
     entry = {"kind": "sql", "name": "shop", "url": url, "documents": documents, **settings}
-    return sql.read(Sources.model_validate({"sources": [entry]}).sources[0])
+    return sql.read(source_of(entry))
 
 
 PRODUCTS = {
@@ -127,7 +127,7 @@ def test_columns_of_bytes_are_text_in_utf8_or_bad_rows(postgres, tmp_path):
         ]
         assert {kind: bad.count for kind, bad in collected.report.bad.items()} == {"documents: wrong encoding": 2}
         entry = {"kind": "sql", "name": "raw", "url": url, "documents": BYTES, "changed_query": "SELECT sku FROM raw"}
-        source = Sources.model_validate({"sources": [entry]}).sources[0]
+        source = source_of(entry)
         assert sql.fingerprint(source) == sql.fingerprint(source)
         engine.dispose()
 
@@ -222,7 +222,7 @@ def test_a_statement_reaches_the_database_as_it_was_typed(postgres, tmp_path):
         collected = read(url, {"query": "SELECT '1' AS doc_id, ':note \\:b 100% %s %(c)s ? a::b' AS text"})
         assert [row["text"] for row in collected.documents] == [":note \\:b 100% %s %(c)s ? a::b"]
         entry = {"kind": "sql", "name": "x", "url": url, "documents": BYTES, "changed_query": "SELECT ':note %s'"}
-        assert sql.fingerprint(Sources.model_validate({"sources": [entry]}).sources[0])
+        assert sql.fingerprint(source_of(entry))
 
 
 def test_a_text_of_sqlite_that_is_no_utf8_is_one_bad_row(tmp_path):

@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 
 from repos.corpus.sources.collected import Collected, SourceError, SourceReport
-from repos.corpus.sources.config import Sources
 from repos.corpus.sources.formats import rows
 from repos.corpus.sources.readers import table
 from repos.corpus.sources.wanted import WantedColumns
+from repos.corpus.tests.conftest import source_of
 
 
 def read(documents, **settings):
     entry = {"kind": "table", "name": "faq", "documents": documents, **settings}
-    return table.read(Sources.model_validate({"sources": [entry]}).sources[0])
+    return table.read(source_of(entry))
 
 
 def write(url, content):

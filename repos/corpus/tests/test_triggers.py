@@ -112,13 +112,13 @@ def test_a_change_while_nothing_ran_is_noticed_at_the_first_tick(sources, ticks,
 
 def test_a_change_while_the_sources_are_read_is_noticed_afterwards(sources, ticks, instance, beir, monkeypatch):
     from repos.corpus import ops
+    from repos.corpus.build import build as build_tables
 
     def read_and_change(*arguments, **options):
         built = build_tables(*arguments, **options)
         documents(beir, ["new"] * 10)
         return built
 
-    build_tables = ops.build
     monkeypatch.setattr(ops, "build", read_and_change)
     build(instance)
     assert ticks.tick().tags[BECAUSE] == "tiny was changed"

@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,7 @@ def test_fractions_become_whole_by_the_least_factor(grades, factor):
 
 
 def test_metadata_is_kept_as_deep_as_json_is_read_everywhere():
-    deep = {"x": b"caf\xc3\xa9", "y": float("nan")}
+    deep: Any = {"x": b"caf\xc3\xa9", "y": float("nan")}
     for _ in range(90):
         deep = [deep]
     value = plain(deep)

@@ -176,7 +176,8 @@ def stability(before: np.ndarray, now: np.ndarray) -> np.ndarray:
         (counts + SMOOTHING) / (counts.sum(axis=-1, keepdims=True) + SMOOTHING * counts.shape[-1])
         for counts in (before, now)
     ]
-    return np.sum((shares[1] - shares[0]) * np.log(shares[1] / shares[0]), axis=-1)
+    index: np.ndarray = np.sum((shares[1] - shares[0]) * np.log(shares[1] / shares[0]), axis=-1)
+    return index
 
 
 def fall(before: np.ndarray, now: np.ndarray) -> np.ndarray:
@@ -189,12 +190,14 @@ def fall(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     rates = np.divide(clicked_before, shown_before, out=np.zeros_like(shown_before), where=comparable)
     expected = (shown_now * rates).sum(axis=-1)
     missing = expected - (clicked_now * comparable).sum(axis=-1)
-    return np.divide(missing, expected, out=np.zeros_like(expected), where=expected > 0)
+    share: np.ndarray = np.divide(missing, expected, out=np.zeros_like(expected), where=expected > 0)
+    return share
 
 
 def _mean_stability(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     by_axis = [counts.reshape(*counts.shape[:-1], -1, QUANTILES) for counts in (before, now)]
-    return stability(*by_axis).mean(axis=-1)
+    mean: np.ndarray = stability(*by_axis).mean(axis=-1)
+    return mean
 
 
 def _labels(size: int, permutations: int, seed: int) -> np.ndarray:

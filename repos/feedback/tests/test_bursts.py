@@ -1,5 +1,7 @@
 """What sessions of a single query can move, against a real PostgreSQL: invented ones, and people in a trend."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -115,7 +117,7 @@ def test_people_who_ask_a_single_thing_teach_in_normal_amounts(learned):
 
 
 def test_the_latest_feedbacks_bursts_can_be_read_again_from_the_ui(learned):
-    bursts = next(check for check in feedback_checks() if "prod" in next(iter(check.check_keys)).asset_key.path)
+    bursts: Any = next(check for check in feedback_checks() if "prod" in next(iter(check.check_keys)).asset_key.path)
     assert bursts().passed
     learned(*invented(220))
     assert not bursts().passed

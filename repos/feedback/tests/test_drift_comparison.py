@@ -127,7 +127,7 @@ def test_the_newest_sessions_alone_are_embedded_the_others_compared_all_the_same
     assert texts == {search.text for search in [*before, *now] if search.session in newest}
     vectors = {text: TRAFFIC.vectors[text] for text in texts}
     alone = [[search for search in of if search.session in newest] for of in (before, now)]
-    whole, part = compare(before, now, vectors), compare(*alone, vectors)
+    whole, part = compare(before, now, vectors), compare(alone[0], alone[1], vectors)
     assert whole.sessions == 3 * EMBEDDED and part.sessions == EMBEDDED
     assert whole.measures[1] == part.measures[1] and whole.measures[0] != part.measures[0]
 

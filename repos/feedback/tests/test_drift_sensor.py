@@ -5,7 +5,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -71,16 +71,16 @@ def traffic(store, searches=200, words="abcdefgh", click_share=0.5, application=
     for number in range(searches):
         identity = f"{application}-{next(store.numbers)}"
         session = f"{application}-{queries[0].query_id if queries else identity}-{number // 2}"
-        shared = {
+        shared: dict[str, Any] = {
             "application": application, "query_id": identity, "client_id": session,
             "timestamp": START + timedelta(seconds=next(store.numbers)),
         }  # fmt: skip
-        query = {"user_query": f"{random.choice(list(words))} thing", "query_response_id": identity}
+        query: dict[str, Any] = {"user_query": f"{random.choice(list(words))} thing", "query_response_id": identity}
         hits = [f"d{i}" for i in range(10)]
         queries.append(UbiQuery(query_response_hit_ids=hits, query_attributes=ATTRIBUTES, **query, **shared))
         if random.random() < click_share:
             clicked = EventAttributes.model_validate({"object": {"object_id": "d0"}, "position": {"ordinal": 1}})
-            click = {"event_id": f"e-{identity}", "action_name": "click", "session_id": session}
+            click: dict[str, Any] = {"event_id": f"e-{identity}", "action_name": "click", "session_id": session}
             shared["timestamp"] += timedelta(seconds=late)
             events.append(UbiEvent(event_attributes=clicked, **click, **shared))
     store.add(queries, events)

@@ -1,6 +1,7 @@
 """A release answers by the code that made it, whatever the checkout has become since."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 import pytest
@@ -60,7 +61,7 @@ def test_a_release_of_other_code_answers_by_that(staging, tmp_path):
     asked = pl.DataFrame([QUERY], schema=["query_id", "text"], orient="row")
     with answering(staging, INPUTS, "v1", opened) as ours, answering(staging, INPUTS, "v2", opened) as theirs:
         assert isinstance(theirs, Elsewhere)
-        expected = [(doc_id, pytest.approx(1000 * score)) for doc_id, score in ours.one(*QUERY)]
+        expected: list[Any] = [(doc_id, pytest.approx(1000 * score)) for doc_id, score in ours.one(*QUERY)]
         assert theirs.one(*QUERY) == expected and 0 < theirs.seconds(*QUERY) < 1
         assert theirs.many(asked)["score"].to_list() == pytest.approx([1000 * s for s in ours.many(asked)["score"]])
 

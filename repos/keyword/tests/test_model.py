@@ -12,6 +12,7 @@ from repos.keyword.tests.conftest import TEXTS, library
 from repos.keyword.tests.docstrings import collection
 from repos.keyword.tuning import _surely_better
 from shared_ops.data import tables
+from shared_ops.data.text import SPLITS
 
 FEW = Parameters(trials=5)
 BAD = Parameters(trials=12, k1=0.01, b=0.0, title_weight=0.01)
@@ -33,7 +34,7 @@ def found(model, text: str) -> list[str]:
 
 def test_training_answers_every_split_and_reports_its_choice(documents, queries, qrels):
     trained = run(documents, queries, qrels)
-    for split in tables.SPLITS:
+    for split in SPLITS:
         hits = tables.check("hits", trained.hits[split])
         asked = queries.filter(pl.col("split") == split)
         best = hits.filter(pl.col("rank") == 1).join(qrels, on=["query_id", "doc_id"])
@@ -80,13 +81,13 @@ def test_enough_dev_queries_choose_better_parameters_than_a_bad_start():
 
 def test_test_and_train_judgements_change_nothing():
     documents, queries, qrels = collection("numpy.lib")
-    queries = queries.with_columns(split=pl.Series(list(tables.SPLITS) * queries.height).head(queries.height))
+    queries = queries.with_columns(split=pl.Series(list(SPLITS) * queries.height).head(queries.height))
     dev = queries.filter(pl.col("split") == "dev")["query_id"].to_list()
     only_dev = run(documents, queries, qrels.filter(pl.col("query_id").is_in(dev)), BAD)
     everything = run(documents, queries, qrels, BAD)
     assert everything.hyperparameters != BAD.choice().flat()  # something was chosen
     assert only_dev.hyperparameters == everything.hyperparameters
-    for split in tables.SPLITS:
+    for split in SPLITS:
         assert only_dev.hits[split].equals(everything.hits[split])
 
 

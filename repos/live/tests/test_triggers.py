@@ -83,7 +83,7 @@ def test_a_promotion_that_came_to_nothing_is_tried_again_at_longer_and_longer_in
         create_run_for_test(instance, job_name="promotion_prod", status=ended, tags=request.tags)
         assert f"which ended {ended.value}: tried again at" in why(to_promote(instance))
         now = time.time()
-        monkeypatch.setattr(triggers.time, "time", lambda later=now + wait + 1: later)
+        monkeypatch.setattr(time, "time", lambda later=now + wait + 1: later)
     assert len(keys) == 3, "Dagster launches nothing twice for one key"
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -19,7 +21,7 @@ def space(collection) -> FeatureSpace:
     return FeatureSpace.build(collection.documents, FAMILIES)
 
 
-def column(space: FeatureSpace, text: str, hits: dict, name: str) -> dict[str, float]:
+def column(space: FeatureSpace, text: str, hits: dict[str, Any], name: str) -> dict[str, float]:
     candidates = space.candidates(text, hits)
     return dict(zip(candidates.doc_ids, candidates.features[:, space.names.index(name)].tolist(), strict=True))
 

@@ -7,6 +7,8 @@ from repos.semantic.encoder import PACKAGED, Encoder, find
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+
 TOPICS = {
     "sorting": ["order the rows of a table", "arrange numbers from small to large", "sort values"],
     "matrices": ["invert a square matrix", "multiply two matrices", "solve linear equations"],
@@ -23,7 +25,7 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture(scope="session")
-def tables() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+def tables() -> Tables:
     """18 documents on 6 topics, each with a train, a dev and a test query."""
     documents, queries, qrels = [], [], []
     for topic, sentences in TOPICS.items():
@@ -35,13 +37,14 @@ def tables() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
                 query_id = f"{split}-{doc_id}"
                 queries.append((query_id, f"{words} {sentence}", split, "test"))
                 qrels.append((query_id, doc_id, 1))
-    text = pl.String
     return (
         pl.DataFrame(
             documents,
-            schema={name: text for name in ("doc_id", "source", "title", "text", "url", "metadata")},
+            schema={name: pl.String for name in ("doc_id", "source", "title", "text", "url", "metadata")},
             orient="row",
         ),
-        pl.DataFrame(queries, schema={name: text for name in ("query_id", "text", "split", "source")}, orient="row"),
-        pl.DataFrame(qrels, schema={"query_id": text, "doc_id": text, "grade": pl.Int64}, orient="row"),
+        pl.DataFrame(
+            queries, schema={name: pl.String for name in ("query_id", "text", "split", "source")}, orient="row"
+        ),
+        pl.DataFrame(qrels, schema={"query_id": pl.String, "doc_id": pl.String, "grade": pl.Int64}, orient="row"),
     )

@@ -5,11 +5,12 @@ import pytest
 
 from repos.semantic.head import Head
 from repos.semantic.model import Parameters, SemanticModel, load
+from repos.semantic.tests.conftest import Tables
 from repos.semantic.train import train
 
 
 @pytest.fixture(scope="module")
-def model(tables, tmp_path_factory):
+def model(tables: Tables, tmp_path_factory):
     folder = tmp_path_factory.mktemp("release")
     train(*tables, Parameters(adapt="none")).model.save(folder)
     return load(folder)

@@ -10,6 +10,7 @@ from repos.semantic.bert import EncoderError
 from repos.semantic.contrast import batches, mine
 from repos.semantic.head import Head, Recipe, learn
 from repos.semantic.model import Parameters, load
+from repos.semantic.tests.conftest import Tables
 from repos.semantic.train import train
 
 QUICK = Parameters(passage_tokens=32, passages_per_document=20, epochs=3, batch=8, hard_negatives=4)
@@ -17,7 +18,7 @@ RECIPE = Recipe(learning_rate=3e-3, epochs=40, batch=32, negatives=4, temperatur
 
 
 @pytest.fixture(scope="module")
-def trained(tables, tmp_path_factory):
+def trained(tables: Tables, tmp_path_factory):
     return train(*tables, QUICK, cache=tmp_path_factory.mktemp("cache"))
 
 
@@ -57,8 +58,9 @@ def test_hyperparameters_say_what_was_chosen(trained):
     assert all(isinstance(value, str | int | float | bool) for value in chosen.values())
 
 
-def test_the_same_input_and_seed_give_the_same_bytes(trained, tables, tmp_path):
-    again = train(*(table.sample(fraction=1.0, shuffle=True, seed=3) for table in tables), QUICK)
+def test_the_same_input_and_seed_give_the_same_bytes(trained, tables: Tables, tmp_path):
+    documents, queries, qrels = (table.sample(fraction=1.0, shuffle=True, seed=3) for table in tables)
+    again = train(documents, queries, qrels, QUICK)
     trained.model.save(tmp_path / "one")
     again.model.save(tmp_path / "two")
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
@@ -149,7 +151,7 @@ def test_train_hits_come_from_models_that_did_not_learn_from_the_query(tables):
 
 
 @pytest.mark.slow
-def test_the_whole_encoder_learns_and_is_saved_with_the_release(tables, tmp_path, monkeypatch):
+def test_the_whole_encoder_learns_and_is_saved_with_the_release(tables: Tables, tmp_path, monkeypatch):
     # A few steps need not help on dev; that they may be chosen all the same is what this test arranges.
     monkeypatch.setattr(module, "_worth", lambda gains: True)
     asked = QUICK.model_copy(update={"adapt": "encoder", "encoder_steps": 3, "encoder_batch": 4})

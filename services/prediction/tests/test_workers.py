@@ -7,6 +7,7 @@ import time
 import httpx
 import pytest
 
+from services import web
 from services.prediction import __main__ as command
 from services.prediction import front
 from services.tests.stack import stack, until
@@ -109,7 +110,7 @@ def test_what_a_later_stack_tells_it_besides_is_said_and_left_out(monkeypatch, c
     monkeypatch.setattr(sys, "argv", ["", "keyword", "--port", "0", "--traces", "on"])
     monkeypatch.setattr(command, "holder_of", lambda *_: None)
     monkeypatch.setattr(command, "create_app", lambda *_: None)
-    monkeypatch.setattr(command.web, "serve", lambda *given: served.append(given))
+    monkeypatch.setattr(web, "serve", lambda *given: served.append(given))
     command.main()
     assert [port for *_, port in served] == [0]
     assert "left out: --traces on" in caplog.text

@@ -105,9 +105,10 @@ def read_bytes(url: str) -> bytes | None:
     """The content of the file at `url`; None when there is no such file."""
     filesystem, path = fsspec.core.url_to_fs(url)
     try:
-        return filesystem.cat_file(path)
+        content: bytes = filesystem.cat_file(path)
     except FileNotFoundError:
         return None
+    return content
 
 
 def exists(url: str) -> bool:

@@ -59,7 +59,7 @@ def split_of(text: str, shares: Mapping[Split, float]) -> Split:
     """
     digest = hashlib.sha256(b"split\x00" + normalise(text).encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
-    present = [split for split in get_args(Split) if shares.get(split)]
+    present: list[Split] = [split for split in get_args(Split) if shares.get(split)]
     for split in present:
         position -= shares[split]
         if position < 0:

@@ -367,4 +367,6 @@ def _overall(members: pl.DataFrame) -> pl.DataFrame:
 
 def _values(measured: pl.DataFrame, column: str) -> np.ndarray:
     """A measure of every query; what is not a number answered nothing, and counts as 0."""
-    return np.nan_to_num(measured[column].cast(pl.Float64).to_numpy(), nan=0.0, posinf=0.0, neginf=0.0)
+    found = measured[column].cast(pl.Float64).to_numpy()
+    numbers: np.ndarray = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+    return numbers

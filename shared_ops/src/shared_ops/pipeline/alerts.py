@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from dagster import DefaultSensorStatus, RunFailureSensorContext, SensorDefinition, run_failure_sensor
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from shared_ops.causes import told
 from shared_ops.notifications import notify

@@ -77,7 +77,7 @@ class LocalRunLauncher(DefaultRunLauncher):
     def terminate(self, run_id: str) -> bool:
         """Interrupt a run through its code server, or by a signal where that does not know the run; then see it end."""
         try:
-            interrupted = super().terminate(run_id)
+            interrupted: bool = super().terminate(run_id)  # type: ignore[no-untyped-call]
         except (DagsterUserCodeProcessError, DagsterUserCodeUnreachableError):
             interrupted = False  # the code server was started anew since, or is away
         run = self._instance.get_run_by_id(run_id)
@@ -99,7 +99,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         return [(int(match[1]), timestamp) for match, timestamp in messages if match]
 
     def _server_answers(self, run: DagsterRun) -> bool:
-        client = self._get_grpc_client_for_termination(run.run_id)
+        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         try:
             if client is not None:
                 client.ping("")

@@ -12,7 +12,7 @@ from shared_ops.release.releases import Staging
 from shared_ops.settings import Deployment, current
 
 
-class DeploymentResource(ConfigurableResource):
+class DeploymentResource(ConfigurableResource):  # type: ignore[type-arg] # an op is given this object itself
     """One deployment. Dev reads prod's snapshots and releases, and writes to its own areas alone."""
 
     name: str = Field(description="dev or prod: part of every asset key and of every URL that is written")

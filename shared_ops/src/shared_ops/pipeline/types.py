@@ -145,7 +145,7 @@ def check_upstream(inputs: Inputs) -> TypeCheck:
 def check_inputs(inputs: Inputs) -> TypeCheck:
     """Whether everything that a training learns from holds together; stops at the first check that fails."""
     metadata: dict[str, Any] = {}
-    checks = [lambda: check_snapshot(inputs.snapshot)]
+    checks: list[Callable[[], TypeCheck]] = [lambda: check_snapshot(inputs.snapshot)]
     if inputs.feedback:
         feedback = inputs.feedback
         checks.append(lambda: check_feedback(feedback))

@@ -184,7 +184,8 @@ class Staging:
 
     def passed_over(self, family: str) -> list[str]:
         """The versions that a rollback left behind when it accepted the present one."""
-        return self._pointer(family).get("passed_over", [])
+        versions: list[str] = self._pointer(family).get("passed_over", [])
+        return versions
 
     def _pointer(self, family: str) -> dict[str, Any]:
         content = storage.read_bytes(storage.join(self.url, family, "accepted.json"))

@@ -221,8 +221,7 @@ class Walker:
 
     def parse(self, doc: str) -> tuple[str, list[tuple[list[str], str]]]:
         """A docstring without its "See Also" section, and that section's targets with their descriptions."""
-        # numpydoc is not in the environment that checks types
-        from numpydoc.docscrape import NumpyDocString  # type: ignore[import-not-found]
+        from numpydoc.docscrape import NumpyDocString
 
         rest, section = without_see_also(doc)
         references: list[tuple[list[str], str]] = []

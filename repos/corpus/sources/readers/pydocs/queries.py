@@ -131,7 +131,7 @@ class Resolver:
         fallback = None
         scope = name.rpartition(".")[0]
         while scope:
-            doc_id = self.names.get(f"{scope}.{target}")
+            doc_id: str | None = self.names.get(f"{scope}.{target}")
             if doc_id not in (None, itself):
                 return doc_id
             fallback = fallback or doc_id
