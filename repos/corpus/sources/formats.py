@@ -56,15 +56,17 @@ def rows(
     source = collected.report.name
     with opened(url, source) as file:
         form = form or _format_of(file, url, source)
-        match form:
-            case "jsonl":
-                yield from _json_lines(text_lines(file, url, source, form), url, collected, table, wanted)
-            case "parquet":
-                yield from _parquet(file, url, collected, table, wanted)
-            case "tsv":
-                yield from _tab_separated(text_lines(file, url, source, form), url, collected, table, wanted)
-            case "csv":
-                yield from _comma_separated(text_lines(file, url, source, form), url, collected, table, wanted)
+        if form == "parquet":
+            yield from _parquet(file, url, collected, table, wanted)
+            return
+        with text_lines(file, url, source, form) as lines:
+            match form:
+                case "jsonl":
+                    yield from _json_lines(lines, url, collected, table, wanted)
+                case "tsv":
+                    yield from _tab_separated(lines, url, collected, table, wanted)
+                case "csv":
+                    yield from _comma_separated(lines, url, collected, table, wanted)
 
 
 def text_lines(file: IO[bytes], url: str, source: str, form: str) -> io.TextIOWrapper:

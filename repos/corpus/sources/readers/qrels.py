@@ -27,8 +27,8 @@ def judgements(url: str, collected: Collected) -> Iterator[tuple[str, Row]]:
             BEIR's nor TREC's.
     """
     source = collected.report.name
-    with opened(url, source) as file:
-        lines = enumerate(text_lines(file, url, source, "tsv"), start=1)
+    with opened(url, source) as file, text_lines(file, url, source, "tsv") as text:
+        lines = enumerate(text, start=1)
         first = next((each for each in lines if each[1].strip()), (1, ""))
         header, fields = _layout(first[1], url, source)
         data = lines if fields(first[1]) == header else chain([first], lines)
