@@ -4,6 +4,8 @@ Run as `python -m deploy.suites [--drills] [folder]` in envs/platform. Suites ar
 `tests` with tests in it. None is skipped because another fails; the drills, which take as long as all others together,
 run where they are asked for, and in CI. Those that bring up a whole stack (tests/) have the machine to
 themselves, one after another; the others run side by side, one for each core, and print what they say when they end.
+Where all run, it is measured how much of the code they run, all together: pyproject.toml says how much it has to be.
+Only the tests' own processes are measured, not those of a stack that they bring up.
 """
 
 import os
@@ -65,14 +67,18 @@ def _environment(folder: Path) -> str:
     return "search" if folder.parts[0] == "services" else "platform"
 
 
-def run(folder: str, environment: str, shown: bool) -> Outcome:
-    """Run one suite, without those in its subfolders. Its output appears as it comes if `shown`, else at the end."""
+def run(folder: str, environment: str, shown: bool, measured: bool) -> Outcome:
+    """Run one suite, without those in its subfolders. Its output appears as it comes if `shown`, else at the end.
+
+    If `measured`, a file in ROOT says what code it ran.
+    """
     within = [f"--ignore={other}" for other in suites() if other.startswith(f"{folder}/")]
     began = time.monotonic()
     head = f"\n== {folder} (in envs/{environment})"
     with tempfile.TemporaryDirectory() as scratch:
         report, log = Path(scratch) / "junit.xml", Path(scratch) / "output"
-        command = [str(python_of(environment)), "-m", "pytest", folder, *within, f"--junitxml={report}"]
+        measuring = ["coverage", "run", "-m"] if measured else []
+        command = [str(python_of(environment)), "-m", *measuring, "pytest", folder, *within, f"--junitxml={report}"]
         if shown:
             print(head, flush=True)
             status = subprocess.run(command, cwd=ROOT, check=False).returncode
@@ -85,15 +91,16 @@ def run(folder: str, environment: str, shown: bool) -> Outcome:
         return counted(report, status)
 
 
-def run_all(environments: Mapping[str, str]) -> Iterator[tuple[str, Outcome]]:
+def run_all(environments: Mapping[str, str], measured: bool = False) -> Iterator[tuple[str, Outcome]]:
     """Run suites, each in its environment: first those that may run side by side."""
     beside = [folder for folder in environments if folder.split("/")[0] != "tests"]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         shown = len(beside) == 1
-        yield from zip(beside, pool.map(lambda folder: run(folder, environments[folder], shown), beside), strict=True)
+        outcomes = pool.map(lambda folder: run(folder, environments[folder], shown, measured), beside)
+        yield from zip(beside, outcomes, strict=True)
     for folder in environments:
         if folder not in beside:
-            yield folder, run(folder, environments[folder], shown=True)
+            yield folder, run(folder, environments[folder], shown=True, measured=measured)
 
 
 def counted(report: Path, status: int) -> Outcome:
@@ -121,8 +128,7 @@ def main() -> None:
             sys.exit(f"No suite {' '.join(folders)}. There are: {' '.join(suites())}.")
     elif not drills:
         del environments[DRILLS]
-    outcomes = {} if folders else {"checks": _checked()}
-    outcomes |= run_all(environments)
+    outcomes = dict(run_all(environments)) if folders else run_everything(environments)
     print()
     for name, outcome in outcomes.items():
         print(f"{name:<28} {outcome}")
@@ -131,6 +137,24 @@ def main() -> None:
     total = sum(outcomes.values(), Outcome())
     print(total, flush=True)
     sys.exit(1 if total.failed else 0)
+
+
+def run_everything(environments: Mapping[str, str]) -> dict[str, Outcome]:
+    """Run the checks and these suites, and measure how much of the code all suites together run."""
+    checked = _checked()
+    _coverage("erase")  # files of a run that was ended halfway
+    outcomes = dict(run_all(environments, measured=True))
+    return {"checks": checked, **outcomes, "coverage": _covered()}
+
+
+def _covered() -> Outcome:
+    print("\n== coverage", flush=True)
+    enough = _coverage("combine", "--quiet") and _coverage("report")
+    return Outcome(passed=int(enough), failed=int(not enough))
+
+
+def _coverage(*arguments: str) -> bool:
+    return subprocess.run([sys.executable, "-m", "coverage", *arguments], cwd=ROOT, check=False).returncode == 0
 
 
 def _checked() -> Outcome:

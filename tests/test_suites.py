@@ -75,8 +75,9 @@ def test_the_drills_run_where_they_are_asked_for_and_it_is_said_where_they_are_n
     monkeypatch, capsys, arguments, drills
 ):
     ran = []
-    monkeypatch.setattr(suites_module, "run_all", lambda chosen: ran.extend(chosen) or {})
+    monkeypatch.setattr(suites_module, "run_all", lambda chosen, measured=False: ran.extend(chosen) or {})
     monkeypatch.setattr(suites_module, "_checked", Outcome)
+    monkeypatch.setattr(suites_module, "_coverage", lambda *arguments: True)
     monkeypatch.setattr(sys, "argv", ["suites", *arguments])
     with pytest.raises(SystemExit) as ended:
         suites_module.main()
