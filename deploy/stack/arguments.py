@@ -9,7 +9,7 @@ VARIABLES = {"number": "SET", "repository": "REPO", "query": "Q"}
 """What make calls a parameter, where that is not its name."""
 
 
-class Argument(click.ParamType):
+class Argument(click.ParamType[Any]):
     """A value of a certain kind; `example` is one."""
 
     name, example = "value", ""

@@ -1,6 +1,7 @@
 """Copies of releases go once nobody is about to load them, and come back where they are asked for."""
 
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release import copies
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging
+from shared_ops.release.runtimes import KEPT_SECONDS
 from shared_ops.settings import Settings
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")
@@ -29,7 +31,7 @@ def staging(monkeypatch, tmp_path) -> Staging:
             deployment="prod", run_id="r",
         )  # fmt: skip
         made.publish(folder, manifest)
-        copy, long_ago = made.fetch("keyword", version), time.time() - copies.KEPT_SECONDS - 60
+        copy, long_ago = made.fetch("keyword", version), time.time() - KEPT_SECONDS - 60
         if version != "new":
             os.utime(copy, (long_ago, long_ago))
     return made
@@ -61,7 +63,7 @@ def test_a_copy_that_is_gone_is_made_again(staging, sets):
 
 
 def test_a_copy_that_was_only_half_removed_bears_no_release_s_name(staging, sets, monkeypatch):
-    monkeypatch.setattr(copies.shutil, "rmtree", lambda _: None)  # as when it is killed there
+    monkeypatch.setattr(shutil, "rmtree", lambda _: None)  # as when it is killed there
     copies.tidy()
     assert "idle" not in there(staging)
 

@@ -73,7 +73,7 @@ def whole(asked: Callable[[], dict[str, Any]], attempts: int) -> dict[str, Any]:
 def follows(settings: Settings, number: int, seconds: float = FOLLOW_SECONDS) -> bool:
     """Whether the search app answers from set `number` within `seconds`; False at once where it does not run."""
     try:
-        return until(lambda: _health(settings)["live_set"] == number, every=0.02, seconds=seconds)
+        return until(lambda: bool(_health(settings)["live_set"] == number), every=0.02, seconds=seconds)
     except httpx.HTTPError:
         return False
 

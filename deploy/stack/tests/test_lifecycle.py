@@ -311,7 +311,7 @@ def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded
 
     running.start_process("dagit")
     until(lambda: running.states()["dagit"].pid)
-    monkeypatch.setattr(stack.lifecycle, "start", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "start", lambda *_: None)
     monkeypatch.setattr(stack, "_dagit", lambda _: Reloads())
     done = command(running.settings, "code-servers")
     assert str(done.exception).splitlines() == [

@@ -256,7 +256,7 @@ def _bins(periods: _Periods, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
         for axis in range(projected.shape[1])
     ]
     counts = [_count(periods, len(places) * QUANTILES, periods.of, bins) for bins in places]
-    return np.sum(counts, axis=0)
+    return np.asarray(np.sum(counts, axis=0))
 
 
 def _clicks(periods: _Periods) -> np.ndarray:

@@ -32,4 +32,5 @@ def until(
     try:
         return waits(look)
     except RetryError as over:
-        return over.last_attempt.result()
+        last: Seen = over.last_attempt.result()
+        return last
