@@ -262,10 +262,11 @@ def make_again(lock: Path, python: str, folder: Path) -> None:
 
 
 def check_place(name: str) -> None:
-    """Check that an environment is there, and was made in this checkout.
+    """Check that an environment is there, and was made in this checkout from its present lock.
 
     Raises:
-        BuildError: when it is missing, lacks its Python, or belongs to the place that the checkout was copied from.
+        BuildError: when it is missing, lacks its Python, was made from another lock, or belongs to the place that the
+            checkout was copied from.
     """
     if not (_link(name) / STAMP).exists():
         raise BuildError(
@@ -275,6 +276,8 @@ def check_place(name: str) -> None:
         raise BuildError(f"The Python that {_link(name)} was made with is not on this machine any more: make envs")
     if not (_link(name) / STAMP).read_text().endswith(f"\n{_link(name).resolve()}\n"):
         raise BuildError(f"The environments in {ENVS} were made in another place, and point to it still: make envs")
+    if not _is_made(name):
+        raise BuildError(f"The lock of {name} has changed since its environment was made: make envs")
 
 
 def _is_made(name: str) -> bool:

@@ -151,6 +151,8 @@ def test_an_environment_whose_lock_has_changed_is_made_beside_the_one_of_before_
     lock.write_text(f"{lock.read_text()}# changed\n")
     after = build._folder("search")
     assert after != before and not build._is_made("search")
+    with pytest.raises(build.BuildError, match=r"The lock of search has changed .*: make envs"):
+        build.check_place("search")
     made_in(after, build._stamped("search"))
     assert build._make("no uv", "search") is None
     assert build._is_made("search") and build._link("search").resolve() == after and before.exists()
