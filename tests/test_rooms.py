@@ -10,6 +10,7 @@ ROOMS = {
     "shared_ops": [
         "settings",
         "causes",
+        "waiting",
         "notifications",
         "data",
         "release",

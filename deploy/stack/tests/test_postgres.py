@@ -21,17 +21,19 @@ def serving(settings):
     """The server in the foreground, as the supervisor runs it, until the block ends."""
     environment = os.environ | {"SEARCHLOOP_HOME": str(settings.home)}
     command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.postgres"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 60
-        while (reason := postgres.ready(settings)) is not None:
-            assert process.poll() is None, process.stdout.read().decode()
-            assert time.monotonic() < deadline, reason
-            time.sleep(0.1)
-        yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=20)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while (reason := postgres.ready(settings)) is not None:
+                assert process.poll() is None, process.stdout.read().decode()
+                assert time.monotonic() < deadline, reason
+                time.sleep(0.1)
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=20)
 
 
 def query(settings, statement):

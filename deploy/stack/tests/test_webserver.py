@@ -31,10 +31,10 @@ def settings(request, tmp_path_factory):
     settings = Settings(home=home, port_base=port_base, host=request.param)
     instance.place_workspace(settings, instance.workspace_content(environment_variables(settings)))
     (dagit,) = (process for process in processes(settings) if process.name == "dagit")
-    log = (settings.home / "log").open("wb")
-    running = subprocess.Popen(
-        dagit.command, cwd=ROOT, env=os.environ | environment_variables(settings), stdout=log, stderr=log
-    )
+    with (settings.home / "log").open("wb") as log:
+        running = subprocess.Popen(
+            dagit.command, cwd=ROOT, env=os.environ | environment_variables(settings), stdout=log, stderr=log
+        )
     try:
         until = time.monotonic() + START_SECONDS
         while reason := dagit.ready():

@@ -54,20 +54,19 @@ def test_only_what_is_missing_is_encoded(tmp_path):
 
 
 def test_two_writers_at_once_both_succeed(tmp_path):
-    writers = [write_in_a_process(tmp_path, mark) for mark in (1, 2)]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    with write_in_a_process(tmp_path, 1) as one, write_in_a_process(tmp_path, 2) as other:
+        assert one.wait(60) == other.wait(60) == 0
     cache = VectorCache(tmp_path, "test", 4)
     assert all(cache.get([[101, row, mark] for row in range(40000)])[1].all() for mark in (1, 2))
 
 
 def test_a_killed_writer_leaves_whole_batches(tmp_path):
-    writer = write_in_a_process(tmp_path, 1)
-    writer.stdout.readline()
-    cache = VectorCache(tmp_path, "test", 4)
-    while not cache.get([[101, 0, 1]])[1][0]:
-        time.sleep(0.01)
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.wait()
+    with write_in_a_process(tmp_path, 1) as writer:
+        writer.stdout.readline()
+        cache = VectorCache(tmp_path, "test", 4)
+        while not cache.get([[101, 0, 1]])[1][0]:
+            time.sleep(0.01)
+        os.kill(writer.pid, signal.SIGKILL)
     vectors, cached = cache.get([[101, row, 1] for row in range(40000)])
     assert cached.reshape(-1, 100).all(axis=1).sum() * 100 == cached.sum() > 0
     assert np.array_equal(vectors[cached][:, 0], np.arange(40000, dtype=np.float16)[cached])
