@@ -4,8 +4,9 @@ Run as `python -m deploy.suites [--drills] [folder]` in envs/platform. Suites ar
 `tests` with tests in it. None is skipped because another fails; the drills, which take as long as all others together,
 run where they are asked for, and in CI. Those that bring up a whole stack (tests/) have the machine to
 themselves, one after another; the others run side by side, one for each core, and print what they say when they end.
-Where all run, it is measured how much of the code they run, all together: pyproject.toml says how much it has to be.
-Only the tests' own processes are measured, not those of a stack that they bring up.
+With the drills, as in CI, it is measured how much of the code all together run, which takes some suites half as long
+again: pyproject.toml says how much it has to be. Only the tests' own processes are measured, not those of a stack that
+they bring up.
 """
 
 import os
@@ -128,7 +129,7 @@ def main() -> None:
             sys.exit(f"No suite {' '.join(folders)}. There are: {' '.join(suites())}.")
     elif not drills:
         del environments[DRILLS]
-    outcomes = dict(run_all(environments)) if folders else run_everything(environments)
+    outcomes = dict(run_all(environments)) if folders else run_everything(environments, measured=drills)
     print()
     for name, outcome in outcomes.items():
         print(f"{name:<28} {outcome}")
@@ -139,12 +140,12 @@ def main() -> None:
     sys.exit(1 if total.failed else 0)
 
 
-def run_everything(environments: Mapping[str, str]) -> dict[str, Outcome]:
-    """Run the checks and these suites, and measure how much of the code all suites together run."""
+def run_everything(environments: Mapping[str, str], measured: bool) -> dict[str, Outcome]:
+    """Run the checks and these suites; if `measured`, say how much of the code all suites together ran."""
     checked = _checked()
     _coverage("erase")  # files of a run that was ended halfway
-    outcomes = dict(run_all(environments, measured=True))
-    return {"checks": checked, **outcomes, "coverage": _covered()}
+    outcomes = {"checks": checked, **dict(run_all(environments, measured))}
+    return outcomes | ({"coverage": _covered()} if measured else {})
 
 
 def _covered() -> Outcome:

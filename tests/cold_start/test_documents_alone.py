@@ -90,7 +90,7 @@ def interrupted(stack) -> str:
     said = []
     for line in up.stdout:
         said.append(line)
-        if line.startswith("training:"):
+        if line.startswith("training "):
             break
     else:
         pytest.fail("make up did not come to the training:\n" + "".join(said))
