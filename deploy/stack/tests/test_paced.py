@@ -115,6 +115,7 @@ def test_a_code_server_sleeps_until_it_is_asked_and_still_ends_at_once(tmp_path,
     with started([*command, *arguments], environment) as proxy:
         until(lambda: answers(asked), 60)  # the same client, which opens another connection
         (inner,) = psutil.Process(proxy.pid).children()
+        time.sleep(2)  # Dagster loses a signal that comes just as it begins to serve
         proxy.terminate()
         proxy.wait(30)  # with calls under way it would take 60
         psutil.wait_procs([inner], 10)
