@@ -17,7 +17,7 @@ from shared_ops.settings import ROOT, Settings
 def remove(name: str, settings: Settings) -> str:
     """Remove what is left of an environment, unless something needs it; says what was done."""
     folder = ROOT / "envs" / name
-    if f"envs/{name}/.venv" in workers.running():
+    if any(folder in place.parents for place in workers.environments_of_processes()):
         return f"{name:<9} stays, though git has it no more: a process runs from it"
     made = {runtimes.made_from(each) for each in (*folder.glob(".venvs/*"), folder / ".venv")}
     if any(lock and runtimes.is_kept(lock, settings) for lock in made):

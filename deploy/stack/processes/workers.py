@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -86,20 +87,28 @@ def tidy(settings: Settings, pairs: Iterable[Runtime]) -> None:
     for copy in (settings.home / "cache" / "code").glob("*/"):
         if copy.name not in {each.code for each in in_use}:
             shutil.rmtree(copy)
-    locks, commands = {each.environment for each in in_use}, running()
+    locks, occupied = {each.environment for each in in_use}, environments_of_processes()
     for folder in [*(settings.home / "environments").glob("*/"), *(ROOT / "envs").glob("*/.venvs/*/")]:
         link = folder.parent.with_name(".venv")
-        run = f"{folder}/" in commands or f"envs/{link.parent.name}/.venv/" in commands
-        if not run and link.resolve() != folder and runtimes.made_from(folder) not in locks:
+        runs = not occupied.isdisjoint({_place(folder), _place(link)})
+        if not runs and link.resolve() != folder and runtimes.made_from(folder) not in locks:
             (folder / runtimes.STAMP).unlink(missing_ok=True)  # first: half an environment must not count as made
             shutil.rmtree(folder)
 
 
-def running() -> str:
-    """The command lines of all processes but this one and its parents, which run from the present environment."""
+def environments_of_processes() -> set[Path]:
+    """Where the Pythons lie that run now, of all processes but this one and its parents, which run from the present.
+
+    By the name that a process was started with: where a link leads to has changed once its lock has.
+    """
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    others = [process for process in psutil.process_iter(["cmdline"]) if process.pid not in ours]
-    return "\n".join(" ".join(process.info["cmdline"] or []) for process in others)
+    others = [process.info for process in psutil.process_iter(["pid", "cmdline", "cwd"]) if process.pid not in ours]
+    return {_place(Path(each["cwd"] or "", each["cmdline"][0]).parent.parent) for each in others if each["cmdline"]}
+
+
+def _place(folder: Path) -> Path:
+    """A folder by its one path, whichever way a checkout was reached; a link stays that link."""
+    return folder.parent.resolve() / folder.name
 
 
 class Workers:

@@ -137,9 +137,18 @@ def test_what_no_set_needs_any_more_is_removed(settings, sets, tmp_path, monkeyp
     pythons = {folder.name: environment(folder, lock) for folder, lock in made.items()}
     (beside / "half").mkdir()
     beside.with_name(".venv").symlink_to(beside / "linked")
-    with subprocess.Popen([pythons["run"], "-c", "input()"], stdin=subprocess.PIPE) as running:
+    elsewhere = environment(tmp_path / "another checkout" / "envs" / "search" / ".venv", "old")
+    with (
+        subprocess.Popen([pythons["run"], "-c", "input()"], stdin=subprocess.PIPE) as running,
+        subprocess.Popen(
+            [elsewhere.relative_to(elsewhere.parents[4]), "-c", "input()"],
+            cwd=elsewhere.parents[4],
+            stdin=subprocess.PIPE,
+        ) as others,
+    ):
         workers.tidy(settings, [])
         running.communicate(b"\n")
+        others.communicate(b"\n")
     assert [copy.name for copy in copies if copy.exists()] == ["code of v1"]
     assert {folder.name for folder in beside.iterdir()} == {"linked", "run", "needed"}
     assert [folder.name for folder in again.iterdir()] == ["needed"]
