@@ -9,6 +9,7 @@ from shared_ops.data.feedback import Feedback
 from shared_ops.data.published import PublishedError
 from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.data.ubi import SIMULATION
+from shared_ops.judge.evaluation import PRIMARY
 from shared_ops.judge.gating import Verdict
 from shared_ops.release import inputs
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
@@ -16,7 +17,6 @@ from shared_ops.release.promotion import decided
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings, families, ranking_family, search_families
 
-PRIMARY = "nDCG@10"
 NO_PART = "takes no part in this set: its ranker did not learn from it"
 NOT_LISTED = "(not in repos/repos.toml any more: it answers until a ranker that does without it is promoted)"
 
