@@ -117,7 +117,7 @@ def test_a_code_server_sleeps_until_it_is_asked_and_still_ends_at_once(tmp_path,
         (inner,) = psutil.Process(proxy.pid).children()
         time.sleep(2)  # Dagster loses a signal that comes just as it begins to serve
         proxy.terminate()
-        proxy.wait(30)  # with calls under way it would take 60
+        proxy.wait(10)
         psutil.wait_procs([inner], 10)
         assert not inner.is_running()
 
