@@ -42,7 +42,10 @@ SHOWN = 10
 MODEL = f"repos/{FAMILY}/model.py"
 THE_LINE = ("score_row[:count].tolist()", "(1000 * score_row[:count]).tolist()")
 """A line of the model, and what it is changed to."""
-FORMATS = {FAMILY: ("index.safetensors", "postings.safetensors")}
+FORMATS = {
+    FAMILY: ("index.safetensors", "postings.safetensors"),
+    "ranker": ("ranker.safetensors", "weights.safetensors"),
+}
 """What a family's file is called, and what it is called in another format."""
 BY_HAND = """
 import importlib, json, sys
