@@ -89,7 +89,10 @@ def _rate(
 
 
 def _sliced(pair: np.ndarray, queries: int, trials: int, policy: GatePolicy) -> tuple[float, float]:
-    """Of challengers without a true difference, the share that is accepted, and that rejected by a slice."""
+    """The share of challengers that the whole gate accepts, and the share that it rejects for a slice.
+
+    None of them truly differs from its champion.
+    """
     verdicts = [
         judge(*frames(row, SLICES), policy.model_copy(update={"seed": seed}), "v1")
         for seed, row in enumerate(challengers(pair, 0.0, queries, trials, seed=1))

@@ -5,7 +5,7 @@
 
 Needs a running stack (`make up`) with its daemon. SIMULATED people search and click until there are enough clicks for
 the feedback trigger; from then on nobody touches anything. Prints that time beside the sum of the runs within it
-(feedback, behavior, ranker, promotion, each from its start to its end): the difference is what triggers, queue and
+(feedback, what learns from it, promotion, each from its start to its end): the difference is what triggers, queue and
 processes cost.
 """
 
@@ -16,22 +16,24 @@ import time
 from datetime import UTC, datetime
 
 from deploy.stack.dagit.client import Dagit
+from deploy.stack.dagit.training import PROMOTION, job_of
 from deploy.stack.processes import postgres
 from deploy.stack.search.searching import ask
 from deploy.stack.traffic import simulation
+from deploy.stack.traffic.simulation import TrafficRequest
 from shared_ops.data import snapshots
 from shared_ops.data.feedback import Feedbacks
 from shared_ops.data.ubi import Store
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
 from shared_ops.release.releases import Staging
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, repositories
 from shared_ops.waiting import until
 
 LONGEST_SECONDS = 1800
 NOTICED_EARLIER = 10
 """How many seconds before the end of the last simulated session the trigger may have acted."""
 SESSIONS_AT_ONCE = 20
-"""Few, so that the moment at which there are enough clicks is known closely."""
+"""Sessions between two counts of the clicks: few, as the click that was enough may have come in any of them."""
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def main() -> None:
 def _click_until_enough(settings: Settings, watermark: int) -> None:
     store, seed = Store(postgres.url(settings)), int(time.time())
     while store.clicks(store.window(watermark)) < settings.enough_clicks:
-        simulation.simulate(settings, simulation.WantedTraffic(sessions=SESSIONS_AT_ONCE, seed=seed), lambda line: None)
+        simulation.simulate(settings, TrafficRequest(sessions=SESSIONS_AT_ONCE, seed=seed), lambda line: None)
         seed += 1
 
 
@@ -72,7 +74,7 @@ def _answering(settings: Settings, before: LiveSet, watermark: int, feedbacks: F
     def answering() -> LiveSet | None:
         live, newest = sets.live(), feedbacks.latest()
         if live and live != before and newest and feedbacks.watermark() > watermark:
-            learned = staging.manifest("ranker", live.releases["ranker"]).feedback
+            learned = staging.manifest(live.ranker, live.releases[live.ranker]).feedback
             if learned == newest and ask(settings, query, 1)["live_set"]["number"] == live.number:
                 return live
         return None
@@ -84,8 +86,9 @@ def _answering(settings: Settings, before: LiveSet, watermark: int, feedbacks: F
 
 def _runs(dagit: Dagit, since: float) -> dict[str, float]:
     """The seconds that the newest run of each prod job since then took."""
-    jobs = ("feedback_prod", "behavior_prod", "ranker_prod", "promotion_prod")
-    return {run.job: run.seconds for run in reversed(dagit.ended(since)) if run.job in jobs}
+    taught = [name for name, each in repositories().items() if each.role == "feedback" or each.feedback]
+    jobs = [job_of(graph) for graph in (*taught, PROMOTION)]
+    return {run.job: run.seconds for run in reversed(dagit.ended_runs(since)) if run.job in jobs}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 # environment: platform
-"""What Dagster costs: a prod run of keyword, beside a plain script that calls its functions in the same environment.
+"""What Dagster costs: a prod run of a family, beside a plain script that calls its functions in the same environment.
 
     envs/platform/.venv/bin/python -m bench.orchestration
 
-Needs a running stack (`make up`). Both train on the latest snapshot and do all that a run does: read and check the
-inputs, train, write, evaluate beside the accepted release, judge, report. The run is launched through Dagit with
-`force`, so it leaves a release in staging, and the ranker follows, as always.
+Needs a running stack (`make up`). The family is the first that searches. Both train on the latest snapshot and do all
+that a run does: read and check the inputs, train, write, evaluate beside the accepted release, judge, report. The run
+is launched through Dagit with `force`, so it leaves a release in staging, and the ranker follows, as always.
 """
 
 import os
@@ -15,13 +15,16 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 
 from deploy.stack.dagit.client import Dagit
-from deploy.stack.dagit.training import ENDED, FORCE
+from deploy.stack.dagit.training import ENDED, FORCE, job_of
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
-from shared_ops.settings import ROOT, Settings, python_of
+from shared_ops.settings import ROOT, Settings, python_of, repositories, search_families
 from shared_ops.waiting import until
+
+FAMILY = search_families()[0]
 
 
 def main() -> None:
@@ -36,8 +39,8 @@ def main() -> None:
 
 
 def in_a_script() -> float:
-    """Seconds that a fresh Python in keyword's environment takes to do what the run does."""
-    python = python_of("keyword")
+    """Seconds that a fresh Python in the family's environment takes to do what the run does."""
+    python = python_of(repositories()[FAMILY].environment)
     began = time.perf_counter()
     subprocess.run([str(python), "-m", "bench.orchestration", "--script"], cwd=ROOT, check=True)
     return time.perf_counter() - began
@@ -46,7 +49,7 @@ def in_a_script() -> float:
 def launched(dagit: Dagit) -> float:
     """Seconds from launching a run through Dagit to its end."""
     began = time.perf_counter()
-    run_id = dagit.launch("keyword", "keyword_prod", FORCE)
+    run_id = dagit.launch(FAMILY, job_of(FAMILY), FORCE)
     status = until(lambda: dagit.run(run_id).status, lambda each: each in ENDED, every=0.2)
     if status != "SUCCESS":
         sys.exit(f"The run ended {status}: {dagit.url}/runs/{run_id}")
@@ -54,9 +57,7 @@ def launched(dagit: Dagit) -> float:
 
 
 def script() -> None:
-    """The functions of a run of keyword, one after the other."""
-    from repos.keyword.model import load as load_model
-    from repos.keyword.ops import TrainConfig, fit
+    """The functions of the family's run, one after the other."""
     from shared_ops.data.snapshots import load
     from shared_ops.judge import gating
     from shared_ops.judge.evaluation import evaluate, per_query, slice_members
@@ -68,18 +69,19 @@ def script() -> None:
     from shared_ops.pipeline.types import check_inputs
     from shared_ops.release import inputs
 
-    data = inputs.find("keyword", PROD.snapshots, PROD.feedback.latest(), PROD.staging)
+    model, ops = (import_module(f"repos.{FAMILY}.{name}") for name in ("model", "ops"))
+    data = inputs.find(FAMILY, PROD.snapshots, PROD.feedback.latest(), PROD.staging)
     assert check_inputs(data).success
-    trained = fit(data, TrainConfig(), lambda line: None)
+    trained = ops.fit(data, ops.TrainConfig(), lambda line: None)
     with tempfile.TemporaryDirectory() as scratch:
         write_trained(trained, Path(scratch))
-        snapshot, version = load(data.snapshot), PROD.staging.accepted("keyword")
+        snapshot, version = load(data.snapshot), PROD.staging.accepted(FAMILY)
         assert version is not None
         challenger, _ = evaluate(trained.hits["test"], snapshot, "test")
-        accepted = PROD.staging.fetch("keyword", version)
+        accepted = PROD.staging.fetch(FAMILY, version)
         models = {
-            "challenger": SearchAnswers(load_model(Path(scratch))),
-            "champion": SearchAnswers(load_model(accepted)),
+            "challenger": SearchAnswers(model.load(Path(scratch))),
+            "champion": SearchAnswers(model.load(accepted)),
         }
     champion = per_query(models["champion"].many(snapshot.queries("test")), snapshot.qrels("test"))
     took = medians(models, snapshot.queries("test"))

@@ -10,7 +10,7 @@ daemon runs and is stopped in turns: the difference is what the control plane co
 stack, and then for each rate the percentiles, the answers that lack a model or failed, and the milliseconds of
 processor that a search costs each process (with its children). `--train semantic` then asks 20 a second for as long as
 that family trains. The sum of the milliseconds shows what a machine can carry: at 50 a search, 20 searches a second
-take one core.
+take one core. Beside each figure stand its goal and what was recorded last (bench/_figures.py).
 """
 
 import argparse
@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 
 import psutil
 
+from bench import _figures
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes.supervisor import Supervisor
@@ -81,9 +82,9 @@ def main() -> None:
         for on in (True, False) * options.rounds:
             _turn_daemon(supervisor, on)
             print(f"\ndaemon {'running' if on else 'stopped'}, load {os.getloadavg()[0]:.1f}")
-            _idle(processors, options.seconds)
+            _idle(processors, options.seconds, on)
             for rate in options.rates:
-                _loaded(processors, _people(settings, texts, rate), options.seconds)
+                _loaded(processors, _people(settings, texts, rate), options.seconds, on)
     finally:
         _turn_daemon(supervisor, on=True)
     if options.train:
@@ -109,6 +110,7 @@ def _texts(settings: Settings) -> list[str]:
         sys.exit(f"Snapshot {live.snapshot.id} has no test queries to ask.")
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; set {live.number}, SIMULATED searches")
+    print(f"recorded: {_figures.DATE}, {_figures.MACHINE}")
     return texts
 
 
@@ -124,19 +126,21 @@ def _turn_daemon(supervisor: Supervisor, on: bool) -> None:
     time.sleep(SETTLE_SECONDS)
 
 
-def _idle(processors: Processors, seconds: float) -> None:
+def _idle(processors: Processors, seconds: float, on: bool) -> None:
     with processors.measured() as spent:
         time.sleep(seconds)
-    print(
-        f"  idle: {sum(spent.values()) / seconds:.3f} cores busy; in thousandths {_by_process(spent, 1000 / seconds)}"
-    )
+    print(f"  idle: {sum(spent.values()) / seconds:.3f} cores busy {_figures.IDLE[on]}")
+    print(f"      in thousandths {_by_process(spent, 1000 / seconds)}")
 
 
-def _loaded(processors: Processors, people: People, seconds: float) -> None:
+def _loaded(processors: Processors, people: People, seconds: float, on: bool) -> None:
     with processors.measured() as spent, people.searching():
         time.sleep(seconds)
-    print(f"  {people.rate:g}/s {_summary(people)}")
-    print(f"      processor ms a search: {_by_process(spent, 1000 / len(people.searches))}")
+    beside = f" {_figures.P99[on]}" if people.rate == _figures.RATE else ""
+    each = 1000 / len(people.searches)
+    print(f"  {people.rate:g}/s {_summary(people)}{beside}")
+    print(f"      processor ms a search: {sum(spent.values()) * each:.1f} in all {_figures.PROCESSOR}")
+    print(f"      {_by_process(spent, each)}")
     time.sleep(SETTLE_SECONDS / 4)
 
 
@@ -146,7 +150,9 @@ def _while_training(settings: Settings, dagit: Dagit, processors: Processors, pe
         thread.submit(training.train, settings, dagit, [family], lambda line: None, force=True).result()
     took = time.monotonic() - began
     print(f"\n{family} trains for {took:.0f} s, load {os.getloadavg()[0]:.1f}")
-    print(f"  {people.rate:g}/s {_summary(people)}\n      hundredths of a core: {_by_process(spent, 100 / took)}")
+    beside = f" {_figures.TRAINING}" if people.rate == _figures.RATE else ""
+    print(f"  {people.rate:g}/s {_summary(people)}{beside}")
+    print(f"      hundredths of a core: {_by_process(spent, 100 / took)}")
 
 
 def _summary(people: People) -> str:

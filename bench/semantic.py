@@ -29,7 +29,7 @@ from repos.semantic.model import Origin, Parameters, SemanticModel
 from repos.semantic.train import train
 from shared_ops.data.snapshots import Snapshots
 from shared_ops.judge.evaluation import PRIMARY, per_query
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, repository_of
 
 ROUNDS = 5
 PASSAGES = 30_000
@@ -37,6 +37,8 @@ QUERIES = 20
 """The queries that an index is timed by."""
 BUDGETS = (0, 500_000, Parameters().token_budget)
 """Tokens encoded of the corpus; 0 is each document's first passage alone."""
+CACHE = Settings().home / "cache" / repository_of(SemanticModel.__module__)
+"""The family's own: what a training has encoded, this need not encode again."""
 
 
 def main() -> None:
@@ -193,7 +195,7 @@ def passages(folder: Path) -> None:
     print("|---|---|---|---|")
     for budget in BUDGETS:
         parameters = Parameters(adapt="none", token_budget=budget)
-        trained = train(documents, queries, qrels, parameters, cache=Settings().home / "cache" / "semantic")
+        trained = train(documents, queries, qrels, parameters, cache=CACHE)
         chosen = trained.hyperparameters
         quality = per_query(trained.hits["test"], test)[PRIMARY].to_numpy().mean()
         print(f"| {budget:,} | {chosen['passages']} | {chosen['tokens_encoded_share']:.0%} | {quality:.4f} |")

@@ -15,8 +15,8 @@ from shared_ops.settings import ROOT, python_of, repositories
 TOOLS = Path(sys.executable).parent
 
 
-def typed() -> dict[str, list[str]]:
-    """What mypy looks at, by the environment whose packages it looks up: each place once, where its imports are."""
+def type_check_targets() -> dict[str, list[str]]:
+    """The files and folders that mypy checks, by the environment that holds the packages which they import."""
     places = {
         "platform": ["shared_ops", "deploy", "bench", "tests", "envs/build.py", "repos/conftest.py"],
         "search": ["services"],
@@ -28,7 +28,8 @@ def typed() -> dict[str, list[str]]:
 
 def commands() -> dict[str, list[str]]:
     """Every check by its name; those that take longest come first."""
-    types = {f"types of {environment}": _types(environment, places) for environment, places in typed().items()}
+    targets = type_check_targets()
+    types = {f"types of {environment}": _types(environment, places) for environment, places in targets.items()}
     return types | {
         "style": [str(TOOLS / "ruff"), "check", "--quiet", "--output-format=concise"],
         "format": [str(TOOLS / "ruff"), "format", "--check", "--quiet"],

@@ -57,9 +57,10 @@ def suites() -> dict[str, str]:
 
 
 def _environment(folder: Path) -> str:
-    """The environment of a suite: of a repository its own, of the services the search app's, as they know no model.
+    """The environment that a suite runs in.
 
-    The prediction service's tests run in that of the first family that searches: they serve a real model of it, too.
+    A repository's tests run in its own; the prediction service's, which serve a real model, in that of the first family
+    that searches; those of the other services in the search app's, and all others in the platform's.
     """
     if folder.parts[0] == "repos":
         return repositories()[folder.parts[1]].environment
@@ -89,7 +90,7 @@ def run(folder: str, environment: str, shown: bool, measured: bool) -> Outcome:
                 status = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode
             print(f"{head}\n{log.read_text(errors='replace')}", end="", flush=True)
         print(f"== {folder}: {time.monotonic() - began:.0f} s", flush=True)
-        return counted(report, status)
+        return outcome(report, status)
 
 
 def run_all(environments: Mapping[str, str], measured: bool = False) -> Iterator[tuple[str, Outcome]]:
@@ -104,7 +105,7 @@ def run_all(environments: Mapping[str, str], measured: bool = False) -> Iterator
             yield folder, run(folder, environments[folder], shown=True, measured=measured)
 
 
-def counted(report: Path, status: int) -> Outcome:
+def outcome(report: Path, status: int) -> Outcome:
     """The outcome of a suite by its JUnit report and pytest's exit status.
 
     A suite that dies without a report, or fails without a failed test, counts as one failure: none is ever lost.
@@ -131,8 +132,8 @@ def main() -> None:
         del environments[DRILLS]
     outcomes = dict(run_all(environments)) if folders else run_everything(environments, measured=drills)
     print()
-    for name, outcome in outcomes.items():
-        print(f"{name:<28} {outcome}")
+    for name, its in outcomes.items():
+        print(f"{name:<28} {its}")
     if not folders and not drills:
         print(f"{DRILLS:<28} not run: make test DRILLS=1")
     total = sum(outcomes.values(), Outcome())

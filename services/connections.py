@@ -22,7 +22,8 @@ this time, too, the client has to take at least a part of the answer.
 """
 
 IDLE_SECONDS = 75
-"""Between two requests. Longer than our clients keep a connection, so that none reuses one that is being closed."""
+"""How long a connection may be idle between two requests. Our clients give theirs up before: so none sends a request on
+a connection that is just being closed."""
 
 MAX_HEAD = 2_000_000
 """Bytes of a request besides its body, at most."""

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+from shared_ops.data.wire import SetState
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.settings import Settings
 
@@ -21,16 +22,6 @@ log = logging.getLogger(__name__)
 
 Content = TypeVar("Content")
 NOTHING_ASKED = "It asks nothing of this process: its family takes no part in it, or runs with other code or packages."
-
-
-class SetState(NamedTuple):
-    """How far this service is with loading a set: promotions ask for it."""
-
-    number: int
-    state: Literal["ready", "loading", "failed", "unknown", "elsewhere"]
-    key: str | None = None
-    """The name of what the set needs this service to hold."""
-    reason: str | None = None
 
 
 class Live(NamedTuple, Generic[Content]):
@@ -41,7 +32,9 @@ class Live(NamedTuple, Generic[Content]):
 
 
 @dataclass
-class _Watched:
+class SetLoad:
+    """A set that is wanted, and how its loading went."""
+
     live_set: LiveSet
     last_wanted: float
     failure: str | None = None
@@ -78,7 +71,7 @@ class Holder(Generic[Content]):
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         self._pointer: LiveSet | None = None
         self._previous: LiveSet | None = None
-        self._watched: dict[int, _Watched] = {}
+        self._set_loads: dict[int, SetLoad] = {}
         self._current: set[int] = set()
         """The numbers of the sets that were live, proposed or the one before at the last poll."""
         self._held: dict[str, Content] = {}
@@ -94,23 +87,22 @@ class Holder(Generic[Content]):
 
     def states(self) -> list[SetState]:
         """The states of the sets that are live or proposed, or were a moment ago."""
-        return [self.state(number) for number in sorted(self._watched)]
+        return [self.state(number) for number in sorted(self._set_loads)]
 
     def state(self, number: int) -> SetState:
         """How far this service is with the set of this number."""
-        watched = self._watched.get(number)
-        if watched is None:
-            return SetState(
-                number, "unknown", reason="It is neither live nor proposed, as far as this service has seen."
-            )
-        key = self._key(watched.live_set)
+        set_load = self._set_loads.get(number)
+        if set_load is None:
+            reason = "It is neither live nor proposed, as far as this service has seen."
+            return SetState(number=number, state="unknown", reason=reason)
+        key = self._key(set_load.live_set)
         if key is None:
-            return SetState(number, "elsewhere", reason=NOTHING_ASKED)
+            return SetState(number=number, state="elsewhere", reason=NOTHING_ASKED)
         if key in self._held:
-            return SetState(number, "ready", key)
-        if watched.failure:
-            return SetState(number, "failed", key, watched.failure)
-        return SetState(number, "loading", key)
+            return SetState(number=number, state="ready", key=key)
+        if set_load.failure:
+            return SetState(number=number, state="failed", key=key, reason=set_load.failure)
+        return SetState(number=number, state="loading", key=key)
 
     def leads(self) -> bool:
         """Whether the live set's queries go to this process; also while nothing is live, as any process will do."""
@@ -154,31 +146,31 @@ class Holder(Generic[Content]):
         self._current = {each.number for each in current}
         self._settle()
 
-    def _watch(self, live_set: LiveSet) -> _Watched:
-        watched = self._watched.get(live_set.number)
+    def _watch(self, live_set: LiveSet) -> SetLoad:
+        set_load = self._set_loads.get(live_set.number)
         # A set that is proposed once more is tried at once, whatever it failed for before.
-        if watched is None or watched.live_set != live_set or live_set.number not in self._current:
-            watched = self._watched[live_set.number] = _Watched(live_set, time.monotonic())
-        watched.last_wanted = time.monotonic()
-        return watched
+        if set_load is None or set_load.live_set != live_set or live_set.number not in self._current:
+            set_load = self._set_loads[live_set.number] = SetLoad(live_set, time.monotonic())
+        set_load.last_wanted = time.monotonic()
+        return set_load
 
-    def _start_load(self, watched: _Watched) -> None:
-        key = self._key(watched.live_set)
+    def _start_load(self, set_load: SetLoad) -> None:
+        key = self._key(set_load.live_set)
         if key is None or key in self._held or key in self._loading:
             return
-        if time.monotonic() >= watched.retry_at:
-            self._loading[key] = asyncio.create_task(self._load_one(key, watched))
+        if time.monotonic() >= set_load.retry_at:
+            self._loading[key] = asyncio.create_task(self._load_one(key, set_load))
 
-    async def _load_one(self, key: str, watched: _Watched) -> None:
+    async def _load_one(self, key: str, set_load: SetLoad) -> None:
         loop = asyncio.get_running_loop()
         try:
-            self._held[key] = await loop.run_in_executor(self._loader, self._load, watched.live_set)
-            log.info("Loaded %s for set %d", key, watched.live_set.number)
+            self._held[key] = await loop.run_in_executor(self._loader, self._load, set_load.live_set)
+            log.info("Loaded %s for set %d", key, set_load.live_set.number)
         except Exception as error:
             self.load_failures += 1
-            watched.failure = _words(error)
-            watched.retry_at = time.monotonic() + self._settings.retry_seconds
-            log.exception("Cannot load %s for set %d", key, watched.live_set.number)
+            set_load.failure = _words(error)
+            set_load.retry_at = time.monotonic() + self._settings.retry_seconds
+            log.exception("Cannot load %s for set %d", key, set_load.live_set.number)
         finally:
             del self._loading[key]
         self._settle()
@@ -190,8 +182,8 @@ class Holder(Generic[Content]):
         if pointer and (key is None or key in self._held) and (self.live is None or self.live.live_set != pointer):
             self._switch(pointer, key)
         oldest = time.monotonic() - self._settings.grace_seconds
-        self._watched = {number: each for number, each in self._watched.items() if each.last_wanted >= oldest}
-        needed: set[str | None] = {self._key(each.live_set) for each in self._watched.values()}
+        self._set_loads = {number: each for number, each in self._set_loads.items() if each.last_wanted >= oldest}
+        needed: set[str | None] = {self._key(each.live_set) for each in self._set_loads.values()}
         if self.live is not None:
             needed.add(self._key(self.live.live_set))
         self._held = {key: content for key, content in self._held.items() if key in needed}

@@ -35,7 +35,7 @@ from services import connections
 from services.connections import IDLE_SECONDS, BoundedProtocol
 from services.door import wrong_name
 from services.holder import Holder
-from shared_ops.data.wire import WIRE
+from shared_ops.data.wire import WIRE, HealthAnswer, SetAnswer
 from shared_ops.release.livesets import NOTHING_LIVE
 
 log = logging.getLogger(__name__)
@@ -101,30 +101,30 @@ def equip(
         more_health: what /health says besides.
     """
     registry = _registry(name, holder, holds)
-    app.add_middleware(_Guarded, host=host, max_body=max_body, error_response=error_response)
-    app.add_middleware(_Measured, name=name, registry=registry, error_response=error_response)
+    app.add_middleware(RequestGuard, host=host, max_body=max_body, error_response=error_response)
+    app.add_middleware(RequestMetrics, name=name, registry=registry, error_response=error_response)
 
     @reading(app, "/sets/{number}")
     async def set_state(number: Annotated[int, Path(ge=0, le=MAX_SET)]) -> Response:
-        state = holder.state(number)
-        body = {"number": number, "state": state.state, holds: state.key, "reason": state.reason, "wire": WIRE}
-        return json_response(body)
+        found = holder.state(number)
+        held: Any = {holds: found.key}
+        answer = SetAnswer(number=number, state=found.state, reason=found.reason, wire=WIRE, **held)
+        return json_response(answer.sent())
 
     @reading(app, "/health")
     async def health() -> Response:
         live = holder.live
-        status = "ok" if live else "standing by" if holder.stands_by() else "waiting"
-        body = {
-            "service": name,
-            "wire": WIRE,
-            "status": status,
-            "live_set": live and live.live_set.number,
-            "held": holder.held(),
-            "sets": [state._asdict() for state in holder.states()],
-            "reason": holder.problem if live else not_ready(holder),
+        answer = HealthAnswer(
+            service=name,
+            wire=WIRE,
+            status="ok" if live else "standing by" if holder.stands_by() else "waiting",
+            live_set=live and live.live_set.number,
+            held=holder.held(),
+            sets=holder.states(),
+            reason=holder.problem if live else not_ready(holder),
             **more_health(),
-        }
-        return json_response(body, 503 if status == "waiting" else 200)
+        )
+        return json_response(answer.sent(), 503 if answer.status == "waiting" else 200)
 
     @reading(app, "/metrics")
     async def metrics() -> Response:
@@ -188,13 +188,14 @@ SERVER: dict[str, Any] = {
 """uvicorn's settings, for every service."""
 
 
-class _Guarded:
+class RequestGuard:
     """Refuses requests that mean another server, and too large bodies before they are read whole."""
 
     def __init__(self, app: ASGIApp, host: str, max_body: int, error_response: ErrorResponse) -> None:
         self._app, self._host, self._max_body, self._error_response = app, host, max_body, error_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on, or answer why not."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -224,7 +225,7 @@ class _Guarded:
         return f"The body: expected {self._max_body:,} bytes at most, got more. Send it in smaller parts."
 
 
-class _Measured:
+class RequestMetrics:
     """Counts and times requests by route and status, and turns a failure into an answer.
 
     An exception that leaves the app would make uvicorn close the connection, which a client may just be reusing.
@@ -238,6 +239,7 @@ class _Measured:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on, and count it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

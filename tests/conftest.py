@@ -17,7 +17,6 @@ from playwright.sync_api import Browser, sync_playwright
 
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes.places import LOCK
-from shared_ops.release.codes import code_version
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import ROOT, Settings
@@ -103,13 +102,12 @@ def own_stack(home: Path, root: Path = ROOT, **variables: str) -> Stack:
 
 
 def share_vectors(made: Stack) -> Stack:
-    """Give a stack the vectors that another one encoded with this code: with the same corpus, that saves minutes."""
-    vectors = VECTORS / code_version("semantic")[:16]
-    vectors.mkdir(parents=True, exist_ok=True)
+    """Give a stack the vectors that another one encoded: with the same corpus, that saves minutes."""
+    VECTORS.mkdir(parents=True, exist_ok=True)
     cache = made.settings.home / "cache"
     cache.mkdir(parents=True)
     (made.settings.home / LOCK).touch()  # it is a stack's home already
-    (cache / "semantic").symlink_to(vectors, target_is_directory=True)
+    (cache / "semantic").symlink_to(VECTORS, target_is_directory=True)
     return made
 
 

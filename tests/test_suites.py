@@ -3,20 +3,21 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from deploy import suites as suites_module
-from deploy.suites import Outcome, counted, run_all, suites
+from deploy.suites import Outcome, outcome, run_all, suites
 
 
-def outcome_of(tmp_path, source):
+def outcome_of(tmp_path: Path, source: str) -> Outcome:
     """What a suite of this source counts as, run by a real pytest."""
     (tmp_path / "test_it.py").write_text(source)
     report = tmp_path / "junit.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), f"--junitxml={report}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
-    return counted(report, done.returncode)
+    return outcome(report, done.returncode)
 
 
 @pytest.mark.parametrize(
@@ -31,16 +32,16 @@ def outcome_of(tmp_path, source):
     ],
     ids=["passes", "fails", "skips", "cannot be imported", "dies", "holds no test"],
 )
-def test_a_suite_that(tmp_path, source, expected):
+def test_a_suite_that(tmp_path: Path, source: str, expected: Outcome) -> None:
     assert outcome_of(tmp_path, source) == expected
 
 
-def test_a_failing_teardown_is_a_failure(tmp_path):
+def test_a_failing_teardown_is_a_failure(tmp_path: Path) -> None:
     source = "import pytest\n@pytest.fixture\ndef x():\n    yield\n    assert False\ndef test_a(x): pass"
     assert outcome_of(tmp_path, source).failed == 1
 
 
-def test_the_sum_is_one_plain_line():
+def test_the_sum_is_one_plain_line() -> None:
     total = sum([Outcome(3, 1, 0), Outcome(2, 0, 4)], Outcome())
     assert str(total) == "5 passed, 1 failed, 4 skipped"
 
@@ -55,8 +56,8 @@ def test_a():
 
 
 def test_suites_that_run_side_by_side_are_all_counted_whatever_they_print_and_leave_behind(
-    tmp_path, monkeypatch, capfd
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(suites_module, "ROOT", tmp_path)
     for name, holds in (("one", True), ("two", False)):
         (tmp_path / name).mkdir()
@@ -72,8 +73,8 @@ def test_suites_that_run_side_by_side_are_all_counted_whatever_they_print_and_le
     [([], False), (["--drills"], True), (["tests/drills"], True), (["--drills", "shared_ops/tests"], False)],
 )
 def test_the_drills_run_where_they_are_asked_for_and_it_is_said_where_they_are_not(
-    monkeypatch, capsys, arguments, drills
-):
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], drills: bool
+) -> None:
     ran = []
     monkeypatch.setattr(suites_module, "run_all", lambda chosen, measured=False: ran.extend(chosen) or {})
     monkeypatch.setattr(suites_module, "_checked", Outcome)
@@ -85,7 +86,7 @@ def test_the_drills_run_where_they_are_asked_for_and_it_is_said_where_they_are_n
     assert ("tests/drills                 not run: make test DRILLS=1" in capsys.readouterr().out) == (arguments == [])
 
 
-def test_suites_are_found_where_they_lie():
+def test_suites_are_found_where_they_lie() -> None:
     environments = suites()
     assert environments["tests"] == "platform" and environments["shared_ops/tests"] == "platform"
     assert environments["tests/drills"] == "platform"

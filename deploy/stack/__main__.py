@@ -42,6 +42,7 @@ def commands(context: click.Context) -> None:
     for name, meant in unread(os.environ).items():
         message = f"{name} is no setting, and nothing reads it.{f' Was {meant} meant?' if meant else ''} See make help"
         click.echo(message, err=True)
+    places.refuse_no_folder(context.obj)
     lifecycle.refuse_other_addresses(context.obj)
 
 
@@ -50,19 +51,19 @@ def commands(context: click.Context) -> None:
 def up(settings: Settings) -> None:
     """Start everything, train where nothing is live yet, and wait until a search answers."""
     began = time.monotonic()
-    lifecycle.refuse_other_settings(settings)
+    settings = lifecycle.agree_with_running(settings, say)
     sources.check(settings, say)
     say(f"servers (home {settings.home})")
     lifecycle.start(settings, lambda line: say(f"  {line}"))
     dagit = _dagit(settings)
-    lifecycle.wait_for_locations(dagit, list(repositories()))
+    lifecycle.wait_for_locations(settings, dagit, list(repositories()), lambda line: say(f"  {line}"))
     if LiveSets(settings.staging_url("prod")).live() is None:
         say("training the first set of models")
         because = f"make up by {_who()}: no set of models was live yet"
         training.train(settings, dagit, None, lambda line: say(f"  {line}"), because=because)
     else:
         _tell_dagit(settings, dagit)
-    say(f"search: {wait_for_search(settings, lambda: lifecycle.need_still_running(settings))}")
+    say(f"search: {wait_for_search(settings, say, lambda: lifecycle.need_still_running(settings))}")
     say(f"up after {time.monotonic() - began:.0f} s\n")
     _addresses(settings)
 
@@ -72,7 +73,7 @@ def _tell_dagit(settings: Settings, dagit: Dagit) -> None:
     sets = LiveSets(settings.staging_url("prod"))
     live, moved = sets.live(), sets.moves(newest=1)
     if live and dagit.newest_number(asset_path("prod"), "set") != live.number:
-        dagit.materialized(asset_path("prod"), live.facts(moved[0].note if moved else None))
+        dagit.report_materialization(asset_path("prod"), live.facts(moved[0].note if moved else None))
 
 
 @commands.command()
@@ -131,7 +132,7 @@ def code_servers(settings: Settings) -> None:
 
 
 @commands.command("code-server")
-@click.argument("repository", type=Name(repositories, "keyword"))
+@click.argument("repository", type=Name(repositories))
 @click.pass_obj
 def code_server(settings: Settings, repository: str) -> None:
     """Start one code server, or reload its code; runs in flight finish on the old code."""
@@ -163,7 +164,7 @@ def _reloaded(dagit: Dagit, name: str) -> str | None:
 
 
 @commands.command()
-@click.argument("repository", required=False, type=Name(training.trained, "keyword"))
+@click.argument("repository", required=False, type=Name(training.trained))
 @click.option("--force", is_flag=True, help="Train although nothing changed since a release.")
 @click.pass_obj
 def train(settings: Settings, repository: str | None, force: bool) -> None:
@@ -195,7 +196,7 @@ def rollback(settings: Settings, number: int | None, why: str) -> None:
     if live == before:
         return
     try:
-        _dagit(settings).materialized(asset_path("prod"), live.facts(note))
+        _dagit(settings).report_materialization(asset_path("prod"), live.facts(note))
     except DagitError as error:
         say(f"Dagit shows the set before until the next move: {error}")
 
@@ -216,7 +217,9 @@ def lineage(settings: Settings) -> None:
 
 
 @commands.command()
-@click.argument("release", type=Words("a release (make lineage names those that are live)", "keyword/<version>"))
+@click.argument(
+    "release", type=Words("a release (make lineage names those that are live)", f"{next(iter(families()))}/<version>")
+)
 @click.pass_obj
 def reproduce(settings: Settings, release: str) -> None:
     """Train a release (family/version) again from its manifest, and compare the weights."""
@@ -280,8 +283,8 @@ def evaluate(settings: Settings, out: str) -> None:
 def simulate(settings: Settings, /, **options: Any) -> None:
     """Let SIMULATED people search and click; all they do is marked as simulated."""
     lifecycle.need_running(settings)
-    stack = simulation.WatchedStack(lambda: lifecycle.need_still_running(settings), _dagit(settings).settle)
-    simulation.simulate(settings, simulation.WantedTraffic(**options), say, stack)
+    stack = simulation.StackWatch(lambda: lifecycle.need_still_running(settings), _dagit(settings).settle)
+    simulation.simulate(settings, simulation.TrafficRequest(**options), say, stack)
 
 
 @commands.command()
@@ -308,7 +311,7 @@ def main() -> None:
     except click.Abort:
         sys.exit("Interrupted. What the stack does goes on: make status")
     except click.BadParameter as error:
-        sys.exit(visible(arguments.told(error)))
+        sys.exit(visible(arguments.argument_error(error)))
     except click.ClickException as error:
         sys.exit(visible(error.format_message()))
     except ValidationError as error:

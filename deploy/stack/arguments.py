@@ -19,7 +19,11 @@ class Argument(click.ParamType[Any]):
         raise NotImplementedError
 
     def read(self, given: Any) -> Any:
-        """The value; of what does not fit a ValueError."""
+        """The value that was given as text.
+
+        Raises:
+            ValueError: where it does not fit.
+        """
         raise NotImplementedError
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -52,8 +56,8 @@ class Number(Argument):
 class Name(Argument):
     """One of the names that `known` gives."""
 
-    def __init__(self, known: Callable[[], Iterable[str]], example: str) -> None:
-        self.known, self.example = known, example
+    def __init__(self, known: Callable[[], Iterable[str]]) -> None:
+        self.known, self.example = known, next(iter(known()))
 
     def expected(self) -> str:
         """What fits, in words."""
@@ -67,7 +71,7 @@ class Name(Argument):
 
 
 class Words(Argument):
-    """A text that is not empty: `what` says of what."""
+    """Any text but an empty one; `what` is what the text is to be, as in "expected words to search for"."""
 
     def __init__(self, what: str, example: str) -> None:
         self.what, self.example = what, example
@@ -83,8 +87,8 @@ class Words(Argument):
         return str(given)
 
 
-def told(error: click.BadParameter) -> str:
-    """The sentence about an argument that does not fit, or is missing."""
+def argument_error(error: click.BadParameter) -> str:
+    """What is said of an argument that does not fit, or is missing: what was expected, what came, what to type."""
     parameter, context = error.param, error.ctx
     if parameter is None or context is None or not isinstance(parameter.type, Argument):
         return error.format_message()

@@ -13,7 +13,7 @@ from shared_ops.judge.evaluation import PRIMARY
 from shared_ops.judge.gating import Verdict
 from shared_ops.release import inputs
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
-from shared_ops.release.promotion import decided
+from shared_ops.release.promotion import promotion_obstacle
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import Settings, families, ranking_family, search_families
 
@@ -50,7 +50,7 @@ def _accepted_ranker(url: str, live: LiveSet) -> Iterator[str]:
     """What becomes of the accepted ranker, where it is not the live one."""
     ranker, version = ranking_family(), Staging(url).accepted(ranking_family())
     decision = LiveSets(url).decision(version) if version else None
-    if decided(Staging(url), LiveSets(url), ranker) is None:
+    if promotion_obstacle(Staging(url), LiveSets(url), ranker) is None:
         yield f"accepted, and to be promoted: {ranker}/{version}"
     elif version != live.releases.get(ranker) and decision and decision.set_number:
         back = f"make rollback SET={decision.set_number} brings it back"

@@ -61,5 +61,5 @@ def _dagit_lines(dagit: Dagit) -> Iterator[str]:
         yield f"daemons not heard of lately: {', '.join(unhealthy)}"
     for run in dagit.in_flight():
         yield f"{run.status.lower()}: {run.job} (run {run.run_id[:8]})"
-    for failed in dagit.failed():
+    for failed in dagit.failed_jobs():
         yield f"failed: {failed.job} (run {failed.run_id[:8]}, {failed.ended:%Y-%m-%d %H:%M} UTC): {failed.cause}"

@@ -9,8 +9,8 @@ from pydantic import Field
 from repos.behavior import model, simulation
 from repos.behavior.train import train as train_model
 from shared_ops.data.snapshots import load
-from shared_ops.judge.training import Trained
-from shared_ops.pipeline.ops import searching
+from shared_ops.judge.training import TrainingResult
+from shared_ops.pipeline.ops import search_opener
 from shared_ops.release.inputs import Inputs
 
 BOOTSTRAP = "bootstrap (simulated)"
@@ -28,7 +28,7 @@ class TrainConfig(model.Parameters, Config):
     bootstrap: BootstrapConfig = BootstrapConfig()
 
 
-def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.BehaviorModel]:
+def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> TrainingResult[model.BehaviorModel]:
     """Learn which documents were clicked for which queries; choose parameters on the dev queries.
 
     Equal inputs and parameters give equal weights.
@@ -48,4 +48,4 @@ def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> 
     return train_model(documents, queries, qrels, clicks, parameters, log, asked=asked)
 
 
-opened = searching(model.load)
+opened = search_opener(model.load)

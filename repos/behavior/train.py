@@ -14,7 +14,7 @@ from repos.behavior.model import BehaviorModel, Corpus, Parameters
 from shared_ops.data import tables
 from shared_ops.data.text import fold_of, normalise
 from shared_ops.judge import evaluation
-from shared_ops.judge.training import Trained, answer
+from shared_ops.judge.training import TrainingResult, answer
 from shared_ops.release.inputs import ASKED, asked_id
 
 Log = Callable[[str], None]
@@ -32,7 +32,7 @@ def train(
     log: Log = print,
     *,
     asked: pl.DataFrame | None = None,
-) -> Trained[BehaviorModel]:
+) -> TrainingResult[BehaviorModel]:
     """Learn `clicks`, choose parameters on the dev queries, and answer every query.
 
     Args:
@@ -69,7 +69,7 @@ def train(
         "click_rows_of_held_out_queries": usable.held_out_rows,
         "click_rows_of_unknown_documents": usable.unknown_document_rows,
     }
-    return Trained(model, hyperparameters, hits, reach=model.reach)
+    return TrainingResult(model, hyperparameters, hits, reach=model.reach)
 
 
 def choose(model: BehaviorModel, queries: pl.DataFrame, qrels: pl.DataFrame, log: Log) -> tuple[Parameters, float]:

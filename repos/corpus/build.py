@@ -13,14 +13,12 @@ from pathlib import Path
 import polars as pl
 
 from repos.corpus.sources import config
-from repos.corpus.sources.collected import Collected, SourceError, SourceReport
+from repos.corpus.sources.collected import PRECEDENCE, Collected, SourceError, SourceReport
 from repos.corpus.sources.readers import beir, sql, table
 from repos.corpus.sources.readers.pydocs import reader as pydocs
 from shared_ops.data import markdown, tables
 from shared_ops.data.text import normalise
 
-HELD_BACK = ("test", "dev", "train")
-"""The splits, most held back first."""
 KINDS = ("documents", "queries", "qrels", "slices")
 
 
@@ -142,7 +140,7 @@ def _keep_held_back(collections: Sequence[Collected]) -> None:
     best: dict[str, str] = {}
     for query in (query for collected in collections for query in collected.queries):
         text = normalise(query["text"])
-        best[text] = min(best.get(text, "train"), query["split"], key=HELD_BACK.index)
+        best[text] = min(best.get(text, "train"), query["split"], key=PRECEDENCE.index)
     for collected in collections:
         ids = {query["query_id"] for query in collected.queries if query["split"] == best[normalise(query["text"])]}
         collected.note("queries: text stands in a more held-back split too", len(collected.queries) - len(ids))

@@ -21,14 +21,13 @@ from dagster import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
+from repos.corpus import fingerprints
 from repos.corpus.build import build, check, summary
 from repos.corpus.sources import config as sources_file
-from repos.corpus.sources import fingerprints
 from repos.corpus.sources.collected import SourceError, SourceReport
 from shared_ops.data import snapshots, storage, tables
 from shared_ops.data.home_urls import HomeUrl
 from shared_ops.data.snapshots import Snapshot, SnapshotRef
-from shared_ops.data.text import SPLITS
 from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import DATA_VERSION, snapshot_key, source_key
 from shared_ops.pipeline.resources import DeploymentResource
@@ -43,23 +42,27 @@ class Draft(BaseModel):
 
     url: HomeUrl
     reports: list[SourceReport]
+    rows: dict[str, int] = {}
+    """By a table's name, how many rows it has."""
     fingerprints: dict[str, str] = {}
     """By a source's name, its fingerprint from before it was read."""
 
 
 def check_draft(_: TypeCheckContext, draft: object) -> TypeCheck:
-    """The type check of a draft: no source has more bad rows than it may, and the tables hold to their schemas."""
+    """The type check of a draft: no source has more bad rows than it may, and the tables are there.
+
+    That they hold to their schemas was checked when they were made, and is again when they are published.
+    """
     if not isinstance(draft, Draft):
         return TypeCheck(False, f"Expected a Draft, got {type(draft).__name__}.")
+    metadata = report_metadata(draft.reports) | draft.rows
     try:
         check(draft.reports)
-        frames = {name: tables.check(name, frame) for name, frame in _tables(draft).items()}
-    except (SourceError, tables.TableError) as error:
-        return TypeCheck(False, str(error), metadata=report_metadata(draft.reports))
-    except FileNotFoundError as error:
-        return TypeCheck(False, f"The draft was published or given up before: {error} Run read_sources again.")
-    counts = {name: len(frame) for name, frame in frames.items()}
-    return TypeCheck(True, "Every source was read.", metadata=report_metadata(draft.reports) | counts)
+    except SourceError as error:
+        return TypeCheck(False, str(error), metadata=metadata)
+    if not storage.exists(draft.url):
+        return TypeCheck(False, "The draft was published or given up before. Run read_sources again.")
+    return TypeCheck(True, "Every source was read.", metadata=metadata)
 
 
 ValidDraft = DagsterType(
@@ -88,7 +91,8 @@ def read_sources(context: OpExecutionContext, config: ReadSourcesConfig, deploym
     with storage.written_folder(url) as folder:
         for name, frame in built.tables.items():
             frame.write_parquet(folder / f"{name}.parquet")
-    return Draft(url=url, reports=built.reports, fingerprints=before.sources)
+    rows = {name: len(frame) for name, frame in built.tables.items()}
+    return Draft(url=url, reports=built.reports, rows=rows, fingerprints=before.sources)
 
 
 @op(out=Out(ValidDraft))
@@ -118,11 +122,13 @@ def publish(
     context: OpExecutionContext, config: PublishConfig, deployment: DeploymentResource, draft: Draft
 ) -> SnapshotRef:
     """Publish the tables as a snapshot, named by their content: equal tables give the snapshot that exists already."""
-    content, sources = _tables(draft), [report.model_dump(mode="json") for report in draft.reports]
+    sources = [report.model_dump(mode="json") for report in draft.reports]
     size = deployment.sample_documents if config.sample_documents is None else config.sample_documents
     if size:
         content = snapshots.sample(Snapshot(SnapshotRef(id="draft", url=draft.url)), size, config.sample_seed)
         sources.append({"sample_of": "all sources", "documents": size, "seed": config.sample_seed})
+    else:
+        content = _tables(draft)
     ref = deployment.snapshots.publish(content, sources)
     fingerprints.remember(deployment.snapshots.url, ref.id, draft.fingerprints)
     storage.remove(draft.url)
@@ -134,7 +140,7 @@ def publish(
 def materialize(context: OpExecutionContext, deployment: DeploymentResource, snapshot: SnapshotRef) -> SnapshotRef:
     """Make the snapshot the latest one, and record it and its sources as materialized in Dagster."""
     before = deployment.snapshots.latest()
-    manifest = snapshots.load(snapshot).manifest()
+    manifest, checked = Snapshot(snapshot).manifest(), check_snapshot(snapshot)
     reports = [SourceReport.model_validate(source) for source in manifest.sources if "sample_of" not in source]
     deployment.snapshots.point_to(snapshot)
     for report in reports:
@@ -142,11 +148,9 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sna
         context.log_event(AssetMaterialization(asset_key=key, metadata=report_metadata([report])))
     metadata: dict[str, Any] = {
         "path": MetadataValue.path(str(storage.local_path(snapshot.url) or snapshot.url)),
-        "snapshot": snapshot.id,
         "changed": before is None or before.id != snapshot.id,
         "run": MetadataValue.dagster_run(context.run_id),
-        **{name: entry.rows for name, entry in manifest.tables.items()},
-        **{f"{split} queries": len(snapshots.load(snapshot).queries(split)) for split in SPLITS},
+        **checked.metadata,  # its id, and how many rows its tables have
         **report_metadata(reports),
         "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
     }
@@ -155,7 +159,7 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sna
             asset_key=snapshot_key(deployment.deployment), metadata=metadata, tags={DATA_VERSION: snapshot.id}
         )
     )
-    _log_check(context, deployment, "tables", check_snapshot(snapshot))
+    _log_check(context, deployment, "tables", checked)
     context.add_output_metadata(metadata)
     return snapshot
 

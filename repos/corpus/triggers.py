@@ -21,10 +21,10 @@ from dagster import (
 )
 from pydantic import BaseModel
 
+from repos.corpus.fingerprints import Fingerprints, differences, recall, take
 from repos.corpus.graph import jobs
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.files import FileState
-from repos.corpus.sources.fingerprints import Fingerprints, differences, recall, take
 from shared_ops.pipeline.cursors import restored
 from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD

@@ -17,7 +17,7 @@ def _bursts(deployment: Deployment) -> AssetChecksDefinition:
     @asset_check(
         asset=feedback_key(deployment),
         name=BURSTS,
-        description="Whether many sessions came for one query alone. Run it to read the latest feedback's again.",
+        description="Whether too many sessions of one query or one document came. Run it to read the latest's again.",
     )
     def bursts() -> AssetCheckResult:
         latest = Feedbacks(current().feedback_url(deployment)).latest()

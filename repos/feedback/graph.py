@@ -10,8 +10,8 @@ from shared_ops.settings import repository_of
 @graph
 def feedback() -> None:
     """From the searches and clicks in Postgres to the latest feedback."""
-    events = read_events()
-    materialize_feedback(learn_clicks(events), events)
+    batch = read_events()
+    materialize_feedback(learn_clicks(batch), batch)
 
 
 @graph

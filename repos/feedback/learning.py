@@ -13,18 +13,18 @@ from pydantic import Field
 
 from repos.feedback.parts import Events
 from repos.feedback.positions import PositionParameters, propensities
-from repos.feedback.sessions import Bounds, Split, counted, newest_sessions
+from repos.feedback.sessions import Bounds, HoldoutPolicy, counted, newest_sessions
 from shared_ops.data import tables
 from shared_ops.data.feedback import FOLDS, HELD_BACK, Burst, EventCounts, FeedbackManifest
 from shared_ops.data.text import fold_of
 
 _HAS_FEATURES = pl.col("features").list.len() == pl.col("doc_ids").list.len()
 """Whether the ranker's features of each document shown were recorded."""
-BURSTS = 20
+LISTED_BURSTS = 20
 """How many bursts the manifest lists at most; `left_out` counts all of them."""
 
 
-class LearningParameters(Bounds, Split, PositionParameters):
+class LearningParameters(Bounds, HoldoutPolicy, PositionParameters):
     """The parameters of computing feedback from events."""
 
     propensity_floor: float = Field(
@@ -36,14 +36,14 @@ class LearningParameters(Bounds, Split, PositionParameters):
     requests: int = Field(default=200, ge=0, description="searches whose features are computed again")
 
 
-class Learned(NamedTuple):
-    """The tables of feedback by name, and their manifest."""
+class FeedbackContent(NamedTuple):
+    """What is published as feedback: the tables by name, and their manifest."""
 
     tables: dict[str, pl.DataFrame]
     manifest: FeedbackManifest
 
 
-def learn(events: Events, watermark: int, parameters: LearningParameters) -> Learned:
+def learn(events: Events, watermark: int, parameters: LearningParameters) -> FeedbackContent:
     """Compute the tables and the manifest of feedback from events.
 
     `watermark` is the transaction before which all events were read; it goes into the manifest.
@@ -68,14 +68,14 @@ def learn(events: Events, watermark: int, parameters: LearningParameters) -> Lea
     manifest = FeedbackManifest(
         applications=_counts(searches, clicks),
         left_out=dict(sorted(left_out.items())),
-        bursts=[Burst(**row) for row in bursts.select(*Burst.model_fields).head(BURSTS).iter_rows(named=True)],
+        bursts=[Burst(**row) for row in bursts.select(*Burst.model_fields).head(LISTED_BURSTS).iter_rows(named=True)],
         propensities=looked_at.tolist(),
         held_back_sessions=len(newest),
         oldest=_moment(searches["timestamp"].min()),
         newest=_moment(searches["timestamp"].max()),
         watermark=watermark,
     )
-    return Learned({name: _fitted(name, frame) for name, frame in content.items()}, manifest)
+    return FeedbackContent({name: _fitted(name, frame) for name, frame in content.items()}, manifest)
 
 
 def _folds(sessions: pl.Series, newest: pl.Series) -> pl.DataFrame:

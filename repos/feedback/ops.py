@@ -24,27 +24,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from repos.feedback.learning import LearningParameters, learn
 from repos.feedback.parts import Parts, flat
-from repos.feedback.sessions import BURST
+from repos.feedback.sessions import BURST_REASONS
 from shared_ops.data import markdown, storage
 from shared_ops.data.feedback import Feedback, FeedbackManifest, FeedbackRef, Feedbacks
 from shared_ops.data.home_urls import HomeUrl
-from shared_ops.data.ubi import SIMULATED, SIMULATION, Store
+from shared_ops.data.ubi import SIMULATED, SIMULATION, Store, Window
 from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import DATA_VERSION, feedback_key
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidFeedback
 from shared_ops.release.releases import Staging
-from shared_ops.settings import DEPLOYMENTS, current
+from shared_ops.settings import DEPLOYMENTS, current, repository_of
 
-POOL = "feedback"
-"""One run at a time reads, learns or deletes: a part must not be deleted while it is read."""
+POOL = repository_of(__name__)
+"""The pool of the ops that read events or delete them. Of all runs with such an op Dagster lets one go at a time, so no
+run deletes a part that another is reading."""
 SETTLED = timedelta(days=1)
 """How long after its newest search a run under way may still learn from feedback."""
 BURSTS = "bursts"
 """The name of the asset check that reports bursts."""
 
 
-class Taken(BaseModel):
+class EventBatch(BaseModel):
     """What there is to learn from: every event before the transaction `watermark`, in the parts at `url`."""
 
     model_config = ConfigDict(frozen=True)
@@ -56,8 +57,11 @@ class Taken(BaseModel):
 
 
 class ReadEventsConfig(Config):
-    """Whether to learn even if nothing is new."""
+    """Up to where events are read, and whether to learn even if none is new."""
 
+    before: int | None = Field(
+        default=None, description="the transaction before which events are read, as a trigger found it; unset: now"
+    )
     again: bool = Field(default=False, description="compute the tables again, as after a change of their parameters")
 
 
@@ -83,21 +87,21 @@ def parts(feedback_url: str) -> Parts:
     return Parts(storage.join(feedback_url, "parts"))
 
 
-@op(pool=POOL, out=Out(Taken, is_required=False))
+@op(pool=POOL, out=Out(EventBatch, is_required=False))
 def read_events(
     context: OpExecutionContext, config: ReadEventsConfig, deployment: DeploymentResource
-) -> Iterator[Output[Taken]]:
+) -> Iterator[Output[EventBatch]]:
     """Write the events stored since the last feedback as a new part. Without any, the run ends here."""
     events, feedback = store(), deployment.feedback
     events.prepare()
-    latest, window = feedback.latest(), events.window(feedback.watermark())
-    replaced = window.after > window.before
+    latest, watermark = feedback.latest(), feedback.watermark()
+    window = _unread(events, watermark, config.before)
+    replaced = window.after < watermark
     if replaced:
         context.log.warning(
             f"The database is another one than before: it is at transaction {window.before}, the last feedback read up "
-            f"to {window.after}. Reading it from its start; what was read from the other stays until it is too old."
+            f"to {watermark}. Reading it from its start; what was read from the other stays until it is too old."
         )
-        window = window._replace(after=0)
     new = flat(events.each_query(window), events.each_event(window))
     searches, clicks = len(new.searches), len(new.clicks)
     context.log.info(f"{searches} searches and {clicks} clicks in transactions {window.after} to {window.before}")
@@ -107,7 +111,23 @@ def read_events(
     elif not (replaced and latest) and not config.again:
         context.log.info(f"Nothing new since feedback {latest.id if latest else '(none yet)'}; nothing is published.")
         return
-    yield Output(Taken(url=all_parts.url, watermark=window.before, searches=searches, clicks=clicks))
+    yield Output(EventBatch(url=all_parts.url, watermark=window.before, searches=searches, clicks=clicks))
+
+
+def _unread(events: Store, watermark: int, before: int | None) -> Window:
+    """The events from the transaction `watermark`, where the last feedback ends, up to `before`; None: up to now.
+
+    They begin there whatever a trigger found: another run may have read some of them since. A database that was
+    replaced is read from its start, and up to now where `before` is a later transaction, which was of the former one.
+    """
+    unread = events.window(watermark)
+    after = 0 if unread.after > unread.before else unread.after
+    return Window(after, max(after, unread.before if before is None else min(before, unread.before)))
+
+
+def reading_up_to(before: int) -> dict[str, Any]:
+    """The configuration of a run that reads the events stored before this transaction, whatever has come since."""
+    return {"ops": {read_events.name: {"config": {"before": before}}}}
 
 
 class LearnConfig(LearningParameters, Config):
@@ -116,12 +136,12 @@ class LearnConfig(LearningParameters, Config):
 
 @op(out=Out(ValidFeedback))
 def learn_clicks(
-    context: OpExecutionContext, config: LearnConfig, deployment: DeploymentResource, taken: Taken
+    context: OpExecutionContext, config: LearnConfig, deployment: DeploymentResource, batch: EventBatch
 ) -> FeedbackRef:
     """Compute the tables from all events that are not too old, and publish them: equal tables are published once."""
-    events = Parts(taken.url).read(since=oldest_kept())
-    learned = learn(events, taken.watermark, config)
-    ref = deployment.feedback.publish(learned.tables, learned.manifest)
+    events = Parts(batch.url).read(since=oldest_kept())
+    content = learn(events, batch.watermark, config)
+    ref = deployment.feedback.publish(content.tables, content.manifest)
     log_check(
         context,
         feedback_key(deployment.deployment),
@@ -129,9 +149,9 @@ def learn_clicks(
         severity=AssetCheckSeverity.WARN,
         # By this run's manifest: where all new events were left out, the tables equal the published ones, and that
         # feedback keeps its older manifest.
-        **burst_check(learned.manifest),
+        **burst_check(content.manifest),
     )
-    held_back = learned.manifest.held_back_sessions
+    held_back = content.manifest.held_back_sessions
     context.log.info(
         f"The {held_back} newest sessions are held back to measure by."
         if held_back
@@ -141,20 +161,20 @@ def learn_clicks(
     return ref
 
 
-@op(ins={"feedback": In(ValidFeedback), "taken": In(Taken)}, out=Out(ValidFeedback))
+@op(ins={"feedback": In(ValidFeedback), "batch": In(EventBatch)}, out=Out(ValidFeedback))
 def materialize_feedback(
-    context: OpExecutionContext, deployment: DeploymentResource, feedback: FeedbackRef, taken: Taken
+    context: OpExecutionContext, deployment: DeploymentResource, feedback: FeedbackRef, batch: EventBatch
 ) -> FeedbackRef:
     """Make the feedback the latest one, and record it as materialized in Dagster."""
     before = deployment.feedback.latest()
-    deployment.feedback.point_to(feedback, taken.watermark)
+    deployment.feedback.point_to(feedback, batch.watermark)
     metadata: dict[str, Any] = {
         "path": MetadataValue.path(str(storage.local_path(feedback.url) or feedback.url)),
         "feedback": feedback.id,
         "changed": before is None or before.id != feedback.id,
         "run": MetadataValue.dagster_run(context.run_id),
-        "new searches": taken.searches,
-        "new clicks": taken.clicks,
+        "new searches": batch.searches,
+        "new clicks": batch.clicks,
         **manifest_metadata(Feedback(feedback).manifest()),
     }
     key = feedback_key(deployment.deployment)
@@ -166,17 +186,21 @@ def materialize_feedback(
 def burst_check(manifest: FeedbackManifest) -> dict[str, Any]:
     """The result of the check of bursts, as arguments of `log_check` and AssetCheckResult; a burst fails it."""
     if not manifest.bursts:
-        return {"passed": True, "description": "No query had more sessions of it alone than people would make."}
+        return {"passed": True, "description": "No more sessions of one query or one document came than people make."}
     first = manifest.bursts[0]
     return {
         "passed": False,
         "description": (
-            f"{manifest.left_out[BURST]} searches and clicks teach nothing: more sessions came for one "
-            f"query alone than people would make. The most in an hour: {first.sessions} for {_cell(first.text)} at "
+            f"{_left_out_in_bursts(manifest)} searches and clicks teach nothing: more sessions of one query or one "
+            f"document came than people make. The most in an hour: {first.sessions} for {_cell(first.text)} at "
             f"{first.hour:%Y-%m-%d %H:%M}. Somebody may be clicking a document up: docs/feedback.md, Invented clicks."
         ),
         "metadata": {"left out": MetadataValue.md(_bursts(manifest))},
     }
+
+
+def _left_out_in_bursts(manifest: FeedbackManifest) -> int:
+    return sum(manifest.left_out.get(why, 0) for why in BURST_REASONS)
 
 
 def manifest_metadata(manifest: FeedbackManifest) -> dict[str, Any]:
@@ -199,7 +223,7 @@ def manifest_metadata(manifest: FeedbackManifest) -> dict[str, Any]:
         "propensities": MetadataValue.md(_propensities(manifest.propensities)),
         "events left out": sum(manifest.left_out.values()),
         "left out": MetadataValue.md(markdown.table(("why", "events"), manifest.left_out.items())),
-        "events left out for their number": manifest.left_out.get(BURST, 0),
+        "events left out for their number": _left_out_in_bursts(manifest),
         "left out for their number": MetadataValue.md(_bursts(manifest)),
         "sessions held back": manifest.held_back_sessions,
         **{f"rows of {table}": entry.rows for table, entry in manifest.tables.items()},
@@ -219,7 +243,7 @@ def _bursts(manifest: FeedbackManifest) -> str:
     rows = [
         (_cell(burst.text), f"{burst.hour:%Y-%m-%d %H:%M}", burst.sessions, burst.clicks) for burst in manifest.bursts
     ]
-    return markdown.table(("query", "hour", "sessions of it alone", "clicks"), rows)
+    return markdown.table(("query", "hour", "sessions left out", "their clicks"), rows)
 
 
 def _cell(text: str) -> str:

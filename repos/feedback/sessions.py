@@ -1,7 +1,7 @@
 """Decides which searches and clicks count: not those of bots, no repetitions, no clicks on what was not shown.
 
-A session costs nothing: anybody who reaches the search app can invent any number of them, with one search and one click
-each. So `Bounds` limits how many sessions of a single query count for each query and hour, whatever they click.
+A session costs nothing: anybody who reaches the search app can invent any number of them. So `Bounds` limits what the
+narrow ones teach together, those that asked a single query or clicked no more than one document.
 
 Knows no Dagster and no click model. Everything that is left out is counted by its reason.
 """
@@ -18,6 +18,8 @@ from shared_ops.data.text import text_id
 from shared_ops.data.ubi import SIMULATION
 
 MINUTE = timedelta(minutes=1)
+WEEK = timedelta(weeks=1)
+HOUR = timedelta(hours=1)
 
 REPEATED_QUERY = "a query repeated in its session"
 REPEATED_CLICK = "a click repeated in its session"
@@ -27,10 +29,12 @@ OTHER_POSITION = "a click at another position than shown"
 FAST = "a session with too many searches in a minute"
 MANY = "a session with too many searches"
 CLICKED_ALL = "a session that clicked too much of what it was shown"
-BURST = "a session of a single query, one of too many for it in an hour"
+BURST = "a session of one query or one document, one of too many in an hour"
+BURST_REASONS = (BURST, "a session of a single query, one of too many for it in an hour")
+"""What a burst is called: the first by this code, the other in feedback that was published before."""
 
 
-class Split(BaseModel):
+class HoldoutPolicy(BaseModel):
     """Which sessions are held back to measure by."""
 
     model_config = ConfigDict(frozen=True)
@@ -45,15 +49,17 @@ class Split(BaseModel):
 
 
 class Bounds(BaseModel):
-    """Limits of what one session teaches, and of what the sessions of a single query teach together.
+    """Limits of what one session teaches, and of what narrow sessions teach together.
 
-    A session beyond the limits does more than a person does, and is left out whole.
+    A session beyond the former does more than a person does, and is left out whole.
 
-    Three of four sessions are of a single query (77.6% in Silverstein et al. 1999, "Analysis of a Very Large Web Search
-    Engine Query Log"). So where people come for a query, some of them ask other queries too. If many sessions of that
-    query alone come in an hour, and too few that ask another as well, then the former are left out for this hour. No
-    document and no click plays a part in this, since no click can be told to be honest by itself (Radlinski 2007,
-    "Addressing Malicious Noise in Clickthrough Data"): what is true is learned later, from sessions that ask more.
+    A narrow session asked a single query, or clicked no more than one document. Those that push a document are narrow,
+    and so are most people's (77.6% are of a single query in Silverstein et al. 1999, "Analysis of a Very Large Web
+    Search Engine Query Log"); no click can be told to be honest by itself (Radlinski 2007, "Addressing Malicious Noise
+    in Clickthrough Data"). So the number of narrow sessions is limited, by query and hour, and that of their clicks, by
+    document and hour, whatever the query. Nothing that comes in the same hour raises these limits, since it may have
+    been invented with them; what came for the same query or document in the week before does. Where there are more,
+    none of them counts in that hour: what is true is learned from sessions that asked and clicked more.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,15 +69,18 @@ class Bounds(BaseModel):
     clicked_share: float = Field(default=0.5, gt=0.0, le=1.0, description="of the results that a session was shown")
     clicked_share_from: int = Field(default=30, ge=1, description="results shown from which on the share is judged")
     impressions_of_a_query: int = Field(default=3, ge=1, description="searches of one query that count in a session")
-    alone: int = Field(
-        default=15, ge=0, description="sessions of a single query that count for it in an hour, whoever else comes"
+    narrow_sessions: int = Field(
+        default=15, ge=0, description="sessions of one query or one document that count for a query in an hour"
     )
-    alone_for_each: int = Field(
-        default=10, ge=0, description="more for each session that asks it and another: people pass it once in 50 hours"
+    narrow_clicks: int = Field(
+        default=30, ge=0, description="clicks of such sessions that count for a document in an hour, whatever the query"
+    )
+    usual_hours: float = Field(
+        default=3.0, ge=0.0, description="more of both: so many times what the mean hour of the week before had"
     )
 
 
-class Counted(NamedTuple):
+class CountedEvents(NamedTuple):
     """The searches and clicks that count, and the bursts: by query_id and hour, the sessions and clicks left out."""
 
     searches: pl.DataFrame
@@ -79,7 +88,7 @@ class Counted(NamedTuple):
     bursts: pl.DataFrame
 
 
-def counted(events: Events, bounds: Bounds, left_out: Counter[str]) -> Counted:
+def counted(events: Events, bounds: Bounds, left_out: Counter[str]) -> CountedEvents:
     """Select the searches and clicks that count; the number of the others is added to `left_out`, by reason.
 
     Searches get a column query_id, equal for texts that differ in nothing but case, punctuation and spacing. A click
@@ -95,10 +104,10 @@ def counted(events: Events, bounds: Bounds, left_out: Counter[str]) -> Counted:
     searches, clicks = _leave_out(searches, left_out), _leave_out(clicks, left_out)
     again = _nth("session", "query_id", "doc_id") > 1
     clicks = _leave_out(clicks.with_columns(why=pl.when(again).then(pl.lit(REPEATED_CLICK))), left_out)
-    searches = _in_bursts(searches, bounds)
+    searches = _in_bursts(searches, clicks, bounds)
     clicks = clicks.join(searches.select("search_id", "hour", "why"), on="search_id")
     bursts = _bursts(searches, clicks)
-    return Counted(_leave_out(searches, left_out).drop("hour"), _leave_out(clicks, left_out).drop("hour"), bursts)
+    return CountedEvents(_leave_out(searches, left_out).drop("hour"), _leave_out(clicks, left_out).drop("hour"), bursts)
 
 
 def _query_ids(searches: pl.DataFrame) -> pl.DataFrame:
@@ -141,17 +150,41 @@ def _bots(searches: pl.DataFrame, clicks: pl.DataFrame, bounds: Bounds) -> pl.Da
     return sessions.join(clicked, on="session", how="left").select("session", why=why).drop_nulls("why")
 
 
-def _in_bursts(searches: pl.DataFrame, bounds: Bounds) -> pl.DataFrame:
-    """The searches with their hour; `why` says BURST for sessions of a single query that are too many in the hour."""
-    searches = searches.with_columns(
-        hour=pl.col("timestamp").dt.truncate("1h"), alone=pl.col("query_id").n_unique().over("session") == 1
+def _in_bursts(searches: pl.DataFrame, clicks: pl.DataFrame, bounds: Bounds) -> pl.DataFrame:
+    """The searches with their hour; `why` says BURST for those of narrow sessions that were too many in it."""
+    searches = searches.with_columns(hour=pl.col("timestamp").dt.truncate(HOUR))
+    narrow = _narrow(searches, clicks)
+    too_many = pl.concat(
+        narrow.join(_too_many(narrow, key, bound, bounds.usual_hours), on=[key, "hour"], how="semi")["search_id"]
+        for key, bound in (("query_id", bounds.narrow_sessions), ("doc_id", bounds.narrow_clicks))
     )
-    alone, others = (
-        pl.col("session").filter(chosen).n_unique().over("query_id", "hour")
-        for chosen in (pl.col("alone"), ~pl.col("alone"))
+    why = pl.when(pl.col("search_id").is_in(too_many.implode())).then(pl.lit(BURST))
+    return searches.with_columns(why=why)
+
+
+def _narrow(searches: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
+    """A row for each click of the sessions of one query or one document, and for each of their searches without any."""
+    asked = searches.select("search_id", "session", "query_id", "hour")
+    by_click = asked.join(clicks.select("search_id", "doc_id"), on="search_id", how="left")
+    queries, documents = (
+        values.n_unique().over("session") for values in (pl.col("query_id"), pl.col("doc_id").drop_nulls())
     )
-    too_many = pl.col("alone") & (alone > bounds.alone + bounds.alone_for_each * others)
-    return searches.with_columns(why=pl.when(too_many).then(pl.lit(BURST))).drop("alone")
+    return by_click.filter((queries == 1) | (documents <= 1))
+
+
+def _too_many(narrow: pl.DataFrame, key: str, bound: int, usual_hours: float) -> pl.DataFrame:
+    """The values of `key` with the hours in which they have too many rows of `narrow`: more than `bound` and usual.
+
+    For one query a session counts once, however often it asks it.
+    """
+    counts = (
+        narrow.drop_nulls(key)
+        .group_by(key, "hour")
+        .agg(number=pl.struct("session", "query_id").n_unique())
+        .sort(key, "hour")
+    )
+    week_before = pl.col("number").rolling_sum_by("hour", WEEK, closed="left").over(key).fill_null(0)
+    return counts.filter(pl.col("number") > bound + usual_hours * week_before / (WEEK / HOUR))
 
 
 def _bursts(searches: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
@@ -177,13 +210,13 @@ def _leave_out(frame: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
     return frame.filter(pl.col("why").is_null()).drop("why")
 
 
-def newest_sessions(searches: pl.DataFrame, clicks: pl.DataFrame, split: Split) -> pl.Series:
-    """The ids of the newest sessions that clicked, by their first search: as many as `split` holds back.
+def newest_sessions(searches: pl.DataFrame, clicks: pl.DataFrame, policy: HoldoutPolicy) -> pl.Series:
+    """The ids of the newest sessions that clicked, by their first search: as many as `policy` holds back.
 
     Sessions without a click are useless to measure by, and those of a program that searches all day would displace all
     others.
     """
     clicked = searches.join(clicks, on="session", how="semi")
     first = clicked.group_by("session").agg(pl.col("timestamp").min()).sort("timestamp", "session")
-    share = round(len(first) * split.newest_share) if len(first) >= split.fewest_sessions else 0
-    return first["session"].tail(min(share, split.most_newest))
+    share = round(len(first) * policy.newest_share) if len(first) >= policy.fewest_sessions else 0
+    return first["session"].tail(min(share, policy.most_newest))

@@ -16,7 +16,7 @@ from dagster import (
 )
 
 from repos.feedback.graph import feedback_prod, forget_prod
-from repos.feedback.ops import store
+from repos.feedback.ops import reading_up_to, store
 from shared_ops.data.ubi import Window
 from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
@@ -67,7 +67,8 @@ schedules = [daily_feedback, daily_forget]
 def due(context: SensorEvaluationContext | ScheduleEvaluationContext, enough: int) -> RunRequest | SkipReason:
     """A run of feedback_prod when `enough` clicks are new and none is under way, else why not.
 
-    A run that failed is not asked for again until `enough` more clicks came: its key is the same until then.
+    It reads the events up to those that are counted here, however long it waits for its turn. A run that failed is not
+    asked for again until `enough` more clicks came: its key is the same until then.
     """
     if current().postgres_url is None:
         return SkipReason("SEARCHLOOP_POSTGRES_URL is not set: there is no database of searches and clicks.")
@@ -92,12 +93,13 @@ def due(context: SensorEvaluationContext | ScheduleEvaluationContext, enough: in
         return SkipReason(f"Run {running[0].run_id[:8]} of {feedback_prod.name} is under way; waiting for its end.")
     if PROD.feedback.latest() != latest:
         return SkipReason("Feedback was made just now; the next tick looks at what is new since.")
-    return _once(context.instance, f"feedback-{window.after}-{clicks // enough * enough}", why)
+    return _once(context.instance, f"feedback-{window.after}-{clicks // enough * enough}", why, window.before)
 
 
-def _once(instance: DagsterInstance, key: str, why: str) -> RunRequest | SkipReason:
-    """A request for a run with this key, unless there was one already."""
-    before = instance.get_runs(RunsFilter(tags={"dagster/run_key": key}), limit=1)
-    if before:
-        return SkipReason(f"{why}; run {before[0].run_id[:8]} for them ended with {before[0].status.value}, see there")
-    return RunRequest(run_key=key, tags={BECAUSE: why})
+def _once(instance: DagsterInstance, key: str, why: str, before: int) -> RunRequest | SkipReason:
+    """A request for a run with this key that reads up to the transaction `before`, unless there was one already."""
+    earlier = instance.get_runs(RunsFilter(tags={"dagster/run_key": key}), limit=1)
+    if earlier:
+        ended = earlier[0].status.value
+        return SkipReason(f"{why}; run {earlier[0].run_id[:8]} for them ended with {ended}, see there")
+    return RunRequest(run_key=key, run_config=reading_up_to(before), tags={BECAUSE: why})

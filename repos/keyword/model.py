@@ -13,11 +13,11 @@ import polars as pl
 from pydantic import BaseModel, Field
 
 from repos.keyword.bm25 import TermCounts, TermIndex, WordCounts
-from repos.keyword.tuning import Choice, Judged, tune
+from repos.keyword.tuning import Choice, DevJudgements, tune
 from repos.keyword.words import Tokenizer, words
 from shared_ops.data.tables import Hits
 from shared_ops.data.text import SPLITS
-from shared_ops.judge.training import Trained, answer
+from shared_ops.judge.training import TrainingResult, answer
 
 FORMAT = 1
 MAX_QUERY = 10_000
@@ -135,7 +135,7 @@ def train(
     qrels: pl.DataFrame,
     parameters: Parameters,
     log: Callable[[str], None] = print,
-) -> Trained[KeywordModel]:
+) -> TrainingResult[KeywordModel]:
     """Index the documents with the tokenizer and parameters that serve the dev queries best.
 
     The tables are those of `shared_ops.data.tables`, with all splits. With fewer than 20 judged dev queries the
@@ -151,21 +151,21 @@ def train(
     doc_ids = documents["doc_id"].to_list()
     counts = WordCounts.of(documents["title"].to_list(), documents["text"].to_list())
     log(f"Counted {len(counts.words)} distinct words in {len(doc_ids)} documents")
-    judged = _judged(queries.filter(pl.col("split") == "dev"), qrels, doc_ids)
+    judged = _dev_judgements(queries.filter(pl.col("split") == "dev"), qrels, doc_ids)
     choice = tune(counts, judged, parameters.choice(), parameters.trials, parameters.seed, log)
     model = KeywordModel.build(doc_ids, counts, choice)
     hits = {split: answer(model, queries.filter(pl.col("split") == split)) for split in SPLITS}
-    return Trained(model, choice.flat(), hits)
+    return TrainingResult(model, choice.flat(), hits)
 
 
-def _judged(queries: pl.DataFrame, qrels: pl.DataFrame, doc_ids: list[str]) -> Judged:
+def _dev_judgements(queries: pl.DataFrame, qrels: pl.DataFrame, doc_ids: list[str]) -> DevJudgements:
     row = {doc_id: place for place, doc_id in enumerate(doc_ids)}
     grades: dict[str, dict[int, int]] = {}
     answers = qrels.filter(pl.col("doc_id").is_in(doc_ids)).sort("query_id", "doc_id")
     for query_id, doc_id, grade in answers.select("query_id", "doc_id", "grade").iter_rows():
         grades.setdefault(query_id, {})[row[doc_id]] = grade
     texts = dict(queries.sort("query_id").select("query_id", "text").iter_rows())
-    return Judged({query: text for query, text in texts.items() if query in grades}, grades)
+    return DevJudgements({query: text for query, text in texts.items() if query in grades}, grades)
 
 
 def _write(path: Path, content: object) -> None:

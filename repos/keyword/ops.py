@@ -6,8 +6,8 @@ from dagster import Config
 
 from repos.keyword import model
 from shared_ops.data.snapshots import load
-from shared_ops.judge.training import Trained
-from shared_ops.pipeline.ops import searching
+from shared_ops.judge.training import TrainingResult
+from shared_ops.pipeline.ops import search_opener
 from shared_ops.release.inputs import Inputs
 
 
@@ -15,7 +15,7 @@ class TrainConfig(model.Parameters, Config):
     """The parameters of the model, as they can be edited in the launchpad."""
 
 
-def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.KeywordModel]:
+def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> TrainingResult[model.KeywordModel]:
     """Index the snapshot's documents; choose tokenizer and parameters on its dev queries.
 
     Equal inputs and parameters give equal weights.
@@ -24,4 +24,4 @@ def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> 
     return model.train(content.documents(), content.queries(), content.qrels(), parameters, log=log)
 
 
-opened = searching(model.load)
+opened = search_opener(model.load)

@@ -41,7 +41,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Judged:
+class DevJudgements:
     """Queries with known answers. Documents are named by their row in the counts."""
 
     texts: Mapping[str, str]
@@ -51,7 +51,7 @@ class Judged:
 
 
 def tune(
-    counts: WordCounts, judged: Judged, default: Choice, trials: int, seed: int, log: Callable[[str], None]
+    counts: WordCounts, judged: DevJudgements, default: Choice, trials: int, seed: int, log: Callable[[str], None]
 ) -> Choice:
     """The choice with the best mean nDCG@10 over the judged queries among those surely better than the default.
 
@@ -109,7 +109,7 @@ def _propose(trial: "Trial", default: Choice) -> Choice:
     )
 
 
-def _measure(counts: WordCounts, judged: Judged) -> Callable[[Choice], NDArray[np.float64]]:
+def _measure(counts: WordCounts, judged: DevJudgements) -> Callable[[Choice], NDArray[np.float64]]:
     """A function from a choice to each judged query's nDCG@10, in the queries' order."""
     import ir_measures
 

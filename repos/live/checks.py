@@ -8,8 +8,10 @@ from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import DEPLOYMENTS, Deployment, current, ranking_family
 
+END_TO_END = "end_to_end"
+"""The name of the check of a proposed set's final order."""
 ANSWERS = "answers"
-"""The check of who answers."""
+"""The name of the check of who answers."""
 
 
 def live_set_checks() -> list[AssetChecksDefinition]:
@@ -34,7 +36,7 @@ def _answers() -> AssetChecksDefinition:
 def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:
     @asset_check(
         asset=proposed_set_key(deployment),
-        name="end_to_end",
+        name=END_TO_END,
         description="The verdict on the final order of the newest proposed set. Run it to read it again.",
     )
     def end_to_end() -> AssetCheckResult:

@@ -8,7 +8,7 @@ A better model can make the whole worse, so a set is judged by its final order b
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from operator import not_
 from typing import Any
@@ -19,11 +19,13 @@ from dagster import (
     Config,
     MetadataValue,
     OpExecutionContext,
+    Out,
+    Output,
     op,
 )
 from pydantic import Field
 
-from repos.live.checks import ANSWERS
+from repos.live.checks import ANSWERS, END_TO_END
 from shared_ops.data.snapshots import SnapshotRef, load
 from shared_ops.judge import gating
 from shared_ops.judge.answering import answering
@@ -33,12 +35,12 @@ from shared_ops.judge.training import Answers
 from shared_ops.notifications import notify
 from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
-from shared_ops.pipeline.ops import GateConfig, numbers, plotted, tell_verdict
-from shared_ops.pipeline.references import BECAUSE, BY_HAND, Proposal, Staged
+from shared_ops.pipeline.ops import GateConfig, numbers, plot_metadata, tell_verdict
+from shared_ops.pipeline.references import BECAUSE, BY_HAND, JudgedSet, ReleaseRef
 from shared_ops.pipeline.resources import DeploymentResource
-from shared_ops.release import copies, inputs, runtimes
+from shared_ops.release import candidates, copies, inputs, runtimes
 from shared_ops.release.agreement import disagreements
-from shared_ops.release.livesets import Decision, LiveSet
+from shared_ops.release.livesets import NOTHING_LIVE, Decision, LiveSet
 from shared_ops.release.promotion import TakenBackError, past_set
 from shared_ops.release.promotion import promote as promote_set
 from shared_ops.release.promotion import rollback as rollback_set
@@ -52,26 +54,57 @@ KEPT_RELEASES = 10
 KEPT_SETS = 20
 FOLLOW_SECONDS = 10.0
 """How long the services are given to answer with a set that has just gone live."""
+OVERTAKEN = "searchloop/overtaken"
+"""The tag, with the reason, of a run that moved nothing, since what its trigger had found was no longer the newest."""
 
 
-@op
-def accepted_ranker(context: OpExecutionContext, deployment: DeploymentResource) -> Staged:
-    """The accepted ranker, whatever made it.
+class RankerConfig(Config):
+    """Whose set is to go live."""
+
+    version: str | None = Field(
+        default=None, description="the release that a trigger found accepted; unset: the one that is accepted now"
+    )
+
+
+@op(out=Out(ReleaseRef, is_required=False))
+def accepted_ranker(
+    context: OpExecutionContext, config: RankerConfig, deployment: DeploymentResource
+) -> Iterator[Output[ReleaseRef]]:
+    """Find the ranker whose set is to go live. Where it is no longer the accepted one, the run ends here and says so.
 
     Raises:
-        ReleaseError: when there is none.
+        ReleaseError: when none is accepted.
     """
     ranker = ranking_family()
     version = deployment.staging.accepted(ranker)
     if version is None:
         raise ReleaseError(f"There is no accepted ranker to promote. Train one: make train REPO={ranker}.")
-    return Staged(family=ranker, version=version, accepted=True)
+    if config.version is not None and config.version != version:
+        _tell_overtaken(context, _no_longer_accepted(deployment, ranker, config.version, version))
+        return
+    yield Output(ReleaseRef(family=ranker, version=version, accepted=True))
+
+
+def _no_longer_accepted(deployment: DeploymentResource, ranker: str, found: str, accepted: str) -> str:
+    """Why the release that a trigger found is not proposed: another one is accepted since."""
+    if past := deployment.live_sets.taken_back_release(ranker, found):
+        why = f"was taken back with set {past.number}"
+    elif found in deployment.staging.passed_over(ranker):
+        why = "was passed over by a rollback"
+    else:
+        why = f"is no longer the accepted one: {ranker}/{accepted} is, and has a run of its own"
+    return f"{ranker}/{found}, for which this run was started, {why}. It is not proposed."
+
+
+def _tell_overtaken(context: OpExecutionContext, reason: str) -> None:
+    context.log.warning(reason)
+    context.instance.add_run_tags(context.run_id, {OVERTAKEN: reason})
 
 
 @op
 def gate_set(
-    context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: Staged
-) -> Proposal:
+    context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, staged: ReleaseRef
+) -> JudgedSet:
     """The end-to-end gate: the proposed set's final order against that of the live set.
 
     They are compared on the test queries that both sets know, and on what the newest sessions asked. The hits for
@@ -79,12 +112,12 @@ def gate_set(
     those that were served.
     """
     manifest, live = deployment.staging.manifest(staged.family, staged.version), deployment.live_sets.live()
-    proposal = Proposal(**staged.model_dump(), over=live.number if live else 0)
+    judged_set = JudgedSet(**staged.model_dump(), over=live.number if live else 0)
     if live is None or live.releases[live.ranker] == staged.version:
         reason = "There is no other live set to compare with."
         context.log.info(reason)
         _log_proposed(context, deployment, manifest, reason)
-        return proposal
+        return judged_set
     judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
     champion_manifest = deployment.staging.manifest(live.ranker, live.releases[live.ranker])
     ours, theirs = _final_orders(deployment, (manifest, champion_manifest), judged)
@@ -94,7 +127,7 @@ def gate_set(
     _log_verdict(context, deployment, verdict, manifest)
     page = report(challenger, champion, judged.members, judged.texts, verdict)
     context.add_output_metadata({"report": MetadataValue.md(page)})
-    return proposal.model_copy(update={"accepted": verdict.accepted})
+    return judged_set.model_copy(update={"accepted": verdict.accepted})
 
 
 def _final_orders(
@@ -113,7 +146,7 @@ def _final_orders(
 
 
 def _tested(deployment: DeploymentResource, ranker: ReleaseManifest, judged: JudgedQueries) -> pl.DataFrame:
-    hits = inputs.release_hits(deployment.staging.release_url(ranker.family, ranker.version), "test")
+    hits = inputs.release_hits(deployment.staging.checked_url(ranker.family, ranker.version), "test")
     return inputs.kept_hits(hits, judged.test, judged.snapshot.documents())
 
 
@@ -145,7 +178,7 @@ def _log_verdict(
     log_check(
         context,
         proposed_set_key(deployment.deployment),
-        "end_to_end",
+        END_TO_END,
         passed=verdict.accepted,
         description=sentence,
         metadata=numbers(verdict.model_dump(mode="json")),
@@ -163,7 +196,7 @@ def _log_proposed(
         "releases": MetadataValue.json({**manifest.learned_from, manifest.family: manifest.version}),
         "snapshot": manifest.snapshot.id,
         "verdict": verdict,
-        **plotted(manifest.metrics),
+        **plot_metadata(manifest.metrics),
     }
     context.log_event(AssetMaterialization(asset_key=proposed_set_key(deployment.deployment), metadata=metadata))
 
@@ -178,29 +211,29 @@ class PromoteConfig(Config):
 
 @op(pool=POOL)
 def promote(
-    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, proposal: Proposal
+    context: OpExecutionContext, config: PromoteConfig, deployment: DeploymentResource, judged_set: JudgedSet
 ) -> None:
-    """Make the proposed ranker's set the live one, unless it was rejected. Then remove old sets and releases."""
-    manifest = deployment.staging.manifest(proposal.family, proposal.version)
-    if proposal.accepted:
+    """Propose the set and make it the live one, unless it was rejected. Then remove old sets and releases."""
+    manifest = deployment.staging.manifest(judged_set.family, judged_set.version)
+    if judged_set.accepted:
         try:
             live = promote_set(
                 deployment.live_sets,
                 manifest,
                 _shown_with(manifest, deployment),
-                over=proposal.over,
-                note=f"{proposal.family} {proposal.version}, {_by(context)}",
+                over=judged_set.over,
+                note=f"{judged_set.family} {judged_set.version}, {_by(context)}",
                 services=deployment.services,
                 timeout_s=config.timeout_s,
                 log=context.log.info,
             )
         except TakenBackError as error:
             # This is final. Whatever else stops a promotion may pass, so the trigger tries again.
-            deployment.live_sets.decide(proposal.version, Decision(accepted=False, reason=str(error)))
+            deployment.live_sets.decide(judged_set.version, Decision(accepted=False, reason=str(error)))
             raise
         decision = Decision(accepted=True, reason=live.note, set_number=live.number)
-        deployment.live_sets.decide(proposal.version, decision)
-        _materialize(context, deployment, live, plotted(manifest.metrics))
+        deployment.live_sets.decide(judged_set.version, decision)
+        _materialize(context, deployment, live, plot_metadata(manifest.metrics))
         _log_answers(context, deployment)
     _tidy(context, deployment, config)
 
@@ -251,12 +284,14 @@ def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: P
         if removed := staging.tidy(family, config.kept_releases, needed[family]):
             context.log.info(f"Removed {len(removed)} old releases of {family}: {', '.join(removed)}")
     # In this order: a release is published before it is decided upon.
-    for ranker in set(sets.decided_upon()) - {version for _, version in staging.published()}:
+    for ranker in set(sets.decisions()) - {version for _, version in staging.releases()}:
         sets.reopen(ranker)
     if gone := runtimes.tidy(current()):
         context.log.info(f"Removed {len(gone)} codes and locks that no release names.")
     if gone := copies.tidy():
         context.log.info(f"Removed {len(gone)} copies of releases that no set needs.")
+    if gone := candidates.tidy():
+        context.log.info(f"Removed {len(gone)} candidates that runs left behind: {', '.join(gone)}")
 
 
 class RollbackConfig(Config):
@@ -282,20 +317,36 @@ def roll_back(context: OpExecutionContext, deployment: DeploymentResource, chose
         deployment.live_sets, chosen.number, note=note, services=deployment.services, log=context.log.info
     )
     _materialize(context, deployment, live, {}, note)
+    _log_answers(context, deployment)
 
 
-@op
-def newest_snapshot(deployment: DeploymentResource) -> SnapshotRef:
-    """The newest snapshot there is.
+class SnapshotConfig(Config):
+    """Which snapshot the live set is to show."""
+
+    snapshot_id: str | None = Field(
+        default=None, description="the snapshot that a trigger found to be the newest; unset: the newest there is now"
+    )
+
+
+@op(out=Out(SnapshotRef, is_required=False))
+def newest_snapshot(
+    context: OpExecutionContext, config: SnapshotConfig, deployment: DeploymentResource
+) -> Iterator[Output[SnapshotRef]]:
+    """Find the snapshot that is to be shown. Where it is no longer the newest, the run ends here and says so.
 
     Raises:
         MissingInputError: when there is none.
     """
-    return inputs.newest_snapshot(deployment.input_snapshots)
+    newest = inputs.newest_snapshot(deployment.input_snapshots)
+    if config.snapshot_id is not None and config.snapshot_id != newest.id:
+        found = f"Snapshot {config.snapshot_id}, for which this run was started, is no longer the newest"
+        _tell_overtaken(context, f"{found}: snapshot {newest.id} is, and has a run of its own.")
+        return
+    yield Output(newest)
 
 
 class ShowConfig(Config):
-    """When a new snapshot is shown by the models that are live, before any of them has learned it."""
+    """Which new snapshots are shown at once, by releases that never learned them, and which wait for a ranker."""
 
     max_removed_share: float = Field(
         default=0.2, ge=0, le=1, description="past this share of documents gone, the change waits for new models"
@@ -313,7 +364,8 @@ def show(
     """
     live = deployment.live_sets.live()
     if live is None or live.snapshot == snapshot:
-        context.log.info("No live set shows another snapshot; nothing to change.")
+        shown = f"{NOTHING_LIVE}." if live is None else f"Set {live.number} shows snapshot {snapshot.id} already."
+        context.log.info(shown)
         return
     if taken_back := deployment.live_sets.taken_back_snapshot(snapshot):
         context.log.warning(f"Snapshot {snapshot.id} was shown by set {taken_back.number}, which was rolled back.")
@@ -340,6 +392,7 @@ def show(
         log=context.log.info,
     )
     _materialize(context, deployment, moved, {"share of documents removed": removed})
+    _log_answers(context, deployment)
 
 
 def _materialize(

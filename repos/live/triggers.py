@@ -6,11 +6,13 @@ Like the trainings' sensors, they look at the state, not at events; every tick s
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
+    OpDefinition,
     RunRecord,
     RunRequest,
     RunsFilter,
@@ -20,10 +22,11 @@ from dagster import (
 )
 
 from repos.live.graph import promotion_prod, rollback_prod, show_snapshot_prod
-from shared_ops.pipeline.references import BECAUSE
+from repos.live.ops import OVERTAKEN, accepted_ranker, newest_snapshot
+from shared_ops.pipeline.references import BECAUSE, BY_HAND
 from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import ENDED, IDLE, LATER, SOON, in_flight
-from shared_ops.release import promotion
+from shared_ops.release import inputs, promotion
 from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.settings import ranking_family
 
@@ -65,21 +68,38 @@ sensors = [new_accepted_ranker, new_snapshot]
 
 def to_promote(instance: DagsterInstance) -> RunRequest | SkipReason:
     """The promotion that is due in prod, or why there is none."""
+    if settled := _decided():
+        return settled
     ranker = ranking_family()
-    what = f"{ranker}/{PROD.staging.accepted(ranker)}"
-    return _decided() or _move(instance, promotion_prod.name, what, "its gate accepted it")
+    version = PROD.staging.accepted(ranker)
+    found = _found(accepted_ranker, version=version)
+    because = f"its gate accepted it{_trained_because(instance, ranker, version)}"
+    return _move(instance, promotion_prod.name, f"{ranker}/{version}", because, found)
+
+
+def _trained_because(instance: DagsterInstance, ranker: str, version: str | None) -> str:
+    """Why a release was trained, for the history of the sets; empty where Dagster knows its run no more."""
+    run = instance.get_run_by_id(PROD.staging.manifest(ranker, version).run_id) if version else None
+    return f" (trained because: {run.tags.get(BECAUSE, BY_HAND)})" if run else ""
 
 
 def to_show(instance: DagsterInstance) -> RunRequest | SkipReason:
     """The run that shows the newest snapshot in prod, or why there is none."""
-    newest = PROD.input_snapshots.latest()
-    what = f"snapshot {newest.id if newest else '(none)'}"
-    return _shown() or _move(instance, show_snapshot_prod.name, what, "it is the newest")
+    if settled := _shown():
+        return settled
+    newest = inputs.newest_snapshot(PROD.input_snapshots)
+    found = _found(newest_snapshot, snapshot_id=newest.id)
+    return _move(instance, show_snapshot_prod.name, f"snapshot {newest.id}", "it is the newest", found)
+
+
+def _found(first: OpDefinition, **config: str | None) -> dict[str, Any]:
+    """The configuration of a run whose first op takes what a trigger found, whatever has come since."""
+    return {"ops": {first.name: {"config": config}}}
 
 
 def _decided() -> SkipReason | None:
     """Why there is no set to promote, where files alone tell it: most ticks end here, and ask no database."""
-    reason = promotion.decided(PROD.staging, PROD.live_sets, ranking_family())
+    reason = promotion.promotion_obstacle(PROD.staging, PROD.live_sets, ranking_family())
     return SkipReason(reason) if reason else None
 
 
@@ -98,7 +118,9 @@ def _shown() -> SkipReason | None:
     return None
 
 
-def _move(instance: DagsterInstance, job: str, what: str, because: str) -> RunRequest | SkipReason:
+def _move(
+    instance: DagsterInstance, job: str, what: str, because: str, run_config: dict[str, Any]
+) -> RunRequest | SkipReason:
     """A run that moves the live set to `what`; or why not: one is in flight, just failed, or settled the matter."""
     for other in JOBS:
         if run := in_flight(instance, other.removesuffix("_prod")):
@@ -106,7 +128,8 @@ def _move(instance: DagsterInstance, job: str, what: str, because: str) -> RunRe
     live = PROD.live_sets.live()
     # With the set's time: a new home numbers its sets from 1 again, and Dagster's database may outlive the home.
     over = f"{what} over set {f'{live.number} of {live.created_at:%Y-%m-%d %H:%M:%S}' if live else 0}"
-    tried = instance.get_run_records(RunsFilter(job_name=job, tags={MOVES: over}, statuses=ENDED), limit=TRIES)
+    ended = instance.get_run_records(RunsFilter(job_name=job, tags={MOVES: over}, statuses=ENDED), limit=TRIES)
+    tried = [record for record in ended if OVERTAKEN not in record.dagster_run.tags]
     if tried:
         last, again = tried[0].dagster_run, _again_at(tried)
         if job == show_snapshot_prod.name and last.status == DagsterRunStatus.SUCCESS:
@@ -116,10 +139,14 @@ def _move(instance: DagsterInstance, job: str, what: str, because: str) -> RunRe
                 f"The live set was not moved to {what} by run {last.run_id[:8]}, which ended {last.status.value}: "
                 f"tried again at {datetime.fromtimestamp(again, UTC):%H:%M:%S} UTC."
             )
-    after = tried[0].dagster_run.run_id if tried else "nothing"
-    return RunRequest(run_key=f"{over} after {after}", tags={MOVES: over, BECAUSE: because})
+    after = ended[0].dagster_run.run_id if ended else "nothing"
+    return RunRequest(run_key=f"{over} after {after}", run_config=run_config, tags={MOVES: over, BECAUSE: because})
 
 
 def _again_at(tried: Sequence[RunRecord]) -> float:
-    """When a move that these runs (newest first) did not bring about is tried again, in seconds since 1970."""
+    """When a move that these runs (newest first) did not bring about is tried again, in seconds since 1970.
+
+    No library's back-off: those wait within one process. This wait lies between runs, and is told by what Dagster has
+    recorded of them, whichever process asks.
+    """
     return tried[0].update_timestamp.timestamp() + min(FIRST_RETRY * 2.0 ** (len(tried) - 1), LAST_RETRY)

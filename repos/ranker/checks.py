@@ -35,7 +35,7 @@ def logged_spaces(releases: Iterable[str], staging: str) -> dict[str, FeatureSpa
     return spaces
 
 
-def compared(requests: pl.DataFrame, staging: str) -> tuple[bool, str, dict[str, Any]]:
+def comparison(requests: pl.DataFrame, staging: str) -> tuple[bool, str, dict[str, Any]]:
     """Compare served features with those computed again: whether all are equal, a sentence on it, and the numbers."""
     skew = compare(requests, logged_spaces(requests["ranker"].unique(), staging).get)
     metadata: dict[str, Any] = {
@@ -68,7 +68,7 @@ def _served_features(deployment: Deployment) -> AssetChecksDefinition:
         latest = Feedbacks(current().feedback_url("prod")).latest()
         if latest is None:
             return AssetCheckResult(passed=True, description="There is no feedback yet: nothing to compare.")
-        passed, description, metadata = compared(Feedback(latest).requests(), current().staging_url("prod"))
+        passed, description, metadata = comparison(Feedback(latest).requests(), current().staging_url("prod"))
         return AssetCheckResult(passed=passed, description=description, metadata=metadata)
 
     return served_features

@@ -24,7 +24,7 @@ HELD_OUT, NO_HITS, UNCLEAR, TOO_LITTLE = REASONS = (
 
 
 @dataclass(frozen=True)
-class Clicked:
+class ClickLists:
     """Lists from clicks, and what was left out."""
 
     lists: Lists
@@ -61,7 +61,7 @@ class Clicked:
 
 def clicked_lists(
     judged: pl.DataFrame, asked: Sequence[Asked], space: FeatureSpace, held_out: Set[str], parameters: Parameters
-) -> Clicked:
+) -> ClickLists:
     """The lists of a `judged` table that may be learned from: those of the most evidence, at most `click_lists`.
 
     A list is what the sessions of one fold were shown for a query. Its features are computed from the hits in `asked`;
@@ -96,7 +96,7 @@ def clicked_lists(
             lists.add(key, space.candidates(text, search.hits).among(graded), graded)
             examinations.append(looks)
             searches.append(search)
-    return Clicked(lists, np.array(examinations, np.float64), searches, left_out)
+    return ClickLists(lists, np.array(examinations, np.float64), searches, left_out)
 
 
 def _grade(judged: pl.DataFrame, margin: float) -> pl.Expr:

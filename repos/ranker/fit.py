@@ -12,7 +12,7 @@ import numpy as np
 
 from repos.ranker import losses, network
 from repos.ranker.features import Array
-from repos.ranker.lists import Padded
+from repos.ranker.lists import ListBatch
 from repos.ranker.model import Kind, Parameters
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SHARPNESS = 10.0
 class Lessons:
     """Lists that the network learns from."""
 
-    lists: Padded
+    lists: ListBatch
     folds: "Tensor"
     """[queries]: the number of the one member that does not learn from the list; negative where all members do."""
     weights: "Tensor"
@@ -52,10 +52,10 @@ class Data:
     """[train lists]: the number of each list's query, from 0; lists of one query are not independent evidence."""
     clicked: Lessons
     """Lists from clicks: the network alone learns from them, and nothing is chosen by them."""
-    dev: Padded
+    dev: ListBatch
 
     @property
-    def train(self) -> Padded:
+    def train(self) -> ListBatch:
         """The train lists as they are."""
         return self.learn.lists.take(slice(self.whole))
 
@@ -72,7 +72,11 @@ class Data:
 
 @dataclass(frozen=True)
 class RankerFit:
-    """A way to order, with its scores [queries, documents]: of train queries out of fold, and of dev queries."""
+    """A way to order documents, with the scores that it gives.
+
+    `train` and `dev` hold a score for each query and candidate [queries, documents]. A train query's are those of a
+    model that did not learn from the query.
+    """
 
     kind: Kind
     fusion: Array
@@ -219,7 +223,10 @@ def _loss(weights: network.Weights, batch: Lessons, parameters: Parameters, gene
 
 
 def _scored(weights: network.Weights, data: Data, fusion: Array, notes: dict[str, Any]) -> RankerFit:
-    """The ensemble as it is now, with its scores: of train by the member that left the query out, of dev by all."""
+    """The ensemble with its present weights, and its scores.
+
+    The member that does not learn from a train query scores it; of a dev query the scores are the mean of all members'.
+    """
     import torch
 
     frozen = {name: tensor.detach().clone() for name, tensor in weights.items()}
@@ -235,5 +242,5 @@ def _scored(weights: network.Weights, data: Data, fusion: Array, notes: dict[str
     return RankerFit("network", fusion, own, torch.cat(dev), frozen, notes)
 
 
-def _ndcg(scores: "Tensor", padded: Padded) -> "Tensor":
-    return losses.ndcg(scores, padded.grades, padded.mask, padded.ideal)
+def _ndcg(scores: "Tensor", batch: ListBatch) -> "Tensor":
+    return losses.ndcg(scores, batch.grades, batch.mask, batch.ideal)

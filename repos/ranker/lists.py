@@ -65,7 +65,7 @@ class Lists:
         rows = zip(self.query_ids, self.doc_ids, scores.astype(np.float64), strict=True)
         return {i: best_first(dict(zip(doc_ids, row.tolist(), strict=False))) for i, doc_ids, row in rows}
 
-    def padded(self, scaler: Scaler) -> "Padded":
+    def batch(self, scaler: Scaler) -> "ListBatch":
         """The lists as tensors."""
         import torch
 
@@ -79,7 +79,7 @@ class Lists:
             grades[row, : len(raw)] = graded
             mask[row, : len(raw)] = True
             best[row, : len(judged)] = judged
-        return Padded(
+        return ListBatch(
             torch.from_numpy(features),
             torch.from_numpy(scaled),
             torch.from_numpy(grades),
@@ -89,7 +89,7 @@ class Lists:
 
 
 @dataclass(frozen=True)
-class Padded:
+class ListBatch:
     """Lists as tensors [queries, documents, ...], padded where `mask` is false; `ideal` [queries] is the best DCG."""
 
     features: "Tensor"
@@ -101,14 +101,14 @@ class Padded:
     def __len__(self) -> int:
         return int(self.grades.shape[0])
 
-    def take(self, rows: "Tensor | slice", depth: int | None = None) -> "Padded":
+    def take(self, rows: "Tensor | slice", depth: int | None = None) -> "ListBatch":
         """The lists of these queries, cut to the first `depth` candidates if given."""
-        return Padded(
+        return ListBatch(
             self.features[rows, :depth], self.scaled[rows, :depth], self.grades[rows, :depth], self.mask[rows, :depth],
             self.ideal[rows],
         )  # fmt: skip
 
-    def parts(self, size: int) -> "list[Padded]":
+    def parts(self, size: int) -> "list[ListBatch]":
         """The lists in parts of `size` queries."""
         import torch
 

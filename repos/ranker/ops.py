@@ -8,13 +8,13 @@ import polars as pl
 from dagster import Config, In, OpExecutionContext, op
 
 from repos.ranker import model
-from repos.ranker.checks import FEATURES_CHECK, compared
+from repos.ranker.checks import FEATURES_CHECK, comparison
 from repos.ranker.train import train as train_model
 from shared_ops.data.feedback import HELD_BACK
 from shared_ops.data.snapshots import load
 from shared_ops.data.tables import Hits, hits_by_query, hits_table
 from shared_ops.judge.evaluation import DEPTH
-from shared_ops.judge.training import Trained
+from shared_ops.judge.training import TrainingResult
 from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import release_key
 from shared_ops.pipeline.resources import DeploymentResource
@@ -26,7 +26,7 @@ class TrainConfig(model.Parameters, Config):
     """The parameters of the model, as they can be edited in the launchpad."""
 
 
-def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.Ranker]:
+def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> TrainingResult[model.Ranker]:
     """Learn to order the union of the search models' hits, from judgements and from clicks.
 
     Equal inputs and parameters give equal weights.
@@ -51,7 +51,7 @@ def check_features(context: OpExecutionContext, deployment: DeploymentResource, 
     if feedback is None:
         context.log.info("There is no feedback yet, so no served features to compare with.")
         return
-    passed, description, metadata = compared(feedback.requests(), inputs.staging)
+    passed, description, metadata = comparison(feedback.requests(), inputs.staging)
     (context.log.info if passed else context.log.error)(description)
     log_check(
         context,
@@ -64,7 +64,7 @@ def check_features(context: OpExecutionContext, deployment: DeploymentResource, 
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankerAnswers:
     """A saved ranker and the hits that it orders: `shared_ops.judge.training.Answers`."""
 
     ranker: model.Ranker
@@ -81,11 +81,11 @@ class Ranked:
         return hits_table([query_id for query_id, _ in rows], [self.one(*query)[:DEPTH] for query in rows])
 
 
-def opened(folder: Path, inputs: Inputs) -> Ranked:
+def opened(folder: Path, inputs: Inputs) -> RankerAnswers:
     """A saved ranker with the hits that it orders: those of the releases in `inputs`, also for the newest sessions."""
     by_family = {family: hits_by_query(inputs.hits(family)) for family in inputs.releases}
     for search in inputs.asked():
         if search.fold == HELD_BACK:
             for family, hits in search.hits.items():
                 by_family[family][search.query_id] = hits
-    return Ranked(model.load(folder), by_family)
+    return RankerAnswers(model.load(folder), by_family)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 import polars as pl
 
-from repos.ranker.clicks import Clicked
+from repos.ranker.clicks import ClickLists
 from repos.ranker.features import Array, FeatureSpace
 from repos.ranker.fit import Data, Lessons
 from repos.ranker.lists import Lists
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Queried:
+class QueryHits:
     """A query with each family's hits."""
 
     query_id: str
@@ -34,20 +34,20 @@ class Queried:
     hits: Mapping[str, Hits]
 
 
-One = TypeVar("One", Queried, Asked)
+One = TypeVar("One", QueryHits, Asked)
 
 
-def queries_of(split: str, queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame]) -> list[Queried]:
+def queries_of(split: str, queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame]) -> list[QueryHits]:
     """The queries of a split with each family's hits, in the order of their ids."""
     chosen = queries.filter(pl.col("split") == split).sort("query_id").select("query_id", "text")
     by_family = {family: hits_by_query(table.join(chosen, on="query_id", how="semi")) for family, table in hits.items()}
     return [
-        Queried(query_id, text, {family: by_query.get(query_id, []) for family, by_query in by_family.items()})
+        QueryHits(query_id, text, {family: by_query.get(query_id, []) for family, by_query in by_family.items()})
         for query_id, text in chosen.iter_rows()
     ]
 
 
-def judged_lists(space: FeatureSpace, queries: Sequence[Queried], qrels: pl.DataFrame) -> Lists:
+def judged_lists(space: FeatureSpace, queries: Sequence[QueryHits], qrels: pl.DataFrame) -> Lists:
     """The lists of those queries that are judged and have hits."""
     judged: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for query_id, doc_id, grade in qrels.select("query_id", "doc_id", "grade").iter_rows():
@@ -60,7 +60,7 @@ def judged_lists(space: FeatureSpace, queries: Sequence[Queried], qrels: pl.Data
 
 
 @dataclass(frozen=True)
-class Teaching:
+class TrainingSet:
     """What to learn from and to choose by, and how features are scaled for it."""
 
     data: Data
@@ -79,7 +79,7 @@ class Teaching:
         judged: Lists,
         missing: Lists,
         texts: Mapping[str, str],
-        clicked: Clicked,
+        clicked: ClickLists,
         dev: Lists,
         parameters: Parameters,
     ) -> Self:
@@ -95,13 +95,13 @@ class Teaching:
             len(judged.query_ids),
             _numbers(judged.query_ids),
             _lessons(clicked.lists, clicked_folds, clicked.weights(len(judged.query_ids), parameters), scaler),
-            dev.padded(scaler),
+            dev.batch(scaler),
         )
         return cls(data, scaler, judged)
 
     @classmethod
     def of_clicks(
-        cls, space: FeatureSpace, clicked: Clicked, missing: Clicked, dev: Lists, parameters: Parameters
+        cls, space: FeatureSpace, clicked: ClickLists, missing: ClickLists, dev: Lists, parameters: Parameters
     ) -> Self:
         """Lists from clicks in place of judged ones: each weighs its certainty, and choices are made by them too.
 
@@ -119,7 +119,7 @@ class Teaching:
             len(clicked.lists.query_ids),
             _numbers(clicked.lists.query_ids),
             _lessons(nothing, [], np.ones(0), scaler),
-            dev.padded(scaler),
+            dev.batch(scaler),
         )
         return cls(data, scaler, None)
 
@@ -128,7 +128,7 @@ def _lessons(lists: Lists, folds: Sequence[int], weights: Array, scaler: Scaler)
     import torch
 
     weighed = torch.from_numpy(weights.astype(np.float32))
-    return Lessons(lists.padded(scaler), torch.tensor(folds, dtype=torch.int64), weighed)
+    return Lessons(lists.batch(scaler), torch.tensor(folds, dtype=torch.int64), weighed)
 
 
 def _folds(keys: Sequence[str], parameters: Parameters) -> dict[str, int]:

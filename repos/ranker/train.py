@@ -17,12 +17,12 @@ from repos.ranker.clicks import clicked_lists
 from repos.ranker.features import FeatureSpace
 from repos.ranker.fit import Data, RankerFit, equal_fusion, learn_clicks, linear_fusion, network_fit
 from repos.ranker.model import Parameters, Ranker
-from repos.ranker.teaching import Teaching, judged_lists, queries_of, with_one_missing
+from repos.ranker.teaching import TrainingSet, judged_lists, queries_of, with_one_missing
 from shared_ops.data import tables
 from shared_ops.data.tables import hits_table
 from shared_ops.data.text import SPLITS, held_back
 from shared_ops.judge.evaluation import DEPTH, PRIMARY, per_query
-from shared_ops.judge.training import Trained
+from shared_ops.judge.training import TrainingResult
 from shared_ops.release.inputs import Asked
 
 Log = Callable[[str], None]
@@ -44,7 +44,7 @@ def train(
     *,
     judged: pl.DataFrame | None = None,
     asked: Sequence[Asked] = (),
-) -> Trained[Ranker]:
+) -> TrainingResult[Ranker]:
     """Learn the order of the union of the families' hits.
 
     The hits of the result are the final order; those of train queries are out of fold.
@@ -83,13 +83,13 @@ def train(
         if train_lists.answered >= enough(parameters):
             missing = judged_lists(space, with_one_missing(queried["train"], parameters), qrels)
             texts = {one.query_id: one.text for one in queried["train"]}
-            teaching = Teaching.of_judgements(space, train_lists, missing, texts, clicked, dev_lists, parameters)
+            training_set = TrainingSet.of_judgements(space, train_lists, missing, texts, clicked, dev_lists, parameters)
         else:
             lacking = clicked_lists(feedback, with_one_missing(clicked.asked, parameters), space, set(), parameters)
-            teaching = Teaching.of_clicks(space, clicked, lacking, dev_lists, parameters)
-        fit, notes = choose(teaching.data, parameters, log)
-        ranker = Ranker(space, fit.kind, fit.fusion, teaching.scaler, fit.weights)
-        out_of_fold = teaching.out_of_fold(fit.train.numpy())
+            training_set = TrainingSet.of_clicks(space, clicked, lacking, dev_lists, parameters)
+        fit, notes = choose(training_set.data, parameters, log)
+        ranker = Ranker(space, fit.kind, fit.fusion, training_set.scaler, fit.weights)
+        out_of_fold = training_set.out_of_fold(fit.train.numpy())
         ordered_hits = {}
         for split in SPLITS:
             ordered = [out_of_fold.get(one.query_id) or ranker.rank(one.text, one.hits) for one in queried[split]]
@@ -97,7 +97,7 @@ def train(
                 [one.query_id for one in queried[split]], [order[:DEPTH] for order in ordered]
             )
     notes |= {f"optimism/{family}": gap for family, gap in gaps.items()}
-    return Trained(ranker, {**parameters.model_dump(), **sizes, **notes}, ordered_hits)
+    return TrainingResult(ranker, {**parameters.model_dump(), **sizes, **notes}, ordered_hits)
 
 
 def optimism(

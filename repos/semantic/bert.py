@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 STEP = 16
-"""Texts are padded to a multiple of this many tokens: few shapes, little padding."""
+"""Texts are padded to a multiple of this many tokens. A greater one adds more padding; a smaller one gives TensorFlow
+more shapes of input, and it prepares itself for each of them."""
 
 Precision = Literal["float32", "bfloat16"]
 Tokens = list[int]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 STORED = np.float16
-"""Half the size; the order of the results is the same to four decimals of nDCG@10 (README)."""
+"""The type of a stored vector: half the size of float32, and nDCG@10 is the same to four decimals (README)."""
 _KEYS_PER_SELECT = 10_000
 _INPUTS_PER_PART = 2_048
 

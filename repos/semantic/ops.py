@@ -7,8 +7,8 @@ from dagster import Config
 from repos.semantic import model
 from repos.semantic.train import train as train_model
 from shared_ops.data.snapshots import load
-from shared_ops.judge.training import Trained
-from shared_ops.pipeline.ops import searching
+from shared_ops.judge.training import TrainingResult
+from shared_ops.pipeline.ops import search_opener
 from shared_ops.release.inputs import Inputs
 from shared_ops.settings import current
 
@@ -17,7 +17,7 @@ class TrainConfig(model.Parameters, Config):
     """The parameters of the model, as they can be edited in the launchpad."""
 
 
-def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> Trained[model.SemanticModel]:
+def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> TrainingResult[model.SemanticModel]:
     """Encode those of the snapshot's documents that are not in the cache; learn from its train queries.
 
     Equal inputs and parameters give equal weights.
@@ -27,4 +27,4 @@ def fit(inputs: Inputs, parameters: TrainConfig, log: Callable[[str], None]) -> 
     return train_model(content.documents(), content.queries(), content.qrels(), parameters, cache=cache, log=log)
 
 
-opened = searching(model.load)
+opened = search_opener(model.load)

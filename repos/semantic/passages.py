@@ -18,7 +18,7 @@ _BREAK = re.compile(r"\n\s*\n|(?<=[.!?])\s")
 
 
 @dataclass(frozen=True)
-class Cut:
+class PassageLimits:
     """How documents are cut."""
 
     size: int
@@ -49,7 +49,7 @@ class Passages:
         return self.covered / max(1, self.tokens)
 
 
-def cut(encoder: Encoder, titles: Sequence[str], texts: Sequence[str], how: Cut) -> Passages:
+def cut(encoder: Encoder, titles: Sequence[str], texts: Sequence[str], how: PassageLimits) -> Passages:
     """Cut documents into passages: the first of each document, then the second of each, and so on.
 
     This goes on up to `how.passages` of a document, or until `how.budget` is spent. So a small corpus is read whole,

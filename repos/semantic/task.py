@@ -5,18 +5,21 @@ Knows nothing of how a model is learned.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from inspect import getsource
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from repos.semantic import index
+from repos.semantic import bert, index
+from repos.semantic import encoder as encoder_module
 from repos.semantic.bert import Tokens
 from repos.semantic.cache import VectorCache, embed
 from repos.semantic.encoder import Encoder
 from repos.semantic.head import Head
 from repos.semantic.model import Origin, Parameters, SemanticModel, query_inputs
-from repos.semantic.passages import Cut, Passages, cut
+from repos.semantic.passages import PassageLimits, Passages, cut
 from shared_ops.data.tables import hits_table
 from shared_ops.judge.evaluation import PRIMARY, per_query
 
@@ -24,7 +27,7 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class Encoding:
     """A task's passages and queries as vectors of one encoder."""
 
     encoder: Encoder
@@ -68,7 +71,7 @@ class Task:
         if documents.is_empty():
             raise ValueError("There are no documents to search: expected at least one in the snapshot.")
         documents, queries = documents.sort("doc_id"), queries.sort("query_id")
-        how = Cut(
+        how = PassageLimits(
             size=parameters.passage_tokens,
             title=parameters.title_tokens,
             passages=parameters.passages_per_document,
@@ -95,20 +98,20 @@ class Task:
         """The rows of a split's queries."""
         return np.flatnonzero((self.queries["split"] == split).to_numpy())
 
-    def encode(self, encoder: Encoder, cached: bool = True) -> Encoded:
+    def encode(self, encoder: Encoder, cached: bool = True) -> Encoding:
         """Encode all passages and all queries; where `cached`, take passages from the cache if it holds them."""
         import tensorflow as tf
 
-        encoding = f"{encoder.sha256} {encoder.precision} tensorflow {tf.__version__}"
+        encoding = f"{encoder.sha256} {encoder.precision} {encoding_code()} tensorflow {tf.__version__}"
         cache = VectorCache(self.cache, encoding, encoder.width) if self.cache and cached else None
         passages = embed(self.passages.inputs, encoder.encode, encoder.width, cache, self.log)
         queries = np.zeros((len(self.query_inputs), encoder.width), np.float32)
         rows = [row for row, tokens in enumerate(self.query_inputs) if tokens]
         # Documents may be encoded in a lower precision; queries are encoded as the service will encode them.
         queries[rows] = encoder.precise.encode([self.query_inputs[row] for row in rows])
-        return Encoded(encoder, passages, queries)
+        return Encoding(encoder, passages, queries)
 
-    def model(self, encoded: Encoded, head: Head, learned: bool = False, exact: bool = False) -> SemanticModel:
+    def model(self, encoded: Encoding, head: Head, learned: bool = False, exact: bool = False) -> SemanticModel:
         """The model that searches the encoded passages through `head`: by `exact` search, or as their number asks for.
 
         `learned` says whether the encoder's weights were learned here.
@@ -120,7 +123,7 @@ class Task:
         origin = Origin(self.parameters.encoder, encoder.sha256, encoder.precision, learned)
         return SemanticModel(encoder.precise, head, vector_index, self.doc_ids, origin)
 
-    def answer(self, model: SemanticModel, encoded: Encoded, rows: Sequence[int] | np.ndarray, k: int) -> pl.DataFrame:
+    def answer(self, model: SemanticModel, encoded: Encoding, rows: Sequence[int] | np.ndarray, k: int) -> pl.DataFrame:
         """The `hits` table of these rows' queries, as `model.search` would answer them."""
         rows = [int(row) for row in rows if self.query_inputs[row]]
         return hits_table(self.queries["query_id"][rows].to_list(), model.nearest(encoded.queries[rows], k))
@@ -130,3 +133,8 @@ class Task:
         split_queries = self.queries.filter(pl.col("split") == split).select("query_id")
         judged = self.qrels.join(split_queries, on="query_id", how="semi")
         return np.zeros(0) if judged.is_empty() else per_query(hits, judged)[PRIMARY].to_numpy()
+
+
+def encoding_code() -> str:
+    """The hash of the code that makes a vector of an encoder's input: what other code encoded is not taken for it."""
+    return sha256("".join(map(getsource, (bert, encoder_module))).encode()).hexdigest()

@@ -17,10 +17,10 @@ from repos.semantic.encoder import best_precision, find
 from repos.semantic.finetune import learn_encoder
 from repos.semantic.head import Head, Recipe, learn
 from repos.semantic.model import Parameters, SemanticModel
-from repos.semantic.task import Encoded, Log, Task
+from repos.semantic.task import Encoding, Log, Task
 from shared_ops.data.text import SPLITS, fold_of, normalise
 from shared_ops.judge.evaluation import DEPTH
-from shared_ops.judge.training import Trained
+from shared_ops.judge.training import TrainingResult
 
 UNSEEN = ("train", "dev")
 """The splits whose queries decide whether the learned model replaces the frozen encoder. Dev alone may be a handful of
@@ -36,7 +36,7 @@ class SemanticFit:
 
     rows: np.ndarray
     """The rows of the queries to learn from."""
-    model: Callable[[np.ndarray], tuple[SemanticModel, Encoded]]
+    model: Callable[[np.ndarray], tuple[SemanticModel, Encoding]]
     """Takes some of those rows; returns a model that learned from them alone, and the encoding that it searches."""
     folds: int
     chosen: dict[str, Any]
@@ -49,7 +49,7 @@ def train(
     parameters: Parameters,
     cache: Path | None = None,
     log: Log = lambda _: None,
-) -> Trained[SemanticModel]:
+) -> TrainingResult[SemanticModel]:
     """Train on the tables `documents`, `queries` and `qrels` of a snapshot, all splits in them.
 
     `cache` is a folder that keeps vectors from one training to the next. Without train or dev queries nothing can be
@@ -89,10 +89,10 @@ def train(
         "passages": len(task.passages.inputs),
         "tokens_encoded_share": round(task.passages.share, 4),
     }
-    return Trained(model, described | chosen, hits)
+    return TrainingResult(model, described | chosen, hits)
 
 
-def _fit(task: Task, frozen: Encoded) -> SemanticFit | None:
+def _fit(task: Task, frozen: Encoding) -> SemanticFit | None:
     """The way to learn that `adapt` names; None where there is nothing to learn from or to choose by."""
     rows = np.array([row for row in task.rows("train") if task.relevant[row] and task.query_inputs[row]], np.int64)
     if task.parameters.adapt == "none":
@@ -112,7 +112,7 @@ def _worth(gains: np.ndarray) -> bool:
     return len(gains) > 1 and bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
-def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> SemanticFit:
+def _head_fit(task: Task, frozen: Encoding, examples: Examples, rows: np.ndarray) -> SemanticFit:
     """Learn a head, and go as far from the frozen encoder towards it as is best on dev."""
     parameters = task.parameters
     recipe = Recipe(
@@ -137,19 +137,19 @@ def _head_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray)
     task.log(f"nDCG@10 on dev by the share of the head: {', '.join(f'{s}: {q:.4f}' for s, q in reached.items())}")
     share = max(SHARES, key=lambda share: (reached[share], -share))
 
-    def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoded]:
+    def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoding]:
         head = whole if np.array_equal(chosen, rows) else learned(chosen)
         return task.model(frozen, head.times(share)), frozen
 
     return SemanticFit(rows, model, parameters.folds, {**asdict(recipe), "share": share})
 
 
-def _encoder_fit(task: Task, frozen: Encoded, examples: Examples, rows: np.ndarray) -> SemanticFit:
+def _encoder_fit(task: Task, frozen: Encoding, examples: Examples, rows: np.ndarray) -> SemanticFit:
     """Learn the whole encoder; each model encodes all passages again."""
     parameters = task.parameters
     queries = [task.query_inputs[row] for row in rows]
 
-    def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoded]:
+    def model(chosen: np.ndarray) -> tuple[SemanticModel, Encoding]:
         places = np.searchsorted(rows, chosen)
         encoder = learn_encoder(frozen.encoder, queries, task.passages.inputs, examples, places, parameters)
         encoded = task.encode(encoder, cached=False)

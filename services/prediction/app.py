@@ -161,11 +161,9 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
             raise HTTPException(503, f"{family} holds no release yet. {web.not_ready(holder)}")
         raise HTTPException(404, f"{family} does not hold release {release!r}, only: {', '.join(holder.held())}.")
 
-    def answer(release: str, hits: Hits, **more: Any) -> Response:
-        check_hits(hits)
-        doc_ids, scores = [doc_id for doc_id, _ in hits], [score for _, score in hits]
-        content = HitsAnswer(family=family, release=release, doc_ids=doc_ids, scores=scores)
-        return web.json_response(content.model_dump(exclude={"features"}) | more)
+    def answer(release: str, hits: Hits, features: list[list[float | None]] | None = None) -> Response:
+        content = HitsAnswer.of(family, release, check_hits(hits), features)
+        return web.json_response(content.model_dump(exclude_none=True))
 
     async def search(request: Request) -> Response:
         body = web.parse(_SEARCH, await request.body())
@@ -178,12 +176,10 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
         model = model_of(body.release, *body.texts)
         if not isinstance(model, EmbedModel):
             raise HTTPException(404, f"{family}'s models have no vectors of queries.")
-        vectors: list[Any] = []
+        vectors: list[list[float]] = []
         for text in body.texts:  # one by one: a search that comes meanwhile waits for no more than one
-            vectors.extend(await worker.call_last(model.embed, [text]))
-        # Not validated: the vectors are the model's arrays.
-        content = EmbedAnswer.model_construct(family=family, release=body.release, vectors=vectors)
-        return web.json_response(dict(content))
+            vectors.extend((await worker.call_last(model.embed, [text])).tolist())
+        return web.json_response(EmbedAnswer(family=family, release=body.release, vectors=vectors).model_dump())
 
     async def rank(request: Request) -> Response:
         body = web.parse(_RANK, await request.body())
@@ -195,7 +191,7 @@ def create_app(family: str, settings: Settings, holder: Holder[Any], runtime: Ru
         hits = {name: family_hits.hits for name, family_hits in body.hits.items()}
         if body.explain and isinstance(model, ExplainModel):
             order, features = await worker.call(model.explain, body.query, hits, body.explain)
-            return answer(body.release, order, features=features)
+            return answer(body.release, order, features.tolist())
         return answer(body.release, await worker.call(model.rank, body.query, hits))
 
     if role == "rank":

@@ -15,7 +15,7 @@ from uvicorn import Config
 from services.connections import BoundedProtocol, CalmServer
 
 OVERLAP_SECONDS = 3.0
-"""How long a worker that leads no more listens on: within that time, the next worker notices that it leads."""
+"""How long a worker goes on listening at the family's port once another leads: by then that one listens there, too."""
 BACKLOG = 2048
 
 log = logging.getLogger(__name__)

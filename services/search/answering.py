@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
-class Degraded:
+class MissingModel:
     """A model that had no part in an answer, and why."""
 
     family: str
@@ -46,7 +46,7 @@ class Hit:
 
 
 @dataclass(slots=True)
-class Explained:
+class Explanation:
     """The features that the ranker computed for the documents shown: [documents, features], None where not known."""
 
     release: str
@@ -65,18 +65,18 @@ class Answer:
     """How many documents the models found together."""
     ranking: Literal["ranker", "rrf"] = "ranker"
     hits: list[Hit] = field(default_factory=list)
-    degraded: list[Degraded] = field(default_factory=list)
+    degraded: list[MissingModel] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Stage to milliseconds: each model, `search` (until the last of them), `rank`, `snippets`, `total`."""
     found_by_family: dict[str, Hits] = field(default_factory=dict)
     """The families' hits as the ranker was given them."""
-    explained: Explained | None = None
+    explained: Explanation | None = None
 
 
 class NothingAnswersError(RuntimeError):
     """Every search model is down."""
 
-    def __init__(self, degraded: list[Degraded]) -> None:
+    def __init__(self, degraded: list[MissingModel]) -> None:
         self.degraded = degraded
         super().__init__(
             "No search model answers: " + "; ".join(f"{each.family}: {each.reason}" for each in degraded) + "."
@@ -112,7 +112,7 @@ async def _search_all(result: Answer, live: Live[Documents], models: Models) -> 
         finally:
             result.timings_ms[family] = _since(started)
 
-    tasks = {family: asyncio.create_task(timed(family)) for family in live.live_set.searching}
+    tasks = {family: asyncio.create_task(timed(family)) for family in live.live_set.search_families}
     await _some(tasks.values(), models.timeout_ms / 1000)
     by_family: dict[str, Hits] = {}
     for family, task in tasks.items():
@@ -120,7 +120,7 @@ async def _search_all(result: Answer, live: Live[Documents], models: Models) -> 
             # A document that left the corpus leaves the results, whatever the model still holds.
             by_family[family] = [hit for hit in _result(task, models) if hit[0] in live.content]
         except UnavailableError as error:
-            result.degraded.append(Degraded(family, str(error)))
+            result.degraded.append(MissingModel(family, str(error)))
             by_family[family] = []
     if len(result.degraded) == len(tasks):
         raise NothingAnswersError(result.degraded)
@@ -156,14 +156,15 @@ async def _rank(result: Answer, by_family: Mapping[str, Hits], models: Models, e
     task = asyncio.create_task(models.rank(family, release, result.query, by_family, explain))
     await asyncio.wait([task], timeout=models.timeout_ms / 1000)
     try:
-        order, features = _result(task, models)
-        if {doc_id for doc_id, _ in order} != union:
+        ranked = _result(task, models)
+        order = ranked.hits
+        if set(ranked.doc_ids) != union:
             raise UnavailableError("ranked other documents than it was asked to")
-        if features is not None:
-            result.explained = Explained(release, features)
+        if ranked.features is not None:
+            result.explained = Explanation(release, ranked.features)
     except UnavailableError as error:
         task.cancel()
-        result.degraded.append(Degraded(family, str(error)))
+        result.degraded.append(MissingModel(family, str(error)))
         result.ranking = "rrf"
         order = reciprocal_rank_fusion(by_family)
     result.timings_ms["rank"] = _since(started)

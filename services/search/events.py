@@ -53,7 +53,7 @@ class EventIn(BaseModel):
         return timestamp
 
     def event(self, who: Visitor) -> UbiEvent:
-        """The event as it is stored; the visitor's values stand for those that it leaves out."""
+        """The event as it is stored. What the client left out is filled in: its visitor's values, a new id, now."""
         session = self.session_id or self.client_id or who.session
         return UbiEvent(
             application=self.application or who.application,

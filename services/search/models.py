@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple
 
 import aiohttp
 import orjson
@@ -19,14 +18,6 @@ _HEADERS = {"content-type": "application/json"}
 
 class UnavailableError(RuntimeError):
     """A model that did not answer in time, or not with hits. The message is the reason, for people."""
-
-
-class Answered(NamedTuple):
-    """A model's answer."""
-
-    hits: Hits
-    features: list[list[float | None]] | None = None
-    """Of the first hits, as many as were asked for; None where the model has none."""
 
 
 class Models:
@@ -58,7 +49,7 @@ class Models:
         request = SearchRequest(release=release, query=query, k=HITS_PER_MODEL)
         return (await self._ask("search", family, release, request)).hits
 
-    async def rank(self, family: str, release: str, query: str, hits: Mapping[str, Hits], explain: int) -> Answered:
+    async def rank(self, family: str, release: str, query: str, hits: Mapping[str, Hits], explain: int) -> HitsAnswer:
         """A ranker's order of all documents in `hits`, best first, and the features of the first `explain` of them.
 
         Raises:
@@ -70,12 +61,12 @@ class Models:
             raise UnavailableError(f"cannot be asked with the hits that there are: {error}") from error
         return await self._ask("rank", family, release, request)
 
-    async def _ask(self, path: str, family: str, release: str, request: SearchRequest | RankRequest) -> Answered:
+    async def _ask(self, path: str, family: str, release: str, request: SearchRequest | RankRequest) -> HitsAnswer:
         content = request.model_dump_json().encode()
         session = self._session(family, release)
         try:
             async with session.post(f"http://localhost/{path}", data=content, headers=_HEADERS) as response:
-                return _answered(response.status, await response.read())
+                return _read(response.status, await response.read())
         except TimeoutError as error:
             raise UnavailableError(f"no answer within {self._patience_ms} ms") from error
         except aiohttp.ClientError as error:
@@ -99,11 +90,10 @@ class Models:
         return self._sessions[runtime.worker]
 
 
-def _answered(status: int, body: bytes) -> Answered:
+def _read(status: int, body: bytes) -> HitsAnswer:
     try:
         if status == 200:
-            answer = HitsAnswer.model_validate_json(body)
-            return Answered(answer.hits, answer.features)
+            return HitsAnswer.model_validate_json(body)
         reason = str(orjson.loads(body)["error"])
     except (ValueError, KeyError, TypeError) as error:
         raise UnavailableError(f"answered {status} with what is no hits") from error

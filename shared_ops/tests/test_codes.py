@@ -43,7 +43,7 @@ def fetch(here, name):
 def test_what_trains_a_family_is_named_without_what_serves_it(monkeypatch):
     content, versions = codes.tree("keyword"), []
     for changed in ({}, {"services/web.py": b""}, {"repos/keyword/stop_words.txt": b""}):
-        monkeypatch.setattr(codes, "loaded", lambda _, changed=changed: content | changed)
+        monkeypatch.setattr(codes, "running_code", lambda _, changed=changed: content | changed)
         versions.append(codes.code_version("keyword"))
     assert versions[0] == versions[1] != versions[2]
 
@@ -102,6 +102,15 @@ def test_a_copy_that_is_not_what_it_should_be_is_made_anew(here, change):
     assert not (folder / "repos/keyword/new.py").exists()
 
 
+def test_a_copy_that_has_not_changed_is_read_once_for_a_process(
+    here: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = keep(here)
+    folder = fetch(here, name)
+    monkeypatch.setattr(codes, "digest", lambda content: pytest.fail("its files are read once more"))
+    assert fetch(here, name) == folder
+
+
 @pytest.mark.parametrize("change", ["changed", "removed", "added", "half removed"])
 def test_a_tree_that_is_damaged_in_the_store_is_mended_by_the_next_training(here, change):
     name = keep(here)
@@ -119,8 +128,8 @@ def loaded_by(folder, meanwhile):
     code = (
         "import os, sys, time\nfrom shared_ops.release import codes\n"
         f"model = codes.ROOT / {MODEL!r}\n{meanwhile}\n"
-        "codes.loaded('keyword')  # as a code server, which goes no further\n"
-        "codes.loaded('keyword')"
+        "codes.running_code('keyword')  # as a code server, which goes no further\n"
+        "codes.running_code('keyword')"
     )
     time.sleep(0.2)  # more than the clocks' steps
     paths = os.pathsep.join([str(folder), str(folder / "shared_ops" / "src")])

@@ -73,11 +73,19 @@ def test_the_best_is_the_best_order_of_what_can_be_found():
     assert attainable(qrels, 25)["best"].to_list() == [1.0]
     reached = per_query(hits_of(["d0"]), qrels)["nDCG@10"].item()
     assert attainable(qrels, 25, ["d0", "d9"])["best"].to_list() == [pytest.approx(reached)]
-    assert attainable(qrels, 25, [])[["chance", "best"]].row(0) == (0.0, 0.0)
+    assert attainable(qrels, 25, [])[["chance", "best", "most"]].row(0) == (0.0, 0.0, 0.0)
 
 
 def test_of_one_document_chance_is_perfect():
-    assert attainable(judged(d0=2), 1)[["chance", "best"]].row(0) == (1.0, 1.0)
+    assert attainable(judged(d0=2), 1)[["chance", "best", "most"]].row(0) == (1.0, 1.0, 1.0)
+
+
+def test_chance_and_the_best_are_those_of_as_many_hits_as_were_given() -> None:
+    qrels = judged(d0=1, d1=3)
+    chance, best, most = attainable(qrels, 25, hits=hits_of(["d7"]))[["chance", "best", "most"]].row(0)
+    one = [per_query(hits_of([doc_id]), qrels)["nDCG@10"].item() for doc_id in ("d0", "d1")]
+    assert chance == pytest.approx(sum(one) / 25) and best == pytest.approx(one[1]) and most == 1.0
+    assert attainable(qrels, 25, hits=hits_of([]))[["chance", "best", "most"]].row(0) == (0.0, 0.0, 1.0)
 
 
 def test_a_query_s_own_document_is_no_hit_for_it_in_any_measure_or_training(snapshots, content):

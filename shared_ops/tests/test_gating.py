@@ -4,7 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shared_ops.judge.gating import GatePolicy, Latency, judge, judge_first, unjudged, unsound
+from shared_ops.data.tables import hits_table
+from shared_ops.judge import evaluation
+from shared_ops.judge.evaluation import per_query
+from shared_ops.judge.gating import GatePolicy, Latency, judge, judge_first, unsound, verdict_without_judgements
 
 POLICY = GatePolicy(resamples=2_000)
 
@@ -38,15 +41,56 @@ def test_who_answers_none_of_more_queries_is_rejected(queries):
     assert not judge_first(measured([0.0] * queries), POLICY).accepted
 
 
-def attainable(chance, best) -> pl.DataFrame:
-    return measured(best).select("query_id", pl.Series("chance", chance), pl.Series("best", best))
+def attainable(chance: list[float], best: list[float]) -> pl.DataFrame:
+    columns = (pl.Series("chance", chance), pl.Series("best", best), pl.Series("most", best))
+    return measured(best).select("query_id", *columns)
 
 
-def test_the_floor_lies_between_chance_and_the_best_that_could_be_reached():
-    values = [0.5] * 30
-    tiny = judge_first(measured(values), POLICY, attainable=attainable([0.6] * 30, [1.0] * 30))
-    assert not tiny.accepted and tiny.floor == pytest.approx(0.608)
-    assert "must reach 0.6080: 2% of the way from chance (0.6000) to the best" in tiny.sentence
+def searched(documents: int, ranks: list[int | None], given: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What a search measures that gives so many hits, and what it could: each query has one relevant document.
+
+    It is found at this rank; None: the query has no hits.
+    """
+    queries = [f"q{place:04}" for place in range(len(ranks))]
+    qrels = pl.DataFrame({"query_id": queries, "doc_id": "d1", "grade": 1})
+    places = range(1, given + 1)
+    orders = [[f"d{1 if place == rank else place + 1}" for place in places if rank] for rank in ranks]
+    found = hits_table(queries, [[(doc_id, -float(place)) for place, doc_id in enumerate(each)] for each in orders])
+    return per_query(found, qrels), evaluation.attainable(qrels, documents, hits=found)
+
+
+SANE = {
+    "one document, and one query in four that shares no word with it": (1, [1, 1, 1, None] * 5, 1),
+    "three documents, and one query in three that shares a word with one": (3, [1, None, None] * 10, 1),
+    "three documents, one of them in every answer, half of the time the right one": (3, [1, 2] * 30, 1),
+    "three documents, all of them in every answer": (3, [1, 1, 2] * 20, 3),
+}
+
+
+@pytest.mark.parametrize("collection", SANE)
+def test_a_sane_search_of_a_tiny_collection_reaches_the_floor(collection: str) -> None:
+    values, could = searched(*SANE[collection])
+    verdict = judge_first(values, POLICY, attainable=could)
+    assert verdict.accepted, verdict.sentence
+
+
+def test_a_random_order_of_many_documents_misses_the_floor() -> None:
+    ranks = np.random.default_rng(3).integers(1, 1_001, 200)
+    values, could = searched(1_000, [int(rank) for rank in ranks], 100)
+    verdict = judge_first(values, POLICY, attainable=could)
+    assert not verdict.accepted and "of the way from chance (0.0045)" in verdict.sentence
+
+
+def test_who_answers_next_to_nothing_misses_the_floor_however_good_that_is() -> None:
+    values, could = searched(1_000, [1] + [None] * 299, 100)
+    verdict = judge_first(values, POLICY, attainable=could)
+    assert verdict.reasons == ["A first release must reach 0.0200: 2% of the best that it could find (1.0000)."]
+
+
+def test_the_floor_lies_between_chance_and_the_best_of_as_many_hits() -> None:
+    worse = judge_first(measured([0.5] * 30), POLICY, attainable=attainable([0.6] * 30, [1.0] * 30))
+    assert not worse.accepted and worse.floor == pytest.approx(0.608)
+    assert "must reach 0.6080: 2% of the way from chance (0.6000) to the best of as many hits" in worse.sentence
     limited = judge_first(measured([0.02] * 30), POLICY, attainable=attainable([0.001] * 30, [0.1] * 30))
     assert limited.accepted and limited.floor == pytest.approx(0.00298)
 
@@ -77,9 +121,9 @@ def test_what_cannot_be_judged_is_not_rejected_for_it_and_says_what_would_change
 def test_what_cannot_be_judged_must_still_be_sound_and_fast():
     wrong = pl.DataFrame({"query_id": ["q"], "doc_id": ["d"], "score": [float("nan")]})
     slow = Latency(challenger_ms=900, champion_ms=None)
-    verdict = unjudged("It abstains.", POLICY, hits=wrong, latency=slow)
+    verdict = verdict_without_judgements("It abstains.", POLICY, hits=wrong, latency=slow)
     assert not verdict.accepted and len(verdict.reasons) == 2 and verdict.notes == ["It abstains."]
-    assert unjudged("It abstains.", POLICY, hits=wrong.clear()).accepted
+    assert verdict_without_judgements("It abstains.", POLICY, hits=wrong.clear()).accepted
 
 
 def test_the_same_order_passes(champion):

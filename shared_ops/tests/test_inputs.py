@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared_ops.data import tables
+from shared_ops.data import storage, tables
 from shared_ops.data.feedback import HELD_BACK, TABLES, FeedbackManifest, Feedbacks
 from shared_ops.data.text import fold_of
 from shared_ops.release.inputs import Inputs, MissingInputError, asked_id, find
 from shared_ops.release.livesets import LiveSets
-from shared_ops.release.releases import ReleaseManifest, Staging
+from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import search_families
 
 SERVED = {
@@ -66,6 +66,20 @@ def test_who_learns_from_clicks_is_asked_again_and_of_the_others_it_is_what_was_
 def test_what_a_release_does_not_know_yet_is_what_was_served(inputs):
     queries = {each.fold: each for each in inputs.asked()}
     assert queries[HELD_BACK].hits["behavior"] == [("numpy.std", 1.0)]
+
+
+def test_hits_that_somebody_put_into_a_release_teach_nobody(inputs: Inputs) -> None:
+    folder = storage.local_path(Staging(inputs.staging).release_url("keyword", "v1")) / "hits"
+    folder.mkdir(exist_ok=True)
+    tables.hits_table([asked_id("q", 1)], [[("numpy.sort", 9.0)]]).write_parquet(folder / "asked.parquet")
+    with pytest.raises(ReleaseError, match=r"keyword/v1 .* does not name: hits/asked\.parquet"):
+        inputs.asked()
+
+
+def test_a_release_s_files_are_hashed_once_for_a_process(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs.asked()
+    monkeypatch.setattr(storage, "sha256", lambda path: pytest.fail(f"{path} is read once more"))
+    assert len(inputs.asked()) == 2
 
 
 def test_without_feedback_nothing_was_asked(inputs):

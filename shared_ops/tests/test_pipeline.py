@@ -14,7 +14,7 @@ from dagster import Config, DagsterInstance, DagsterTypeCheckDidNotPass, In, OpE
 from shared_ops.data import storage, tables
 from shared_ops.data.feedback import TABLES, FeedbackManifest, Feedbacks
 from shared_ops.data.snapshots import SnapshotRef, Snapshots, load
-from shared_ops.judge.training import Trained, answer
+from shared_ops.judge.training import TrainingResult, answer
 from shared_ops.pipeline.checks import release_checks
 from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.pipeline.lineage import challenger_key, release_key
@@ -24,7 +24,7 @@ from shared_ops.pipeline.ops import (
     load_inputs_op,
     materialize,
     save_candidate,
-    searching,
+    search_opener,
     stage,
     validate,
 )
@@ -32,7 +32,7 @@ from shared_ops.pipeline.references import AGAIN, REASON, VERDICT, Candidate
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidCandidate, ValidInputs
 from shared_ops.release import codes, runtimes
-from shared_ops.release.inputs import Inputs
+from shared_ops.release.inputs import REACH, Inputs
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import ReleaseError, Staging
 from shared_ops.settings import Settings, current
@@ -76,12 +76,12 @@ def train(
     documents = content.documents().select("doc_id", "text").iter_rows()
     model = Overlap({doc: text for doc, text in documents if config.reach is None or doc in config.reach}, config.least)
     hits = {split: answer(model, content.queries(split)) for split in ("train", "dev", "test")}
-    trained = Trained(model, {"least": config.least}, hits, reach=config.reach)
+    trained = TrainingResult(model, {"least": config.least}, hits, reach=config.reach)
     return save_candidate(context, deployment, inputs, trained, config.model_dump())
 
 
 load_inputs = load_inputs_op("keyword")
-evaluate = evaluate_op(searching(load_overlap))
+evaluate = evaluate_op(search_opener(load_overlap))
 
 
 @graph
@@ -436,8 +436,8 @@ def test_a_step_that_is_executed_again_in_other_code_measures_nothing(instance, 
 
 def test_a_release_whose_serving_code_has_changed_says_what_brings_the_new_one(instance, latest, monkeypatch):
     run(PROD, instance)
-    loaded = codes.loaded("keyword") | {"services/prediction/app.py": b"# another host"}
-    monkeypatch.setattr(codes, "loaded", lambda family: loaded)
+    loaded = codes.running_code("keyword") | {"services/prediction/app.py": b"# another host"}
+    monkeypatch.setattr(codes, "running_code", lambda family: loaded)
     result = run(PROD, instance)
     messages = [log.user_message for log in instance.all_logs(result.run_id)]
     assert any("What serves it has changed since: FORCE=1 trains it anew" in line for line in messages)
@@ -447,7 +447,7 @@ def test_a_run_whose_code_was_saved_while_it_was_loaded_ends_before_it_trains(in
     def loaded(family):
         raise codes.CodeError("model.py: saved while this process loaded its code.")
 
-    monkeypatch.setattr(codes, "loaded", loaded)
+    monkeypatch.setattr(codes, "running_code", loaded)
     result = run(PROD, instance, raise_on_error=False)
     assert not result.success
     assert "saved while" in instance.get_run_by_id(result.run_id).tags[AGAIN] and staging.versions("keyword") == []
@@ -467,6 +467,44 @@ def test_an_accepted_release_that_does_not_answer_in_its_own_code_holds_up_no_be
     assert staging.manifest("keyword", staging.accepted("keyword")).gate["champion_version"] == live
     said = [log.user_message for log in instance.all_logs(result.run_id)]
     assert any(f"So the challenger is compared with the live release, {live}." in line for line in said)
+
+
+def test_an_accepted_release_that_is_damaged_holds_up_no_better_one(
+    instance: DagsterInstance, latest: SnapshotRef, staging: Staging
+) -> None:
+    run(PROD, instance)
+    live, sets = staging.accepted("keyword"), LiveSets(staging.url)
+    sets.go_live(sets.propose({"keyword": live}, latest, "by hand"))
+    run(PROD, instance, _lenient(2))
+    (storage.local_path(staging.release_url("keyword", staging.accepted("keyword"))) / "model.json").write_text("{}")
+    run(PROD, instance, _lenient(3))
+    assert staging.manifest("keyword", staging.accepted("keyword")).gate["champion_version"] == live
+
+
+def test_a_challenger_of_what_is_accepted_no_more_is_not_accepted_and_trained_anew(
+    instance: DagsterInstance, latest: SnapshotRef, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollback between the comparison and the acceptance would be half undone by it."""
+    run(PROD, instance)
+    (first,) = staging.versions("keyword")
+    champions = chain([[first]], repeat(["another"]))
+    monkeypatch.setattr("shared_ops.pipeline.ops._champions", lambda *_: next(champions))
+    ended = run(PROD, instance, _lenient(2), raise_on_error=False)
+    assert not ended.success and staging.versions("keyword") == [first]
+    reason = instance.get_run_by_id(ended.run_id).tags[AGAIN]
+    assert reason.startswith(f"keyword was compared with {first}, and another is accepted by now")
+
+
+def test_a_file_put_into_the_accepted_release_spares_no_challenger_the_comparison_with_it(
+    instance: DagsterInstance, latest: SnapshotRef, staging: Staging
+) -> None:
+    """`reach.json` of no document says that a release abstains, and an abstaining release is no champion."""
+    run(PROD, instance)
+    accepted = staging.accepted("keyword")
+    (storage.local_path(staging.release_url("keyword", accepted)) / REACH).write_text("[]")
+    with pytest.raises(ReleaseError, match=r"holds files that its manifest does not name: reach\.json"):
+        run(PROD, instance, _lenient(7))
+    assert staging.versions("keyword") == [accepted]
 
 
 def _lenient(least):

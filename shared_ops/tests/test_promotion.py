@@ -18,12 +18,14 @@ from shared_ops.data.wire import WIRE
 from shared_ops.release import promotion
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.livesets import LiveSet, LiveSets
-from shared_ops.release.promotion import OvertakenError, PromotionError, promote, rollback
+from shared_ops.release.promotion import OvertakenError, PromotionError, TakenBackError, promote, rollback
 from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.release.runtimes import Runtime, RuntimeMissingError, of_release
 from shared_ops.settings import Settings, families, search_families
 
 SNAPSHOT = SnapshotRef(id="s", url="file:///s")
+HEALTH = {"service": "a host", "status": "ok", "live_set": None, "held": [], "sets": [], "reason": None}
+"""What the first hosts said of themselves; they named neither their code nor a version of the wire."""
 
 
 @pytest.fixture
@@ -75,7 +77,9 @@ def services(monkeypatch, tmp_path):
             service = name
 
             def do_GET(self):
-                body = json.dumps(states[self.service]).encode()
+                number = self.path.removeprefix("/sets/")
+                asked = HEALTH if self.path == "/health" else {"number": int(number), "reason": None}
+                body = json.dumps({**asked, **states[self.service]}).encode()
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(body)
@@ -117,6 +121,12 @@ def test_one_that_cannot_load_it_keeps_the_live_set(sets, services):
     assert sets.live() == before and sets.proposed() is None
 
 
+def test_what_is_no_state_of_a_set_is_not_taken_for_one(sets: LiveSets, services: dict[str, dict[str, Any]]) -> None:
+    services["semantic"] = {"state": "splendid"}
+    with pytest.raises(PromotionError, match=r"was not loaded by semantic .*last: semantic: not reached"):
+        promote(sets, ranker(), SNAPSHOT, "first", services=True, timeout_s=0.5)
+
+
 def test_one_that_speaks_another_version_of_the_wire_keeps_the_live_set(sets, services):
     services["semantic"] = {"state": "ready", "wire": 99}
     with pytest.raises(PromotionError, match="semantic could not load set 1: It speaks version 99 of the wire"):
@@ -136,12 +146,12 @@ def test_a_set_holds_its_ranker_and_just_what_that_learned_from(sets):
     live = promote(sets, manifest("ranker", "r9", learned_from={"keyword": "v2"}), SNAPSHOT, "", services=False)
     assert live.releases == {"keyword": "v2", "ranker": "r9"}
     assert live.roles == {"keyword": "search", "ranker": "rank"}
-    assert live.searching == ["keyword"] and live.ranker == "ranker"
+    assert live.search_families == ["keyword"] and live.ranker == "ranker"
 
 
 def test_a_ranker_that_the_list_does_not_name_is_one_by_its_manifest(sets):
     live = promote(sets, manifest("novel", "r1", learned_from={"trending": "t1"}), SNAPSHOT, "", services=False)
-    assert live.searching == ["trending"] and live.ranker == "novel" and sets.live() == live
+    assert live.search_families == ["trending"] and live.ranker == "novel" and sets.live() == live
 
 
 def test_what_is_no_ranker_makes_no_set(sets):
@@ -195,6 +205,16 @@ def test_a_set_that_was_rolled_back_is_not_promoted_again_by_itself(sets):
     with pytest.raises(PromotionError, match=r"Set 2 held just these releases.*make rollback SET=2"):
         promote(sets, ranker(second.releases["ranker"]), SNAPSHOT, "again", services=False)
     assert promote(sets, ranker("r3"), SNAPSHOT, "new", services=False).number == 3
+
+
+def test_a_ranker_that_learned_from_what_was_taken_back_meanwhile_is_not_promoted(sets: LiveSets) -> None:
+    promote(sets, ranker("r1"), SNAPSHOT, "first", services=False)
+    promote(sets, ranker("r2", keyword="v2"), SNAPSHOT, "second", services=False)
+    rollback(sets, note="by hand", services=False)
+    with pytest.raises(TakenBackError, match=r"r3 learned from keyword/v2, which was taken back with set 2"):
+        promote(sets, ranker("r3", keyword="v2"), SNAPSHOT, "its training was under way", services=False)
+    rollback(sets, 2, note="by hand", services=False)
+    assert promote(sets, ranker("r3", keyword="v2"), SNAPSHOT, "it is back", services=False).number == 3
 
 
 def test_a_set_that_is_gone_cannot_be_rolled_back_to(sets):

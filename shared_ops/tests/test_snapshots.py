@@ -1,6 +1,7 @@
 """A snapshot is named by its content, never changes, and is refused when it is not what it says."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -87,6 +88,20 @@ def test_a_sample_keeps_whole_queries_and_is_the_same_each_time(snapshot, snapsh
     assert cut["qrels"].join(cut["documents"], on="doc_id", how="anti").is_empty()
     assert 0 < len(cut["queries"]) < 6
     assert snapshots.publish(cut) == snapshots.publish(sample(load(snapshot), documents=4, seed=1))
+
+
+@pytest.mark.parametrize("root", ["memory://stamped", "file://{tmp_path}"])
+def test_a_folders_stamp_differs_once_a_file_was_written_and_is_no_other_for_being_read(
+    root: str, tmp_path: Path
+) -> None:
+    url = storage.join(root.format(tmp_path=tmp_path), "folder")
+    stamps = [storage.stamp(url)]
+    for content in (b"first", b"second", b"third"):
+        storage.write_atomic(storage.join(url, "deep", "table"), content)
+        stamps.append(storage.stamp(url))
+        storage.read_bytes(storage.join(url, "deep", "table"))
+        assert storage.stamp(url) == stamps[-1]
+    assert len(set(stamps)) == 4
 
 
 def test_a_store_that_is_no_folder_works_the_same(content):

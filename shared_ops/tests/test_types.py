@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from shared_ops.data import storage, tables
-from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.data.snapshots import TABLES, SnapshotRef
 from shared_ops.pipeline.references import Candidate
-from shared_ops.pipeline.types import check_candidate, check_snapshot
+from shared_ops.pipeline.types import check_candidate, check_inputs, check_snapshot
 from shared_ops.release.inputs import Inputs
 
 
@@ -36,6 +36,20 @@ def test_a_table_with_an_empty_text_fails_with_its_row(snapshot, content):
     assert not result.success and "'documents'" in result.description
     rows: Any = result.metadata["failing rows"].value
     assert len(rows) == 8
+
+
+def test_a_snapshot_is_read_and_checked_once_for_a_process_and_again_when_a_hand_changed_it(
+    snapshot: SnapshotRef, content: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    check = tables.check
+    monkeypatch.setattr(tables, "check", lambda table, frame: checked.append(table) or check(table, frame))
+    inputs = Inputs(family="keyword", snapshot=snapshot)
+    assert check_snapshot(snapshot).success and check_inputs(inputs).success and check_inputs(inputs).success
+    assert sorted(checked) == sorted(TABLES)
+    rewrite(snapshot, "documents", content["documents"].with_columns(pl.lit("").alias("text")))
+    assert not check_snapshot(snapshot).success and not check_inputs(inputs).success
+    assert len(checked) == len(TABLES) + 1, "the first table that fails ends the check"
 
 
 def test_a_missing_snapshot_fails_clearly(tmp_path):

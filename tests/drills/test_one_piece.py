@@ -109,7 +109,7 @@ class House:
         return live
 
     def _final(self, live: LiveSet, query: str) -> Order:
-        orders = {family: self.asked(family, "search", query=query, k=100) for family in live.searching}
+        orders = {family: self.asked(family, "search", query=query, k=100) for family in live.search_families}
         hits = {
             family: {"doc_ids": [doc for doc, _ in order], "scores": [score for _, score in order]}
             for family, order in orders.items()

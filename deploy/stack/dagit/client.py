@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from shared_ops.causes import is_own, place, told
+from shared_ops.causes import is_own, message, place
 from shared_ops.pipeline.references import BECAUSE
 from shared_ops.waiting import until
 
@@ -122,7 +122,10 @@ query { instance { daemonHealth { allDaemonStatuses { daemonType required health
 
 
 INTERRUPTED = "DagsterExecutionInterruptedError"
-"""What Dagster says of a step whose run was cancelled, or took longer than it may: of the latter the run says so."""
+"""The error of a step that was cut short: its run was cancelled, or took longer than it may.
+
+It is no cause: what ended the run stands in an event of the run itself.
+"""
 QUIET_SECONDS = 15
 """Longer than the triggers take to start what follows on a run that has ended."""
 
@@ -260,13 +263,13 @@ class Dagit:
         except DagitError as error:
             return str(error)
 
-    def ended(self, since: float) -> list[EndedRun]:
+    def ended_runs(self, since: float) -> list[EndedRun]:
         """The runs that were created after the Unix time `since` and have ended, the newest first."""
         runs = self._ask(ENDED_RUNS, "runsOrError", since=since)["results"]
         started = [run for run in runs if run["startTime"] and run["endTime"]]
         return [EndedRun(r["runId"], r["jobName"], r["status"], r["endTime"] - r["startTime"]) for r in started]
 
-    def failed(self) -> list[FailedRun]:
+    def failed_jobs(self) -> list[FailedRun]:
         """The jobs whose newest ended run has failed, with the first cause, the newest first."""
         newest: dict[str, dict[str, Any]] = {}
         for run in self._ask(NEWEST_ENDED, "runsOrError")["results"]:
@@ -294,7 +297,7 @@ class Dagit:
         entries = (entry for each in materializations for entry in each["metadataEntries"])
         return next((entry["intValue"] for entry in entries if entry["label"] == label and "intValue" in entry), None)
 
-    def materialized(self, key: Sequence[str], metadata: Mapping[str, Any]) -> None:
+    def report_materialization(self, key: Sequence[str], metadata: Mapping[str, Any]) -> None:
         """Tell Dagster of an asset that was made outside its runs.
 
         Raises:
@@ -365,7 +368,7 @@ def _load_error(entry: Mapping[str, Any]) -> str | None:
 
 
 def _told(error: Mapping[str, Any]) -> str:
-    return told([each["message"] for each in _with_causes(error)])
+    return message([each["message"] for each in _with_causes(error)])
 
 
 def _with_causes(error: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from itertools import groupby
 from deploy.stack.dagit.client import Dagit, DagitError, Event, RunPage
 from shared_ops.pipeline.references import VERDICT
 from shared_ops.release.livesets import LiveSets
-from shared_ops.release.promotion import decided
+from shared_ops.release.promotion import promotion_obstacle
 from shared_ops.release.releases import Staging
 from shared_ops.settings import (
     Repository,
@@ -24,7 +24,8 @@ from shared_ops.settings import (
 from shared_ops.waiting import until
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
-PROMOTION = "promotion_prod"
+PROMOTION = "promotion"
+"""The graph that moves the live set to the accepted ranker, in the repository with the role live; its jobs bear it."""
 TRIGGER_SECONDS = 30
 """How long the trigger of promotions is given to start one."""
 ROLES = ("data", "feedback", "search", "rank")
@@ -39,6 +40,11 @@ FOLLOWS = ("Skipping step", "Dependencies for step")
 
 class TrainingError(RuntimeError):
     """A run that did not end well, with what its failed step said."""
+
+
+def job_of(graph: str) -> str:
+    """The prod job of a graph; a repository that trains or makes data has one graph, which bears its name."""
+    return f"{graph}_prod"
 
 
 def trained() -> dict[str, Repository]:
@@ -81,7 +87,7 @@ def train(
             break
         broken = _broken(dagit, wave)
         failures += broken.values()
-        failures += _follow_all([_Followed(dagit, name, say, because, force) for name in wave if name not in broken])
+        failures += _follow_all([_RunFollower(dagit, name, say, because, force) for name in wave if name not in broken])
         if ranking_family() in wave and ranking_family() not in broken:
             try:
                 failures += _promote(settings, dagit, say, because, since)
@@ -105,11 +111,11 @@ def _goes_on(settings: Settings, wave: Sequence[str]) -> bool:
     """Whether a wave has what it needs although an earlier one has failed."""
     url = settings.staging_url("prod")
     live = LiveSets(url).live()
-    needed = live.searching if live else search_families()
+    needed = live.search_families if live else search_families()
     return wave == [ranking_family()] and all(Staging(url).accepted(family) for family in needed)
 
 
-def _follow_all(followed: Sequence["_Followed"]) -> list[str]:
+def _follow_all(followed: Sequence["_RunFollower"]) -> list[str]:
     """Follow runs until all have ended; returns the failures."""
 
     def all_ended() -> bool:
@@ -130,19 +136,21 @@ def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], becau
     url, location = settings.staging_url("prod"), live_repository()
 
     def due() -> bool:
-        return decided(Staging(url), LiveSets(url), ranking_family()) is None
+        return promotion_obstacle(Staging(url), LiveSets(url), ranking_family()) is None
 
     def runs() -> bool:
-        return PROMOTION in [run.job for run in dagit.in_flight()]
+        return job_of(PROMOTION) in [run.job for run in dagit.in_flight()]
 
     until(lambda: not due() or runs(), every=1, seconds=TRIGGER_SECONDS)
     if due() or runs():
-        return _follow_all([_Followed(dagit, location, say, because, job=PROMOTION)])
-    ended = [run.run_id for run in dagit.ended(since) if run.job == PROMOTION][:1]
-    return _follow_all([_Followed(dagit, location, say, because, job=PROMOTION, run_id=run_id) for run_id in ended])
+        return _follow_all([_RunFollower(dagit, location, say, because, graph=PROMOTION)])
+    ended = [run.run_id for run in dagit.ended_runs(since) if run.job == job_of(PROMOTION)][:1]
+    return _follow_all(
+        [_RunFollower(dagit, location, say, because, graph=PROMOTION, run_id=run_id) for run_id in ended]
+    )
 
 
-class _Followed:
+class _RunFollower:
     """One repository's run, from its launch to its end; a run that is retried is followed into its retry."""
 
     def __init__(
@@ -152,11 +160,11 @@ class _Followed:
         say: Callable[[str], None],
         because: str,
         force: bool = False,
-        job: str | None = None,
+        graph: str | None = None,
         run_id: str | None = None,
     ) -> None:
-        self.dagit, self.name, self.job = dagit, name, job or f"{name}_prod"
-        self.label = name if job is None else job.removesuffix("_prod")
+        self.dagit, self.name, self.label = dagit, name, graph or name
+        self.job = job_of(self.label)
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False

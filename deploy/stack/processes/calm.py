@@ -18,25 +18,25 @@ from shared_ops.data import storage
 from shared_ops.pipeline.triggers import IDLE_SECONDS
 from shared_ops.settings import Settings
 
-LIVELY_SECONDS = 60.0
-"""How long something is said to go on after the last change."""
+IDLE_AFTER_SECONDS = 60.0
+"""How long a stack has to be without a change before it counts as idle."""
 
 
-class Calm:
-    """Whether anything goes on in a stack: its folders, and its runs."""
+class IdleWatch:
+    """Says whether a stack is idle: nothing has changed of late in its folders, nor with its runs."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
         self._seen: dict[Path, int] = {}
         self._changed_at = time.monotonic()
-        self.now = False
+        self.is_idle = False
 
     def look(self, instance: DagsterInstance) -> None:
         """Look at the folders, and at the runs where these have not changed."""
         seen = dict(self._changes())
         if seen != self._seen:
             self._seen, self._changed_at = seen, time.monotonic()
-        self.now = time.monotonic() - self._changed_at > LIVELY_SECONDS and not _lively(instance)
+        self.is_idle = time.monotonic() - self._changed_at > IDLE_AFTER_SECONDS and not _has_recent_runs(instance)
 
     def _changes(self) -> Iterator[tuple[Path, int]]:
         """When each folder was last changed: every pointer and every release replaces or adds an entry of one."""
@@ -46,42 +46,42 @@ class Calm:
                     yield folder, folder.stat().st_mtime_ns
 
 
-def _lively(instance: DagsterInstance) -> bool:
+def _has_recent_runs(instance: DagsterInstance) -> bool:
     """Whether a run was created, started or ended of late."""
-    since = datetime.now(UTC) - timedelta(seconds=LIVELY_SECONDS)
+    since = datetime.now(UTC) - timedelta(seconds=IDLE_AFTER_SECONDS)
     return bool(instance.get_runs(RunsFilter(updated_after=since), limit=1))
 
 
-def calm(settings: Settings) -> Calm | None:
-    """What looks at the stack of these settings; None where its folders are not this machine's, and tell no change."""
+def idle_watch(settings: Settings) -> IdleWatch | None:
+    """The watch of these settings' stack; None where a folder lies in an object store, which tells no change."""
     urls = [settings.staging_url("prod"), settings.snapshots_url("prod"), settings.feedback_url("prod")]
     folders = [folder for url in urls if (folder := storage.local_path(url))]
-    return Calm(folders) if len(folders) == len(urls) else None
+    return IdleWatch(folders) if len(folders) == len(urls) else None
 
 
-def tick_by(calm: Calm) -> None:
-    """Have this process's daemon go by it."""
+def slow_down_by(watch: IdleWatch) -> None:
+    """Have the daemon in this process tick the sensors with the tag seldom while the watch finds the stack idle."""
     from dagster._daemon import sensor
 
-    sensor.execute_sensor_iteration = _looking(sensor.execute_sensor_iteration, calm)
-    sensor.is_under_min_interval = _at_least(sensor.is_under_min_interval, calm)
+    sensor.execute_sensor_iteration = _looking_first(sensor.execute_sensor_iteration, watch)
+    sensor.is_under_min_interval = _longer_where_idle(sensor.is_under_min_interval, watch)
 
 
-def _looking(iteration: Callable[..., Iterator[Any]], calm: Calm) -> Callable[..., Iterator[Any]]:
-    """In place of the daemon's look at every sensor: it looks first whether anything goes on."""
+def _looking_first(iteration: Callable[..., Iterator[Any]], watch: IdleWatch) -> Callable[..., Iterator[Any]]:
+    """The daemon's `iteration` over all sensors, before which the watch looks at the stack."""
 
     def execute_sensor_iteration(context: Any, *arguments: Any, **more: Any) -> Iterator[Any]:
-        calm.look(context.instance)
+        watch.look(context.instance)
         yield from iteration(context, *arguments, **more)
 
     return execute_sensor_iteration
 
 
-def _at_least(under: Callable[..., bool], calm: Calm) -> Callable[..., bool]:
-    """In place of the daemon's question whether a sensor's next tick is still to come."""
+def _longer_where_idle(under: Callable[..., bool], watch: IdleWatch) -> Callable[..., bool]:
+    """The daemon's `under`, whether a sensor's interval is still to pass: by its tag, in an idle stack."""
 
     def is_under_min_interval(state: Any, sensor: Any, least: int | None = None) -> bool:
-        if calm.now and IDLE_SECONDS in sensor.tags:
+        if watch.is_idle and IDLE_SECONDS in sensor.tags:
             least = max(least or 0, int(sensor.tags[IDLE_SECONDS]))
         return under(state, sensor, least)
 

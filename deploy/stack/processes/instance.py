@@ -8,13 +8,16 @@ import argparse
 import os
 import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from deploy.stack.processes.places import WORKSPACE, dagster_home, workspace
 from shared_ops.data import storage
 from shared_ops.settings import ROOT, Settings, file_url, repositories
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 
 class WorkspaceError(ValueError):
@@ -70,18 +73,38 @@ def _filled_in(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def prepare() -> None:
-    """Bring the instance's tables up to date, and mark runs as failed that were about to start when the stack ended.
+    """Bring the instance's tables up to date, and end the runs that were in flight when the stack ended.
 
     Servers that start together on an empty database would each make its tables, and break them.
     """
-    from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+    from dagster import DagsterInstance
 
     with DagsterInstance.get() as instance:
         instance.upgrade()
-        begun_by_none = RunsFilter(statuses=[DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING])
-        for run in instance.get_runs(begun_by_none):
-            instance.report_run_failed(run, "Its process ended with the stack, before the run had begun.")
+        _end_runs(instance)
     add_pools()
+
+
+def _end_runs(instance: "DagsterInstance") -> None:
+    """Mark runs as ended that no process of this stack works on: its processes have ended before it starts anew.
+
+    In a home that was copied while its stack ran, they are the original's: whoever cancelled them here would end them
+    there.
+    """
+    from dagster import DagsterRunStatus, RunsFilter
+
+    in_flight = (
+        DagsterRunStatus.NOT_STARTED,
+        DagsterRunStatus.STARTING,
+        DagsterRunStatus.STARTED,
+        DagsterRunStatus.CANCELING,
+    )
+    for run in instance.get_runs(RunsFilter(statuses=in_flight)):
+        if run.status == DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, "Its process ended with the stack.")
+        else:
+            begun = "" if run.status == DagsterRunStatus.STARTED else ", before the run had begun"
+            instance.report_run_failed(run, f"Its process ended with the stack{begun}.")
 
 
 def add_pools() -> None:

@@ -3,7 +3,8 @@
 A supervisor that is killed leaves its processes behind, and they serve on: the next supervisor's keepers find them by
 their records and stand in for them, so nothing has to be started anew. Where none is left, a keeper becomes the
 process. Its output goes straight to the log: a pipe to the supervisor would break with it.
-Imports little: it starts once more for every process of the stack.
+A record names its home: in a home that was copied while its stack ran, the records are the other stack's, and count for
+nothing. Imports little: it starts once more for every process of the stack.
 """
 
 import json
@@ -23,14 +24,24 @@ CLOCK_SECONDS = 2
 
 
 def living(record: Path) -> psutil.Process | None:
-    """The process of a record, if it is still alive; None also where another process has its number by now."""
+    """The process of a record, if it is still alive; None also where another process has its number by now.
+
+    None, too, where the record is of another home, of which this one is a copy: the process is not this stack's to end.
+    """
     try:
         entry = json.loads(record.read_text())
+        if entry.get("home") != home_of(record):
+            return None
         process = psutil.Process(entry["pid"])
         same = abs(process.create_time() - entry["started"]) < CLOCK_SECONDS
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (FileNotFoundError, json.JSONDecodeError, psutil.NoSuchProcess):
         return None
+
+
+def home_of(record: Path) -> str:
+    """The home in whose folder `supervisor` a record lies."""
+    return str(record.resolve().parents[1])
 
 
 def stand_in_for(process: psutil.Process) -> None:
@@ -57,7 +68,8 @@ def main(record: Path, log: Path, command: list[str]) -> None:
         print(f"process {left.pid} was left by a former supervisor, and serves on", flush=True)
         return stand_in_for(left)
     written = record.with_suffix(".new")
-    written.write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}))
+    started = psutil.Process().create_time()
+    written.write_text(json.dumps({"pid": os.getpid(), "started": started, "home": home_of(record)}))
     written.replace(record)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(output, sys.stdout.fileno())

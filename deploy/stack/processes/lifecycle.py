@@ -16,7 +16,7 @@ import psutil
 from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import instance, places, postgres, preflight, supervisor, workers
 from deploy.stack.processes.listing import Process, environment_variables, processes
-from deploy.stack.processes.patience import STALLED_SECONDS, Patience
+from deploy.stack.processes.patience import Patience, wait_for_stack
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import ROOT, Settings, variable
 from shared_ops.waiting import until
@@ -56,30 +56,43 @@ def refuse_other_addresses(settings: Settings) -> None:
         )
 
 
-def refuse_other_settings(settings: Settings) -> None:
-    """See that a running stack was started with these settings: its processes keep what they were started with.
+def agree_with_running(settings: Settings, say: Say) -> Settings:
+    """The settings that `make up` goes on with: a running stack's processes keep what they were started with.
 
-    A setting that this command was not given is not compared.
+    A setting with which the stack runs, and which this command was not given, is said.
 
     Raises:
-        StackError: naming each setting that differs, its value of then and of now.
+        StackError: naming each setting that this command was given otherwise, its value of then.
     """
     try:
         running = Supervisor(settings).variables()
     except NotRunningError:
-        return
+        return settings
     fields = Settings.model_fields.items()
     before = Settings.model_validate({name: running.get(variable(name)) or field.default for name, field in fields})
-    differences = [
-        f"{variable(name)}={'(not shown)' if name in SECRET else then}"
-        for name in sorted(settings.model_fields_set - {each.removeprefix("SEARCHLOOP_").lower() for each in PLACE})
-        if (then := _value(before, name)) != _value(settings, name)
-    ]
-    if differences:
+    others = [name for name in sorted(Settings.model_fields) if _differs(name, before, settings)]
+    if given := [name for name in others if name in settings.model_fields_set]:
         raise StackError(
-            f"The running stack was started with {' '.join(differences)}, and now that is another value. Its processes "
-            "keep what they were started with: make down, then make up, takes the new one."
+            f"The running stack was started with {_assigned(before, given)}, and now that is another value. Its "
+            "processes keep what they were started with: make down, then make up, takes the new one."
         )
+    if others:
+        say(
+            f"The running stack goes on with {_assigned(before, others)}, which this command was not given: make down, "
+            "then make up, takes what is given then, or the default."
+        )
+    return settings.model_copy(update={name: getattr(before, name) for name in others})
+
+
+def _differs(name: str, before: Settings, now: Settings) -> bool:
+    """Whether a setting has another value; of those that say which stack is meant, the addresses were compared."""
+    return variable(name) not in PLACE and _value(before, name) != _value(now, name)
+
+
+def _assigned(settings: Settings, names: Sequence[str]) -> str:
+    """Settings as one writes them on a command line, but for what may hold a password."""
+    shown = {name: "(not shown)" if name in SECRET else _value(settings, name) for name in names}
+    return " ".join(f"{variable(name)}={value}" for name, value in shown.items())
 
 
 def _value(settings: Settings, name: str) -> object:
@@ -99,10 +112,10 @@ def need_running(settings: Settings) -> None:
 
 
 def need_still_running(settings: Settings) -> None:
-    """See that the stack still runs, which ran when this command began.
+    """See that the stack has not been ended since this command began.
 
     Raises:
-        NotRunningError: when it has been ended meanwhile.
+        NotRunningError: when it has.
     """
     try:
         need_running(settings)
@@ -124,7 +137,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
     places.refuse_checkout(settings)
     with _one_at_a_time(settings):
         listed = processes(settings)
-        serving = [] if names else workers.listed(settings, workers.first(settings), say)
+        serving = [] if names else workers.worker_processes(settings, workers.first(settings), say)
         chosen = [each for each in (*serving, *listed) if names is None or each.name in {"postgres", *names}]
         locations = instance.workspace_content(environment_variables(settings))
         running = Supervisor(settings)
@@ -155,7 +168,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
 def recover(settings: Settings, say: Say) -> None:
     """Start a supervisor in place of one that was killed: it takes over what still runs, and starts what does not."""
     with _one_at_a_time(settings):
-        listed, serving = processes(settings), workers.listed(settings, workers.first(settings), say)
+        listed, serving = processes(settings), workers.worker_processes(settings, workers.first(settings), say)
         running = Supervisor(settings)
         if running.running():
             return
@@ -214,7 +227,7 @@ def _take_up(settings: Settings, running: Supervisor, listed: list[Process], ser
 
 
 def _renew(running: Supervisor, process: Process) -> None:
-    """Have a process that runs in an older environment run in the present one from its next start on."""
+    """Put a process that runs in an older environment into the present one: held, and to be started again."""
     if pid := running.states()[process.name].pid:
         # Killed alone, and replaced before it is stopped with its group: a code server's runs in flight go on.
         psutil.Process(pid).kill()
@@ -330,14 +343,24 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
         yield
 
 
-def wait_for_locations(dagit: Dagit, names: Sequence[str]) -> None:
-    """Wait until Dagit has loaded the code locations.
+def wait_for_locations(settings: Settings, dagit: Dagit, names: Sequence[str], say: Say) -> None:
+    """Wait until Dagit has loaded the code locations, for as long as the stack gets further.
 
     Raises:
-        StackError: with the error of a location that does not load.
+        StackError: with the error of a location that does not load, or naming those that are waited for no longer.
     """
-    errors = until(dagit.load_errors, set(names).issubset, every=0.3, seconds=STALLED_SECONDS)
-    if missing := sorted(set(names) - set(errors)):
-        raise StackError(f"Dagit has not loaded {', '.join(missing)}: make logs")
+    errors: dict[str, str | None] = {}
+
+    def lacking() -> str | None:
+        nonlocal errors
+        try:
+            errors = dagit.load_errors()
+        except DagitError as error:  # a busy one may answer late
+            return str(error)
+        missing = sorted(set(names) - set(errors))
+        return f"Dagit has not loaded {', '.join(missing)}" if missing else None
+
+    if lacks := wait_for_stack(settings, lacking, say, every=0.3):
+        raise StackError(f"{lacks}, and that is waited for no longer: make logs")
     if broken := {name: error for name, error in errors.items() if error}:
         raise StackError("\n".join(f"code location {name} does not load: {error}" for name, error in broken.items()))

@@ -55,8 +55,8 @@ def pace() -> None:
     server.get_python_environment_entry_point = _paced_dagster  # type: ignore[attr-defined]
 
 
-class Changed:
-    """Says whether a file was changed since the last call; the first call, since this object was made."""
+class FileWatch:
+    """Tells a change of a file: a call says whether there was one since the call before, or since this was made."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -69,7 +69,7 @@ class Changed:
 
 
 def _following(check: Any, changed: Callable[[], bool]) -> Any:
-    """A replacement of the daemon's `check` whether definitions are due: they are, too, when workspace.yaml changed."""
+    """The daemon's `check`, which fetches all definitions when that is due, or a file has `changed`."""
 
     def check_workspace_freshness(controller: Any, last: float) -> float:
         due = changed()
@@ -80,9 +80,10 @@ def _following(check: Any, changed: Callable[[], bool]) -> Any:
 
 
 def _kept(opened: Any) -> Any:
-    """A replacement of `opened`, which opens a gRPC channel for a block: a client keeps the channel opened first.
+    """A context manager in place of `opened`, which opens a gRPC channel and closes it at the block's end.
 
-    It keeps the channel until a call fails; the next call then opens another.
+    A client's first block opens its channel, and all later ones use the same, until a call in one of them fails: then
+    the next block opens another.
     """
 
     @contextmanager
@@ -115,8 +116,8 @@ def _tick_seldom_where_nothing_goes_on() -> None:
     from deploy.stack.processes import calm
     from shared_ops.settings import current
 
-    if found := calm.calm(current()):
-        calm.tick_by(found)
+    if watch := calm.idle_watch(current()):
+        calm.slow_down_by(watch)
 
 
 def main(command: str, *arguments: str) -> None:
@@ -129,7 +130,7 @@ def main(command: str, *arguments: str) -> None:
     if command == "dagster-daemon":
         from dagster._daemon.controller import DagsterDaemonController as Controller
 
-        changed = Changed(Path(os.environ["DAGSTER_HOME"]) / "workspace.yaml")
+        changed = FileWatch(Path(os.environ["DAGSTER_HOME"]) / "workspace.yaml")
         following = _following(Controller.check_workspace_freshness, changed)
         Controller.check_workspace_freshness = following  # type: ignore[method-assign]
         _tick_seldom_where_nothing_goes_on()

@@ -38,16 +38,34 @@ def make_home(settings: Settings) -> Path:
         settings.home.mkdir(parents=True, exist_ok=True)
         lock.touch()
     except OSError as error:
-        raise HomeError(
-            f"SEARCHLOOP_HOME={settings.home} cannot be a stack's home ({error.strerror}: {error.filename}): "
-            "expected a folder that may be made and written to."
-        ) from error
+        raise _cannot_be(settings.home, error) from error
     return lock
+
+
+def _cannot_be(home: Path, error: OSError) -> HomeError:
+    return HomeError(
+        f"SEARCHLOOP_HOME={home} cannot be a stack's home ({error.strerror}: {error.filename}): "
+        "expected a folder that may be made and written to."
+    )
 
 
 def is_home(settings: Settings) -> bool:
     """Whether a stack has been started in the home, ever."""
     return (settings.home / LOCK).exists()
+
+
+def refuse_no_folder(settings: Settings) -> None:
+    """Refuse a home that is no folder and cannot become one, as a path below a file: every look into it would fail.
+
+    Raises:
+        HomeError: where it is one; not where it is not made yet.
+    """
+    try:
+        os.scandir(settings.home).close()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _cannot_be(settings.home, error) from error
 
 
 def refuse_checkout(settings: Settings) -> None:

@@ -6,6 +6,7 @@ to everybody.
 """
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -20,6 +21,8 @@ from deploy.stack.processes import places
 from shared_ops.settings import Settings
 
 MAJOR_VERSION = 18  # a data folder belongs to one; the wheel carries an older one too
+SERVER_USER = "nobody"
+"""Who the server runs as where the stack is root's."""
 
 
 def data_folder(settings: Settings) -> Path:
@@ -91,10 +94,13 @@ def serve(settings: Settings) -> None:
     if not data.exists():
         _initialise(data)
     places.make_sockets(settings)
-    _make_for_server(sockets)
+    for folder in (data, sockets):
+        _make_for_server(folder)
     if postmaster(settings) is None:
-        # Left by a server that was killed: another process may have its number by now, and Postgres would not start.
-        (data / "postmaster.pid").unlink(missing_ok=True)
+        # Left by a server that was killed, or that runs in the home which this one was copied from. Postgres would not
+        # start: it asks only whether any process has the number in them.
+        for left in (data / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
+            left.unlink(missing_ok=True)
     command = [
         *_as_server_user(),
         str(_binaries() / "postgres"),
@@ -123,7 +129,7 @@ def _binaries() -> Path:
 
 
 def _as_server_user() -> list[str]:
-    """The prefix of a server command: Postgres refuses to run as root, so root runs it as the user `nobody`.
+    """The prefix of a server command: Postgres refuses to run as root, so root runs it as the user `SERVER_USER`.
 
     Its one capability lets it pass the folders above its data and its binaries, which may be closed to all but root; so
     no permissions have to be widened.
@@ -137,16 +143,21 @@ def _as_server_user() -> list[str]:
             "Run as another user, install util-linux, or give a server by SEARCHLOOP_POSTGRES_URL."
         )
     return [
-        *(setpriv, "--reuid=nobody", "--clear-groups"),
+        *(setpriv, f"--reuid={SERVER_USER}", "--clear-groups"),
         *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
         "--securebits=+no_setuid_fixup",  # else access(2), which initdb asks about its binaries, ignores capabilities
     ]
 
 
 def _make_for_server(folder: Path) -> None:
+    """Make a folder that is not there; see that it, with all that it holds, belongs to the server's user."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if os.geteuid() == 0:
-        shutil.chown(folder, user="nobody")
+    if os.geteuid() != 0:
+        return
+    user = pwd.getpwnam(SERVER_USER).pw_uid
+    if folder.stat().st_uid != user:  # just made, or restored by root from a copy
+        for path in (*folder.rglob("*"), folder):  # the folder last: by it the next start sees whether all was done
+            os.chown(path, user, -1, follow_symlinks=False)
 
 
 if __name__ == "__main__":

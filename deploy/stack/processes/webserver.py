@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploy.stack.processes.paced import Changed, pace
+from deploy.stack.processes.paced import FileWatch, pace
 from deploy.stack.processes.places import workspace
 from services.connections import IDLE_SECONDS, BoundedProtocol, serve
 from services.door import from_another_site, wrong_name
@@ -88,7 +88,7 @@ def main() -> None:
         pool = cli.DEFAULT_DB_STATEMENT_TIMEOUT, cli.DEFAULT_POOL_RECYCLE, cli.DEFAULT_POOL_MAX_OVERFLOW
         instance.optimize_for_webserver(*pool)
         placed = workspace(settings)
-        changed = Changed(placed)  # first: what changes while it is loaded is followed, too
+        changed = FileWatch(placed)  # first: what changes while it is loaded is followed, too
         with WorkspaceProcessContext(instance, WorkspaceFileTarget([str(placed)]), version=__version__) as context:
             threading.Thread(target=_follow, args=(changed, context.refresh_workspace), daemon=True).start()
             app = create_app_from_workspace_process_context(context)

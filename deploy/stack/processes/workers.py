@@ -42,7 +42,7 @@ def first(settings: Settings) -> list[Runtime]:
     return [runtimes.keep(family, codes.tree(family), settings) for family in families()]
 
 
-def needed(sets: LiveSets) -> list[Runtime]:
+def required_runtimes(sets: LiveSets) -> list[Runtime]:
     """The runtimes of the live set's releases, of the proposed set's, and of those that a rollback would go back to."""
     live, proposed = sets.live(), sets.proposed()
     before = _of(sets, sets.before(live) if live else None)
@@ -60,7 +60,9 @@ def _of(sets: LiveSets, chosen: LiveSet | None) -> Iterator[Runtime]:
             logger.warning("%s", error)
 
 
-def listed(settings: Settings, pairs: Iterable[Runtime], say: Callable[[str], None] = logger.warning) -> list[Process]:
+def worker_processes(
+    settings: Settings, pairs: Iterable[Runtime], say: Callable[[str], None] = logger.warning
+) -> list[Process]:
     """The processes of these workers; why one cannot be started is written to a file, for those who wait for it."""
     result = []
     for runtime in pairs:
@@ -83,7 +85,7 @@ def tidy(settings: Settings, pairs: Iterable[Runtime]) -> None:
 
     An environment that a link leads to, or that a process runs from (another stack's, or one started by hand), stays.
     """
-    in_use = {*pairs, *needed(LiveSets(settings.staging_url("prod")))}
+    in_use = {*pairs, *required_runtimes(LiveSets(settings.staging_url("prod")))}
     for copy in (settings.home / "cache" / "code").glob("*/"):
         if copy.name not in {each.code for each in in_use}:
             shutil.rmtree(copy)
@@ -97,9 +99,10 @@ def tidy(settings: Settings, pairs: Iterable[Runtime]) -> None:
 
 
 def environments_of_processes() -> set[Path]:
-    """Where the Pythons lie that run now, of all processes but this one and its parents, which run from the present.
+    """The folders of the environments from which this machine's processes run, but for this process and its parents.
 
-    By the name that a process was started with: where a link leads to has changed once its lock has.
+    Each as the process was started, `envs/<name>/.venv` or the folder that it led to: since then the link may lead
+    elsewhere.
     """
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     others = [process.info for process in psutil.process_iter(["pid", "cmdline", "cwd"]) if process.pid not in ours]
@@ -107,7 +110,7 @@ def environments_of_processes() -> set[Path]:
 
 
 def _place(folder: Path) -> Path:
-    """A folder by its one path, whichever way a checkout was reached; a link stays that link."""
+    """A folder by the real path of the folder that it lies in; if it is a link, that link and not where it leads."""
     return folder.parent.resolve() / folder.name
 
 
@@ -130,7 +133,7 @@ class Workers:
         sets = self._sets.live(), self._sets.proposed()
         if sets == (None, None) or (sets == self._seen and not self._unneeded and not self._lacking):
             return
-        pairs = needed(self._sets)
+        pairs = required_runtimes(self._sets)
         names = {each.worker for each in pairs}
         if sets != self._seen or time.monotonic() >= self._retry_at:
             self._pause = min(2 * self._pause, LONGEST_SECONDS) if sets == self._seen else self._settings.retry_seconds
@@ -153,7 +156,7 @@ class Workers:
         states = self._supervisor.states()
         lacking = [each for each in pairs if not _is_started(states.get(each.worker))]
         for runtime in sorted(lacking, key=lambda each: not each.is_here(self._settings)):
-            for process in listed(self._settings, [runtime]):
+            for process in worker_processes(self._settings, [runtime]):
                 logger.info("starting %s", process.name)
                 if process.name not in states:
                     self._supervisor.add(process, worker=True)

@@ -61,7 +61,7 @@ def evaluate(settings: Settings, out: Path, say: Callable[[str], None]) -> Table
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evaluation:
     """Runs of the test queries, the judgements of each slice, and the measures: model to slice to measure."""
 
     runs: dict[str, pl.DataFrame]
@@ -91,7 +91,7 @@ class Measured:
         return table
 
 
-def measure(model_hits: Mapping[str, Sequence[Hits]], snapshot: snapshots.Snapshot) -> Measured:
+def measure(model_hits: Mapping[str, Sequence[Hits]], snapshot: snapshots.Snapshot) -> Evaluation:
     """Measure each model's hits for the test queries, in the order of their ids, and the fusions of these hits."""
     queries, qrels = snapshot.queries("test").sort("query_id"), snapshot.qrels("test").sort("query_id", "doc_id")
     query_ids = queries["query_id"].to_list()
@@ -106,7 +106,7 @@ def measure(model_hits: Mapping[str, Sequence[Hits]], snapshot: snapshots.Snapsh
     }
     members = measures.slice_members(snapshot)
     judged = members.join(qrels, on="query_id").partition_by("slice", as_dict=True, maintain_order=True)
-    return Measured(
+    return Evaluation(
         runs,
         {str(name): frame for (name,), frame in judged.items()},
         {name: measures.means(measures.per_query(hits, qrels), members) for name, hits in runs.items()},
@@ -119,7 +119,7 @@ def _services_runs(
     """The hits of every search service and of the search app, in the order of `texts`."""
     runs: dict[str, list[Hits]] = {}
     with ThreadPoolExecutor(CLIENTS) as pool:
-        for family in live.searching:
+        for family in live.search_families:
             release = live.releases[family]
             worker = runtimes.of_release(settings.staging_url("prod"), family, release).socket(settings)
             with runtimes.client(worker, 60) as client:

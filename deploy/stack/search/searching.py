@@ -5,17 +5,16 @@ from typing import Any
 
 import httpx
 
+from deploy.stack.processes.patience import wait_for_stack
 from shared_ops.data import snapshots
 from shared_ops.data.snapshots import Snapshot
+from shared_ops.release.agreement import disagreements
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
 from shared_ops.settings import Settings
 from shared_ops.waiting import until
 
 TITLE_WORDS = 10
 """How many of a document's first words are asked where it has no title."""
-ANSWER_SECONDS = 120
-"""How long the services may take to load a set that has just gone live, or the live one after a start."""
-
 FOLLOW_SECONDS = 2.0
 """How long the search app may take to notice that a set is live: it looks twice a second."""
 
@@ -59,10 +58,10 @@ def ask(settings: Settings, query: str, k: int, timeout: float = 30) -> dict[str
 
 
 def whole(asked: Callable[[], dict[str, Any]], attempts: int) -> dict[str, Any]:
-    """An answer that all models had a part in, asked again where a busy machine left one out.
+    """The answer that `asked` gives, once every model had a part in it: it is called again where one was left out.
 
     Raises:
-        SearchError: when there is none after so many attempts.
+        SearchError: when none of so many attempts gives one.
     """
     answer = until(asked, lambda each: not each["degraded"], every=[1.0] * (attempts - 1))
     if answer["degraded"]:
@@ -96,26 +95,30 @@ def lacking_lines(settings: Settings) -> Iterator[str]:
         yield f"{share} since the search app started lacked {family}, first at {lacking['since']}: {lacking['cause']}"
 
 
-def wait_for_search(settings: Settings, when_away: Callable[[], None] = lambda: None) -> str:
+def wait_for_search(
+    settings: Settings, say: Callable[[str], None], when_away: Callable[[], None] = lambda: None
+) -> str:
     """Wait until the search app answers a query of the live snapshot, or a title, with hits; returns a line on it.
 
-    `when_away` is called where it does not: it may raise what ends the waiting.
+    It is waited for as long as the stack gets further. `when_away` is called where there is no answer: it may raise
+    what ends the waiting.
 
     Raises:
-        SearchError: when nothing is live, or it does not within two minutes.
+        SearchError: when nothing is live, or nothing moves any more.
     """
-    query = _known_query(snapshots.load(live_set(settings).snapshot))
+    query, told = _known_query(snapshots.load(live_set(settings).snapshot)), ""
 
-    def answered() -> str | SearchError:
+    def lacking() -> str | None:
+        nonlocal told
         try:
-            return _first_hits(settings, query)
+            told = _first_hits(settings, query)
         except SearchError as failure:
             when_away()
-            return failure
+            return "; ".join([str(failure), *disagreements(settings)])
+        return None
 
-    told = until(answered, lambda each: isinstance(each, str), every=0.5, seconds=ANSWER_SECONDS)
-    if isinstance(told, SearchError):
-        raise SearchError(f"No search within {ANSWER_SECONDS} s of the servers' start: {told}") from told
+    if lacks := wait_for_stack(settings, lacking, say, every=0.5):
+        raise SearchError(f"No search, and that is waited for no longer: {lacks}")
     return told
 
 

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance, job, op
@@ -10,8 +12,8 @@ from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon import sensor
 
 from deploy.stack.processes import calm
-from deploy.stack.processes.calm import Calm
-from deploy.stack.tests.test_supervisor import until
+from deploy.stack.processes.calm import IdleWatch
+from deploy.stack.tests.test_supervisor import wait_for
 from shared_ops.data import storage
 from shared_ops.settings import Settings, file_url
 
@@ -31,67 +33,71 @@ defs = dagster.Definitions(sensors=[patient, eager])
 
 
 @op
-def done():
+def done() -> None:
     pass
 
 
 @job
-def nothing():
+def nothing() -> None:
     done()
 
 
 @pytest.fixture
-def instance(tmp_path):
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
     (tmp_path / "dagster").mkdir()
     with DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
         yield made
 
 
 @pytest.fixture
-def staging(tmp_path):
+def staging(tmp_path: Path) -> Path:
     folder = tmp_path / "staging" / "prod"
     (folder / "keyword").mkdir(parents=True)
     return folder
 
 
 @pytest.fixture
-def look(staging, instance, monkeypatch):
-    """Looks at the stack, and says whether it is calm."""
-    monkeypatch.setattr(calm, "LIVELY_SECONDS", 0.3)
-    looking = Calm([staging])
+def look(staging: Path, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Looks at the stack, and says whether it is idle."""
+    monkeypatch.setattr(calm, "IDLE_AFTER_SECONDS", 0.3)
+    watch = IdleWatch([staging])
 
-    def now():
-        looking.look(instance)
-        return looking.now
+    def now() -> bool:
+        watch.look(instance)
+        return watch.is_idle
 
     return now
 
 
 @pytest.mark.parametrize("pointer", ["live.json", "keyword/accepted.json"])
-def test_a_pointer_that_moves_and_a_run_that_ends_are_seen_at_once(look, staging, instance, pointer):
+def test_a_pointer_that_moves_and_a_run_that_ends_are_seen_at_once(
+    look: Callable[[], bool], staging: Path, instance: DagsterInstance, pointer: str
+) -> None:
     storage.write_json(file_url(staging / pointer), {"version": "1"})
     assert not look()
-    until(look, 5)
+    wait_for(look, 5)
     storage.write_json(file_url(staging / pointer), {"version": "2"})
     assert not look()
-    until(look, 5)
+    wait_for(look, 5)
     nothing.execute_in_process(instance=instance)
     assert not look()
-    until(look, 5)
+    wait_for(look, 5)
 
 
-def test_only_folders_of_this_machine_tell_a_change(tmp_path):
-    assert calm.calm(Settings(home=tmp_path)) is not None
-    assert calm.calm(Settings(home=tmp_path, staging="memory://staging")) is None
+def test_only_folders_of_this_machine_tell_a_change(tmp_path: Path) -> None:
+    assert calm.idle_watch(Settings(home=tmp_path)) is not None
+    assert calm.idle_watch(Settings(home=tmp_path, staging="memory://staging")) is None
 
 
-def test_the_daemon_asks_a_patient_sensor_seldom_where_nothing_goes_on(tmp_path, staging, instance, monkeypatch):
+def test_the_daemon_asks_a_patient_sensor_seldom_where_nothing_goes_on(
+    tmp_path: Path, staging: Path, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("execute_sensor_iteration", "is_under_min_interval"):
         monkeypatch.setattr(sensor, name, getattr(sensor, name))  # put back afterwards
-    monkeypatch.setattr(calm, "LIVELY_SECONDS", 0.0)
+    monkeypatch.setattr(calm, "IDLE_AFTER_SECONDS", 0.0)
     file = tmp_path / "sensors.py"
     file.write_text(LOCATION)
-    calm.tick_by(Calm([staging]))
+    calm.slow_down_by(IdleWatch([staging]))
     target = PythonFileTarget(str(file), attribute=None, working_directory=None, location_name="sensors")
     with create_test_daemon_workspace_context(target, instance) as context:
         for _ in range(3):

@@ -5,13 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 import sqlalchemy
 from dagster import DagsterInstance, DagsterRunStatus, job
-from dagster._core.scheduler.instigation import TickStatus
+from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from deploy.stack.processes import instance, places, postgres
@@ -24,12 +25,12 @@ from shared_ops.settings import ROOT, Settings, repositories
 
 
 @job
-def nothing():
+def nothing() -> None:
     pass
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A home with dagster.yaml in it, and the stack's variables."""
     settings = Settings(home=tmp_path, postgres_url=None)
     instance.place(settings)
@@ -38,44 +39,47 @@ def settings(tmp_path, monkeypatch):
     return settings
 
 
-def prepare():
+def prepare() -> None:
     command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.instance"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def use():
+def use() -> Sequence[InstigatorState]:
     """An instance of its own asks the storages, as a sensor's tick does."""
     with DagsterInstance.get() as made:
         made.get_runs(limit=1)
         return made.all_instigator_state()
 
 
-def pool_limits():
+def pool_limits() -> dict[str, int]:
     with DagsterInstance.get() as made:
         return {pool.name: pool.limit for pool in made.event_log_storage.get_pool_limits()}
 
 
-def connections(settings):
+def connections(settings: Settings) -> int:
     (opened,) = query(settings, "SELECT sessions FROM pg_stat_database WHERE datname = current_database()")[0]
     return opened
 
 
-def test_it_is_made_ready_again_and_again_and_knows_every_pool(settings):
+def test_it_is_made_ready_again_and_again_and_knows_every_pool(settings: Settings) -> None:
     """As the second `make up` does it, and one after a repository was added."""
     with serving(settings):
         prepare()
-        with DagsterInstance.get() as made:  # a run is about to start when everything is killed
-            lost = made.create_run_for_job(nothing, status=DagsterRunStatus.STARTING)
+        with DagsterInstance.get() as made:  # what is in flight when everything is killed, or the home is copied
+            statuses = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
+            starting, started, canceling = (made.create_run_for_job(nothing, status=each).run_id for each in statuses)
         prepare()
         limits = pool_limits()
         with DagsterInstance.get() as made:
-            lost = made.get_run_by_id(lost.run_id)
+            ended = {run.run_id: run for run in made.get_runs()}
     assert limits == dict.fromkeys(repositories(), 1)
-    assert lost.status == DagsterRunStatus.FAILURE and lost.tags["dagster/will_retry"] == "true"
+    for lost in (starting, started):
+        assert ended[lost].status == DagsterRunStatus.FAILURE and ended[lost].tags["dagster/will_retry"] == "true"
+    assert ended[canceling].status == DagsterRunStatus.CANCELED
 
 
-def test_its_workspace_names_every_code_server_at_its_own_address(settings):
+def test_its_workspace_names_every_code_server_at_its_own_address(settings: Settings) -> None:
     content = instance.workspace_content(environment_variables(settings))
     instance.place_workspace(settings, content)
     placed = places.workspace(settings)
@@ -87,13 +91,15 @@ def test_its_workspace_names_every_code_server_at_its_own_address(settings):
     assert placed.stat().st_mtime_ns == written, "what has not changed is not read again"
 
 
-def test_a_repository_that_the_workspace_does_not_name_is_told(settings, monkeypatch):
+def test_a_repository_that_the_workspace_does_not_name_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(instance, "repositories", lambda: dict.fromkeys([*repositories(), "trending"]))
     with pytest.raises(ValueError, match="trending stands in one of them alone"):
         instance.workspace_content(environment_variables(settings))
 
 
-def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_postgres(settings):
+def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_postgres(settings: Settings) -> None:
     with serving(settings) as server:
         prepare()
         use()
@@ -107,7 +113,7 @@ def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_p
         assert pool_limits()
 
 
-def test_a_connection_that_was_idle_for_long_is_replaced(settings, monkeypatch):
+def test_a_connection_that_was_idle_for_long_is_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(settings):
         prepare()
         store = Store(postgres.url(settings))
@@ -121,7 +127,7 @@ def test_a_connection_that_was_idle_for_long_is_replaced(settings, monkeypatch):
                 assert connections(settings) - before >= 2, "and the one that asked for this number"
 
 
-def test_searches_and_clicks_are_stored_over_one_connection_that_outlives_a_killed_postgres(settings):
+def test_searches_and_clicks_are_stored_over_one_connection_that_outlives_a_killed_postgres(settings: Settings) -> None:
     store = Store(postgres.url(settings))
     with serving(settings) as server:
         assert not store.prepared()
@@ -139,7 +145,7 @@ def test_searches_and_clicks_are_stored_over_one_connection_that_outlives_a_kill
         assert store.prepared()
 
 
-def test_which_tables_there_are_is_asked_once_in_a_process(settings):
+def test_which_tables_there_are_is_asked_once_in_a_process(settings: Settings) -> None:
     with serving(settings):
         prepare()
         use()
@@ -153,12 +159,12 @@ def test_which_tables_there_are_is_asked_once_in_a_process(settings):
     assert statements and not [each for each in statements if "pg_catalog" in each or "secondary_indexes" in each]
 
 
-def test_old_ticks_are_deleted_now_and_then_and_not_after_each_tick(settings):
+def test_old_ticks_are_deleted_now_and_then_and_not_after_each_tick(settings: Settings) -> None:
     with serving(settings):
         prepare()
         deleted: list[str] = []
 
-        def note(*arguments):
+        def note(*arguments: Any) -> None:
             deleted.extend([arguments[2]] if arguments[2].startswith("DELETE FROM job_ticks") else [])
 
         sqlalchemy.event.listen(pooled_storage._engine(postgres.url(settings)), "before_cursor_execute", note)
@@ -170,7 +176,7 @@ def test_old_ticks_are_deleted_now_and_then_and_not_after_each_tick(settings):
     assert len(deleted) == 3
 
 
-def test_a_forked_process_opens_connections_of_its_own(settings):
+def test_a_forked_process_opens_connections_of_its_own(settings: Settings) -> None:
     with serving(settings), DagsterInstance.get() as made:
         storage: Any = made.run_storage
         with storage.connect() as connection:

@@ -4,21 +4,29 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from deploy.stack import __main__ as stack
 from deploy.stack.__main__ import commands
 from deploy.stack.dagit import training
+from deploy.stack.dagit.client import DagitError
 from deploy.stack.processes import lifecycle, patience, places, supervisor
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.listing import Process, environment_variables
-from deploy.stack.processes.patience import Patience
+from deploy.stack.processes.patience import Patience, StackPatience, wait_for_stack
 from deploy.stack.processes.places import HomeError
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
-from deploy.stack.tests.test_supervisor import sleeper, until
+from deploy.stack.search import searching
+from deploy.stack.search.searching import SearchError
+from deploy.stack.tests.test_supervisor import sleeper, wait_for
+from shared_ops.data import snapshots
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import PromotionError
@@ -27,7 +35,7 @@ from shared_ops.settings import ROOT, Settings, repositories
 PORT_BASE = 31_000
 
 
-def command(settings, *arguments):
+def command(settings: Settings, *arguments: str) -> Result:
     """The result of one of the stack's commands, as click's runner gives it."""
     variables = {
         "SEARCHLOOP_HOME": str(settings.home),
@@ -38,7 +46,7 @@ def command(settings, *arguments):
 
 
 @pytest.fixture
-def running(tmp_path):
+def running(tmp_path: Path) -> Iterator[Supervisor]:
     """A stack of two sleepers that runs at PORT_BASE."""
     settings = Settings(home=tmp_path, port_base=PORT_BASE, postgres_url=None)
     made = Supervisor(settings)
@@ -49,7 +57,7 @@ def running(tmp_path):
         made.shut_down()
 
 
-def test_what_goes_on_in_an_environment_of_before_is_told_with_what_renews_it(running):
+def test_what_goes_on_in_an_environment_of_before_is_told_with_what_renews_it(running: Supervisor) -> None:
     said = []
     lifecycle._tell_of_before(running, [sleeper("one"), sleeper("dagit")], said.append)
     assert not said
@@ -64,7 +72,7 @@ def test_what_goes_on_in_an_environment_of_before_is_told_with_what_renews_it(ru
 COMMANDS = (["up"], ["down"], ["train"], ["status"], ["search", "x"], ["evaluate", "runs"], ["simulate"], ["addresses"])
 
 
-def test_a_command_with_other_ports_than_the_running_stack_s_does_nothing(running):
+def test_a_command_with_other_ports_than_the_running_stack_s_does_nothing(running: Supervisor) -> None:
     before = running.states()["one"].pid
     for arguments in COMMANDS:
         done = command(Settings(home=running.settings.home, port_base=PORT_BASE + 100), *arguments)
@@ -75,12 +83,12 @@ def test_a_command_with_other_ports_than_the_running_stack_s_does_nothing(runnin
     assert running.states()["one"].pid == before != 0
 
 
-def test_another_host_is_another_address(running):
+def test_another_host_is_another_address(running: Supervisor) -> None:
     with pytest.raises(StackError, match=r"SEARCHLOOP_HOST=127\.0\.0\.1 .*given SEARCHLOOP_HOST=\[::1\]"):
         lifecycle.refuse_other_addresses(Settings(home=running.settings.home, port_base=PORT_BASE, host="::1"))
 
 
-def test_a_command_with_the_settings_of_the_running_stack_finds_it(running):
+def test_a_command_with_the_settings_of_the_running_stack_finds_it(running: Supervisor) -> None:
     lifecycle.refuse_other_addresses(running.settings)
     lifecycle.need_running(running.settings)
     assert command(running.settings, "addresses").exception is None
@@ -90,20 +98,20 @@ ASKING = (["train"], ["search", "x"], ["evaluate", "runs"], ["simulate"], ["code
 
 
 @pytest.mark.parametrize("arguments", ASKING)
-def test_what_asks_a_stack_does_not_ask_another_one_on_its_ports(tmp_path, arguments):
+def test_what_asks_a_stack_does_not_ask_another_one_on_its_ports(tmp_path: Path, arguments: list[str]) -> None:
     """Where the home's own stack does not run, what listens on its ports belongs to another."""
     done = command(Settings(home=tmp_path, port_base=PORT_BASE), *arguments)
     assert isinstance(done.exception, NotRunningError)
     assert str(done.exception) == f"The stack in {tmp_path} is not running: make up"
 
 
-def test_addresses_at_which_nothing_answers_are_told_with_what_to_do(tmp_path):
+def test_addresses_at_which_nothing_answers_are_told_with_what_to_do(tmp_path: Path) -> None:
     done = command(Settings(home=tmp_path, port_base=PORT_BASE), "addresses")
     assert f"search http://127.0.0.1:{PORT_BASE}" in done.stdout
     assert done.stderr == f"Nothing answers there: the stack in {tmp_path} is not running. make up\n"
 
 
-def process(home, *arguments):
+def process(home: Path | str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """One of the stack's commands as a process, as make runs it."""
     variables = os.environ | {"SEARCHLOOP_HOME": str(home), "SEARCHLOOP_PORT_BASE": str(PORT_BASE)}
     ran = [sys.executable, "-W", "ignore", "-m", "deploy.stack", *arguments]
@@ -122,22 +130,24 @@ def process(home, *arguments):
         (["rollback", "--", "abc"], "SET: expected a whole number of 1 or more, got 'abc': make rollback SET=3"),
         (
             ["code-server", "--", "nosuch"],
-            f"REPO: expected one of {', '.join(repositories())}, got 'nosuch': make code-server REPO=keyword",
+            f"REPO: expected one of {', '.join(repositories())}, got 'nosuch': make code-server REPO=corpus",
         ),
         (
             ["train", "--", "live"],
-            f"REPO: expected one of {', '.join(training.trained())}, got 'live': make train REPO=keyword",
+            f"REPO: expected one of {', '.join(training.trained())}, got 'live': make train REPO=corpus",
         ),
         (["search", "--", " "], "Q: expected words to search for, got ' ': make search Q=\"sort an array\""),
         (["evaluate"], "OUT: expected a folder for the runs, got nothing: make evaluate OUT=runs"),
     ],
 )
-def test_what_does_not_fit_is_told_in_a_sentence_that_says_what_does_and_what_to_type(tmp_path, arguments, said):
+def test_what_does_not_fit_is_told_in_a_sentence_that_says_what_does_and_what_to_type(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
     done = process(tmp_path, *arguments)
     assert done.returncode == 1 and done.stderr == f"{said}\n" and done.stdout == ""
 
 
-def test_logs_of_a_stack_that_is_down_are_shown_and_not_waited_for(tmp_path):
+def test_logs_of_a_stack_that_is_down_are_shown_and_not_waited_for(tmp_path: Path) -> None:
     log = places.log_file(Settings(home=tmp_path), "dagit")
     log.parent.mkdir(parents=True)
     log.write_text("the last line\n")
@@ -145,12 +155,12 @@ def test_logs_of_a_stack_that_is_down_are_shown_and_not_waited_for(tmp_path):
     assert done.returncode == 0 and done.stdout == "the last line\n"
 
 
-def test_a_stack_that_ends_while_a_command_waits_for_it_is_told(tmp_path):
+def test_a_stack_that_ends_while_a_command_waits_for_it_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotRunningError, match=r"has been ended while .* make up"):
         lifecycle.need_still_running(Settings(home=tmp_path))
 
 
-def test_a_rollback_while_the_stack_is_down_is_refused_where_its_releases_cannot_run(tmp_path):
+def test_a_rollback_while_the_stack_is_down_is_refused_where_its_releases_cannot_run(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, port_base=PORT_BASE, postgres_url=None)
     sets, snapshot = LiveSets(settings.staging_url("prod")), SnapshotRef(id="s", url=f"file://{tmp_path}/s")
     for version in ("v1", "v2"):
@@ -160,15 +170,17 @@ def test_a_rollback_while_the_stack_is_down_is_refused_where_its_releases_cannot
     assert sets.live().number == 2 and sets.rolled_back() == []
 
 
-def test_down_again_says_that_nothing_runs(tmp_path):
+def test_down_again_says_that_nothing_runs(tmp_path: Path) -> None:
     done = process(tmp_path, "down")
     assert done.returncode == 0 and done.stdout == f"the stack in {tmp_path} is not running\n"
 
 
-def test_a_supervisor_that_is_just_being_replaced_is_waited_for(running, monkeypatch):
+def test_a_supervisor_that_is_just_being_replaced_is_waited_for(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lifecycle, "RECOVERY_SECONDS", 0.5)
     os.kill(int((running.folder / "supervisord.pid").read_text()), 9)
-    until(lambda: not running.running())
+    wait_for(lambda: not running.running())
     began = time.monotonic()
     with pytest.raises(NotRunningError, match="make up"):
         lifecycle.need_running(running.settings)
@@ -176,7 +188,7 @@ def test_a_supervisor_that_is_just_being_replaced_is_waited_for(running, monkeyp
     supervisor.end(supervisor.leftovers(running.settings))
 
 
-def test_cleaning_removes_what_a_stack_has_made_and_nothing_else(tmp_path):
+def test_cleaning_removes_what_a_stack_has_made_and_nothing_else(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     places.make_home(settings)
     elsewhere = tmp_path / "elsewhere"
@@ -192,7 +204,7 @@ def test_cleaning_removes_what_a_stack_has_made_and_nothing_else(tmp_path):
         places.clean(settings)
 
 
-def test_cleaning_a_home_of_its_own_removes_it(tmp_path):
+def test_cleaning_a_home_of_its_own_removes_it(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     places.make_home(settings)
     for name in places.MADE[:-1]:
@@ -202,7 +214,7 @@ def test_cleaning_a_home_of_its_own_removes_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cache", "logs", "postgres"])
-def test_a_folder_that_holds_other_things_of_a_stack_s_names_is_no_home(tmp_path, name):
+def test_a_folder_that_holds_other_things_of_a_stack_s_names_is_no_home(tmp_path: Path, name: str) -> None:
     settings = Settings(home=tmp_path)
     (tmp_path / name).mkdir()
     with pytest.raises(HomeError, match=f"holds {name}, and no stack runs or ran there"):
@@ -211,7 +223,7 @@ def test_a_folder_that_holds_other_things_of_a_stack_s_names_is_no_home(tmp_path
     assert places.make_home(settings).exists(), "as where its lock was lost"
 
 
-def test_down_makes_nothing_where_no_stack_was(tmp_path):
+def test_down_makes_nothing_where_no_stack_was(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "mine").touch()
     assert process(tmp_path, "down").returncode == 0
@@ -219,47 +231,91 @@ def test_down_makes_nothing_where_no_stack_was(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["logs", "mine"]
 
 
-def test_every_command_tells_of_a_misspelt_setting(tmp_path, monkeypatch):
+def test_every_command_tells_of_a_misspelt_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEARCHLOOP_HOM", "elsewhere")
     told = process(tmp_path, "status").stderr.splitlines()
     assert told[0] == "SEARCHLOOP_HOM is no setting, and nothing reads it. Was SEARCHLOOP_HOME meant? See make help"
 
 
-def test_nothing_in_the_checkout_bears_the_name_of_what_a_stack_makes():
+def test_nothing_in_the_checkout_bears_the_name_of_what_a_stack_makes() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, text=True, capture_output=True, check=True).stdout
     assert not {line.split("/")[0] for line in tracked.splitlines()} & set(places.MADE)
 
 
 @pytest.mark.parametrize("home", [ROOT, ROOT.parent])
-def test_a_folder_that_holds_the_checkout_is_no_home(home):
+def test_a_folder_that_holds_the_checkout_is_no_home(home: Path) -> None:
     before = set(home.iterdir())
     with pytest.raises(HomeError, match=r"holds the checkout: expected a folder for the stack alone"):
         lifecycle.start(Settings(home=home), print)
     assert set(home.iterdir()) == before
 
 
-def test_a_home_that_cannot_be_is_told_in_a_sentence(tmp_path):
+EVERY_COMMAND = [
+    *(["up"], ["down"], ["status"], ["logs"], ["addresses"], ["clean"], ["train"], ["code-servers"], ["lineage"]),
+    *(["code-server", "keyword"], ["rollback"], ["reproduce", "keyword/v1"], ["search", "x"], ["evaluate", "runs"]),
+    ["simulate"],
+]
+
+
+def test_the_list_holds_every_command() -> None:
+    assert {name for name, *_ in EVERY_COMMAND} == set(commands.commands)
+
+
+@pytest.fixture
+def impossible(tmp_path: Path) -> dict[str, str]:
+    """Homes that cannot be, each with what is said of it."""
     (tmp_path / "file").touch()
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "deploy.stack", "up"],
-        cwd=ROOT,
-        env=os.environ | {"SEARCHLOOP_HOME": str(tmp_path / "file" / "home")},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert "cannot be a stack's home (Not a directory: " in done.stderr
+    for name, other in (("one", "other"), ("other", "one")):
+        (tmp_path / name).symlink_to(tmp_path / other)
+    below, circle = tmp_path / "file" / "home", tmp_path / "one" / "home"
+    return {
+        str(below): f"SEARCHLOOP_HOME={below} cannot be a stack's home (Not a directory: {below}): expected a folder",
+        str(tmp_path / "file"): f"SEARCHLOOP_HOME={tmp_path / 'file'} cannot be a stack's home (Not a directory: ",
+        "~nosuchuser/x": "SEARCHLOOP_HOME=~nosuchuser/x: expected a path that leads somewhere (Could not determine ",
+        str(circle): f"SEARCHLOOP_HOME={circle}: expected a path that leads somewhere (Symlink loop from ",
+    }
 
 
-def test_a_home_with_a_percent_sign_is_as_good_as_another(tmp_path):
+@pytest.mark.parametrize("arguments", EVERY_COMMAND, ids=lambda arguments: arguments[0])
+def test_a_home_that_cannot_be_is_told_in_a_sentence(
+    impossible: dict[str, str],
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["deploy.stack", *arguments])
+    for home, said in impossible.items():
+        monkeypatch.setenv("SEARCHLOOP_HOME", home)
+        with pytest.raises(SystemExit) as ended:
+            stack.main()
+        told = str(ended.value.code)  # which Python prints, and exits with 1
+        assert told.startswith(said) and len(told.splitlines()) == 1
+        assert capsys.readouterr().out == ""
+
+
+def test_a_sentence_about_the_home_is_all_that_a_command_prints(impossible: dict[str, str]) -> None:
+    for home, said in impossible.items():
+        done = process(home, "lineage")
+        assert done.returncode == 1 and done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["lineage"], ["status"], ["rollback"]], ids=lambda arguments: arguments[0])
+def test_a_staging_area_below_a_file_holds_nothing(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.MonkeyPatch.context() as given:
+        given.setenv("SEARCHLOOP_STAGING", f"file://{tmp_path}/file/staging")
+        done = process(tmp_path / "home", *arguments)
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 1
+
+
+def test_a_home_with_a_percent_sign_is_as_good_as_another(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "50%(home)s %d", postgres_url=None)
     made = Supervisor(settings)
     made.start([sleeper("one")], environment_variables(settings) | {"ODD": "%(x)s 5%"})
     try:
         made.start_process("one")
         log = places.log_file(settings, "one")
-        until(lambda: log.exists() and "here" in log.read_text())
+        wait_for(lambda: log.exists() and "here" in log.read_text())
         assert made.variables()["SEARCHLOOP_HOME"] == str(settings.home)
     finally:
         made.shut_down()
@@ -269,7 +325,9 @@ BUSY = "while True: pass"
 
 
 @pytest.mark.parametrize(("code", "is_over"), [(BUSY, False), ("import time; time.sleep(60)", True)])
-def test_what_works_is_waited_for_and_what_stands_still_is_not(code, is_over, monkeypatch):
+def test_what_works_is_waited_for_and_what_stands_still_is_not(
+    code: str, is_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(patience, "STALLED_SECONDS", 3)
     monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(patience, "WORK_SECONDS", 0.05)
@@ -277,7 +335,7 @@ def test_what_works_is_waited_for_and_what_stands_still_is_not(code, is_over, mo
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
     process = subprocess.Popen([sys.executable, "-c", outer], start_new_session=True)
     try:
-        until(lambda: psutil.Process(process.pid).children())
+        wait_for(lambda: psutil.Process(process.pid).children())
         patient, began, over = Patience(), time.monotonic(), False
         while time.monotonic() - began < 4 and not over:
             over = patient.is_over(process.pid)
@@ -288,7 +346,137 @@ def test_what_works_is_waited_for_and_what_stands_still_is_not(code, is_over, mo
         process.wait()
 
 
-def test_a_process_that_does_not_answer_is_given_up_once_it_stands_still(running, monkeypatch):
+def nothing(_: Supervisor, step: int) -> None:
+    """Nothing moves."""
+
+
+def line(running: Supervisor, step: int) -> None:
+    """A line is written into a log."""
+    with places.log_file(running.settings, "one").open("a") as log:
+        log.write("here\n")
+
+
+def another_process(running: Supervisor, step: int) -> None:
+    """A process gets further."""
+    running.add(sleeper(f"process-{step}"))
+
+
+def work(running: Supervisor, step: int) -> None:
+    """A process works, and says nothing."""
+    if step == 0:
+        running.add(sleeper("busy", BUSY))
+        running.start_process("busy")
+
+
+def another_lack(running: Supervisor, step: int) -> None:
+    """Something else is lacking: `is_given_up` says what."""
+
+
+def is_given_up(running: Supervisor, move: Callable[[Supervisor, int], None]) -> bool:
+    """Whether nobody waits any more, at the end of three times what patience there is."""
+    patient = StackPatience(running.settings)
+    for step in range(12):
+        move(running, step)
+        if patient.is_over(f"lack {step}" if move is another_lack else "the same"):
+            return True
+        time.sleep(0.5)
+    return False
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "STALLED_SECONDS", 2)
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "IDLE_CORES", 0.05)
+    monkeypatch.setattr(patience, "SPARE_CORES", -1)  # else other tests, run beside, take what is to spare
+
+
+@pytest.mark.parametrize("move", [nothing, line, another_process, work, another_lack], ids=lambda move: move.__name__)
+def test_a_stack_is_waited_for_as_long_as_anything_moves(
+    running: Supervisor, impatient: None, move: Callable[[Supervisor, int], None]
+) -> None:
+    wait_for(lambda: "here" in places.log_file(running.settings, "one").read_text())
+    assert is_given_up(running, move) == (move is nothing)
+
+
+def test_a_stack_is_waited_for_while_others_take_all_of_the_processor(
+    running: Supervisor, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "SPARE_CORES", os.cpu_count() + 1)
+    assert not is_given_up(running, nothing)
+
+
+def test_a_stack_that_moves_for_ever_is_not_waited_for_as_long(
+    running: Supervisor, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LONGEST_SECONDS", 1)
+    assert is_given_up(running, line)
+
+
+def test_what_is_still_waited_for_is_said_now_and_then(
+    running: Supervisor, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "TELL_SECONDS", 0.5)
+    said: list[str] = []
+    assert wait_for_stack(running.settings, lambda: "no answer", said.append, every=0.1) == "no answer"
+    assert set(said) == {"still waiting: no answer"} and 2 <= len(said) <= 5
+    assert wait_for_stack(running.settings, lambda: None, said.append, every=0.1) is None
+
+
+class SlowDagit:
+    """Loads a code location every second; those that `stuck` names never."""
+
+    def __init__(self, *stuck: str) -> None:
+        self.began, self.stuck = time.monotonic(), stuck
+
+    def load_errors(self) -> dict[str, str | None]:
+        seconds = int(time.monotonic() - self.began)
+        if seconds == 0:
+            raise DagitError("Dagit does not answer (timed out)")
+        return {name: None for name in list(repositories())[:seconds] if name not in self.stuck}
+
+
+def test_code_locations_are_waited_for_as_long_as_another_one_is_loaded(running: Supervisor, impatient: None) -> None:
+    dagit: Any = SlowDagit()
+    lifecycle.wait_for_locations(running.settings, dagit, list(repositories()), print)
+    assert time.monotonic() - dagit.began > 2 * patience.STALLED_SECONDS
+
+
+def test_a_code_location_that_is_never_loaded_is_named(running: Supervisor, impatient: None) -> None:
+    stuck: Any = SlowDagit("semantic", "live")
+    with pytest.raises(StackError, match=r"^Dagit has not loaded live, semantic, and .* no longer: make logs$"):
+        lifecycle.wait_for_locations(running.settings, stuck, list(repositories()), print)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_search_is_waited_for_as_long_as_another_worker_is_ready(
+    running: Supervisor, impatient: None, monkeypatch: pytest.MonkeyPatch, comes: bool
+) -> None:
+    began, lacking = time.monotonic(), list(repositories())
+
+    def ask(*_: object) -> str:
+        if comes and len(lacking) > 0 and time.monotonic() - began > len(repositories()) - len(lacking) + 1:
+            del lacking[0]
+        if lacking:
+            raise SearchError("no hits")
+        return "10 hits"
+
+    monkeypatch.setattr(searching, "live_set", lambda _: SimpleNamespace(snapshot=None))
+    monkeypatch.setattr(snapshots, "load", lambda _: None)
+    monkeypatch.setattr(searching, "_known_query", lambda _: "sort an array")
+    monkeypatch.setattr(searching, "_first_hits", ask)
+    monkeypatch.setattr(searching, "disagreements", lambda _: [f"{name} does not answer" for name in lacking])
+    if comes:
+        assert searching.wait_for_search(running.settings, print) == "10 hits"
+        assert time.monotonic() - began > 2 * patience.STALLED_SECONDS
+    else:
+        with pytest.raises(SearchError, match="waited for no longer: no hits; corpus does not answer; feedback"):
+            searching.wait_for_search(running.settings, print)
+
+
+def test_a_process_that_does_not_answer_is_given_up_once_it_stands_still(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lifecycle, "CRASHING_SECONDS", 0)
     monkeypatch.setattr(patience, "STALLED_SECONDS", 1)
     silent = Process("one", [], ready=lambda: "it says nothing", phase=0)
@@ -296,7 +484,9 @@ def test_a_process_that_does_not_answer_is_given_up_once_it_stands_still(running
         lifecycle._start_phase(running.settings, running, [silent], print)
 
 
-def test_of_what_is_started_by_name_it_is_not_said_that_it_is_ready(running, monkeypatch):
+def test_of_what_is_started_by_name_it_is_not_said_that_it_is_ready(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lifecycle, "processes", lambda _: [sleeper("one"), sleeper("dagit")])
     (running.settings.home / places.LOCK).touch()
     said = []
@@ -304,13 +494,15 @@ def test_of_what_is_started_by_name_it_is_not_said_that_it_is_ready(running, mon
     assert said == [] and running.states()["one"].pid
 
 
-def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded(running, monkeypatch):
+def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Reloads:
-        def reload(self, name):
+        def reload(self, name: str) -> str | None:
             return "repos/keyword/model.py:3: SyntaxError: invalid syntax" if name == "keyword" else None
 
     running.start_process("dagit")
-    until(lambda: running.states()["dagit"].pid)
+    wait_for(lambda: running.states()["dagit"].pid)
     monkeypatch.setattr(lifecycle, "start", lambda *_: None)
     monkeypatch.setattr(stack, "_dagit", lambda _: Reloads())
     done = command(running.settings, "code-servers")
@@ -332,7 +524,9 @@ def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded
         ("POSTGRES_URL", "postgresql://u:s3cret@h/d", "SEARCHLOOP_POSTGRES_URL=(not shown)"),
     ],
 )
-def test_up_with_another_setting_than_the_running_stack_s_says_so(running, monkeypatch, setting, value, shown):
+def test_up_with_another_setting_than_the_running_stack_s_says_so(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, shown: str
+) -> None:
     monkeypatch.setenv(f"SEARCHLOOP_{setting}", value)
     done = command(running.settings, "up")
     said = str(done.exception)
@@ -340,14 +534,43 @@ def test_up_with_another_setting_than_the_running_stack_s_says_so(running, monke
     assert "s3cret" not in said
 
 
-def test_the_same_settings_and_those_that_are_not_given_are_no_others(running, monkeypatch):
-    lifecycle.refuse_other_settings(Settings(home=running.settings.home))
-    monkeypatch.setenv("SEARCHLOOP_ENOUGH_CLICKS", "200")
-    lifecycle.refuse_other_settings(Settings(home=running.settings.home))
+def test_the_same_settings_given_or_not_are_no_others(running: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for _ in range(2):
+        given = Settings(home=running.settings.home)
+        assert lifecycle.agree_with_running(given, said.append) == given and said == []
+        monkeypatch.setenv("SEARCHLOOP_ENOUGH_CLICKS", "200")
+
+
+def test_up_goes_on_with_settings_that_it_was_not_given_again_and_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path, port_base=PORT_BASE, postgres_url=None)
+    started_with = {
+        "SEARCHLOOP_ENOUGH_CLICKS": "50",
+        "SEARCHLOOP_NOTIFY": "json://u:s3cret@h",
+        "SEARCHLOOP_STAGING": "s3://bucket/staging",
+        "SEARCHLOOP_DRIFT_SEARCHES": "10",
+    }
+    monkeypatch.setenv("SEARCHLOOP_DRIFT_SEARCHES", "10")
+    made, said = Supervisor(settings), list[str]()
+    made.start([sleeper("one")], environment_variables(settings) | started_with)
+    try:
+        agreed = lifecycle.agree_with_running(Settings(home=tmp_path, port_base=PORT_BASE), said.append)
+    finally:
+        made.shut_down()
+    assert agreed.enough_clicks == 50 and agreed.staging == "s3://bucket/staging"
+    assert said == [
+        "The running stack goes on with SEARCHLOOP_ENOUGH_CLICKS=50 SEARCHLOOP_NOTIFY=(not shown) "
+        "SEARCHLOOP_STAGING=s3://bucket/staging, which this command was not given: make down, then make up, takes what "
+        "is given then, or the default."
+    ]
 
 
 @pytest.mark.parametrize("setting", ["FEEDBACK", "DRIFT_ALPHA", "MODEL_TIMEOUT_MS", "ENOUGH_CLICKS"])
-def test_a_setting_of_any_process_that_cannot_be_read_is_told_before_anything_starts(tmp_path, setting):
+def test_a_setting_of_any_process_that_cannot_be_read_is_told_before_anything_starts(
+    tmp_path: Path, setting: str
+) -> None:
     variables = os.environ | {"SEARCHLOOP_HOME": str(tmp_path / "home"), f"SEARCHLOOP_{setting}": "perhaps"}
     done = subprocess.run(
         [sys.executable, "-m", "deploy.stack", "up"],

@@ -6,8 +6,11 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Never
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -17,7 +20,7 @@ import pytest
 from deploy.stack.search.searching import SearchError
 from deploy.stack.traffic import visits
 from deploy.stack.traffic.search_client import Pace
-from deploy.stack.traffic.simulation import Record, SimulationError, WantedTraffic, WatchedStack, simulate
+from deploy.stack.traffic.simulation import Record, SimulationError, StackWatch, TrafficRequest, simulate
 from deploy.stack.traffic.visits import Wish
 from shared_ops.data import tables
 from shared_ops.data.snapshots import Snapshots
@@ -29,7 +32,7 @@ VERBS = ("sort", "merge", "invert", "filter", "sample", "label", "split", "rotat
 NAMES = [f"{subject}.{verb}" for subject in SUBJECTS for verb in VERBS]
 
 
-def documents(source=lambda subject: "test"):
+def documents(source: Callable[[str], str] = lambda subject: "test") -> pl.DataFrame:
     rows = [
         {
             "doc_id": name,
@@ -44,12 +47,12 @@ def documents(source=lambda subject: "test"):
     return tables.make("documents", rows)
 
 
-def query_text(name):
+def query_text(name: str) -> str:
     subject, verb = name.split(".")
     return f"{verb} a large {subject}"
 
 
-def queries():
+def queries() -> pl.DataFrame:
     splits = {name: ("train", "train", "train", "dev", "test")[at % 5] for at, name in enumerate(NAMES)}
     rows = [
         {"query_id": f"q/{name}", "text": query_text(name), "split": split, "source": "test"}
@@ -58,11 +61,11 @@ def queries():
     return tables.make("queries", rows)
 
 
-def qrels():
+def qrels() -> pl.DataFrame:
     return tables.make("qrels", [{"query_id": f"q/{name}", "doc_id": name, "grade": 1} for name in NAMES])
 
 
-def training_wishes():
+def training_wishes() -> list[Wish]:
     training = queries().filter(pl.col("split") == "train")
     return visits.training_wishes(training, qrels().join(training, on="query_id", how="semi"))
 
@@ -72,14 +75,14 @@ class App(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, sets):
+    def __init__(self, sets: LiveSets) -> None:
         super().__init__(("127.0.0.1", 0), SearchHandler)
         self.sets = sets
         self.searches, self.events, self.refused, self.keeps_events = [], {}, Counter(), True
         self.reads_words = True
         self.lock = threading.Lock()
 
-    def answer(self, text, k):
+    def answer(self, text: str, k: int) -> dict[str, Any]:
         live = self.sets.live()
         asked = set(re.findall(r"\w+", text)) if self.reads_words else set()
         popular = Counter(
@@ -90,14 +93,14 @@ class App(ThreadingHTTPServer):
         order = sorted(NAMES, key=lambda name: (-popular[name], -len(asked & set(name.split("."))), name))
         return {"query_id": uuid.uuid4().hex, "degraded": [], "live_set": {"number": live.number}, "hits": order[:k]}
 
-    def asked(self, event):
+    def asked(self, event: dict[str, Any]) -> Any:
         return next(search["q"] for search in self.searches if search["query_id"] == event["query_id"])
 
 
 class SearchHandler(BaseHTTPRequestHandler):
     server: App
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         if self.path == "/health":
             return self.reply(200, {"live_set": self.server.sets.live().number})
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
@@ -111,7 +114,7 @@ class SearchHandler(BaseHTTPRequestHandler):
         hits = [{"doc_id": doc_id, "rank": rank} for rank, doc_id in enumerate(answer["hits"], start=1)]
         self.reply(200, {**answer, "hits": hits})
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         events = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with self.server.lock:
             if self.failing("POST"):
@@ -120,26 +123,26 @@ class SearchHandler(BaseHTTPRequestHandler):
             self.server.events |= {event["event_id"]: event for event in kept}
         self.reply(202, {"accepted": len(kept)})
 
-    def failing(self, method):
+    def failing(self, method: str) -> bool:
         if self.server.refused[method] <= 0:
             return False
         self.server.refused[method] -= 1
         self.reply(503, {"error": "not ready"})
         return True
 
-    def reply(self, status, content):
+    def reply(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def stack(tmp_path):
+def stack(tmp_path: Path) -> Iterator[tuple[App, Settings]]:
     """A live set in a home of its own, and a search app that listens where the settings say."""
     sets = LiveSets(Settings(home=tmp_path).staging_url("prod"))
     content = {"documents": documents(), "queries": queries(), "qrels": qrels(), "slices": tables.empty("slices")}
@@ -150,7 +153,7 @@ def stack(tmp_path):
 
 
 @contextmanager
-def serving(sets):
+def serving(sets: LiveSets) -> Iterator[App]:
     app = App(sets)
     thread = threading.Thread(target=app.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -162,14 +165,14 @@ def serving(sets):
         app.server_close()
 
 
-def simulated(stack, **wanted):
+def simulated(stack: tuple[App, Settings], **wanted: Any) -> tuple[Record, list[str], App]:
     app, settings = stack
     said = []
-    path = simulate(settings, WantedTraffic(**wanted), said.append, pauses=(0.01, 0.01))
+    path = simulate(settings, TrafficRequest(**wanted), said.append, pauses=(0.01, 0.01))
     return Record.model_validate_json(path.read_text()), said, app
 
 
-def within_bounds(clicks, trials, probability):
+def within_bounds(clicks: int, trials: int, probability: float) -> bool:
     """Whether a count is within four standard deviations of a binomial's mean: 1 in 16,000 is not, by chance."""
     return abs(clicks - trials * probability) <= 4 * np.sqrt(trials * probability * (1 - probability))
 
@@ -177,7 +180,7 @@ def within_bounds(clicks, trials, probability):
 # What people click.
 
 
-def test_clicks_fall_with_the_position_and_rise_with_the_grade_as_the_model_says():
+def test_clicks_fall_with_the_position_and_rise_with_the_grade_as_the_model_says() -> None:
     judged = pl.DataFrame({"query_id": ["q"] * 2, "doc_id": ["good", "fair"], "grade": [3, 1]})
     (wish,) = visits.training_wishes(tables.make("queries", [queries().row(0, named=True) | {"query_id": "q"}]), judged)
     random, times = np.random.default_rng(7), 4000
@@ -194,7 +197,7 @@ def test_clicks_fall_with_the_position_and_rise_with_the_grade_as_the_model_says
 
 
 @pytest.mark.parametrize("position", [1, 4, 50])
-def test_who_came_for_a_document_in_the_news_finds_it_far_down(position):
+def test_who_came_for_a_document_in_the_news_finds_it_far_down(position: int) -> None:
     wish = Wish("news", {"popular": 1.0}, "q", trending="popular")
     shown = [f"other {at}" for at in range(50)]
     shown[position - 1] = "popular"
@@ -207,35 +210,35 @@ def test_who_came_for_a_document_in_the_news_finds_it_far_down(position):
     assert within_bounds(second, 2000, 0.1 / 2)
 
 
-def test_nothing_shown_is_nothing_clicked():
+def test_nothing_shown_is_nothing_clicked() -> None:
     assert visits.clicked(training_wishes()[0], [], np.random.default_rng(0)) == []
 
 
 # Who comes.
 
 
-def test_a_session_asks_one_to_four_different_queries():
+def test_a_session_asks_one_to_four_different_queries() -> None:
     planned = visits.plan(range(400), 0, training_wishes())
     counts = Counter(len(visit.wishes) for visit in planned)
     assert set(counts) == {1, 2, 3, 4} and min(counts.values()) > 60
     assert all(len({wish.text for wish in visit.wishes}) == len(visit.wishes) for visit in planned)
 
 
-def test_the_seed_decides_the_visits_and_a_visit_more_changes_no_other():
-    def asked(sessions, seed):
+def test_the_seed_decides_the_visits_and_a_visit_more_changes_no_other() -> None:
+    def asked(sessions: int, seed: int) -> Any:
         return [[wish.text for wish in visit.wishes] for visit in visits.plan(range(sessions), seed, training_wishes())]
 
     assert asked(20, 3) == asked(40, 3)[:20]
     assert asked(20, 3) != asked(20, 4)
 
 
-def test_most_sessions_are_about_what_is_in_the_news():
+def test_most_sessions_are_about_what_is_in_the_news() -> None:
     trending = [Wish(f"news {at}", {"popular": 1.0}, "q", trending="popular") for at in range(3)]
     planned = visits.plan(range(300, 900), 0, training_wishes(), trending)
     assert within_bounds(sum(bool(visit.wishes[0].trending) for visit in planned), 600, visits.TREND_SHARE)
 
 
-def test_only_judged_training_queries_are_asked():
+def test_only_judged_training_queries_are_asked() -> None:
     training = queries().filter(pl.col("split") == "train")
     assert {wish.query_id for wish in training_wishes()} == set(training["query_id"])
 
@@ -243,11 +246,11 @@ def test_only_judged_training_queries_are_asked():
 # What is in the news.
 
 
-def found_by_all(order):
+def found_by_all(order: list[str]) -> list[tuple[Wish, list[str]]]:
     return [(wish, order) for wish in training_wishes()]
 
 
-def test_a_trend_has_room_to_rise_is_within_reach_and_no_query_has_two():
+def test_a_trend_has_room_to_rise_is_within_reach_and_no_query_has_two() -> None:
     order = [f"d{at}" for at in range(1, 101)]
     trends = visits.choose_trends(found_by_all(order), 5, 0)
     assert all(4 <= int(wish.trending[1:]) <= 30 and wish.answers == {wish.trending: 1.0} for wish in trends)
@@ -256,13 +259,13 @@ def test_a_trend_has_room_to_rise_is_within_reach_and_no_query_has_two():
     assert trends == visits.choose_trends(found_by_all(order), 5, 0) != visits.choose_trends(found_by_all(order), 5, 1)
 
 
-def test_documents_that_are_found_by_fewer_queries_trend_where_no_other_is_left():
+def test_documents_that_are_found_by_fewer_queries_trend_where_no_other_is_left() -> None:
     pages = [(wish, ["a", "b", "c", wish.text]) for wish in training_wishes()[:2]]
     trends = visits.choose_trends(pages, 2, 0)
     assert {wish.trending for wish in trends} == {wish.text for wish, _ in pages}
 
 
-def test_too_few_documents_are_told():
+def test_too_few_documents_are_told() -> None:
     with pytest.raises(ValueError, match=r"Expected 4 documents to trend, found 2.*TREND=2"):
         visits.choose_trends([(wish, ["a", "b", "c", wish.text]) for wish in training_wishes()[:2]], 4, 0)
 
@@ -270,7 +273,7 @@ def test_too_few_documents_are_told():
 # What was not asked before.
 
 
-def test_a_topic_is_a_source_where_there_are_several_and_a_word_of_titles_elsewhere():
+def test_a_topic_is_a_source_where_there_are_several_and_a_word_of_titles_elsewhere() -> None:
     topic = visits.choose_topic(documents(source=str), None, 0)
     assert topic.name in SUBJECTS and set(topic.documents["source"]) == {topic.name}
     topic = visits.choose_topic(documents(), None, 0)
@@ -278,13 +281,13 @@ def test_a_topic_is_a_source_where_there_are_several_and_a_word_of_titles_elsewh
     assert {visits.choose_topic(documents(), None, seed).name for seed in range(20)} > {topic.name}
 
 
-def test_a_topic_can_be_named():
+def test_a_topic_can_be_named() -> None:
     assert len(visits.choose_topic(documents(), "Graph", 0).documents) == len(VERBS)
     with pytest.raises(ValueError, match=r"No document is about 'poetry'.*test"):
         visits.choose_topic(documents(), "poetry", 0)
 
 
-def test_who_asks_about_a_topic_types_words_of_the_document_they_look_for():
+def test_who_asks_about_a_topic_types_words_of_the_document_they_look_for() -> None:
     topic = visits.choose_topic(documents(), "graph", 0)
     wishes = visits.topic_wishes(topic, 0)
     texts = {row["doc_id"]: visits.words(f"{row['title']} {row['text']}") for row in documents().to_dicts()}
@@ -294,7 +297,7 @@ def test_who_asks_about_a_topic_types_words_of_the_document_they_look_for():
         assert len(wish.text.split()) == visits.TOPIC_WORDS and set(wish.text.split()) <= set(texts[doc_id])
 
 
-def test_before_the_drift_nobody_asks_about_the_topic():
+def test_before_the_drift_nobody_asks_about_the_topic() -> None:
     topic = visits.choose_topic(documents(), "graph", 0)
     apart = visits.apart_from(topic, training_wishes())
     assert apart and not any(
@@ -307,7 +310,7 @@ def test_before_the_drift_nobody_asks_about_the_topic():
 # Where no training query is judged.
 
 
-def test_documents_are_asked_for_by_title_first_sentence_and_a_few_words():
+def test_documents_are_asked_for_by_title_first_sentence_and_a_few_words() -> None:
     wishes = visits.document_wishes(documents(), 0)
     by_document = {}
     for wish in wishes:
@@ -319,13 +322,13 @@ def test_documents_are_asked_for_by_title_first_sentence_and_a_few_words():
     assert len(few.split()) == 2 and set(few.split()) <= set(visits.words(f"{title} {sentence}"))
 
 
-def test_a_document_without_title_or_words_is_asked_for_by_what_there_is():
+def test_a_document_without_title_or_words_is_asked_for_by_what_there_is() -> None:
     rows = documents().head(2).with_columns(title=pl.lit(""), text=pl.Series(["12 34. 56", "Sort. It sorts."]))
     texts = [wish.text for wish in visits.document_wishes(rows, 0)]
     assert "12 34." in texts and "Sort." in texts and all(texts)
 
 
-def test_few_documents_are_wanted_often_and_most_of_them_seldom():
+def test_few_documents_are_wanted_often_and_most_of_them_seldom() -> None:
     wishes = visits.document_wishes(documents(), 0)
     planned = visits.plan(range(2000), 0, wishes)
     asked = Counter(next(iter(wish.answers)) for visit in planned for wish in visit.wishes)
@@ -334,7 +337,7 @@ def test_few_documents_are_wanted_often_and_most_of_them_seldom():
     assert [wish.text for wish in wishes] == [wish.text for wish in visits.document_wishes(documents(), 0)]
 
 
-def test_an_order_is_worth_what_it_shows_of_the_answers():
+def test_an_order_is_worth_what_it_shows_of_the_answers() -> None:
     wish = Wish("sort", {"a": 1.0})
     assert visits.worth(wish, ["a", "b"]) == 1.0
     assert visits.worth(wish, ["b", "a"]) == pytest.approx(1 / np.log2(3))
@@ -344,7 +347,7 @@ def test_an_order_is_worth_what_it_shows_of_the_answers():
 # At a search app.
 
 
-def test_searches_and_clicks_arrive_with_their_marks(stack):
+def test_searches_and_clicks_arrive_with_their_marks(stack: tuple[App, Settings]) -> None:
     record, said, app = simulated(stack, sessions=30)
     assert record.counts.sessions == 30 and record.counts.failed == record.counts.degraded == 0
     assert len(app.searches) == record.counts.searches and len(app.events) == record.counts.clicks > 0
@@ -363,14 +366,14 @@ def test_searches_and_clicks_arrive_with_their_marks(stack):
     assert any(f"30 sessions, {len(app.searches)} searches, {len(app.events)} clicks" in line for line in said)
 
 
-def clicks_of(app):
+def clicks_of(app: App) -> Counter[tuple[str, int]]:
     shown = {search["query_id"]: search["q"] for search in app.searches}
     return Counter(
         (shown[event["query_id"]], event["event_attributes"]["position"]["ordinal"]) for event in app.events.values()
     )
 
 
-def test_the_same_seed_gives_the_same_clicks_of_other_people(stack):
+def test_the_same_seed_gives_the_same_clicks_of_other_people(stack: tuple[App, Settings]) -> None:
     app, _ = stack
     simulated(stack, sessions=20, seed=5)
     first, sessions = clicks_of(app), {search["session"] for search in app.searches}
@@ -385,7 +388,7 @@ def test_the_same_seed_gives_the_same_clicks_of_other_people(stack):
     assert clicks_of(app) != first
 
 
-def test_a_trend_begins_after_a_third_is_told_and_clicked(stack):
+def test_a_trend_begins_after_a_third_is_told_and_clicked(stack: tuple[App, Settings]) -> None:
     record, said, app = simulated(stack, sessions=60, trend=2)
     assert len({query.doc_id for query in record.trends}) == 2 and record.sets == {"before": 1, "now": 1}
     first_third = set(list(dict.fromkeys(search["session"] for search in app.searches))[:20])
@@ -405,11 +408,11 @@ def test_a_trend_begins_after_a_third_is_told_and_clicked(stack):
     assert {search["k"] for search in app.searches} == {"50"}
 
 
-def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack):
+def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack: tuple[App, Settings]) -> None:
     app, _ = stack
     live = app.sets.live()
 
-    def learn():
+    def learn() -> None:
         while not any("watching" in line for line in said):
             time.sleep(0.01)
         app.sets.go_live(app.sets.propose({}, live.snapshot, "learned from the clicks"))
@@ -417,7 +420,7 @@ def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack):
     said = []
     learning = threading.Thread(target=learn)
     learning.start()
-    path = simulate(stack[1], WantedTraffic(sessions=60, trend=2, watch=True), said.append, pauses=(0.01,))
+    path = simulate(stack[1], TrafficRequest(sessions=60, trend=2, watch=True), said.append, pauses=(0.01,))
     learning.join()
     record = Record.model_validate_json(path.read_text())
     assert record.sets == {"before": 1, "now": 1, "after": 2}
@@ -425,19 +428,21 @@ def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack):
     assert any(f"before (set 1), {record.trends[0].now} now (set 1), 1 after (set 2)" in line for line in said)
 
 
-def test_whoever_watches_sees_how_much_better_others_are_answered_who_taught_nothing(stack):
+def test_whoever_watches_sees_how_much_better_others_are_answered_who_taught_nothing(
+    stack: tuple[App, Settings],
+) -> None:
     app, settings = stack
     app.reads_words = False  # what was clicked is all that it knows, once another set is live
     live, said = app.sets.live(), []
 
-    def learn():
+    def learn() -> None:
         while not any("watching" in line for line in said):
             time.sleep(0.01)
         app.sets.go_live(app.sets.propose({}, live.snapshot, "learned from the clicks"))
 
     learning = threading.Thread(target=learn)
     learning.start()
-    path = simulate(settings, WantedTraffic(sessions=150, watch=True), said.append, pauses=(0.01,))
+    path = simulate(settings, TrafficRequest(sessions=150, watch=True), said.append, pauses=(0.01,))
     learning.join()
     record = Record.model_validate_json(path.read_text())
     held_back = record.held_back
@@ -446,36 +451,38 @@ def test_whoever_watches_sees_how_much_better_others_are_answered_who_taught_not
     assert len(app.searches) == record.counts.searches, "who only measures is not recorded"
 
 
-def test_who_does_not_watch_is_told_what_follows(stack):
+def test_who_does_not_watch_is_told_what_follows(stack: tuple[App, Settings]) -> None:
     _, said, _ = simulated(stack, sessions=1)
     assert any("trainings start by themselves: make status, or WATCH=1 to wait" in line for line in said)
 
 
-def test_watching_ends(stack, monkeypatch):
+def test_watching_ends(stack: tuple[App, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.stack.traffic.simulation.WATCH_SECONDS", 0.1)
     with pytest.raises(SimulationError, match="Set 1 is still live"):
         simulated(stack, sessions=1, watch=True)
 
 
-def test_nobody_watches_a_stack_that_has_ended(stack):
-    def ended():
+def test_nobody_watches_a_stack_that_has_ended(stack: tuple[App, Settings]) -> None:
+    def ended() -> Never:
         raise RuntimeError("The stack is not running: make up")
 
     with pytest.raises(RuntimeError, match="not running: make up"):
-        simulate(stack[1], WantedTraffic(sessions=1, watch=True), print, WatchedStack(need_running=ended), (0.01,))
+        simulate(stack[1], TrafficRequest(sessions=1, watch=True), print, StackWatch(need_running=ended), (0.01,))
 
 
-def test_whoever_watches_is_told_what_the_gates_did_not_let_through_and_what_to_do(stack, monkeypatch):
+def test_whoever_watches_is_told_what_the_gates_did_not_let_through_and_what_to_do(
+    stack: tuple[App, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
     said, settled, told = [], [], "not promoted: ranker/2: A loss of 0.02 is not ruled out."
     rejected = lambda settings: [told] if any("watching" in line for line in said) else []  # noqa: E731
     monkeypatch.setattr("deploy.stack.traffic.simulation.rejected_lines", rejected)
-    wanted = WantedTraffic(sessions=3, seed=7, watch=True)
+    wanted = TrafficRequest(sessions=3, seed=7, watch=True)
     with pytest.raises(SimulationError, match=r"Set 1 is still live.*make simulate SESSIONS=3 SEED=8 WATCH=1"):
-        simulate(stack[1], wanted, said.append, WatchedStack(settle=lambda: settled.append(told in said[-2])), (0.01,))
+        simulate(stack[1], wanted, said.append, StackWatch(settle=lambda: settled.append(told in said[-2])), (0.01,))
     assert settled == [True], "first it is said, then all runs are waited for"
 
 
-def test_after_a_drift_the_topic_is_asked_about_and_not_before(stack):
+def test_after_a_drift_the_topic_is_asked_about_and_not_before(stack: tuple[App, Settings]) -> None:
     record, _, app = simulated(stack, sessions=60, drift="graph")
     assert record.topic == "graph"
     asked = [search["q"] for search in app.searches]
@@ -484,7 +491,7 @@ def test_after_a_drift_the_topic_is_asked_about_and_not_before(stack):
     assert sum(text not in training for text in asked) > len(asked) / 2
 
 
-def test_requests_that_fail_are_sent_again_and_no_click_is_doubled(stack):
+def test_requests_that_fail_are_sent_again_and_no_click_is_doubled(stack: tuple[App, Settings]) -> None:
     app, _ = stack
     app.refused.update(GET=2, POST=2)
     record, said, _ = simulated(stack, sessions=10)
@@ -493,34 +500,34 @@ def test_requests_that_fail_are_sent_again_and_no_click_is_doubled(stack):
     assert any("4 failed requests" in line for line in said)
 
 
-def test_a_search_app_that_keeps_failing_ends_it_with_the_reason_and_the_counts(stack):
+def test_a_search_app_that_keeps_failing_ends_it_with_the_reason_and_the_counts(stack: tuple[App, Settings]) -> None:
     app, settings = stack
     app.refused["GET"] = 10**6
     said = []
     with pytest.raises(SearchError, match=r"GET .*/search answered 503.*not ready.*make status"):
-        simulate(settings, WantedTraffic(sessions=50), said.append, pauses=(0.01, 0.01))
+        simulate(settings, TrafficRequest(sessions=50), said.append, pauses=(0.01, 0.01))
     told = re.fullmatch(r"SIMULATED 0 sessions, 0 searches, 0 clicks, .* (\d+) failed requests", said[-1])
     assert 3 <= int(told[1]) < 50, "whoever had begun gave up after three attempts, and nobody else came"
 
 
-def test_a_search_app_that_keeps_no_clicks_is_told(stack):
+def test_a_search_app_that_keeps_no_clicks_is_told(stack: tuple[App, Settings]) -> None:
     stack[0].keeps_events = False
     with pytest.raises(SearchError, match="clicks the search app took 0"):
         simulated(stack, sessions=50)
 
 
-def test_without_a_live_set_there_is_nothing_to_ask(tmp_path):
+def test_without_a_live_set_there_is_nothing_to_ask(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match=NOTHING_LIVE):
-        simulate(Settings(home=tmp_path), WantedTraffic(), print)
+        simulate(Settings(home=tmp_path), TrafficRequest(), print)
 
 
-def test_searches_are_paced(stack):
+def test_searches_are_paced(stack: tuple[App, Settings]) -> None:
     _, _, app = simulated(stack, sessions=10, rate=50)
     times = sorted(search["at"] for search in app.searches)
     assert times[-1] - times[0] >= (len(times) - 1) / 50 - 0.02
 
 
-def test_no_rate_is_no_waiting(monkeypatch):
+def test_no_rate_is_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     waited = []
     monkeypatch.setattr(time, "sleep", waited.append)
     pace = Pace(None)

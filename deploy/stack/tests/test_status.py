@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -22,7 +23,7 @@ from shared_ops.settings import Settings, families
 
 
 @pytest.fixture
-def without_ranker(tmp_path):
+def without_ranker(tmp_path: Path) -> Settings:
     """The settings of a home whose live set was made before repos.toml gained its last family."""
     settings = Settings(home=tmp_path, port_base=31_200, postgres_url=None)
     releases = {family: "v1" for family in families() if family != "ranker"}
@@ -34,11 +35,11 @@ def without_ranker(tmp_path):
     return settings
 
 
-def test_a_family_without_a_release_is_a_line(without_ranker):
+def test_a_family_without_a_release_is_a_line(without_ranker: Settings) -> None:
     assert f"  ranker    {history.NO_PART}" in list(history.live_lines(without_ranker))
 
 
-def test_a_release_that_waits_for_a_ranker_is_a_line(without_ranker):
+def test_a_release_that_waits_for_a_ranker_is_a_line(without_ranker: Settings) -> None:
     accepted = storage.join(without_ranker.staging_url("prod"), "behavior", "accepted.json")
     assert not [line for line in history.live_lines(without_ranker) if "accepted" in line]
     storage.write_json(accepted, {"version": "v2"})
@@ -46,7 +47,7 @@ def test_a_release_that_waits_for_a_ranker_is_a_line(without_ranker):
     assert "behavior/v2; a ranker that learns from it brings it" in line
 
 
-def test_a_release_that_nothing_judged_says_when_that_was(without_ranker):
+def test_a_release_that_nothing_judged_says_when_that_was(without_ranker: Settings) -> None:
     snapshot = LiveSets(without_ranker.staging_url("prod")).live().snapshot
     made = ReleaseManifest(
         family="behavior", version="v1", created_at=datetime(2026, 11, 1, 9, tzinfo=UTC), snapshot=snapshot,
@@ -59,7 +60,7 @@ def test_a_release_that_nothing_judged_says_when_that_was(without_ranker):
     assert line.endswith("when it was trained (2026-11-01 09:00 UTC), nothing was judged. Nobody has clicked yet.")
 
 
-def test_the_moves_of_the_live_set_are_lines(without_ranker):
+def test_the_moves_of_the_live_set_are_lines(without_ranker: Settings) -> None:
     sets = LiveSets(without_ranker.staging_url("prod"))
     one = sets.live()
     sets.go_live(one.model_copy(update={"number": 2, "note": "ranker r2, by run 1a2b: new data"}), instead_of=one)
@@ -69,7 +70,9 @@ def test_the_moves_of_the_live_set_are_lines(without_ranker):
     assert second.endswith(" UTC: set 2 in place of set 1, ranker r2, by run 1a2b: new data")
 
 
-def test_a_process_that_the_running_stack_does_not_know_is_a_row(without_ranker, capsys):
+def test_a_process_that_the_running_stack_does_not_know_is_a_row(
+    without_ranker: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
     running = Supervisor(without_ranker)
     running.start([sleeper("search")], environment_variables(without_ranker))
     try:
@@ -82,7 +85,7 @@ def test_a_process_that_the_running_stack_does_not_know_is_a_row(without_ranker,
 
 
 class Health(BaseHTTPRequestHandler):
-    def do_GET(self):
+    def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
         self.wfile.write(
@@ -90,11 +93,11 @@ class Health(BaseHTTPRequestHandler):
             b'"since": "2026-11-24T10:00:00+00:00", "cause": "no answer within 300 ms"}}}}'
         )
 
-    def log_message(self, *arguments):
+    def log_message(self, *arguments: object) -> None:
         pass
 
 
-def test_searches_that_lacked_a_model_are_told_with_the_first_cause(tmp_path):
+def test_searches_that_lacked_a_model_are_told_with_the_first_cause(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         (line,) = searching.lacking_lines(Settings(home=tmp_path, port_base=server.server_port))
@@ -105,16 +108,16 @@ def test_searches_that_lacked_a_model_are_told_with_the_first_cause(tmp_path):
     )
 
 
-def test_dagit_is_told_of_a_rollback_that_was_made_while_it_was_down(tmp_path):
+def test_dagit_is_told_of_a_rollback_that_was_made_while_it_was_down(tmp_path: Path) -> None:
     told, home = [], Settings(home=tmp_path)
 
     class Told:
         newest = 2
 
-        def newest_number(self, key, label):
+        def newest_number(self, key: list[str], label: str) -> int | None:
             return self.newest if (key, label) == (["prod", "live_set"], "set") else None
 
-        def materialized(self, key, metadata):
+        def report_materialization(self, key: list[str], metadata: dict[str, Any]) -> None:
             told.append((key, metadata["set"], metadata["note"]))
 
     dagit: Any = Told()

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import psutil
 import pytest
@@ -19,84 +20,85 @@ from deploy.stack.processes.listing import STACK_MARK, Process, processes, worke
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings, families, repositories
+from shared_ops.waiting import until
 
 SLEEPS = "import time; print('here', flush=True); time.sleep(600)"
 
 
 @pytest.fixture(autouse=True)
-def _sockets_in_the_test_s_own_folder(tmp_path_factory, monkeypatch):
+def _sockets_in_the_test_s_own_folder(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path_factory.mktemp("s")
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(folder))
 
 
-def sleeper(name, code=SLEEPS):
+def sleeper(name: str, code: str = SLEEPS) -> Process:
     return Process(name, [sys.executable, "-c", code], ready=lambda: None, phase=0)
 
 
 @pytest.fixture
-def running(tmp_path):
+def running(tmp_path: Path) -> Iterator[Supervisor]:
     """A supervisor of two sleepers, both started."""
     settings = Settings(home=tmp_path, postgres_url=None)
     made = Supervisor(settings)
     made.start([sleeper("one"), sleeper("two")], {STACK_MARK: str(tmp_path)})
     for name in ("one", "two"):
         made.start_process(name)
-    until(lambda: all(state.pid for state in made.states().values()))
+    wait_for(lambda: all(state.pid for state in made.states().values()))
     yield made
     if made.running():
         made.shut_down()
     supervisor.end(supervisor.leftovers(settings))
 
 
-def until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until a condition holds; the test fails where it does not in time."""
+    assert until(condition, every=0.05, seconds=seconds)
 
 
-def test_what_is_killed_comes_back_and_nothing_else_is_touched(running):
+def test_what_is_killed_comes_back_and_nothing_else_is_touched(running: Supervisor) -> None:
     one, two = (running.states()[name].pid for name in ("one", "two"))
     os.kill(one, signal.SIGKILL)
-    until(lambda: running.states()["one"].pid not in (0, one))
+    wait_for(lambda: running.states()["one"].pid not in (0, one))
     assert running.states()["two"].pid == two
 
 
-def test_starting_what_runs_changes_nothing(running):
+def test_starting_what_runs_changes_nothing(running: Supervisor) -> None:
     before = {name: state.pid for name, state in running.states().items()}
     running.start_process("one")
     assert {name: state.pid for name, state in running.states().items()} == before
 
 
-def test_stopping_one_leaves_the_other(running):
+def test_stopping_one_leaves_the_other(running: Supervisor) -> None:
     running.stop_processes(["one"])
     assert running.states()["one"].state == "STOPPED"
     assert running.states()["two"].pid
 
 
-def test_what_would_be_run_in_another_way_today_is_changed(running):
+def test_what_would_be_run_in_another_way_today_is_changed(running: Supervisor) -> None:
     assert not running.changed(sleeper("one"))
     assert running.changed(sleeper("one", "import time; time.sleep(601)"))
 
 
-def test_processes_come_and_go_and_nothing_else_is_touched(running):
+def test_processes_come_and_go_and_nothing_else_is_touched(running: Supervisor) -> None:
     before = {name: running.states()[name].pid for name in ("one", "two")}
     running.add(sleeper("three"))
     running.add(sleeper("four"), worker=True)
     for name in ("three", "four"):
         running.start_process(name)
-    until(lambda: all(state.pid for state in running.states().values()))
+    wait_for(lambda: all(state.pid for state in running.states().values()))
     assert running.workers() == ["four"]
     pid = running.states()["three"].pid
     running.drop("three")
     assert not psutil.pid_exists(pid) and set(running.states()) == {"one", "two", "four"}
     running.add(sleeper("three"))
     running.start_process("three")
-    until(lambda: running.states()["three"].pid)
+    wait_for(lambda: running.states()["three"].pid)
     assert {name: running.states()[name].pid for name in before} == before
 
 
-def test_what_two_add_at_once_is_held_once_and_what_is_not_held_can_be_dropped(running):
+def test_what_two_add_at_once_is_held_once_and_what_is_not_held_can_be_dropped(running: Supervisor) -> None:
     for _ in range(2):
         running.add(sleeper("three"), worker=True)
     running._call("startProcess", "three", False)
@@ -108,8 +110,10 @@ def test_what_two_add_at_once_is_held_once_and_what_is_not_held_can_be_dropped(r
     assert running.workers() == [] and set(running.states()) == {"one", "two"}
 
 
-def test_a_full_disk_leaves_nothing_that_keeps_others_from_being_added(running, monkeypatch):
-    def half(path, content):
+def test_a_full_disk_leaves_nothing_that_keeps_others_from_being_added(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(path: Path, content: str) -> Never:
         with path.open("w") as file:
             file.write(content[: len(content) // 2].rpartition("\n")[0] + "\n[")
         raise OSError("No space left on device")
@@ -121,7 +125,7 @@ def test_a_full_disk_leaves_nothing_that_keeps_others_from_being_added(running, 
     assert running.workers() == ["four"] and set(running.states()) == {"one", "two", "four"}
 
 
-def test_shutting_down_ends_everything(running):
+def test_shutting_down_ends_everything(running: Supervisor) -> None:
     pids = [state.pid for state in running.states().values()]
     running.shut_down()
     assert not any(psutil.pid_exists(pid) for pid in pids)
@@ -130,11 +134,11 @@ def test_shutting_down_ends_everything(running):
         running.states()
 
 
-def test_what_a_killed_supervisor_leaves_behind_is_found_and_nothing_of_another_stack(running):
+def test_what_a_killed_supervisor_leaves_behind_is_found_and_nothing_of_another_stack(running: Supervisor) -> None:
     other = subprocess.Popen([sys.executable, "-c", SLEEPS], env=os.environ | {STACK_MARK: "/another/home"})
     pids = {state.pid for state in running.states().values()}
     psutil.Process(int((running.folder / "supervisord.pid").read_text())).kill()
-    until(lambda: not running.running())
+    wait_for(lambda: not running.running())
     leftovers = supervisor.leftovers(running.settings)
     assert {process.pid for process in leftovers} == pids
     supervisor.end(leftovers)
@@ -145,88 +149,121 @@ def test_what_a_killed_supervisor_leaves_behind_is_found_and_nothing_of_another_
 
 
 @pytest.fixture
-def succeeded(running):
+def succeeded(running: Supervisor) -> tuple[Supervisor, dict[str, int]]:
     """A supervisor that took the place of a killed one, and each process's pid of before."""
     before = {name: state.pid for name, state in running.states().items()}
-    until(lambda: all(keeper.living(running._record(name)) for name in before))
+    wait_for(lambda: all(keeper.living(running._record(name)) for name in before))
     psutil.Process(int((running.folder / "supervisord.pid").read_text())).kill()
-    until(lambda: not running.running())
+    wait_for(lambda: not running.running())
     running.start([sleeper("one"), sleeper("two")], {STACK_MARK: str(running.settings.home)})
     for name in before:
         running.start_process(name)
-    until(lambda: all(state.state == "RUNNING" for state in running.states().values()))
+    wait_for(lambda: all(state.state == "RUNNING" for state in running.states().values()))
     return running, before
 
 
-def test_what_a_killed_supervisor_leaves_behind_is_kept_by_the_next(succeeded):
+def test_what_a_killed_supervisor_leaves_behind_is_kept_by_the_next(
+    succeeded: tuple[Supervisor, dict[str, int]],
+) -> None:
     running, before = succeeded
     assert {name: state.pid for name, state in running.states().items()} == before
     os.kill(before["one"], signal.SIGKILL)
-    until(lambda: running.states()["one"].pid not in (0, before["one"]))
+    wait_for(lambda: running.states()["one"].pid not in (0, before["one"]))
     assert running.states()["two"].pid == before["two"]
 
 
-def test_a_worker_that_lives_still_is_held_by_the_next_supervisor_whoever_needs_it(running):
+def test_a_worker_that_lives_still_is_held_by_the_next_supervisor_whoever_needs_it(running: Supervisor) -> None:
     for name in ("old", "ended"):
         running.add(sleeper(name), worker=True)
         running.start_process(name)
-    until(lambda: all(keeper.living(running._record(name)) for name in running.states()))
+    wait_for(lambda: all(keeper.living(running._record(name)) for name in running.states()))
     pids = {name: running.states()[name].pid for name in ("old", "ended")}
     psutil.Process(int((running.folder / "supervisord.pid").read_text())).kill()
-    until(lambda: not running.running())
+    wait_for(lambda: not running.running())
     psutil.Process(pids["ended"]).kill()
-    until(lambda: keeper.living(running._record("ended")) is None)
+    wait_for(lambda: keeper.living(running._record("ended")) is None)
     running.start([sleeper("one"), sleeper("two")], {STACK_MARK: str(running.settings.home)}, [sleeper("new")])
     assert running.workers() == ["new", "old"]
-    until(lambda: running.states()["old"].state == "RUNNING")
+    wait_for(lambda: running.states()["old"].state == "RUNNING")
     assert running.states()["old"].pid == pids["old"]
     running.drop("old")
     assert not psutil.pid_exists(pids["old"])
 
 
-def test_what_was_kept_is_stopped_like_the_rest(succeeded):
+def test_what_was_kept_is_stopped_like_the_rest(succeeded: tuple[Supervisor, dict[str, int]]) -> None:
     running, _ = succeeded
     running.shut_down()
     assert supervisor.leftovers(running.settings) == []
 
 
-def test_what_is_to_be_forgotten_is_started_anew(running):
+def test_what_is_to_be_forgotten_is_started_anew(running: Supervisor) -> None:
     pid = running.states()["one"].pid
-    until(lambda: keeper.living(running._record("one")))
+    wait_for(lambda: keeper.living(running._record("one")))
     running.forget("one")
     assert keeper.living(running._record("one")) is None
     assert psutil.pid_exists(pid)
 
 
-def test_a_process_is_told_from_a_later_one_with_its_number(tmp_path):
-    record, me = tmp_path / "one.json", psutil.Process()
-    record.write_text(json.dumps({"pid": me.pid, "started": me.create_time()}))
+def test_a_process_is_told_from_a_later_one_with_its_number_and_from_another_home_s(tmp_path: Path) -> None:
+    record, me = tmp_path / "home" / "supervisor" / "one.json", psutil.Process()
+    record.parent.mkdir(parents=True)
+    entry = {"pid": me.pid, "started": me.create_time(), "home": str(tmp_path / "home")}
+    record.write_text(json.dumps(entry))
     assert keeper.living(record) == me
-    record.write_text(json.dumps({"pid": me.pid, "started": me.create_time() - 60}))
-    assert keeper.living(record) is None
+    for other in ({"started": me.create_time() - 60}, {"home": str(tmp_path / "original")}):
+        record.write_text(json.dumps(entry | other))
+        assert keeper.living(record) is None
+    del entry["home"]
+    record.write_text(json.dumps(entry))
+    assert keeper.living(record) is None, "whose it is, is not known"
 
 
-def test_a_process_that_does_not_heed_the_signal_is_killed(tmp_path):
+def test_a_home_that_was_copied_while_its_stack_ran_has_processes_of_its_own(running: Supervisor) -> None:
+    """Nothing of the original is taken over, held as a worker, or ended."""
+    original = running.settings.home
+    running.add(sleeper("worker"), worker=True)
+    running.start_process("worker")
+    wait_for(lambda: all(keeper.living(running._record(name)) for name in running.states()))
+    before = {name: state.pid for name, state in running.states().items()}
+    home = original.with_name(f"{original.name}-copy")
+    subprocess.run(["cp", "-r", str(original), str(home)], check=True)
+    copy = Supervisor(Settings(home=home, postgres_url=None))
+    copy.start([sleeper("one"), sleeper("two")], {STACK_MARK: str(home)})
+    try:
+        assert copy.workers() == []
+        for name in ("one", "two"):
+            copy.start_process(name)
+        wait_for(lambda: all(keeper.living(copy._record(name)) for name in ("one", "two")))
+        own = {state.pid for state in copy.states().values()}
+        assert len(own) == 2 and own.isdisjoint(before.values())
+    finally:
+        copy.shut_down()
+        supervisor.end(supervisor.leftovers(copy.settings))
+    assert {name: state.pid for name, state in running.states().items()} == before
+    assert all(psutil.pid_exists(pid) for pid in before.values()) and not any(map(psutil.pid_exists, own))
+
+
+def test_a_process_that_does_not_heed_the_signal_is_killed(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, postgres_url=None)
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEPS
     made = Supervisor(settings)
     made.start([sleeper("stubborn", stubborn)], {STACK_MARK: str(tmp_path)})
     made.start_process("stubborn")
     log = tmp_path / "logs" / "stubborn.log"
-    until(lambda: log.exists() and "here" in log.read_text())
+    wait_for(lambda: log.exists() and "here" in log.read_text())
     pid = made.states()["stubborn"].pid
     made.stop_processes(["stubborn"])
     assert not psutil.pid_exists(pid)
     made.shut_down()
 
 
-def test_odd_paths_and_commands_reach_the_process_as_they_are(tmp_path):
+def test_odd_paths_and_commands_reach_the_process_as_they_are(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "an odd home", postgres_url=None)
     made = Supervisor(settings)
     made.start([sleeper("odd", f"print('50% \"off\"', flush=True);{SLEEPS}")], {})
     made.start_process("odd")
     log = settings.home / "logs" / "odd.log"
-    until(lambda: log.exists() and '50% "off"' in log.read_text())
+    wait_for(lambda: log.exists() and '50% "off"' in log.read_text())
     made.shut_down()
 
 
@@ -234,7 +271,7 @@ def _is_told_program(words: list[str]) -> bool:
     return "python" in "".join(words[:1]) and "time.sleep" in " ".join(words)
 
 
-def test_services_come_first_then_the_control_plane_then_trainings(tmp_path):
+def test_services_come_first_then_the_control_plane_then_trainings(tmp_path: Path) -> None:
     """The priorities of all processes, and the threads of their numeric libraries, as the kernel and they see them."""
     settings = Settings(home=tmp_path, postgres_url=None)
     kinds = {"search": shares.SERVING, "daemon": shares.CONTROL, "code-keyword": shares.TRAINING}
@@ -243,10 +280,10 @@ def test_services_come_first_then_the_control_plane_then_trainings(tmp_path):
     try:
         for name in kinds:
             made.start_process(name)
-        until(lambda: all(state.pid for state in made.states().values()))
+        wait_for(lambda: all(state.pid for state in made.states().values()))
         running = {name: psutil.Process(made.states()[name].pid) for name in kinds}
         # Each is nice(1) first, with the same words on its command line, which then becomes what it was told to run.
-        until(lambda: all(_is_told_program(each.cmdline()) for each in running.values()))
+        wait_for(lambda: all(_is_told_program(each.cmdline()) for each in running.values()))
         own = psutil.Process().nice()
         assert {name: each.nice() - own for name, each in running.items()} == {
             name: min(share.nice, 19 - own) for name, share in kinds.items()
@@ -258,7 +295,7 @@ def test_services_come_first_then_the_control_plane_then_trainings(tmp_path):
         supervisor.end(supervisor.leftovers(settings))
 
 
-def test_every_process_of_a_stack_has_its_share():
+def test_every_process_of_a_stack_has_its_share() -> None:
     settings = Settings(postgres_url=None)
     listed = {process.name: process.share for process in processes(settings)}
     assert listed["search"] == shares.SERVING

@@ -1,7 +1,8 @@
 """The order of training."""
 
 import time
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Never
 
 import pytest
 
@@ -11,11 +12,11 @@ from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings
 
 
-def test_data_first_then_the_searches_side_by_side_then_the_ranker():
+def test_data_first_then_the_searches_side_by_side_then_the_ranker() -> None:
     assert training.waves() == [["corpus"], ["keyword", "semantic", "behavior"], ["ranker"]]
 
 
-def test_one_repository_trains_alone():
+def test_one_repository_trains_alone() -> None:
     assert training.waves(["semantic"]) == [["semantic"]]
 
 
@@ -24,39 +25,39 @@ class Looks:
 
     url = "http://127.0.0.1:9"
 
-    def __init__(self, **looks):
+    def __init__(self, **looks: list[RunPage]) -> None:
         self.looks = {name: list(pages) for name, pages in looks.items()}
 
     running = ()
 
-    def in_flight(self):
+    def in_flight(self) -> Sequence[RunInFlight]:
         return self.running
 
-    def launch(self, location, job, run_config=None, because=None):
+    def launch(self, location: str, job: str, run_config: object = None, because: str | None = None) -> str:
         self.why = because
         return "first"
 
-    def ended(self, since):
+    def ended_runs(self, since: float) -> Sequence[EndedRun]:
         return self.over
 
-    def load_errors(self):
+    def load_errors(self) -> dict[str, str]:
         return self.broken
 
     broken: ClassVar = {}
 
     over = ()
 
-    def run(self, run_id, after):
+    def run(self, run_id: str, after: str | None) -> RunPage:
         pages = self.looks[run_id]
         return pages.pop(0) if len(pages) > 1 else pages[0]
 
 
-def dagit(**looks) -> Any:
+def dagit(**looks: list[RunPage]) -> Any:
     """Dagit, as it answers one look after the other at runs that a busy machine loses."""
     return Looks(**looks)
 
 
-def page(status, *events, **tags):
+def page(status: str, *events: Event, **tags: str) -> RunPage:
     return RunPage(status, {f"dagster/{name}": value for name, value in tags.items()}, list(events), None)
 
 
@@ -64,7 +65,7 @@ LOST = Event("RunFailureEvent", "Run timed out due to taking longer than 45 seco
 SAID_LATE = [page("STARTING"), page("FAILURE", LOST), page("FAILURE"), page("FAILURE", will_retry="true")]
 
 
-def trained(monkeypatch, looks):
+def trained(monkeypatch: pytest.MonkeyPatch, looks: Any) -> list[str]:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     said = []
     training.train(Settings(), looks, ["keyword"], said.append)
@@ -72,33 +73,35 @@ def trained(monkeypatch, looks):
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_run_says_why_it_was_started(monkeypatch, force):
+def test_a_run_says_why_it_was_started(monkeypatch: pytest.MonkeyPatch, force: bool) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     looks = dagit(first=[page("SUCCESS")])
     training.train(Settings(), looks, ["keyword"], lambda _: None, force, "make train by ada")
     assert looks.why == "make train by ada"
 
 
-def test_a_lost_run_is_followed_into_its_next_try_however_late_dagster_says_so(monkeypatch):
+def test_a_lost_run_is_followed_into_its_next_try_however_late_dagster_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     first = [*SAID_LATE, page("FAILURE", will_retry="true", auto_retry_run_id="second")]
     said = trained(monkeypatch, dagit(first=first, second=[page("SUCCESS")]))
     assert any("Dagster tries again" in line for line in said) and "ended: SUCCESS" in said[-1]
 
 
-def test_every_try_is_followed_and_the_last_one_counts(monkeypatch):
+def test_every_try_is_followed_and_the_last_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     first = [*SAID_LATE, page("FAILURE", will_retry="true", auto_retry_run_id="second")]
     second = [page("FAILURE", LOST), page("FAILURE"), page("FAILURE", will_retry="false")]
     with pytest.raises(training.TrainingError, match="keyword_prod ended with FAILURE: Run timed out"):
         trained(monkeypatch, dagit(first=first, second=second))
 
 
-def test_a_try_that_never_comes_is_not_waited_for_for_ever(monkeypatch):
+def test_a_try_that_never_comes_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "AWAY_SECONDS", 0)
     with pytest.raises(training.TrainingError, match="ended with FAILURE"):
         trained(monkeypatch, dagit(first=SAID_LATE))
 
 
-def test_a_run_that_was_cancelled_is_told_in_a_sentence_and_not_in_dagster_s_words(monkeypatch):
+def test_a_run_that_was_cancelled_is_told_in_a_sentence_and_not_in_dagster_s_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     interrupted = "dagster._core.errors.DagsterExecutionInterruptedError"
     cut_short = Event("ExecutionStepFailureEvent", "Execution of step failed", "ERROR", "train", interrupted)
     said = []
@@ -111,12 +114,12 @@ def test_a_run_that_was_cancelled_is_told_in_a_sentence_and_not_in_dagster_s_wor
 
 
 @pytest.mark.parametrize("verdict", ["accepted", "rejected"])
-def test_the_last_line_of_a_run_says_what_its_gate_said(monkeypatch, verdict):
+def test_the_last_line_of_a_run_says_what_its_gate_said(monkeypatch: pytest.MonkeyPatch, verdict: str) -> None:
     ended = RunPage("SUCCESS", {"searchloop/verdict": verdict}, [], None)
     assert trained(monkeypatch, dagit(first=[ended]))[-1].endswith(f"keyword_prod ended: SUCCESS, {verdict}")
 
 
-def test_a_run_that_waits_for_one_that_a_trigger_has_started_says_so_once(monkeypatch):
+def test_a_run_that_waits_for_one_that_a_trigger_has_started_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = dagit(first=[page("QUEUED"), page("QUEUED"), page("SUCCESS")])
     others = [RunInFlight("other", "semantic_prod", "STARTED"), RunInFlight("earlier", "keyword_prod", "STARTED")]
     launched, looks.launch = looks.launch, lambda *names, **_: (setattr(looks, "running", others), launched(*names))[1]
@@ -124,17 +127,19 @@ def test_a_run_that_waits_for_one_that_a_trigger_has_started_says_so_once(monkey
     assert "waiting for run earlier, which trains already: http://127.0.0.1:9/runs/earlier" in said
 
 
-def test_nobody_waits_for_the_dagit_of_a_stack_that_has_ended():
-    def ended():
+def test_nobody_waits_for_the_dagit_of_a_stack_that_has_ended() -> None:
+    def ended() -> Never:
         raise RuntimeError("The stack is not running: make up")
 
     with pytest.raises(RuntimeError, match="not running: make up"):
         training.train(Settings(), Dagit("http://127.0.0.1:9", ended), ["keyword"], print)
 
 
-def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_own(monkeypatch):
+def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     due = [None, None, "Set 1 holds the accepted ranker."]
-    monkeypatch.setattr(training, "decided", lambda *_: due.pop(0) if len(due) > 1 else due[0])
+    monkeypatch.setattr(training, "promotion_obstacle", lambda *_: due.pop(0) if len(due) > 1 else due[0])
     for trigger_seconds, others in ((30, [RunInFlight("theirs", "promotion_prod", "STARTED")]), (-1, [])):
         due[:] = [None, None]
         monkeypatch.setattr(training, "TRIGGER_SECONDS", trigger_seconds)
@@ -147,8 +152,8 @@ def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_ow
         assert any("run theirs" in line for line in said) == bool(others)
 
 
-def test_a_promotion_that_ended_before_anyone_looked_is_told_with_what_it_said(monkeypatch):
-    monkeypatch.setattr(training, "decided", lambda *_: "Set 1 holds the accepted ranker.")
+def test_a_promotion_that_ended_before_anyone_looked_is_told_with_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "promotion_obstacle", lambda *_: "Set 1 holds the accepted ranker.")
     monkeypatch.setattr(time, "sleep", lambda _: None)
     said_nothing_was_judged = Event("LogMessageEvent", "Accepted: nothing was judged.", "INFO", "gate", None)
     looks = dagit(first=[page("SUCCESS")], theirs=[page("SUCCESS", said_nothing_was_judged), page("SUCCESS")])
@@ -164,7 +169,7 @@ def test_a_promotion_that_ended_before_anyone_looked_is_told_with_what_it_said(m
     assert not any("run earlier" in line for line in said)
 
 
-def test_code_that_does_not_load_is_told_and_leaves_the_others_trainings_alone(monkeypatch):
+def test_code_that_does_not_load_is_told_and_leaves_the_others_trainings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Staging, "accepted", lambda *_: None)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     looks = dagit(keyword=[page("SUCCESS")])
@@ -175,14 +180,16 @@ def test_code_that_does_not_load_is_told_and_leaves_the_others_trainings_alone(m
     assert any("keyword_prod ended: SUCCESS" in line for line in said)
 
 
-def failure(cause):
+def failure(cause: str) -> list[RunPage]:
     """A run that has failed and is not tried again, as it is told look after look."""
     return [page("FAILURE", Event("RunFailureEvent", cause, "ERROR", None, None)), page("FAILURE", will_retry="false")]
 
 
 @pytest.mark.parametrize("accepted", ["v1", None])
-def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(monkeypatch, accepted):
-    monkeypatch.setattr(training, "decided", lambda *_: "Set 1 holds the accepted ranker.")
+def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(
+    monkeypatch: pytest.MonkeyPatch, accepted: str | None
+) -> None:
+    monkeypatch.setattr(training, "promotion_obstacle", lambda *_: "Set 1 holds the accepted ranker.")
     monkeypatch.setattr(Staging, "accepted", lambda *_: accepted)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     looks = dagit(keyword=failure("no memory"), ranker=[page("SUCCESS")])
@@ -193,7 +200,7 @@ def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(monke
     assert any("ranker_prod ended: SUCCESS" in line for line in said) == bool(accepted)
 
 
-def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch):
+def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     looks, launched = dagit(corpus=failure("no disk")), []
     looks.launch = lambda location, *_, **__: launched.append(location) or location
@@ -202,8 +209,8 @@ def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch):
     assert launched == ["corpus"]
 
 
-def test_a_ranker_that_was_decided_upon_is_not_promoted(monkeypatch):
-    monkeypatch.setattr(training, "decided", lambda *_: "ranker/r1 was decided upon: worse end to end")
+def test_a_ranker_that_was_decided_upon_is_not_promoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "promotion_obstacle", lambda *_: "ranker/r1 was decided upon: worse end to end")
     monkeypatch.setattr(time, "sleep", lambda _: None)
     said = []
     training.train(Settings(), dagit(first=[page("SUCCESS")]), ["ranker"], said.append)

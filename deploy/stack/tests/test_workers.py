@@ -4,17 +4,20 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Never
 
 import pytest
 
 from deploy.stack.processes import workers
-from deploy.stack.processes.listing import environment_variables
+from deploy.stack.processes.listing import Process, environment_variables
 from deploy.stack.processes.supervisor import Supervisor
-from deploy.stack.processes.workers import Workers, needed
-from deploy.stack.tests.test_supervisor import sleeper, until
+from deploy.stack.processes.workers import Workers, required_runtimes
+from deploy.stack.tests.test_supervisor import sleeper, wait_for
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release import runtimes
 from shared_ops.release.livesets import LiveSets
@@ -28,12 +31,12 @@ ENVIRONMENT = hashlib.sha256(LOCK.encode()).hexdigest()
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", postgres_url=None, grace_seconds=0)
 
 
 @pytest.fixture
-def sets(settings, tmp_path):
+def sets(settings: Settings, tmp_path: Path) -> LiveSets:
     """The sets of a staging area with releases v1 and v2 of every family, made with two codes."""
     staging, folder = Staging(settings.staging_url("prod")), tmp_path / "release"
     folder.mkdir()
@@ -49,7 +52,7 @@ def sets(settings, tmp_path):
 
 
 @pytest.fixture
-def supervisor(settings):
+def supervisor(settings: Settings) -> Iterator[Supervisor]:
     made = Supervisor(settings)
     made.start([sleeper("search")], environment_variables(settings))
     yield made
@@ -57,36 +60,36 @@ def supervisor(settings):
 
 
 @pytest.fixture
-def sleepers(monkeypatch):
+def sleepers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every worker's process only sleeps."""
     monkeypatch.setattr(workers, "worker", lambda _, runtime: sleeper(runtime.worker))
 
 
-def of(**versions):
+def of(**versions: str) -> dict[str, str]:
     return dict.fromkeys(families(), "v1") | versions
 
 
-def named(**versions):
+def named(**versions: str) -> set[str]:
     return {Runtime(family, f"code of {version}", ENVIRONMENT).worker for family, version in of(**versions).items()}
 
 
-def running(supervisor):
+def running(supervisor: Supervisor) -> set[str]:
     return {name for name, state in supervisor.states().items() if state.pid and name != "search"}
 
 
 def test_a_worker_comes_with_a_proposal_stays_for_the_way_back_and_goes_when_no_set_needs_it(
-    settings, sets, supervisor, sleepers
-):
+    settings: Settings, sets: LiveSets, supervisor: Supervisor, sleepers: None
+) -> None:
     held = Workers(settings)
     held.look()
     assert supervisor.workers() == [], "no set asks for any"
     first = sets.propose(of(), SNAPSHOT, "first")
     held.look()
-    until(lambda: running(supervisor) == named())
+    wait_for(lambda: running(supervisor) == named())
     sets.go_live(first)
     second = sets.propose(of(keyword="v2"), SNAPSHOT, "second")
     held.look()
-    until(lambda: running(supervisor) == named() | named(keyword="v2"))
+    wait_for(lambda: running(supervisor) == named() | named(keyword="v2"))
     sets.go_live(second)
     for _ in range(3):
         held.look()
@@ -94,29 +97,31 @@ def test_a_worker_comes_with_a_proposal_stays_for_the_way_back_and_goes_when_no_
     sets.go_live(sets.propose(of(keyword="v2"), SnapshotRef(id="t", url="file:///t"), "third"))
     for _ in range(3):
         held.look()
-    until(lambda: running(supervisor) == named(keyword="v2"))
+    wait_for(lambda: running(supervisor) == named(keyword="v2"))
     assert set(supervisor.workers()) == named(keyword="v2")
 
 
-def test_families_that_share_their_code_with_the_set_before_need_one_worker(sets):
+def test_families_that_share_their_code_with_the_set_before_need_one_worker(sets: LiveSets) -> None:
     sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
-    assert {each.worker for each in needed(sets)} == named()
+    assert {each.worker for each in required_runtimes(sets)} == named()
 
 
-def test_a_family_that_is_listed_no_more_answers_until_a_set_does_without_it(sets, monkeypatch):
+def test_a_family_that_is_listed_no_more_answers_until_a_set_does_without_it(
+    sets: LiveSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, everybody = of(), named()
     fewer = {family: version for family, version in of(ranker="v2").items() if family != "keyword"}
     sets.go_live(sets.propose(first, SNAPSHOT, "first"))
     entries = {name: each for name, each in repositories().items() if name != "keyword"}
     monkeypatch.setattr("shared_ops.settings.repositories", lambda: entries)
-    assert {each.worker for each in needed(sets)} == everybody
+    assert {each.worker for each in required_runtimes(sets)} == everybody
     sets.go_live(sets.propose(fewer, SNAPSHOT, "without it"))
-    assert "keyword" not in {each.family for each in needed(sets)}
+    assert "keyword" not in {each.family for each in required_runtimes(sets)}
     sets.offer(sets.past(1))
-    assert {each.worker for each in needed(sets)} >= everybody, "a rollback brings it back"
+    assert {each.worker for each in required_runtimes(sets)} >= everybody, "a rollback brings it back"
 
 
-def environment(folder, lock):
+def environment(folder: Path, lock: str) -> Path:
     """Make an environment from a lock of this content; returns its Python."""
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(sys.executable)
@@ -125,7 +130,9 @@ def environment(folder, lock):
     return folder / "bin" / "python"
 
 
-def test_what_no_set_needs_any_more_is_removed(settings, sets, tmp_path, monkeypatch):
+def test_what_no_set_needs_any_more_is_removed(
+    settings: Settings, sets: LiveSets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workers, "ROOT", tmp_path)
     sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
     copies = [settings.home / "cache" / "code" / name for name in ("code of v1", "code of v0")]
@@ -154,7 +161,9 @@ def test_what_no_set_needs_any_more_is_removed(settings, sets, tmp_path, monkeyp
     assert [folder.name for folder in again.iterdir()] == ["needed"]
 
 
-def test_an_environment_that_is_only_half_removed_is_not_made(settings, sets, tmp_path, monkeypatch):
+def test_an_environment_that_is_only_half_removed_is_not_made(
+    settings: Settings, sets: LiveSets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workers, "ROOT", tmp_path)
     folder = settings.home / "environments" / "idle"
     environment(folder, "old")
@@ -163,7 +172,7 @@ def test_an_environment_that_is_only_half_removed_is_not_made(settings, sets, tm
     assert folder.exists() and runtimes.made_from(folder) is None
 
 
-def test_an_environment_whose_python_is_gone_is_not_made(tmp_path):
+def test_an_environment_whose_python_is_gone_is_not_made(tmp_path: Path) -> None:
     python = environment(tmp_path / "made", "lock")
     assert runtimes.made_from(tmp_path / "made") == hashlib.sha256(b"lock").hexdigest()
     python.unlink()
@@ -171,13 +180,15 @@ def test_an_environment_whose_python_is_gone_is_not_made(tmp_path):
     assert runtimes.made_from(tmp_path / "made") is None
 
 
-def test_why_a_worker_cannot_be_is_written_for_who_waits_for_it(settings, sets):
+def test_why_a_worker_cannot_be_is_written_for_who_waits_for_it(settings: Settings, sets: LiveSets) -> None:
     runtime = Runtime("keyword", "code of v1", "lock")
-    assert workers.listed(settings, [runtime]) == []
+    assert workers.worker_processes(settings, [runtime]) == []
     assert "is not in" in runtime.problem(settings).read_text()
 
 
-def test_what_could_not_be_started_is_tried_again(settings, sets, supervisor, monkeypatch):
+def test_what_could_not_be_started_is_tried_again(
+    settings: Settings, sets: LiveSets, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = Workers(settings)
     held._settings = settings.model_copy(update={"retry_seconds": 0.0})
     sets.propose(of(), SNAPSHOT, "first")
@@ -185,16 +196,16 @@ def test_what_could_not_be_started_is_tried_again(settings, sets, supervisor, mo
     assert supervisor.workers() == [], "no such code is kept"
     monkeypatch.setattr(workers, "worker", lambda _, runtime: sleeper(runtime.worker))
     held.look()
-    until(lambda: running(supervisor) == named())
+    wait_for(lambda: running(supervisor) == named())
 
 
 def test_what_cannot_be_started_is_tried_ever_less_often_counted_from_the_end_of_a_try(
-    settings, sets, supervisor, monkeypatch
-):
+    settings: Settings, sets: LiveSets, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held, clock, tries = Workers(settings), SimpleNamespace(now=0.0), []
     monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
-    def fail(_):
+    def fail(_: object) -> Never:
         clock.now += 1000  # an environment that cannot be made says so after minutes
         tries.append(clock.now)
         raise OSError("no space left on device")
@@ -211,8 +222,10 @@ def test_what_cannot_be_started_is_tried_ever_less_often_counted_from_the_end_of
     assert pauses[:3] == [10, 20, 40] and pauses[-1] == 3600
 
 
-def test_one_that_cannot_be_started_keeps_no_other_from_it(settings, sets, supervisor, monkeypatch):
-    def made(_, runtime):
+def test_one_that_cannot_be_started_keeps_no_other_from_it(
+    settings: Settings, sets: LiveSets, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(_: object, runtime: Runtime) -> Process:
         if runtime.family == "keyword":
             raise OSError("no space left on device")
         return sleeper(runtime.worker)
@@ -220,16 +233,16 @@ def test_one_that_cannot_be_started_keeps_no_other_from_it(settings, sets, super
     monkeypatch.setattr(workers, "worker", made)
     sets.propose(of(), SNAPSHOT, "first")
     Workers(settings).look()
-    until(lambda: running(supervisor) == {name for name in named() if not name.startswith("keyword")})
+    wait_for(lambda: running(supervisor) == {name for name in named() if not name.startswith("keyword")})
     assert "no space" in Runtime("keyword", "code of v1", ENVIRONMENT).problem(settings).read_text()
 
 
 def test_those_whose_environment_is_here_come_first_then_in_the_order_of_the_sets(
-    settings, sets, supervisor, monkeypatch
-):
+    settings: Settings, sets: LiveSets, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     monkeypatch.setattr(Runtime, "is_here", lambda runtime, _: runtime.family != "keyword")
-    monkeypatch.setattr(workers, "listed", lambda _, wanted: asked.extend(wanted) or [])
+    monkeypatch.setattr(workers, "worker_processes", lambda _, wanted: asked.extend(wanted) or [])
     sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
     sets.propose(of(keyword="v2"), SNAPSHOT, "second")
     Workers(settings).look()
@@ -238,27 +251,31 @@ def test_those_whose_environment_is_here_come_first_then_in_the_order_of_the_set
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["held and not started", "written and not held"])
-def test_a_worker_whose_start_was_cut_short_is_started(settings, sets, supervisor, sleepers, held):
+def test_a_worker_whose_start_was_cut_short_is_started(
+    settings: Settings, sets: LiveSets, supervisor: Supervisor, sleepers: None, held: bool
+) -> None:
     sets.propose(of(), SNAPSHOT, "first")
     (name, *_) = sorted(named())
     supervisor.add(sleeper(name), worker=True)
     if not held:
         supervisor._call("removeProcessGroup", name)
     Workers(settings).look()
-    until(lambda: running(supervisor) == named())
+    wait_for(lambda: running(supervisor) == named())
 
 
-def test_a_worker_that_is_written_and_not_held_keeps_nothing_from_going_on(settings, sets, supervisor, sleepers):
+def test_a_worker_that_is_written_and_not_held_keeps_nothing_from_going_on(
+    settings: Settings, sets: LiveSets, supervisor: Supervisor, sleepers: None
+) -> None:
     supervisor.add(sleeper("keyword-old"), worker=True)
     supervisor._call("removeProcessGroup", "keyword-old")
     sets.propose(of(), SNAPSHOT, "first")
     held = Workers(settings)
     for _ in range(3):
         held.look()
-    until(lambda: running(supervisor) == named())
+    wait_for(lambda: running(supervisor) == named())
 
 
-def test_a_start_waits_for_what_answers_alone(settings, sets):
+def test_a_start_waits_for_what_answers_alone(settings: Settings, sets: LiveSets) -> None:
     """What can be gone back to, or is proposed, and cannot be started, keeps no stack from it."""
     sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
     sets.go_live(sets.propose(of(keyword="v2"), SNAPSHOT, "second"))
@@ -266,7 +283,9 @@ def test_a_start_waits_for_what_answers_alone(settings, sets):
     assert {runtime.worker for runtime in workers.first(settings)} == named(keyword="v2")
 
 
-def test_before_any_set_the_checkout_s_own_code_is_kept_and_run(settings):
+def test_before_any_set_the_checkout_s_own_code_is_kept_and_run(settings: Settings) -> None:
     first = workers.first(settings)
     assert [runtime.family for runtime in first] == list(families()) and all(runtime.code for runtime in first)
-    assert [process.name for process in workers.listed(settings, first)] == [runtime.worker for runtime in first]
+    assert [process.name for process in workers.worker_processes(settings, first)] == [
+        runtime.worker for runtime in first
+    ]

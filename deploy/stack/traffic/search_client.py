@@ -82,28 +82,28 @@ class SearchApp:
             raise SearchError(f"Of {len(events)} clicks the search app took {accepted}. Is SEARCHLOOP_FEEDBACK off?")
 
     def _send(self, expected: int, method: str, path: str, **request: Any) -> dict[str, Any]:
-        def sent() -> _Sent:
-            return self._sent(expected, method, path, **request)
+        def deliver() -> _Delivery:
+            return self._deliver(expected, method, path, **request)
 
-        last = until(sent, lambda each: not each.again, every=self._pauses)
+        last = until(deliver, lambda each: not each.again, every=self._pauses)
         if last.answer is None:
             raise SearchError(f"{method} {self._client.base_url}{path} {last.failure}. Is the stack up? make status")
         return last.answer
 
-    def _sent(self, expected: int, method: str, path: str, **request: Any) -> "_Sent":
+    def _deliver(self, expected: int, method: str, path: str, **request: Any) -> "_Delivery":
         try:
             response = self._client.request(method, path, **request)
             if response.status_code == expected:
-                return _Sent(response.json())
+                return _Delivery(response.json())
             ours = 400 <= response.status_code < 500
-            sent = _Sent(None, f"answered {response.status_code}: {response.text[:500]}", again=not ours)
+            failed = _Delivery(None, f"answered {response.status_code}: {response.text[:500]}", again=not ours)
         except (httpx.HTTPError, ValueError) as error:
-            sent = _Sent(None, f"does not answer ({error})", again=True)
-        self.failures.append(sent.failure)
-        return sent
+            failed = _Delivery(None, f"does not answer ({error})", again=True)
+        self.failures.append(failed.failure)
+        return failed
 
 
-class _Sent(NamedTuple):
+class _Delivery(NamedTuple):
     """What became of a request."""
 
     answer: dict[str, Any] | None

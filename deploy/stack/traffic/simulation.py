@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, Field
 
 from deploy.stack.history import rejected_lines
-from deploy.stack.search.searching import ANSWER_SECONDS, SearchError, follows, live_set
+from deploy.stack.search.searching import SearchError, follows, live_set
 from deploy.stack.traffic import held_back, visits
 from deploy.stack.traffic.held_back import HeldBack
 from deploy.stack.traffic.search_client import PAUSES, SearchApp, new_session
@@ -30,6 +30,8 @@ from shared_ops.waiting import until
 CLIENTS = 2
 PROGRESS_SECONDS = 5
 WATCH_SECONDS = 600
+ANSWER_SECONDS = 120
+"""How long the services may take to load a set that has just gone live."""
 TOLD = 60
 """Characters of a query that a line tells."""
 
@@ -38,7 +40,7 @@ class SimulationError(RuntimeError):
     """What was waited for did not happen."""
 
 
-class WatchedStack(NamedTuple):
+class StackWatch(NamedTuple):
     """What is known of the stack that is watched; nothing, where nobody watches."""
 
     need_running: Callable[[], None] = lambda: None
@@ -47,10 +49,10 @@ class WatchedStack(NamedTuple):
     """Waits until nothing is in flight: the first set that goes live may have learned from a part of the clicks."""
 
 
-UNWATCHED = WatchedStack()
+UNWATCHED = StackWatch()
 
 
-class WantedTraffic(BaseModel):
+class TrafficRequest(BaseModel):
     """What is to be simulated."""
 
     sessions: int = 200
@@ -86,7 +88,7 @@ class Record(BaseModel):
     """What a simulation leaves in SEARCHLOOP_HOME/simulation."""
 
     application: str = SIMULATION
-    wanted: WantedTraffic
+    wanted: TrafficRequest
     topic: str | None = Field(default=None, description="what is asked about after a third of the sessions")
     trends: list[TrendingQuery] = []
     sets: dict[str, int] = Field(description="the live sets that gave the positions `before`, `now` and `after`")
@@ -96,9 +98,9 @@ class Record(BaseModel):
 
 def simulate(
     settings: Settings,
-    wanted: WantedTraffic,
+    wanted: TrafficRequest,
     say: Callable[[str], None],
-    stack: WatchedStack = UNWATCHED,
+    stack: StackWatch = UNWATCHED,
     pauses: Sequence[float] = PAUSES,
 ) -> Path:
     """Visit the running search app; returns the file that tells what was done (a `Record`).
@@ -116,15 +118,15 @@ def simulate(
 
 
 class _Simulation:
-    """One simulation, from who comes first to what has risen."""
+    """One run of simulated traffic: its visits, what they are counted as, and what changed after them."""
 
     def __init__(
         self,
         settings: Settings,
-        wanted: WantedTraffic,
+        wanted: TrafficRequest,
         app: SearchApp,
         say: Callable[[str], None],
-        stack: WatchedStack,
+        stack: StackWatch,
     ) -> None:
         self.settings, self.wanted, self.app = settings, wanted, app
         self.path = settings.home / "simulation" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"

@@ -1,0 +1,1 @@
+"""What all readers of sources share; none of it knows a reader."""

@@ -140,7 +140,11 @@ class Checked:
         return row_id
 
     def _texts(self, table: str, where: str, row_id: str, *values: Any, needed: int | None = None) -> list[str] | None:
-        """The texts of a row; None for a bad one. Of the first `needed` texts (None: of all) one must not be empty."""
+        """The values of a row as texts; None where it is a bad row, which is counted.
+
+        A value that is no text makes a bad row. So does a row whose first `needed` values are all empty; without
+        `needed`, a row whose values are all empty.
+        """
         try:
             texts = [text_of(value) for value in values]
             if not any(texts[:needed]):

@@ -10,10 +10,14 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel, Field
 
+from shared_ops.data.text import Split
+
 Row: TypeAlias = dict[str, Any]
 
 EXAMPLES = 5
 """How many examples of each kind of bad row a report holds."""
+PRECEDENCE: tuple[Split, ...] = ("test", "dev", "train")
+"""The splits, most held back first: a query that stands in several belongs to the first of them."""
 
 
 _SECRET = "pass|pwd|secret|token|key|sig|auth|cred"
@@ -52,7 +56,7 @@ class Bad(BaseModel):
 
 
 class SourceReport(BaseModel):
-    """What one source gave, and what it did not."""
+    """How many rows of one source went into the corpus, and how many were left out or changed, and why."""
 
     name: str
     kind: str

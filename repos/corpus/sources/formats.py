@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from typing import IO, Any, Literal, TypeAlias
@@ -17,7 +17,7 @@ import polars as pl
 from repos.corpus.sources import foreign
 from repos.corpus.sources.collected import Collected, Row, SourceError
 from repos.corpus.sources.files import opened, unreadable
-from repos.corpus.sources.values import is_utf8
+from repos.corpus.sources.values import Rounded, is_utf8
 from repos.corpus.sources.wanted import WantedColumns
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
@@ -33,6 +33,8 @@ _HEADER_LINES = 20
 """How many lines a header may span, where quoted names hold line ends."""
 _FIRST_LINES = 20
 """How many lines below the header are looked at, besides it, to tell whether a space follows each comma."""
+_EXACT_BELOW: dict[pl.DataType, int] = {pl.Float16(): 2**11, pl.Float32(): 2**24}
+"""For each type of a Parquet column that is narrower than a Python float: two whole numbers from here on can be one."""
 _OUT_OF_PLACE = "a quotation mark or a line end is out of place; quote whole fields, a space after all commas or none"
 
 Numbered: TypeAlias = Iterable[tuple[int, list[str] | None]]
@@ -179,7 +181,7 @@ def _tab_separated(
     blank, lines = _after_blank(iter(lines))
     numbered = ((number, tab_fields(line)) for number, line in enumerate(lines, start=blank + 1))
     header = [name.strip() for name in next(numbered, (0, []))[1] or []]
-    wanted.check(header, f"the header line of {url}", collected.report.name)
+    wanted.check_header(header, "\t", url, collected.report.name)
     yield from as_rows(header, numbered, url, collected, table)
 
 
@@ -195,7 +197,7 @@ def _comma_separated(
         if "".join(header_lines).count('"') % 2 == 0 or len(header_lines) == _HEADER_LINES:
             break
     delimiter, header = _header(header_lines, url, source, wanted)
-    wanted.check(header, f"the header line of {url}", source)
+    wanted.check_header(header, delimiter, url, source)
     # A quotation mark after a space begins no quotation, unless a space follows every comma, either of the header,
     # which people write by hand, or of the first rows.
     first = list(islice(lines, _FIRST_LINES))
@@ -245,7 +247,11 @@ def _is_spaced(text: str, delimiter: str) -> bool:
 def _csv_rows(
     lines: Iterator[str], delimiter: str, spaced: bool, before: int, url: str, source: str
 ) -> Iterator[tuple[int, list[str] | None]]:
-    """Each row's first line and its fields: None where the row is broken, or has a quotation after a space."""
+    """For each row the number of its first line, and its fields; None for a broken row.
+
+    `before` is how many lines of the file precede `lines`. Unless a space follows every delimiter (`spaced`), a row is
+    broken, too, where a field is a quotation after a space.
+    """
     row: list[str] = []
     reader = csv.reader(_recorded(lines, row), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     while True:
@@ -264,14 +270,17 @@ def _csv_rows(
 
 
 def _recorded(lines: Iterator[str], row: list[str]) -> Iterator[str]:
-    """The lines, each also appended to `row` once it is read."""
+    """The lines as they are. Each is appended to `row` when it is read; whoever reads a new row empties `row` first."""
     for line in lines:
         row.append(line)
         yield line
 
 
 def _quotes_after_space(fields: list[str], row: list[str], delimiter: str) -> bool:
-    """Whether one of a row's fields is a quotation after a space. `row` holds the row's lines."""
+    """Whether a field of the row is a quotation after a space, which would give other fields if read as one.
+
+    `fields` are those that were read from the row's lines, `row`, with the space and the quotation marks in them.
+    """
     if not any(field.startswith(" ") and field.lstrip(" ").startswith('"') for field in fields):
         return False
     with suppress(csv.Error):
@@ -290,8 +299,15 @@ def _parquet(
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # polars panics at some broken bytes
         raise unreadable(url, source, error) from None
     wanted.check(frame.columns, url, source)
+    exact_below = {name: _EXACT_BELOW[kind] for name, kind in frame.schema.items() if kind in _EXACT_BELOW}
     for number, row in enumerate(frame.iter_rows(named=True), start=1):
         if collected.enough(table):
             return
         collected.rows_read[table] += 1
-        yield f"{url}, row {number}", row
+        yield f"{url}, row {number}", row | _rounded(row, exact_below)
+
+
+def _rounded(row: Row, exact_below: Mapping[str, int]) -> Row:
+    """The fields of a row that are too large for their columns' types to hold them exactly, marked as such."""
+    narrow = {name: row[name] for name in exact_below if row[name] is not None}
+    return {name: Rounded(value) for name, value in narrow.items() if abs(value) >= exact_below[name]}

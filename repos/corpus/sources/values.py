@@ -26,6 +26,10 @@ class FlawError(ValueError):
     """A value that is not what it should be; the message says what is wrong, as a kind of bad row."""
 
 
+class Rounded(float):
+    """A number that was held in fewer bits than a Python float has, and may be another one than was written."""
+
+
 def text_of(value: Any) -> str:
     """A field as text without white space around it, "" for an empty one. Bytes are UTF-8; a list becomes lines.
 
@@ -47,7 +51,7 @@ def id_of(value: Any) -> str:
         FlawError: where the field is empty, or is no id.
     """
     if isinstance(value, bool | list | tuple | Mapping) or not _is_exact(value):
-        raise FlawError("id that is neither text nor a whole number (as a float: one below 2^53)")
+        raise FlawError("id that is neither text nor a whole number (as a float: one below 2^53, or 2^24 in 32 bits)")
     text = _as_text(value).strip()
     if not text:
         raise FlawError("no id")
@@ -137,6 +141,8 @@ def plain(value: Any, depth: int = 1) -> Any:
 def _is_exact(value: Any) -> bool:
     """Whether a value is a whole number that its type holds exactly, or NaN, or no float or Decimal at all."""
     match value:
+        case Rounded():
+            return False
         case float():
             return math.isnan(value) or (value.is_integer() and abs(value) < _EXACT)
         case Decimal():

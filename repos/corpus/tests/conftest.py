@@ -9,7 +9,7 @@ import pytest
 from repos.corpus.sources.config import Sources
 
 COLLECTIONS = Path(__file__).resolve().parents[4] / "shared" / "collections"
-"""Two public collections that lie beside a checkout where people develop; never part of it."""
+"""Where two public collections, cranfield and cisi, may lie in BEIR's layout: outside of the checkout, beside it."""
 
 
 def write_lines(path: Path, lines) -> Path:

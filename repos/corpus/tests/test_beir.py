@@ -221,7 +221,7 @@ def test_a_text_that_is_a_list_is_joined(beir):
 @pytest.mark.parametrize(("name", "documents", "train", "test"), [("cranfield", 1398, 131, 94), ("cisi", 1460, 46, 30)])
 def test_public_collections(name, documents, train, test):
     if not (COLLECTIONS / name).is_dir():
-        pytest.skip(f"{COLLECTIONS / name} is not there")
+        pytest.skip(f"it needs the collection {name} in BEIR's layout outside of the checkout: {COLLECTIONS / name}")
     entry = {"kind": "beir", "name": name, "path": str(COLLECTIONS / name)}
     built = build.build(Sources.model_validate({"sources": [entry]}))
     build.check(built.reports)

@@ -1,14 +1,20 @@
 """The jobs of the corpus, run in one process: from a sources file to the latest snapshot, or to none."""
 
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
 import pytest
 from dagster import AssetKey, DagsterInstance
 
 from repos.corpus.graph import jobs
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.tests.conftest import write_lines
-from shared_ops.data.snapshots import load
+from shared_ops.data import tables
+from shared_ops.data.snapshots import TABLES, load
 from shared_ops.pipeline.lineage import snapshot_key
 from shared_ops.pipeline.resources import DEV, PROD
+from shared_ops.pipeline.types import check_snapshot
 
 CORPUS_DEV, CORPUS_PROD = jobs
 
@@ -60,6 +66,31 @@ def test_a_build_publishes_the_snapshot_and_tells_of_it(sources, instance):
     assert event.metadata["documents"].value == 10 and event.metadata["bad rows"].value == 0
     assert "tiny beir 10 10 10" in " ".join(event.metadata["sources"].value.replace("|", " ").split())
     assert instance.get_latest_materialization_event(AssetKey(["prod", "source", "tiny"]))
+
+
+def test_a_build_checks_the_rows_read_the_tables_to_publish_and_the_published_folder_once_each(
+    sources: Path, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked, read = Counter[str](), Counter[str]()
+    check, read_table = tables.check, tables.read
+
+    def counted_check(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+        checked[table] += 1
+        return check(table, frame)
+
+    def counted_read(url: str, columns: list[str] | None = None) -> pl.DataFrame:
+        read[url] += 1
+        return read_table(url, columns)
+
+    monkeypatch.setattr(tables, "check", counted_check)
+    monkeypatch.setattr(tables, "read", counted_read)
+    assert run(CORPUS_PROD, instance).success
+    ref = PROD.snapshots.latest()
+    folder = {f"{ref.url}/{name}.parquet" for name in TABLES}
+    assert {url: read[url] for url in folder} == dict.fromkeys(folder, 1)
+    assert {url for url in read if url not in folder} and set(read.values()) == {1}, "the draft, too"
+    assert checked == {"documents": 3, "queries": 3, "qrels": 3, "slices": 2}  # no rows of slices were made
+    assert check_snapshot(ref).success and set(read.values()) == {1}
 
 
 def test_the_same_sources_change_nothing(sources, instance):

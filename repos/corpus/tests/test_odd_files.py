@@ -8,14 +8,14 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fsspec
 import polars as pl
 import pytest
 
-from repos.corpus import build
-from repos.corpus.sources import fingerprints
+from repos.corpus import build, fingerprints
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import Sources, load
 from repos.corpus.tests.conftest import write_lines
@@ -273,7 +273,7 @@ def test_parquet_ids_that_were_rounded_are_bad_rows_and_null_is_none(tmp_path):
     documents, report = read(tmp_path / "d.parquet")
     assert documents["doc_id"].to_list() == ["1"]
     assert {kind: bad.count for kind, bad in report.bad.items()} == {
-        "documents: id that is neither text nor a whole number (as a float: one below 2^53)": 2,
+        "documents: id that is neither text nor a whole number (as a float: one below 2^53, or 2^24 in 32 bits)": 2,
         "documents: no id": 2,
     }
     ids = [2**53 + 1, 2**53, None]
@@ -281,6 +281,21 @@ def test_parquet_ids_that_were_rounded_are_bad_rows_and_null_is_none(tmp_path):
     documents, report = read(tmp_path / "d.parquet")
     assert documents["doc_id"].to_list() == ["9007199254740992", "9007199254740993"]
     assert report.bad["documents: no id"].count == 1
+
+
+@pytest.mark.parametrize(("kind", "exact_below"), [(pl.Float16, 2**11), (pl.Float32, 2**24), (pl.Float64, 2**53)])
+def test_parquet_ids_that_their_columns_type_may_have_rounded_are_bad_rows(
+    tmp_path: Path, kind: type[pl.DataType], exact_below: int
+) -> None:
+    ids = pl.Series([7, exact_below - 1, exact_below + 1, exact_below + 3, -exact_below]).cast(kind)
+    weights = pl.Series([0.5, 2.0**24, 0.5, 0.5, 0.5], dtype=pl.Float32)
+    pl.DataFrame({"doc_id": ids, "text": ["words"] * 5, "weight": weights}).write_parquet(tmp_path / "d.parquet")
+    documents, report = read(tmp_path / "d.parquet", columns={"metadata": ["weight"]})
+    assert dict(documents.select("doc_id", "metadata").rows()) == {
+        "7": '{"weight": 0.5}',
+        str(exact_below - 1): '{"weight": 16777216.0}',
+    }
+    assert [bad.count for bad in report.bad.values()] == [3]
 
 
 def test_parquet_columns_of_bytes_are_text_in_utf8_or_bad_rows(tmp_path):
@@ -337,7 +352,7 @@ def test_whatever_a_row_holds_it_is_a_bad_row_at_worst(beir):
         "documents: id with a control character": 1,
         "documents: metadata: wrong encoding, left out": 1,
         "documents: wrong encoding, left out": 1,
-        "documents: id that is neither text nor a whole number (as a float: one below 2^53)": 1,
+        "documents: id that is neither text nor a whole number (as a float: one below 2^53, or 2^24 in 32 bits)": 1,
         "documents: broken line": 2,
         "queries: NUL character": 1,
         "qrels: grade above 1000": 2,

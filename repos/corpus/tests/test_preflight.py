@@ -8,8 +8,7 @@ import sys
 import polars as pl
 import pytest
 
-from repos.corpus import build, preflight
-from repos.corpus.sources import fingerprints
+from repos.corpus import build, fingerprints, preflight
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import load
 from repos.corpus.tests.conftest import write_lines

@@ -1,6 +1,8 @@
 """Tables in files: formats, column mappings, and files that change while they are read."""
 
 import gzip
+import re
+from pathlib import Path
 
 import fsspec
 import polars as pl
@@ -135,6 +137,66 @@ def test_names_for_trecs_columns_are_refused_and_what_is_not_trecs_is_read_as_be
         read_judged(tmp_path, "query_id doc_id grade\nq1 d1 3\n", path="j.txt")
     judged, _ = read_judged(tmp_path, "query_id\tdoc_id\tgrade\tby\nq1\td1\t3\t4\n", path="j.tsv")
     assert judged == {("q1", "d1"): 3}
+
+
+def line_to_write(message: str) -> str:
+    """The line of names that a message says to write above a file's first row."""
+    return re.findall("`([^`]+)`", message)[0].replace("<TAB>", "\t")
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("j.tsv", "q1\td1\t3\nq2\td2\t1\n"), ("j.csv", "q1,d1,3\nq2,d2,1\n"), ("j.csv", "q1;d1;3\nq2;d2;1\n")],
+)
+def test_judgements_without_a_header_line_are_told_and_read_once_the_advice_is_followed(
+    tmp_path: Path, name: str, rows: str
+) -> None:
+    with pytest.raises(SourceError, match="as if it had no header line: its first row is 'q1', 'd1', '3'") as told:
+        read_judged(tmp_path, rows, path=name)
+    judged, report = read_judged(tmp_path, f"{line_to_write(str(told.value))}\n{rows}", path=name)
+    assert judged == {("q1", "d1"): 3, ("q2", "d2"): 1} and not report.bad
+
+
+def test_a_first_row_that_names_two_columns_alike_is_told_to_be_data(tmp_path: Path) -> None:
+    """As where somebody has named the columns by what stands in the first row."""
+    columns = {"query_id": "q1", "doc_id": "1", "grade": "1"}
+    with pytest.raises(SourceError, match=r"as if it had no header line: .*Take `columns` away, and write a line"):
+        read_judged(tmp_path, "q1\t1\t1\n", path="j.tsv", columns=columns)
+
+
+@pytest.mark.parametrize("rows", ["q1 0 d1 3\nq2 0 d2 1\n", "q1,0,d1,3\nq2,0,d2,1\n"])
+def test_judgements_in_trecs_columns_under_another_format_say_how_they_are_read(tmp_path: Path, rows: str) -> None:
+    with pytest.raises(SourceError, match=r"TREC's four columns .* white space between\) are .* `format: tsv`"):
+        read_judged(tmp_path, rows, path="j.csv")
+    judged, report = read_judged(tmp_path, rows.replace(",", " "), path="j.csv", format="tsv")
+    assert judged == {("q1", "d1"): 3, ("q2", "d2"): 1} and not report.bad
+
+
+@pytest.mark.parametrize(
+    ("row", "sure"),
+    [
+        ("1,Some words", True),
+        ("d1,A title,Some words", False),
+        ("d1,A title,Some words,https://h.example/1", True),
+        ("d1,here are some more words than name a column", True),
+    ],
+)
+def test_documents_without_a_header_line_are_read_once_the_advice_is_followed(
+    tmp_path: Path, row: str, sure: bool
+) -> None:
+    url = write(f"file://{tmp_path}/d.csv", f"{row}\n")
+    with pytest.raises(SourceError, match=r"(no header line: .*|it has .*)If that (line )?is a row of data") as told:
+        read({"path": url})
+    assert ("looks as if it had no header line" in str(told.value)) is sure
+    advice = str(told.value).partition("row of data")[2]
+    (document,) = read({"path": write(url, f"{line_to_write(advice)}\n{row}\n")}).documents
+    assert row == ",".join(filter(None, (document[name] for name in ("doc_id", "title", "text", "url"))))
+
+
+def test_a_line_of_more_columns_than_are_read_is_asked_for_by_their_number(tmp_path: Path) -> None:
+    url = write(f"file://{tmp_path}/d.csv", "1,Title,words,https://h.example/1,en\n")
+    with pytest.raises(SourceError, match="each of its 5 columns, doc_id, title, text, url among them"):
+        read({"path": url})
 
 
 def test_ids_that_are_numbers_become_text(tmp_path):

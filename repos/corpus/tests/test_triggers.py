@@ -17,7 +17,7 @@ from dagster import (
 )
 from sqlalchemy import create_engine, text
 
-from repos.corpus.sources import fingerprints
+from repos.corpus import fingerprints
 from repos.corpus.tests.conftest import write_lines
 from repos.corpus.triggers import corpus_prod, daily, daily_build, sources_changed
 from shared_ops.pipeline.references import BECAUSE

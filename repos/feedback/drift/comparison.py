@@ -201,7 +201,10 @@ def _mean_stability(before: np.ndarray, now: np.ndarray) -> np.ndarray:
 
 
 def _labels(size: int, permutations: int, seed: int) -> np.ndarray:
-    """1 for sessions taken as now's, else 0; row 0 as they are, the others permuted. [1 + permutations, sessions]"""
+    """Which sessions are taken for now's (1), and which for those before (0). [1 + permutations, sessions]
+
+    Row 0 takes them for what they are; in each of the other rows the labels are permuted.
+    """
     labels = np.repeat([0.0, 1.0], size)[None].repeat(1 + permutations, axis=0)
     labels[1:] = np.random.default_rng(seed).permuted(labels[1:], axis=1)
     return labels
@@ -260,7 +263,7 @@ def _bins(periods: _Periods, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _clicks(periods: _Periods) -> np.ndarray:
-    """How often each session was shown each position, and clicked it. [sessions, positions shown, positions clicked]"""
+    """How often each session was shown each position, then how often it clicked each. [sessions, 2 x positions]"""
     shown = np.array([search.shown for search in periods.searches])[:, None] >= np.arange(1, POSITIONS + 1)
     clicked = np.zeros_like(shown)
     for row, search in enumerate(periods.searches):

@@ -29,7 +29,7 @@ class Period(BaseModel):
         return Window(self.begins, self.ends)
 
 
-class Watched(BaseModel):
+class DriftState(BaseModel):
     """What the sensor remembers: every application's period. A search counts as new in one look only."""
 
     counted: int = Field(default=0, description="the transaction before which every search was counted")
@@ -52,7 +52,10 @@ class Watched(BaseModel):
         self.counted = window.before
 
     def due(self, settle_seconds: float, now: float) -> str | None:
-        """Of the applications whose period has been full for `settle_seconds`, the one with most searches; or None."""
+        """The application to look at now, None where there is none: its period has been full for `settle_seconds`.
+
+        Where several are due it is the one with most searches.
+        """
         settled = {
             application: period.searches
             for application, period in self.periods.items()

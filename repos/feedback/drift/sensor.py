@@ -19,9 +19,10 @@ from dagster import (
 )
 
 from repos.feedback.drift.comparison import Look, SearchOutline, compare, to_embed
-from repos.feedback.drift.periods import Watched
+from repos.feedback.drift.periods import DriftState
 from repos.feedback.drift.vectors import VectorsError, embed
-from repos.feedback.ops import store
+from repos.feedback.graph import feedback_prod
+from repos.feedback.ops import reading_up_to, store
 from shared_ops.data import markdown
 from shared_ops.data.ubi import Store, Window
 from shared_ops.pipeline.cursors import restored
@@ -34,37 +35,37 @@ MOST = 5_000
 
 
 @sensor(
-    job_name="feedback_prod",
+    job=feedback_prod,
     minimum_interval_seconds=27,
     default_status=DefaultSensorStatus.RUNNING,
     description="Compares each period of searches with the one before: terms, embeddings, click-through by position.",
 )
 def drift(context: SensorEvaluationContext) -> SensorResult:
     """Look at one application's newest period where it is full, and ask for feedback where it differs."""
-    settings, watched = current(), restored(Watched, context.cursor)
+    settings, state = current(), restored(DriftState, context.cursor)
     if settings.postgres_url is None:
         return SensorResult(skip_reason="SEARCHLOOP_POSTGRES_URL is not set: there is no database of searches.")
     events = store()
     try:
         if not events.prepared():
             return SensorResult(skip_reason="Nobody has searched yet: the database holds no table of searches.")
-        result = _tick(watched, events, settings)
+        result = _tick(state, events, settings)
     except psycopg2.Error as error:
         return SensorResult(skip_reason=f"Postgres cannot be asked, the next tick tries again: {str(error).strip()}")
     for request in result.run_requests or []:
         context.log.warning(request.tags[BECAUSE])
-    return result._replace(cursor=watched.model_dump_json())
+    return result._replace(cursor=state.model_dump_json())
 
 
-def _tick(watched: Watched, store: Store, settings: Settings) -> SensorResult:
+def _tick(state: DriftState, store: Store, settings: Settings) -> SensorResult:
     now = time.time()
-    watched.count(store, settings.drift_searches, now)
-    application = watched.due(settings.drift_settle_seconds, now)
+    state.count(store, settings.drift_searches, now)
+    application = state.due(settings.drift_settle_seconds, now)
     if application is None:
-        return SensorResult(skip_reason=_waiting(watched, settings))
-    period = watched.periods[application]
+        return SensorResult(skip_reason=_waiting(state, settings))
+    period = state.periods[application]
     if period.before is None:
-        watched.begin_next(application, store)
+        state.begin_next(application, store)
         return SensorResult(
             skip_reason=f"{application}: the first {period.searches} searches are what the next will be compared with."
         )
@@ -73,24 +74,26 @@ def _tick(watched: Watched, store: Store, settings: Settings) -> SensorResult:
         [SearchOutline(*each) for each in store.outlines(window, application, MOST, within)]
         for window in (Window(period.before, period.begins), period.window)
     )
-    watched.begin_next(application, store)
-    return _look(application, before, new, period.window, settings)
+    state.begin_next(application, store)
+    request = RunRequest(run_key=f"drift-{application}-{period.window.before}", run_config=reading_up_to(state.counted))
+    return _look(application, before, new, request, settings)
 
 
-def _waiting(watched: Watched, settings: Settings) -> str:
-    if not watched.periods:
+def _waiting(state: DriftState, settings: Settings) -> str:
+    if not state.periods:
         return "Nobody has searched yet."
     counts = (
         f"{application}: {period.searches} of {settings.drift_searches} new searches"
         + (f", looked at {settings.drift_settle_seconds:g} s after the last of them" if period.ends else "")
-        for application, period in sorted(watched.periods.items())
+        for application, period in sorted(state.periods.items())
     )
     return f"Waits for a full period. {'; '.join(counts)}."
 
 
 def _look(
-    application: str, before: list[SearchOutline], new: list[SearchOutline], window: Window, settings: Settings
+    application: str, before: list[SearchOutline], new: list[SearchOutline], request: RunRequest, settings: Settings
 ) -> SensorResult:
+    """What comparing two periods comes to: an observation, and where they differ `request`, with its reason."""
     try:
         texts = to_embed(before, new)
     except ValueError as error:  # retention has deleted the period before, or one session made all the searches
@@ -109,11 +112,8 @@ def _look(
     )
     if not look.alarms:
         return SensorResult(skip_reason=f"No drift. {sentence}", asset_events=[observation])
-    request = RunRequest(
-        run_key=f"drift-{application}-{window.before}",
-        tags={BECAUSE: f"drift: {', '.join(look.alarms)} of {application}"},
-    )
-    return SensorResult(run_requests=[request], asset_events=[observation])
+    reason = f"drift: {', '.join(look.alarms)} of {application}"
+    return SensorResult(run_requests=[request.with_replaced_attrs(tags={BECAUSE: reason})], asset_events=[observation])
 
 
 def _metadata(application: str, look: Look, left_out: str) -> dict[str, Any]:

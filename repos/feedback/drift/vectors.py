@@ -6,8 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from shared_ops.data.wire import EmbedAnswer, EmbedRequest
-from shared_ops.pipeline.resources import PROD
-from shared_ops.release.livesets import NOTHING_LIVE
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
 from shared_ops.settings import current, repositories
 
 BATCH = 32
@@ -32,7 +31,7 @@ def embed(texts: Iterable[str]) -> dict[str, np.ndarray]:
     """
     import httpx
 
-    live = PROD.live_sets.live()
+    live = LiveSets(current().staging_url("prod")).live()
     if live is None:
         raise VectorsError(NOTHING_LIVE)
     family = next((name for name, each in repositories().items() if each.vectors and name in live.releases), None)

@@ -1,5 +1,7 @@
 """A stack's database of searches and clicks, empty at first."""
 
+from pathlib import Path
+
 import psycopg2
 import pytest
 
@@ -7,7 +9,7 @@ from shared_ops.data.ubi import Store
 
 
 @pytest.fixture
-def store(postgres, home, monkeypatch):
+def store(postgres: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The stack's searches and clicks, none so far."""
     monkeypatch.setenv("SEARCHLOOP_POSTGRES_URL", postgres)
     with psycopg2.connect(postgres.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:

@@ -1,5 +1,6 @@
 """Short ways to write searches and clicks as the search app records them."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -22,7 +23,7 @@ START = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
 _ids = count()
 
 
-def in_all(clicks):
+def in_all(clicks: pl.DataFrame) -> pl.DataFrame:
     """The rows of a `clicks` table summed by document, over all queries and folds."""
     return (
         clicks.group_by("doc_id")
@@ -36,10 +37,18 @@ def in_all(clicks):
 
 
 def search(
-    text, doc_ids, session, at=0.0, application="searchloop", features=None, ranker="r1", hits=False, search_id=""
-):
+    text: str,
+    doc_ids: Iterable[str],
+    session: str,
+    at: float = 0.0,
+    application: str = "searchloop",
+    features: list[list[float | None]] | None = None,
+    ranker: str = "r1",
+    hits: bool = False,
+    search_id: str = "",
+) -> UbiQuery:
     """A search `at` seconds after START; `features` is one row of numbers for each document."""
-    search_id = search_id or f"search-{next(_ids)}"
+    search_id, shown = search_id or f"search-{next(_ids)}", list(doc_ids)
     return UbiQuery(
         application=application,
         query_id=search_id,
@@ -47,17 +56,25 @@ def search(
         user_query=text,
         timestamp=START + timedelta(seconds=at),
         query_response_id=search_id,
-        query_response_hit_ids=list(doc_ids),
+        query_response_hit_ids=shown,
         query_attributes=QueryAttributes(
             live_set=LoggedSet(number=1, releases={"ranker": ranker}, snapshot="s"),
             ranking="ranker" if features else "rrf",
-            features=features and LoggedFeatures(release=ranker, values=features),
-            hits={"keyword": LoggedHits(doc_ids=list(doc_ids), scores=[1.0] * len(doc_ids))} if hits else None,
+            features=LoggedFeatures(release=ranker, values=features) if features else None,
+            hits={"keyword": LoggedHits(doc_ids=shown, scores=[1.0] * len(shown))} if hits else None,
         ),
     )
 
 
-def click(on, doc_id, position=None, at=None, application=None, event_id="", action="click"):
+def click(
+    on: UbiQuery,
+    doc_id: str,
+    position: int | None = None,
+    at: float | None = None,
+    application: str | None = None,
+    event_id: str = "",
+    action: str = "click",
+) -> UbiEvent:
     """A click on a search's document, 5 seconds after the search and where it stood unless said otherwise."""
     doc_ids = on.query_response_hit_ids
     time = on.timestamp + timedelta(seconds=5) if at is None else START + timedelta(seconds=at)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -15,7 +16,7 @@ from sqlalchemy import create_engine, text
 from repos.feedback.drift import vectors
 from repos.feedback.drift.sensor import drift
 from shared_ops.data.snapshots import SnapshotRef
-from shared_ops.data.ubi import EventAttributes, LoggedSet, QueryAttributes, UbiEvent, UbiQuery
+from shared_ops.data.ubi import EventAttributes, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
 from shared_ops.pipeline.lineage import feedback_key
 from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
@@ -25,17 +26,24 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 ATTRIBUTES = QueryAttributes(live_set=LoggedSet(number=1, releases={}, snapshot="s"), ranking="ranker")
 
 
+class NumberedStore(Store):
+    """A store whose traffic is numbered from 0 on: ids, times and seeds are the same in every run of a test."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.numbers = count()
+
+
 @pytest.fixture
-def store(store, monkeypatch):
+def store(store: Store, postgres: str, monkeypatch: pytest.MonkeyPatch) -> NumberedStore:
     """An empty database of searches, and a stack's settings that name it; periods are of 200 searches."""
     monkeypatch.setenv("SEARCHLOOP_DRIFT_SEARCHES", "200")
     monkeypatch.setenv("SEARCHLOOP_DRIFT_SETTLE_SECONDS", "0")
     monkeypatch.setenv("SEARCHLOOP_PORT_BASE", "1024")  # nothing listens there
-    store.numbers = count()
-    return store
+    return NumberedStore(postgres)
 
 
-def execute(url, statement):
+def execute(url: str, statement: str) -> None:
     engine = create_engine(url)
     with engine.begin() as connection:
         connection.execute(text(statement))
@@ -45,12 +53,12 @@ def execute(url, statement):
 class DriftTicks:
     """The sensor as the daemon calls it: each tick gets the cursor of the one before."""
 
-    def __init__(self, instance):
+    def __init__(self, instance: DagsterInstance) -> None:
         self.instance = instance
-        self.cursor = None
-        self.events = []
+        self.cursor: str | None = None
+        self.events: list[Any] = []
 
-    def tick(self):
+    def tick(self) -> Any:
         """The run that was asked for, or the words why none was."""
         with build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
             data = drift.evaluate_tick(context)
@@ -59,12 +67,19 @@ class DriftTicks:
 
 
 @pytest.fixture
-def ticks():
+def ticks() -> Iterator[DriftTicks]:
     with DagsterInstance.ephemeral() as instance:
         yield DriftTicks(instance)
 
 
-def traffic(store, searches=200, words="abcdefgh", click_share=0.5, application="searchloop", late=0):
+def traffic(
+    store: NumberedStore,
+    searches: int = 200,
+    words: str = "abcdefgh",
+    click_share: float = 0.5,
+    application: str = "searchloop",
+    late: int = 0,
+) -> None:
     """Store searches for one of the words, two a session, with clicks on the first result, `late` seconds later."""
     random = np.random.default_rng(next(store.numbers))
     queries, events = [], []
@@ -89,10 +104,10 @@ def traffic(store, searches=200, words="abcdefgh", click_share=0.5, application=
 class Embedding(BaseHTTPRequestHandler):
     """Vectors of texts, as the prediction service gives them: one direction for each word a text begins with."""
 
-    requests: ClassVar = []
-    answer = None
+    requests: ClassVar[list[dict[str, Any]]] = []
+    answer: ClassVar[dict[str, Any] | None] = None
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         Embedding.requests.append(body)
         vectors = [np.eye(26)[ord(text[0]) - ord("a")].tolist() for text in body["texts"]]
@@ -103,12 +118,12 @@ class Embedding(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *arguments):
+    def log_message(self, *arguments: object) -> None:
         pass
 
 
 @pytest.fixture
-def semantic(store, monkeypatch):
+def semantic(store: NumberedStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Embedding]]:
     """A live set, and a server where its semantic release would answer."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Embedding) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
@@ -120,7 +135,7 @@ def semantic(store, monkeypatch):
         listening.shutdown()
 
 
-def go_live():
+def go_live() -> None:
     PROD.live_sets.go_live(
         LiveSet(
             number=1, releases={"semantic": "v7"}, snapshot=SnapshotRef(id="s", url="file:///s"), created_at=START
@@ -128,7 +143,9 @@ def go_live():
     )  # fmt: skip
 
 
-def test_without_a_database_or_searches_nothing_happens(store, ticks, postgres, monkeypatch):
+def test_without_a_database_or_searches_nothing_happens(
+    store: NumberedStore, ticks: DriftTicks, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert ticks.tick() == "Nobody has searched yet."
     execute(postgres, "DROP TABLE ubi_queries")
     assert "holds no table of searches" in ticks.tick()
@@ -138,7 +155,7 @@ def test_without_a_database_or_searches_nothing_happens(store, ticks, postgres, 
     assert "SEARCHLOOP_POSTGRES_URL is not set" in ticks.tick()
 
 
-def test_the_first_period_is_what_the_next_is_compared_with(store, ticks):
+def test_the_first_period_is_what_the_next_is_compared_with(store: NumberedStore, ticks: DriftTicks) -> None:
     traffic(store, 150)
     assert ticks.tick() == "Waits for a full period. searchloop: 150 of 200 new searches."
     traffic(store, 50)
@@ -146,7 +163,9 @@ def test_the_first_period_is_what_the_next_is_compared_with(store, ticks):
     assert ticks.tick() == "Waits for a full period. searchloop: 0 of 200 new searches."
 
 
-def test_unchanged_traffic_is_looked_at_once_and_its_numbers_are_told(store, ticks, semantic):
+def test_unchanged_traffic_is_looked_at_once_and_its_numbers_are_told(
+    store: NumberedStore, ticks: DriftTicks, semantic: type[Embedding]
+) -> None:
     for _ in range(2):
         traffic(store)
         said = ticks.tick()
@@ -160,7 +179,9 @@ def test_unchanged_traffic_is_looked_at_once_and_its_numbers_are_told(store, tic
     assert semantic.requests[0]["release"] == "v7" and len(semantic.requests[0]["texts"]) == 8
 
 
-def test_searches_for_other_things_are_drift_and_ask_for_feedback(store, ticks, semantic):
+def test_searches_for_other_things_are_drift_and_ask_for_feedback(
+    store: NumberedStore, ticks: DriftTicks, semantic: type[Embedding]
+) -> None:
     traffic(store)
     ticks.tick()
     traffic(store, 100)
@@ -168,6 +189,7 @@ def test_searches_for_other_things_are_drift_and_ask_for_feedback(store, ticks, 
     request = ticks.tick()
     assert request.job_name is None and drift.job_name == "feedback_prod"
     assert request.tags[BECAUSE] == "drift: query terms, query embeddings of searchloop"
+    assert request.run_config == {"ops": {"read_events": {"config": {"before": store.window(0).before}}}}
     (event,) = ticks.events
     assert event.metadata["alarms"].value == 2
     assert event.metadata["look"].value["measures"][0]["p_value"] == pytest.approx(0.001)
@@ -177,14 +199,16 @@ def test_searches_for_other_things_are_drift_and_ask_for_feedback(store, ticks, 
     assert len(keys) == 2
 
 
-def test_fewer_clicks_are_drift(store, ticks):
+def test_fewer_clicks_are_drift(store: NumberedStore, ticks: DriftTicks) -> None:
     traffic(store, click_share=0.6)
     ticks.tick()
     traffic(store, click_share=0.3)
     assert ticks.tick().tags[BECAUSE] == "drift: click-through of searchloop"
 
 
-def test_clicks_that_come_after_their_searches_are_waited_for(store, ticks, monkeypatch):
+def test_clicks_that_come_after_their_searches_are_waited_for(
+    store: NumberedStore, ticks: DriftTicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     traffic(store)
     ticks.tick()
     monkeypatch.setenv("SEARCHLOOP_DRIFT_SETTLE_SECONDS", "60")
@@ -197,7 +221,7 @@ def test_clicks_that_come_after_their_searches_are_waited_for(store, ticks, monk
     assert ticks.tick() == "Waits for a full period. searchloop: 20 of 200 new searches."
 
 
-def test_a_late_click_counts_in_neither_period(store, ticks):
+def test_a_late_click_counts_in_neither_period(store: NumberedStore, ticks: DriftTicks) -> None:
     """An older search has had more time to be clicked: that is no fall."""
     traffic(store, click_share=0.9, late=5)
     ticks.tick()
@@ -205,7 +229,7 @@ def test_a_late_click_counts_in_neither_period(store, ticks):
     assert "click-through 0.000" in ticks.tick()
 
 
-def test_made_up_and_real_searches_are_compared_apart(store, ticks):
+def test_made_up_and_real_searches_are_compared_apart(store: NumberedStore, ticks: DriftTicks) -> None:
     traffic(store, 250, application="simulation")
     traffic(store, 200)
     assert ticks.tick().startswith("simulation: the first 250 searches")
@@ -216,7 +240,9 @@ def test_made_up_and_real_searches_are_compared_apart(store, ticks):
     assert ticks.tick().endswith("searchloop: 150 of 200 new searches; simulation: 0 of 200 new searches.")
 
 
-def test_a_text_s_vector_is_asked_for_once_in_the_two_looks_that_it_is_part_of(store, ticks, semantic):
+def test_a_text_s_vector_is_asked_for_once_in_the_two_looks_that_it_is_part_of(
+    store: NumberedStore, ticks: DriftTicks, semantic: type[Embedding]
+) -> None:
     looks = []
     for words in ("abc", "bcd", "bcd"):
         traffic(store, words=words)
@@ -234,7 +260,14 @@ def test_a_text_s_vector_is_asked_for_once_in_the_two_looks_that_it_is_part_of(s
         ({"family": "semantic", "release": "v7", "vectors": [[float("nan")]] * 8}, "not of finite numbers"),
     ],
 )
-def test_what_is_no_vector_is_left_out_and_told(store, ticks, semantic, monkeypatch, answer, told):
+def test_what_is_no_vector_is_left_out_and_told(
+    store: NumberedStore,
+    ticks: DriftTicks,
+    semantic: type[Embedding],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: dict[str, Any],
+    told: str,
+) -> None:
     monkeypatch.setattr(semantic, "answer", answer)
     for _ in range(2):
         traffic(store)
@@ -242,7 +275,9 @@ def test_what_is_no_vector_is_left_out_and_told(store, ticks, semantic, monkeypa
     assert told in said and said.startswith("No drift.") and said.count("by chance up to") == 2
 
 
-def test_without_the_semantic_service_embeddings_are_left_out_and_it_is_told(store, ticks):
+def test_without_the_semantic_service_embeddings_are_left_out_and_it_is_told(
+    store: NumberedStore, ticks: DriftTicks
+) -> None:
     for _ in range(2):
         traffic(store)
         said = ticks.tick()
@@ -253,7 +288,9 @@ def test_without_the_semantic_service_embeddings_are_left_out_and_it_is_told(sto
     assert "embed is away" in ticks.events[0].metadata["drift"].value
 
 
-def test_a_period_that_retention_took_is_not_compared_with(store, ticks, postgres):
+def test_a_period_that_retention_took_is_not_compared_with(
+    store: NumberedStore, ticks: DriftTicks, postgres: str
+) -> None:
     traffic(store)
     ticks.tick()
     execute(postgres, "DELETE FROM ubi_queries")
@@ -261,7 +298,7 @@ def test_a_period_that_retention_took_is_not_compared_with(store, ticks, postgre
     assert ticks.tick().startswith("searchloop: nothing to compare.")
 
 
-def test_another_database_starts_anew(store, ticks):
+def test_another_database_starts_anew(store: NumberedStore, ticks: DriftTicks) -> None:
     traffic(store)
     ticks.cursor = '{"counted": 1000000000, "periods": {"searchloop": {"begins": 900000000, "searches": 199}}}'
     assert ticks.tick() == "searchloop: the first 200 searches are what the next will be compared with."

@@ -10,7 +10,7 @@ from repos.keyword.model import Parameters, train
 from repos.keyword.ops import opened
 from shared_ops.data import tables
 from shared_ops.data.snapshots import SnapshotRef
-from shared_ops.judge.answering import AnsweringError, Elsewhere, answering
+from shared_ops.judge.answering import AnsweringError, ReleaseProcess, answering
 from shared_ops.release import codes, runtimes
 from shared_ops.release.inputs import Inputs
 from shared_ops.release.releases import ReleaseManifest, Staging
@@ -52,7 +52,7 @@ def released(staging, folder, version, old="", new=""):
 def test_a_release_of_this_code_answers_in_this_process(staging, tmp_path):
     released(staging, tmp_path / "a", "v1")
     with answering(staging, INPUTS, "v1", opened) as answers:
-        assert not isinstance(answers, Elsewhere)
+        assert not isinstance(answers, ReleaseProcess)
 
 
 def test_a_release_of_other_code_answers_by_that(staging, tmp_path):
@@ -60,7 +60,7 @@ def test_a_release_of_other_code_answers_by_that(staging, tmp_path):
     released(staging, tmp_path / "b", "v2", SCORES, f"(1000 * {SCORES.removesuffix('.tolist()')}).tolist()")
     asked = pl.DataFrame([QUERY], schema=["query_id", "text"], orient="row")
     with answering(staging, INPUTS, "v1", opened) as ours, answering(staging, INPUTS, "v2", opened) as theirs:
-        assert isinstance(theirs, Elsewhere)
+        assert isinstance(theirs, ReleaseProcess)
         expected: list[Any] = [(doc_id, pytest.approx(1000 * score)) for doc_id, score in ours.one(*QUERY)]
         assert theirs.one(*QUERY) == expected and 0 < theirs.seconds(*QUERY) < 1
         assert theirs.many(asked)["score"].to_list() == pytest.approx([1000 * s for s in ours.many(asked)["score"]])

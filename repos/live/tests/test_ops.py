@@ -1,28 +1,36 @@
 """What moves the live set: a new snapshot at once, a new ranker once its whole holds end to end, and the way back."""
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from dagster import DagsterInstance, build_op_context
+from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult, JobDefinition, build_op_context
 
 from repos.live import ops
-from repos.live.graph import promotion_prod, rollback_prod
-from repos.live.ops import PromoteConfig, ShowConfig, promote, show
+from repos.live.graph import promotion_prod, rollback_prod, show_snapshot_prod
+from repos.live.ops import OVERTAKEN, PromoteConfig, ShowConfig, promote, show
 from shared_ops.data import storage, tables
-from shared_ops.data.feedback import TABLES, FeedbackManifest, Feedbacks
+from shared_ops.data.feedback import TABLES, FeedbackManifest, FeedbackRef, Feedbacks
+from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.pipeline.io_manager import json_io_manager
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
-from shared_ops.pipeline.references import VERDICT, Proposal
+from shared_ops.pipeline.references import VERDICT, JudgedSet
 from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.release.inputs import Inputs
+from shared_ops.release.livesets import LiveSet
 from shared_ops.release.promotion import OvertakenError, PromotionError
-from shared_ops.release.releases import ReleaseManifest
+from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.settings import families, search_families
 
 RELEASES = {family: "v1" for family in families()}
+
+MakeRanker = Callable[..., ReleaseManifest]
 
 
 @pytest.fixture
@@ -31,7 +39,7 @@ def deployment() -> DeploymentResource:
 
 
 @pytest.fixture
-def live(deployment, snapshot, tmp_path):
+def live(deployment: DeploymentResource, snapshot: SnapshotRef, tmp_path: Path) -> LiveSet:
     """A live set; of its releases the ranker's is there."""
     folder, sets = tmp_path / "first", deployment.live_sets
     folder.mkdir()
@@ -40,7 +48,9 @@ def live(deployment, snapshot, tmp_path):
     return sets.live()
 
 
-def manifest(version, snapshot, learned_from, feedback=None):
+def manifest(
+    version: str, snapshot: SnapshotRef, learned_from: dict[str, str], feedback: FeedbackRef | None = None
+) -> ReleaseManifest:
     return ReleaseManifest(
         family="ranker", version=version, created_at=datetime.now(UTC), snapshot=snapshot, learned_from=learned_from,
         parameters={}, hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []}, environment="e",
@@ -48,34 +58,40 @@ def manifest(version, snapshot, learned_from, feedback=None):
     )  # fmt: skip
 
 
-def shown(deployment, snapshot, **config):
+def shown(deployment: DeploymentResource, snapshot: SnapshotRef, **config: float) -> LiveSet | None:
     show(build_op_context(), ShowConfig(**config), deployment, snapshot)
     return deployment.live_sets.live()
 
 
-def without(content, doc_ids):
+def without(content: dict[str, pl.DataFrame], doc_ids: Sequence[str]) -> dict[str, pl.DataFrame]:
     """The corpus after these documents have left it."""
     gone = pl.col("doc_id").is_in(doc_ids)
     return content | {name: content[name].filter(~gone) for name in ("documents", "qrels")}
 
 
-def test_what_left_the_corpus_leaves_the_live_set_with_the_next_snapshot(deployment, live, snapshots, content):
+def test_what_left_the_corpus_leaves_the_live_set_with_the_next_snapshot(
+    deployment: DeploymentResource, live: LiveSet, snapshots: Snapshots, content: dict[str, pl.DataFrame]
+) -> None:
     smaller = snapshots.publish(without(content, ["numpy.cumsum"]))
     moved = shown(deployment, smaller)
     assert moved.snapshot == smaller and moved.releases == RELEASES and moved.number == live.number + 1
 
 
-def test_a_snapshot_that_takes_away_most_waits_for_new_models(deployment, live, snapshots, content):
+def test_a_snapshot_that_takes_away_most_waits_for_new_models(
+    deployment: DeploymentResource, live: LiveSet, snapshots: Snapshots, content: dict[str, pl.DataFrame]
+) -> None:
     tiny = snapshots.publish(without(content, content["documents"]["doc_id"].to_list()[:5]))
     assert shown(deployment, tiny) == live
     assert shown(deployment, tiny, max_removed_share=1.0).snapshot == tiny
 
 
-def test_the_same_snapshot_again_changes_nothing(deployment, live, snapshot):
+def test_the_same_snapshot_again_changes_nothing(
+    deployment: DeploymentResource, live: LiveSet, snapshot: SnapshotRef
+) -> None:
     assert shown(deployment, snapshot) == live
 
 
-def test_before_the_first_set_there_is_nothing_to_change(deployment, snapshot):
+def test_before_the_first_set_there_is_nothing_to_change(deployment: DeploymentResource, snapshot: SnapshotRef) -> None:
     assert shown(deployment, snapshot) is None
 
 
@@ -85,24 +101,24 @@ class Lookup:
 
     order: dict[str, list[str]]
 
-    def many(self, queries):
+    def many(self, queries: pl.DataFrame) -> pl.DataFrame:
         ids = queries["query_id"].to_list()
         return tables.hits_table(ids, [[(doc, 1.0) for doc in self.order.get(query_id, [])] for query_id in ids])
 
 
 @pytest.fixture(autouse=True)
-def lookups(monkeypatch):
+def lookups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Releases here hold no code that would answer: what their files say stands for it."""
 
     @contextmanager
-    def answering(staging, inputs, version):
+    def answering(staging: Staging, inputs: Inputs, version: str) -> Iterator[Lookup]:
         folder = staging.fetch(inputs.family, version)
         yield Lookup(json.loads((folder / "newest.json").read_text()))
 
     monkeypatch.setattr(ops, "answering", answering)
 
 
-PROMOTION, ROLLBACK = promotion_prod, rollback_prod
+PROMOTION, ROLLBACK, SHOWING = promotion_prod, rollback_prod, show_snapshot_prod
 GOOD = [("q4", "numpy.median"), ("q5", "numpy.argsort"), ("q6", "numpy.linalg.norm")]
 BAD = [("q4", "numpy.cumsum"), ("q5", "numpy.cumsum"), ("q6", "numpy.cumsum")]
 ALL = {"gate_set": {"config": {"margin": 0.9, "alpha": 0.1}}}
@@ -110,17 +126,22 @@ ALL = {"gate_set": {"config": {"margin": 0.9, "alpha": 0.1}}}
 
 
 @pytest.fixture
-def instance(tmp_path):
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
     with DagsterInstance.local_temp(str(tmp_path)) as instance:
         yield instance
 
 
 @pytest.fixture
-def ranker(deployment, snapshot, tmp_path):
+def ranker(deployment: DeploymentResource, snapshot: SnapshotRef, tmp_path: Path) -> MakeRanker:
     """Publishes an accepted ranker that orders the test queries so."""
 
     def make(
-        version: str, order: list[tuple[str, str]], newest=(), feedback=None, snapshot=snapshot, **learned_from: str
+        version: str,
+        order: Sequence[tuple[str, str]],
+        newest: Sequence[tuple[str, str]] = (),
+        feedback: FeedbackRef | None = None,
+        snapshot: SnapshotRef = snapshot,
+        **learned_from: str,
     ) -> ReleaseManifest:
         folder = tmp_path / f"ranker-{version}"
         folder.mkdir()
@@ -137,24 +158,26 @@ def ranker(deployment, snapshot, tmp_path):
     return make
 
 
-def run(job, instance, ops=None):
+def run(job: JobDefinition, instance: DagsterInstance, ops: dict[str, Any] | None = None) -> ExecuteInProcessResult:
     resources = {"deployment": DeploymentResource(name="prod", services=False), "io_manager": json_io_manager}
     return job.execute_in_process(run_config={"ops": ops or {}}, instance=instance, resources=resources)
 
 
-def events(result, kind):
+def events(result: ExecuteInProcessResult, kind: str) -> list[Any]:
     return [event for event in result.all_events if event.event_type_value == kind]
 
 
-def checks(result):
+def checks(result: ExecuteInProcessResult) -> list[Any]:
     return [event.event_specific_data for event in events(result, "ASSET_CHECK_EVALUATION")]
 
 
-def materialized(result):
+def materialized(result: ExecuteInProcessResult) -> list[AssetKey]:
     return [e.event_specific_data.materialization.asset_key for e in events(result, "ASSET_MATERIALIZATION")]
 
 
-def test_a_set_that_is_better_end_to_end_goes_live(deployment, instance, ranker):
+def test_a_set_that_is_better_end_to_end_goes_live(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
     ranker("r1", BAD)
     assert materialized(run(PROMOTION, instance, ALL)) == [proposed_set_key("prod"), live_set_key("prod")]
     ranker("r2", GOOD)
@@ -166,7 +189,9 @@ def test_a_set_that_is_better_end_to_end_goes_live(deployment, instance, ranker)
     assert deployment.live_sets.decision("r2").set_number == 2
 
 
-def test_a_set_that_is_worse_end_to_end_never_goes_live_and_says_why(deployment, instance, ranker):
+def test_a_set_that_is_worse_end_to_end_never_goes_live_and_says_why(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
     """Its ranker passed its own gate, on the hits of other models."""
     ranker("r1", GOOD)
     run(PROMOTION, instance, ALL)
@@ -181,7 +206,9 @@ def test_a_set_that_is_worse_end_to_end_never_goes_live_and_says_why(deployment,
     assert not decision.accepted and "Rejected: nDCG@10 0.0000" in decision.reason
 
 
-def test_only_queries_that_both_sets_were_asked_are_compared(deployment, instance, ranker):
+def test_only_queries_that_both_sets_were_asked_are_compared(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
     ranker("r1", GOOD[:2])
     run(PROMOTION, instance, ALL)
     ranker("r2", GOOD[1:])
@@ -194,7 +221,7 @@ OTHERS = [(query_id, "numpy.cumsum") for query_id, _ in CLICKED]
 
 
 @pytest.fixture
-def feedback(tmp_path):
+def feedback(tmp_path: Path) -> FeedbackRef:
     """The newest sessions asked four queries, and clicked a document for each."""
     content = {name: tables.empty(name) for name in TABLES}
     content["newest"] = tables.make(
@@ -211,8 +238,13 @@ def feedback(tmp_path):
 
 
 def test_the_newest_sessions_judge_sets_where_no_test_query_is_judged(
-    deployment, instance, ranker, snapshots, content, feedback
-):
+    deployment: DeploymentResource,
+    instance: DagsterInstance,
+    ranker: MakeRanker,
+    snapshots: Snapshots,
+    content: dict[str, pl.DataFrame],
+    feedback: FeedbackRef,
+) -> None:
     unjudged = snapshots.publish(content | {"qrels": content["qrels"].clear()})
     ranker("r1", [], OTHERS, snapshot=unjudged)
     run(PROMOTION, instance, ALL)
@@ -224,7 +256,9 @@ def test_the_newest_sessions_judge_sets_where_no_test_query_is_judged(
     assert not check.passed and deployment.live_sets.live().releases["ranker"] == "r2"
 
 
-def test_the_newest_sessions_judge_beside_the_test_queries(deployment, instance, ranker, feedback):
+def test_the_newest_sessions_judge_beside_the_test_queries(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker, feedback: FeedbackRef
+) -> None:
     ranker("r1", GOOD, OTHERS)
     run(PROMOTION, instance, ALL)
     ranker("r2", GOOD, CLICKED, feedback)
@@ -232,7 +266,9 @@ def test_the_newest_sessions_judge_beside_the_test_queries(deployment, instance,
     assert check.metadata["queries"].value == 7 and check.metadata["gained"].value == 4
 
 
-def test_the_job_rolls_back_and_what_it_took_back_stays_back(deployment, instance, ranker):
+def test_the_job_rolls_back_and_what_it_took_back_stays_back(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
     for version in ("r1", "r2"):
         ranker(version, GOOD)
         run(PROMOTION, instance, ALL)
@@ -245,7 +281,9 @@ def test_the_job_rolls_back_and_what_it_took_back_stays_back(deployment, instanc
     assert "rolled back" in deployment.live_sets.decision("r2").reason
 
 
-def test_the_newest_releases_and_whatever_a_kept_set_needs_are_kept(deployment, instance, ranker):
+def test_the_newest_releases_and_whatever_a_kept_set_needs_are_kept(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
     few = ALL | {"promote": {"config": {"kept_releases": 2, "kept_sets": 2}}}
     for number in range(1, 6):
         ranker(f"r{number}", GOOD)
@@ -258,22 +296,99 @@ def test_the_newest_releases_and_whatever_a_kept_set_needs_are_kept(deployment, 
     assert deployment.staging.versions("ranker") == ["r4", "r8"]
 
 
-def test_a_verdict_against_a_set_that_was_gone_back_from_promotes_nothing(deployment, instance, ranker):
+def found(op: str, **config: str) -> dict[str, Any]:
+    """The configuration of the ops of a run whose trigger found this."""
+    return {op: {"config": config}}
+
+
+def overtaken(instance: DagsterInstance, result: ExecuteInProcessResult) -> str:
+    """Why a run moved nothing, by its tag."""
+    assert result.success and not materialized(result)
+    return instance.get_run_by_id(result.run_id).tags[OVERTAKEN]
+
+
+def test_a_run_promotes_the_ranker_that_its_trigger_found(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
+    ranker("r1", GOOD)
+    run(PROMOTION, instance, found("accepted_ranker", version="r1"))
+    assert deployment.live_sets.live().releases["ranker"] == "r1"
+
+
+def test_a_ranker_that_another_has_followed_is_left_to_the_other_s_run(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
+    for version in ("r1", "r2"):
+        ranker(version, GOOD)
+    told = overtaken(instance, run(PROMOTION, instance, found("accepted_ranker", version="r1")))
+    assert "ranker/r1, for which this run was started, is no longer the accepted one: ranker/r2 is" in told
+    assert deployment.live_sets.live() is None and deployment.live_sets.decision("r2") is None
+    run(PROMOTION, instance, found("accepted_ranker", version="r2"))
+    assert deployment.live_sets.live().releases["ranker"] == "r2"
+
+
+def test_a_ranker_that_was_taken_back_or_passed_over_since_its_run_was_asked_for_is_not_proposed(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
+    for version in ("r1", "r2"):
+        ranker(version, GOOD)
+        run(PROMOTION, instance, ALL)
+    ranker("r3", GOOD)
+    run(ROLLBACK, instance)
+    live = deployment.live_sets.live()
+    told = {
+        version: overtaken(instance, run(PROMOTION, instance, found("accepted_ranker", version=version)))
+        for version in ("r2", "r3")
+    }
+    assert "was taken back with set 2. It is not proposed." in told["r2"]
+    assert "was passed over by a rollback. It is not proposed." in told["r3"]
+    assert deployment.live_sets.live() == live and deployment.live_sets.decision("r3") is None
+
+
+def test_a_run_shows_the_snapshot_that_its_trigger_found_unless_a_newer_one_has_come(
+    deployment: DeploymentResource,
+    live: LiveSet,
+    instance: DagsterInstance,
+    content: dict[str, pl.DataFrame],
+) -> None:
+    smaller, smallest = (
+        deployment.snapshots.publish(without(content, gone))
+        for gone in (["numpy.cumsum"], ["numpy.cumsum", "numpy.unique"])
+    )
+    deployment.snapshots.point_to(smallest)
+    told = overtaken(instance, run(SHOWING, instance, found("newest_snapshot", snapshot_id=smaller.id)))
+    assert f"{smaller.id}, for which this run was started, is no longer the newest: snapshot {smallest.id} is" in told
+    assert deployment.live_sets.live() == live
+    deployment.snapshots.point_to(smaller)
+    run(SHOWING, instance, found("newest_snapshot", snapshot_id=smaller.id))
+    assert deployment.live_sets.live().snapshot == smaller
+    deployment.snapshots.point_to(smallest)
+    run(SHOWING, instance)  # launched by hand: the newest there is
+    assert deployment.live_sets.live().snapshot == smallest
+
+
+def test_a_verdict_against_a_set_that_was_gone_back_from_promotes_nothing(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
     """The verdict outlives its step: a promotion that is tried again, or executed again by hand, finds it."""
     for version in ("r1", "r2"):
         ranker(version, GOOD)
         run(PROMOTION, instance, ALL)
     ranker("r3", GOOD)
-    proposal = Proposal(family="ranker", version="r3", accepted=True, over=2)
+    judged_set = JudgedSet(family="ranker", version="r3", accepted=True, over=2)
     run(ROLLBACK, instance)
     with pytest.raises(OvertakenError, match="judged against set 2; set 1 is live by now"):
-        promote(build_op_context(), PromoteConfig(), deployment, proposal)
+        promote(build_op_context(), PromoteConfig(), deployment, judged_set)
     assert deployment.live_sets.live().number == 1 and deployment.live_sets.decision("r3") is None
 
 
 def test_a_ranker_that_learned_before_documents_left_does_not_bring_them_back(
-    deployment, instance, ranker, snapshots, content
-):
+    deployment: DeploymentResource,
+    instance: DagsterInstance,
+    ranker: MakeRanker,
+    snapshots: Snapshots,
+    content: dict[str, pl.DataFrame],
+) -> None:
     ranker("r1", GOOD)
     run(PROMOTION, instance, ALL)
     smaller = snapshots.publish(without(content, ["numpy.cumsum"]))
@@ -285,7 +400,9 @@ def test_a_ranker_that_learned_before_documents_left_does_not_bring_them_back(
     assert live.releases["ranker"] == "r2" and live.snapshot == smaller
 
 
-def test_what_a_kept_ranker_learned_from_is_kept_to_train_it_again(deployment, instance, ranker, snapshot, tmp_path):
+def test_what_a_kept_ranker_learned_from_is_kept_to_train_it_again(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker, snapshot: SnapshotRef, tmp_path: Path
+) -> None:
     (folder := tmp_path / "keyword").mkdir()
     for version in ("k1", "k2", "k3", "k4"):
         deployment.staging.publish(folder, manifest(version, snapshot, {}).model_copy(update={"family": "keyword"}))
@@ -297,12 +414,14 @@ def test_what_a_kept_ranker_learned_from_is_kept_to_train_it_again(deployment, i
     assert deployment.staging.versions("keyword") == ["k2", "k3", "k4"]
 
 
-def test_decisions_and_moves_go_with_the_releases_and_sets_that_they_are_about(deployment, instance, ranker):
+def test_decisions_and_moves_go_with_the_releases_and_sets_that_they_are_about(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
     few, sets = ALL | {"promote": {"config": {"kept_releases": 2, "kept_sets": 2}}}, deployment.live_sets
     for number in range(1, 6):
         ranker(f"r{number}", GOOD)
         run(PROMOTION, instance, few)
-    assert sets.decided_upon() == deployment.staging.versions("ranker") == ["r4", "r5"]
+    assert sets.decisions() == deployment.staging.versions("ranker") == ["r4", "r5"]
     assert [move.number for move in sets.moves()] == sets.numbers()[::-1] == [5, 4]
     run(ROLLBACK, instance)
     assert [move.number for move in sets.moves()] == [4, 5, 4]

@@ -1,41 +1,47 @@
 """What moves the live set is decided by what is there: a new accepted ranker, a new snapshot; and it is tried again."""
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
+import polars as pl
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason, build_sensor_context
 from dagster._core.test_utils import create_run_for_test
 
 from repos.live import triggers
+from repos.live.ops import OVERTAKEN
 from repos.live.triggers import FIRST_RETRY, new_accepted_ranker, new_snapshot, to_promote, to_show
+from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
+from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
 from shared_ops.release import promotion
-from shared_ops.release.livesets import NOTHING_LIVE, Decision
+from shared_ops.release.livesets import NOTHING_LIVE, Decision, LiveSet
 from shared_ops.release.releases import ReleaseManifest
 from shared_ops.settings import families, ranking_family
 
 
 @pytest.fixture
-def instance(tmp_path):
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
     with DagsterInstance.local_temp(str(tmp_path)) as instance:
         yield instance
 
 
 @pytest.fixture
-def published(snapshot, content):
+def published(snapshot: SnapshotRef, content: dict[str, pl.DataFrame]) -> SnapshotRef:
     return publish(content)
 
 
-def publish(content):
+def publish(content: dict[str, pl.DataFrame]) -> SnapshotRef:
     ref = PROD.snapshots.publish(content)
     PROD.snapshots.point_to(ref)
     return ref
 
 
 @pytest.fixture
-def ranker(published, tmp_path):
+def ranker(published: SnapshotRef, tmp_path: Path) -> None:
     """An accepted ranker."""
     (folder := tmp_path / "ranker").mkdir()
     manifest = ReleaseManifest(
@@ -47,34 +53,45 @@ def ranker(published, tmp_path):
 
 
 @pytest.fixture
-def live(published, ranker):
+def live(published: SnapshotRef, ranker: None) -> LiveSet:
     PROD.live_sets.go_live(PROD.live_sets.propose(dict.fromkeys(families(), "v1"), published, "first"))
     return PROD.live_sets.live()
 
 
-def why(decided) -> str:
+def why(decided: object) -> str:
     assert isinstance(decided, SkipReason), decided
     return decided.skip_message
 
 
-def test_an_accepted_ranker_is_promoted_whatever_made_it(instance, ranker):
-    assert isinstance(to_promote(instance), RunRequest)
+def test_an_accepted_ranker_is_promoted_whatever_made_it(instance: DagsterInstance, ranker: None) -> None:
+    request = to_promote(instance)
+    assert isinstance(request, RunRequest) and request.tags[triggers.MOVES] == "ranker/v1 over set 0"
+    assert request.run_config == {"ops": {"accepted_ranker": {"config": {"version": "v1"}}}}
     PROD.live_sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
     assert "worse end to end" in why(to_promote(instance))
 
 
-def test_without_an_accepted_ranker_there_is_nothing_to_promote(instance):
+def test_the_history_of_the_sets_says_why_the_ranker_was_trained(
+    instance: DagsterInstance, ranker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert to_promote(instance).tags[BECAUSE] == "its gate accepted it"
+    trained = create_run_for_test(instance, job_name="ranker_prod", tags={BECAUSE: "new: hits of keyword"})
+    monkeypatch.setattr(instance, "get_run_by_id", {"r": trained}.get)
+    assert to_promote(instance).tags[BECAUSE] == "its gate accepted it (trained because: new: hits of keyword)"
+
+
+def test_without_an_accepted_ranker_there_is_nothing_to_promote(instance: DagsterInstance) -> None:
     assert "No ranker is accepted" in why(to_promote(instance))
 
 
-def test_a_ranker_that_is_live_is_left_alone(instance, live):
+def test_a_ranker_that_is_live_is_left_alone(instance: DagsterInstance, live: LiveSet) -> None:
     assert "Set 1 holds the accepted ranker v1" in why(to_promote(instance))
 
 
 @pytest.mark.parametrize("ended", [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED])
 def test_a_promotion_that_came_to_nothing_is_tried_again_at_longer_and_longer_intervals(
-    instance, ranker, monkeypatch, ended
-):
+    instance: DagsterInstance, ranker: None, monkeypatch: pytest.MonkeyPatch, ended: DagsterRunStatus
+) -> None:
     """A service that was away, an environment that could not be made, a stack that was ended: none is the last word."""
     keys = set()
     for wait in (FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY):
@@ -87,23 +104,43 @@ def test_a_promotion_that_came_to_nothing_is_tried_again_at_longer_and_longer_in
     assert len(keys) == 3, "Dagster launches nothing twice for one key"
 
 
-def test_a_new_snapshot_is_shown_once_by_what_is_live(instance, live, content):
+def test_a_new_snapshot_is_shown_once_by_what_is_live(
+    instance: DagsterInstance, live: LiveSet, content: dict[str, pl.DataFrame]
+) -> None:
     assert "Set 1 shows the newest snapshot" in why(to_show(instance))
     newest = publish(content | {"slices": content["slices"].clear()})
     request = to_show(instance)
-    assert newest.id in request.run_key
+    assert newest.id in request.run_key and newest.id in request.tags[triggers.MOVES]
+    assert request.run_config == {"ops": {"newest_snapshot": {"config": {"snapshot_id": newest.id}}}}
     create_run_for_test(instance, job_name="show_snapshot_prod", status=DagsterRunStatus.SUCCESS, tags=request.tags)
     assert "to a ranker of it" in why(to_show(instance)), "it may be that too much is gone for it to be shown"
 
 
-def test_a_snapshot_that_was_gone_back_from_is_not_shown_again(instance, live, content):
+def test_a_run_that_was_overtaken_is_no_try_and_settles_nothing(
+    instance: DagsterInstance, live: LiveSet, content: dict[str, pl.DataFrame]
+) -> None:
+    """What it left alone may be the newest again, where a source was changed back."""
+    publish(content | {"slices": content["slices"].clear()})
+    first = to_show(instance)
+    tags = {**first.tags, OVERTAKEN: "another snapshot came"}
+    ended = create_run_for_test(instance, job_name="show_snapshot_prod", status=DagsterRunStatus.SUCCESS, tags=tags)
+    again = to_show(instance)
+    assert again.run_config == first.run_config
+    assert again.run_key == first.run_key.replace("after nothing", f"after {ended.run_id}")
+
+
+def test_a_snapshot_that_was_gone_back_from_is_not_shown_again(
+    instance: DagsterInstance, live: LiveSet, content: dict[str, pl.DataFrame]
+) -> None:
     newest = publish(content | {"slices": content["slices"].clear()})
     PROD.live_sets.go_live(PROD.live_sets.propose(live.releases, newest, "second"))
     promotion.rollback(PROD.live_sets, note="a try", services=False)
     assert "was shown by set 2, which was rolled back" in why(to_show(instance))
 
 
-def test_a_rollback_past_a_new_ranker_is_not_half_undone_by_its_snapshot(instance, live, content):
+def test_a_rollback_past_a_new_ranker_is_not_half_undone_by_its_snapshot(
+    instance: DagsterInstance, live: LiveSet, content: dict[str, pl.DataFrame]
+) -> None:
     """Set 1 shows A; a ranker's set 2 shows A, set 3 shows B: who goes back to set 1 goes back to A."""
     newer, newest = live.releases | {"keyword": "v2"}, publish(content | {"slices": content["slices"].clear()})
     for snapshot in (live.snapshot, newest):
@@ -112,7 +149,9 @@ def test_a_rollback_past_a_new_ranker_is_not_half_undone_by_its_snapshot(instanc
     assert "was shown by set 3, which was rolled back" in why(to_show(instance))
 
 
-def test_a_move_of_another_life_of_the_database_is_none_of_this_home_s(instance, live, content, monkeypatch):
+def test_a_move_of_another_life_of_the_database_is_none_of_this_home_s(
+    instance: DagsterInstance, live: LiveSet, content: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Numbers of sets and hashes of snapshots come again where a home begins anew beside a database that stays."""
     publish(content | {"slices": content["slices"].clear()})
     earlier = live.model_copy(update={"created_at": live.created_at.replace(year=2000)})
@@ -123,24 +162,26 @@ def test_a_move_of_another_life_of_the_database_is_none_of_this_home_s(instance,
     assert isinstance(to_show(instance), RunRequest)
 
 
-def test_before_the_first_set_there_is_nothing_to_show(instance, published):
+def test_before_the_first_set_there_is_nothing_to_show(instance: DagsterInstance, published: SnapshotRef) -> None:
     assert NOTHING_LIVE in why(to_show(instance))
 
 
 @pytest.mark.parametrize("job", triggers.JOBS)
-def test_one_run_at_a_time_moves_the_live_set(instance, live, content, job):
+def test_one_run_at_a_time_moves_the_live_set(
+    instance: DagsterInstance, live: LiveSet, content: dict[str, pl.DataFrame], job: str
+) -> None:
     publish(content | {"slices": content["slices"].clear()})
     create_run_for_test(instance, job_name=job, status=DagsterRunStatus.STARTED)
     assert f"of {job} is in flight" in why(to_show(instance))
 
 
-def test_a_tick_with_nothing_new_asks_no_database(live):
+def test_a_tick_with_nothing_new_asks_no_database(live: LiveSet) -> None:
     """The context has no instance: asking for it would raise."""
     assert "Set 1 holds" in why(new_accepted_ranker(build_sensor_context()))
     assert "Set 1 shows" in why(new_snapshot(build_sensor_context()))
 
 
-def test_all_of_it_is_on_by_default_and_dagit_shows_what_moves():
+def test_all_of_it_is_on_by_default_and_dagit_shows_what_moves() -> None:
     from repos.live.definitions import defs
 
     assert {each.name: each.default_status.value for each in defs.sensors} == {

@@ -3,11 +3,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from repos.semantic.cache import CacheError, VectorCache, embed
+from repos.semantic.encoder import Encoder
+from repos.semantic.model import Parameters
+from repos.semantic.task import Task
+from repos.semantic.tests.conftest import Tables
 
 INPUTS = [[101, number, 102] for number in range(50)]
 VECTORS = np.arange(200, dtype=np.float16).reshape(50, 4)
@@ -80,3 +85,18 @@ def test_a_broken_file_says_what_to_do(tmp_path):
         path.write_bytes(b"not a database" * 1000)
     with pytest.raises(CacheError, match="delete it"):
         VectorCache(tmp_path, "test", 4)
+
+
+def test_vectors_that_other_code_encoded_are_not_taken(
+    tables: Tables, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    documents = tables[0].head(2)
+    task = Task.of(documents, *tables[1:], encoder, Parameters(passage_tokens=32), tmp_path, logged.append)
+    task.encode(encoder)
+    task.encode(encoder)
+    monkeypatch.setattr("repos.semantic.task.getsource", lambda module: "other code")
+    task.encode(encoder)
+    count = len(task.passages.inputs)
+    taken = [line for line in logged if "come from the cache" in line]
+    assert taken == [f"{each} of {count} passages come from the cache" for each in (0, count, 0)]

@@ -1,6 +1,6 @@
-from repos.semantic.passages import Cut, cut, grant, pack
+from repos.semantic.passages import PassageLimits, cut, grant, pack
 
-WHOLE = Cut(size=64, title=24, passages=100, budget=10**9)
+WHOLE = PassageLimits(size=64, title=24, passages=100, budget=10**9)
 
 
 def words(encoder, passage):
@@ -30,7 +30,9 @@ def test_with_enough_budget_the_last_sentence_of_a_long_text_is_read(encoder):
 
 
 def test_what_is_not_read_is_counted(encoder):
-    passages = cut(encoder, ["map"], ["Nothing to see in this line. " * 200], Cut(64, 24, passages=1, budget=10**9))
+    passages = cut(
+        encoder, ["map"], ["Nothing to see in this line. " * 200], PassageLimits(64, 24, passages=1, budget=10**9)
+    )
     assert len(passages.inputs) == 1
     assert 0 < passages.covered <= 64 < passages.tokens
     assert passages.share == passages.covered / passages.tokens

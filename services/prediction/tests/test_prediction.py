@@ -3,13 +3,14 @@
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from services.prediction import app
-from services.tests.stack import DOCUMENTS, SEARCHING, TinyEncoder, TinyExplainer, load_tiny, stack, until
+from services.tests.stack import DOCUMENTS, SEARCHING, ServingStack, TinyEncoder, TinyExplainer, load_tiny, stack, until
 from shared_ops.data.wire import WIRE
 from shared_ops.release.livesets import NOTHING_LIVE
 
@@ -146,6 +147,22 @@ class TestWorkerAnswers:
 
         asyncio.run(come())
         assert done == ["text 1", "search 1", "search 2", "text 2"]
+
+    def test_what_is_no_vector_is_not_sent(self, local: ServingStack) -> None:
+        class Flat(TinyEncoder):
+            """Gives numbers for vectors where it is asked for a flat text; such are not among the warm-up queries."""
+
+            def embed(self, texts: Sequence[str]) -> np.ndarray:
+                vectors = super().embed(texts)
+                return vectors[0] if texts == ["flat"] else vectors
+
+        snapshot = local.snapshot()
+        local.release("semantic", "s1", snapshot)
+        local.start("semantic", lambda family, folder: Flat({"texts": {}}))
+        local.until_live("semantic", local.go_live(snapshot, semantic="s1"))
+        assert ask_embed(local, ["round"]).status_code == 200
+        broken = ask_embed(local, ["flat"])
+        assert broken.status_code == 500 and "ValidationError" in broken.json()["error"]
 
     def test_one_without_vectors_says_so(self, local):
         answer = ask_embed(local, ["x"], embeds=False)

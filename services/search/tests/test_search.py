@@ -8,7 +8,7 @@ import unicodedata
 import orjson
 import pytest
 
-from services.search.models import Models, UnavailableError, _answered
+from services.search.models import Models, UnavailableError, _read
 from services.tests.stack import DOCUMENTS, SEARCHING, stack, until
 from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.release.runtimes import Runtime
@@ -194,7 +194,7 @@ class TestDegraded:
         """As of a worker of other code, which may not look at what it answers."""
         body = json.dumps({"family": "keyword", "release": "v1", "doc_ids": doc_ids, "scores": [2.0, 1.0]})
         with pytest.raises(UnavailableError, match="answered 200 with what is no hits"):
-            _answered(200, body.encode())
+            _read(200, body.encode())
 
     def test_a_ranker_is_not_asked_with_what_is_no_hits(self, local):
         asked = Models(local.settings).rank("ranker", "v1", "words", {"keyword": [("a", 2.0), ("a", 1.0)]}, 0)

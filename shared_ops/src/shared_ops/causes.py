@@ -13,7 +13,7 @@ FRAME = re.compile(r'File "(.+?)", line (\d+)')
 """The file and the line of a frame in a traceback."""
 
 
-def told(messages: Sequence[str]) -> str:
+def message(messages: Sequence[str]) -> str:
     """The message of the error that our own code raised, which says what to do, followed by its root cause.
 
     Dagster wraps the error of an op in one or two of its own, which add nothing: they are left out. So is a root cause
@@ -22,7 +22,7 @@ def told(messages: Sequence[str]) -> str:
     Args:
         messages: the messages of an error and of its causes, outermost first, each starting with the error's class.
     """
-    own = [message.strip() for message in messages if is_own(message)]
+    own = [each.strip() for each in messages if is_own(each)]
     if not own:
         return messages[-1].strip()
     first, cause = own[0], own[-1]

@@ -143,7 +143,11 @@ class Settings(BaseSettings):
     @field_validator("home", "sources", mode="after")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().resolve()
+        """The one path that it means; raises ValueError where it means none."""
+        try:
+            return path.expanduser().resolve()
+        except RuntimeError as error:  # pathlib's, of an unknown ~user and of links that lead in a circle
+            raise ValueError(f"expected a path that leads somewhere ({error})") from None
 
     @field_validator("host", mode="after")
     @classmethod

@@ -8,7 +8,7 @@ The layout is that of Thakur et al. 2021, "BEIR: A Heterogeneous Benchmark" (git
 """
 
 from repos.corpus.sources.checked import Checked
-from repos.corpus.sources.collected import Collected, SourceError
+from repos.corpus.sources.collected import PRECEDENCE, Collected, SourceError
 from repos.corpus.sources.config import BeirSource
 from repos.corpus.sources.files import exists, listing
 from repos.corpus.sources.formats import rows
@@ -20,14 +20,12 @@ from shared_ops.data.text import Split
 _LINES = WantedColumns(
     ["_id"], ["title", "text"], "In BEIR's layout each line names its `_id`; other tables are `kind: table`."
 )
-SPLITS: tuple[Split, ...] = ("test", "dev", "train")
-"""Most held back first: a query judged in two of them belongs to the first; its judgements elsewhere are left out."""
 REQUIRED = ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
 
 
 def files(source: BeirSource) -> dict[str, bool]:
     """The URLs of the files that a BEIR folder holds or may hold, and whether each must be there."""
-    names = dict.fromkeys([*REQUIRED, *(f"qrels/{split}.tsv" for split in SPLITS)])
+    names = dict.fromkeys([*REQUIRED, *(f"qrels/{split}.tsv" for split in PRECEDENCE)])
     return {f"{source.path}/{name}": name in REQUIRED for name in names}
 
 
@@ -63,7 +61,8 @@ def read(source: BeirSource, most: int | None = None) -> Collected:
     if unread := _unread(source):
         checked.collected.report.notes["qrels: files not read, whose names are none of test, dev, train.tsv"] = unread
     splits: dict[str, str] = {}
-    for split in SPLITS:
+    # A query that is judged in two of them belongs to the first; its judgements in the other are left out.
+    for split in PRECEDENCE:
         url = f"{source.path}/qrels/{split}.tsv"
         if exists(url, source.name):
             _read_judgements(checked, url, split, splits)
@@ -77,7 +76,7 @@ def _unread(source: BeirSource) -> str:
     """The names of local files in qrels/ that belong to no split, joined; not every other store can list them."""
     folder = f"{source.path}/qrels"
     names = listing(folder, source.name) if local_path(folder) else None
-    return ", ".join(name for name in names or [] if name.removesuffix(".tsv") not in SPLITS)
+    return ", ".join(name for name in names or [] if name.removesuffix(".tsv") not in PRECEDENCE)
 
 
 def _read_judgements(checked: Checked, url: str, split: Split, splits: dict[str, str]) -> None:

@@ -24,6 +24,10 @@ from repos.corpus.sources.wanted import WantedColumns
 
 Reader: TypeAlias = Callable[[str, Any, WantedColumns], Iterable[tuple[str, Row]]]
 """Takes a table's name, its entry in the sources file and its columns; gives its rows, each with its place."""
+_NAMELESS = {
+    4: "Judgements in TREC's four columns (query, iteration, document, grade, with white space between) are read as "
+    "they are where their file's name ends in .tsv, or its entry in the sources file says `format: tsv`."
+}
 
 
 def files(source: TableSource) -> dict[str, bool]:
@@ -100,7 +104,8 @@ def read_mapped(source: TableSource | SqlSource, checked: Checked, reader: Reade
 
 def _wanted(columns: QueryColumns | QrelColumns, needed_beside_others: str = "") -> WantedColumns:
     optional = list(columns.model_dump().values())
-    return WantedColumns(columns.required(), optional, needed_beside_others=needed_beside_others)
+    nameless = _NAMELESS if isinstance(columns, QrelColumns) else {}
+    return WantedColumns(columns.required(), optional, needed_beside_others=needed_beside_others, nameless=nameless)
 
 
 def _renamed(row: Row, columns: dict[str, str]) -> Row:

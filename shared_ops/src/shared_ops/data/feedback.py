@@ -4,14 +4,14 @@ Knows no Dagster. It is made from the events in Postgres, and families that lear
 
 | table | what |
 |---|---|
-| clicks | what behavior learns from: documents shown for a query, with clicks corrected for their positions |
-| judged | what the ranker learns from: how relevant the same documents were |
+| clicks | what a search model learns from: documents shown for a query, with clicks corrected for their positions |
+| judged | what a ranker learns from: how relevant the same documents were |
 | asked | each family's hits for the queries that people asked |
 | newest | what the newest sessions clicked: held back from both tables above, to measure by |
 | requests | the newest searches, whose features are computed again and compared |
 
 Sessions are divided into `FOLDS` folds; the newest have a fold of their own. A fold's queries are answered by a model
-that learned none of the fold's clicks, and these clicks judge the answer: so the ranker learns how far clicks can be
+that learned none of the fold's clicks, and these clicks judge the answer: so a ranker learns how far clicks can be
 trusted.
 """
 

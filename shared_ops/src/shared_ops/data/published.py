@@ -6,9 +6,10 @@ any machine, in any order of rows.
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 from pydantic import BaseModel
@@ -38,6 +39,8 @@ class Manifest(BaseModel):
 
 
 ManifestT = TypeVar("ManifestT", bound=Manifest)
+RefT = TypeVar("RefT")
+FoundT = TypeVar("FoundT")
 
 
 def publish(root: str, content: Mapping[str, pl.DataFrame], manifest: ManifestT) -> ManifestT:
@@ -120,3 +123,30 @@ def read_table(url: str, table: str, what: str) -> pl.DataFrame:
         return tables.read(storage.join(url, f"{table}.parquet"))
     except FileNotFoundError as error:
         raise PublishedError(f"The {what} is incomplete: {error} Make it again.") from error
+
+
+def checked_once(
+    folders: Callable[[Any], Iterable[str]],
+) -> Callable[[Callable[[RefT], FoundT]], Callable[[RefT], FoundT]]:
+    """Let a check of published folders be made once for a process: they never change, and it would find the same again.
+
+    Should somebody's hand have changed one, the stamps of its files tell, and it is checked again.
+
+    Args:
+        folders: the URLs of the folders that the check of a reference reads.
+    """
+
+    def once(check: Callable[[RefT], FoundT]) -> Callable[[RefT], FoundT]:
+        found: dict[str, tuple[list[str], FoundT]] = {}
+
+        @wraps(check)
+        def look(ref: RefT) -> FoundT:
+            stamps = [storage.stamp(url) for url in folders(ref)]
+            before = found.get(repr(ref))
+            if before is None or before[0] != stamps:
+                before = found[repr(ref)] = (stamps, check(ref))
+            return before[1]
+
+        return look
+
+    return once

@@ -106,7 +106,7 @@ def read_bytes(url: str) -> bytes | None:
     filesystem, path = fsspec.core.url_to_fs(url)
     try:
         content: bytes = filesystem.cat_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return content
 
@@ -122,7 +122,7 @@ def age(url: str) -> float:
     filesystem, path = fsspec.core.url_to_fs(url)
     try:
         written: datetime = filesystem.modified(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0.0
     return (datetime.now(UTC) - written).total_seconds()
 
@@ -136,6 +136,17 @@ def names(url: str) -> list[str]:
         return []
     entries = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in filesystem.ls(path, detail=False))
     return sorted(name for name in entries if not name.startswith("."))
+
+
+def stamp(url: str) -> str:
+    """A hash of what the store says of each file in the folder at `url` (its size, times, entity tag).
+
+    It differs once a file was written, and costs no reading of files.
+    """
+    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem.invalidate_cache(path)
+    files = filesystem.find(path, detail=True)
+    return hashlib.sha256(json.dumps(files, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def remove(url: str) -> None:

@@ -57,7 +57,7 @@ CREATE INDEX IF NOT EXISTS ubi_queries_timestamp ON ubi_queries ("timestamp");
 CREATE INDEX IF NOT EXISTS ubi_events_timestamp ON ubi_events ("timestamp");
 """
 _SCHEMA_LOCK = 7_700_001
-"""Two processes that make the tables at once would collide: an advisory lock lets one go first."""
+"""The number of the advisory lock under which the tables are made: two processes that did it at once would collide."""
 
 
 class LoggedFeatures(BaseModel):

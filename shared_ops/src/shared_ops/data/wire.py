@@ -1,19 +1,19 @@
-"""The JSON that a prediction service and its clients exchange: POST /search, /rank and /embed.
+"""The JSON that services and their clients exchange: POST /search, /rank and /embed, GET /sets/<n> and /health.
 
 Both sides check it. WIRE is its version. A worker speaks the version of its own code, which may be of any age, so a
 client ignores fields that it does not know. Knows no Dagster and no server.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared_ops.data.tables import Hits
 
 WIRE = 1
-"""The version of these messages, and of GET /sets/<n> and /health. Each worker states the version of its own code; one
-that states none speaks version 1."""
+"""The version of these messages. Each worker states the version of its own code; one that states none speaks version 1.
+"""
 SPOKEN = (1,)
 """The versions in which this code can ask."""
 
@@ -24,6 +24,8 @@ MAX_TEXTS = 256
 MAX_SCORE = 1e15
 """The greatest absolute score of a hit, which a ranker can still square in float32. No model's scores come near it."""
 
+Progress = Literal["ready", "loading", "failed", "unknown", "elsewhere"]
+"""How far a service is with a set; `elsewhere`: another process answers it."""
 Score = Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE, allow_inf_nan=False)]
 
 
@@ -98,6 +100,12 @@ class HitsAnswer(_Hits):
     features: list[list[float | None]] | None = None
     """The features of the first documents, as many as were asked for; None where none were, or the model has none."""
 
+    @classmethod
+    def of(cls, family: str, release: str, hits: Hits, features: list[list[float | None]] | None = None) -> Self:
+        """The answer with these hits, best first, and the features of the first of them; NaN is sent as null."""
+        doc_ids, scores = [doc_id for doc_id, _ in hits], [score for _, score in hits]
+        return cls(family=family, release=release, doc_ids=doc_ids, scores=scores, features=features)
+
 
 class EmbedAnswer(BaseModel):
     """The vectors of the texts that were asked for, in their order."""
@@ -105,3 +113,60 @@ class EmbedAnswer(BaseModel):
     family: str
     release: str
     vectors: list[list[float]]
+
+
+class WireAnswer(BaseModel):
+    """What every answer to GET says, whatever its version: which version that is."""
+
+    wire: int = 1
+
+    def sent(self) -> dict[str, Any]:
+        """What goes over the wire: only the fields that the service has stated."""
+        return self.model_dump(exclude=set(type(self).model_fields) - self.model_fields_set)
+
+
+class SetState(BaseModel):
+    """How far a service is with loading a set."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    state: Progress
+    key: str | None = None
+    """The name of what the set needs this service to hold."""
+    reason: str | None = None
+
+
+class SetAnswer(WireAnswer):
+    """What GET /sets/<n> answers: the state of a set, and what it needs the service to hold."""
+
+    number: int
+    state: Progress
+    release: str | None = None
+    """In a prediction service's answer."""
+    snapshot: str | None = None
+    """In the search app's answer."""
+    reason: str | None = None
+
+
+class HealthAnswer(WireAnswer):
+    """What GET /health answers. The search app says more of itself besides."""
+
+    model_config = ConfigDict(extra="allow")
+
+    service: str
+    status: Literal["ok", "standing by", "waiting"]
+    live_set: int | None
+    """The number of the set that it answers from."""
+    held: list[str]
+    """The keys of what it holds."""
+    sets: list[SetState]
+    """Those that are live or proposed, or were a moment ago."""
+    reason: str | None = None
+    """Why it cannot follow the live set, or cannot answer yet."""
+    code: str | None = None
+    """The hash of the code that a worker runs."""
+    environment: str | None = None
+    """The SHA-256 of the lock of a worker's environment."""
+    as_stated: bool | None = None
+    """Whether the live release's manifest states the worker's code and environment."""

@@ -48,11 +48,11 @@ def answering(staging: Staging, inputs: Inputs, version: str, open_model: Open |
         yield open_model(folder, inputs)
         return
     with tempfile.TemporaryDirectory() as scratch, _process(runtime, folder, inputs, Path(scratch)) as process:
-        yield Elsewhere(process, Path(scratch), f"{family}/{version}")
+        yield ReleaseProcess(process, Path(scratch), f"{family}/{version}")
 
 
 def _own_runtime(family: str) -> Runtime:
-    return Runtime(family, codes.digest(codes.loaded(family)), environment_lock(family))
+    return Runtime(family, codes.digest(codes.running_code(family)), environment_lock(family))
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def _process(runtime: Runtime, folder: Path, inputs: Inputs, scratch: Path) -> I
             process.kill()
 
 
-class Elsewhere:
+class ReleaseProcess:
     """The `Answers` of a release in a process of its own, with the time that each takes there."""
 
     def __init__(self, process: "subprocess.Popen[str]", scratch: Path, name: str) -> None:

@@ -47,33 +47,39 @@ def per_query(hits: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def attainable(qrels: pl.DataFrame, documents: int, reach: Collection[str] | None = None) -> pl.DataFrame:
-    """What PRIMARY can be for each judged query: columns query_id, chance, best; in the order of query ids.
+def attainable(
+    qrels: pl.DataFrame, documents: int, reach: Collection[str] | None = None, hits: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """What PRIMARY can be for each judged query, in the order of query ids: columns query_id, chance, best, most.
 
-    `chance` is the expected value of hits drawn at random from the documents that a model is able to find, `best` that
-    of their best order. Gains are the grades and discounts log2(rank + 1), as trec_eval has them (Järvelin and
-    Kekäläinen 2002).
+    Of as many hits as a model gave, `chance` is the expected value of documents drawn at random from those that it is
+    able to find, and `best` that of the best ones; both are 0 where it gave none. `most` is the best of any number of
+    hits. Gains are the grades and discounts log2(rank + 1), as trec_eval has them (Järvelin and Kekäläinen 2002).
 
     Args:
         qrels: the judgements.
         documents: how many documents the corpus holds.
         reach: the documents that the model is able to find; None: all.
+        hits: the model's `hits` table; None: CUTOFF hits for every query.
     """
+    given = {} if hits is None else dict(hits.group_by("query_id").len().iter_rows())
     size = documents if reach is None else len(reach)
     in_reach = pl.lit(True) if reach is None else pl.col("doc_id").is_in(list(reach))
     rows = []
     judged = qrels.with_columns(in_reach=in_reach).group_by("query_id").agg("grade", "in_reach").sort("query_id")
     for query_id, grades, reachable in judged.iter_rows():
-        ideal = _dcg(grades)
         gains = [grade for grade, is_reachable in zip(grades, reachable, strict=True) if is_reachable]
-        mean = sum(gains) / size if size else 0.0
-        rows.append((query_id, _dcg([mean] * min(size, CUTOFF)) / ideal, _dcg(gains) / ideal))
-    return pl.DataFrame(rows, schema={"query_id": pl.String, "chance": pl.Float64, "best": pl.Float64}, orient="row")
+        shown = min(size, CUTOFF if hits is None else given.get(query_id, 0))
+        drawn = [sum(gains) / size] * shown if size else []
+        values = (_dcg(drawn), _dcg(gains, shown), _dcg(gains))
+        rows.append((query_id, *(value / _dcg(grades) for value in values)))
+    schema = {"query_id": pl.String, "chance": pl.Float64, "best": pl.Float64, "most": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _dcg(gains: Sequence[float]) -> float:
-    """The discounted cumulated gain of the best order of these gains, to CUTOFF."""
-    best = np.sort(np.asarray(gains, np.float64))[::-1][:CUTOFF]
+def _dcg(gains: Sequence[float], depth: int = CUTOFF) -> float:
+    """The discounted cumulated gain of the best order of these gains, to `depth` or CUTOFF."""
+    best = np.sort(np.asarray(gains, np.float64))[::-1][: min(depth, CUTOFF)]
     return float(best @ (1 / np.log2(np.arange(2, len(best) + 2))))
 
 

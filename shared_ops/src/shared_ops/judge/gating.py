@@ -3,6 +3,8 @@
 Knows no Dagster. One implementation for every family; docs/gate.md has the method, its error rate and its power.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +20,7 @@ class GatePolicy(BaseModel):
         default=0.02,
         ge=0,
         le=1,
-        description="the share of the way from chance to the best possible nDCG@10 that a first release must reach",
+        description="the share of the way from chance to the best nDCG@10 that a first release must reach",
     )
     margin: float = Field(default=0.02, gt=0, lt=1, description="the loss that must be ruled out (non-inferiority)")
     alpha: float = Field(default=0.05, gt=0, lt=1, description="chance at which a loss of `margin` is let through")
@@ -111,7 +113,7 @@ ALL_ALIKE = (
 )
 
 
-def unjudged(
+def verdict_without_judgements(
     why: str, policy: GatePolicy, *, hits: pl.DataFrame | None = None, latency: Latency | None = None
 ) -> Verdict:
     """The verdict on a challenger that cannot be judged: only unsound hits or a slow answer reject it.
@@ -148,45 +150,70 @@ def judge_first(
 ) -> Verdict:
     """The verdict on a first release: it is rejected where it surely misses the floor, is unsound or too slow.
 
-    The floor lies `policy.floor` of the way from what hits drawn at random would reach to the best that is possible:
-    it suits a collection of three documents, and a family that can find only what it has learned of.
+    There are two floors (`_floors`), which suit a collection of three documents, and a family that can find only what
+    it has learned of.
 
     Args:
         measured: columns query_id and PRIMARY, one row a query.
         policy: the bounds.
         members: which queries each slice holds (query_id, slice); those of `all` count. None: every query counts.
-        attainable: of each query `chance` and `best` (`evaluation.attainable`); None: 0 and 1.
+        attainable: of each query `chance`, `best` and `most` (`evaluation.attainable`); None: 0, 1 and 1.
         hits: its hits of the judged queries; what `unsound` finds in them rejects.
         latency: what a query takes.
     """
     counted = measured if members is None else measured.join(_overall(members), on="query_id", how="semi")
     if not len(counted):
-        return unjudged(NOTHING_TO_JUDGE_BY, policy, hits=hits, latency=latency)
-    values, (chance, best) = _values(counted, PRIMARY), _attainable(counted, attainable)
-    floors = chance + policy.floor * (best - chance)
+        return verdict_without_judgements(NOTHING_TO_JUDGE_BY, policy, hits=hits, latency=latency)
+    values, floors = _values(counted, PRIMARY), _floors(counted, attainable, policy)
     reasons = _objections(measured, hits, latency, policy)
-    if _surely_below(values, floors, policy):
-        reasons.append(
-            f"A first release must reach {floors.mean():.4f}: {policy.floor:.0%} of the way from chance "
-            f"({chance.mean():.4f}) to the best that it could reach ({best.mean():.4f})."
-        )
+    missed = [floor for floor in floors if _surely_below(values, floor.values, policy)]
+    reasons += [floor.sentence for floor in missed[:1]]
     return Verdict(
         accepted=not reasons,
         reasons=reasons,
         queries=len(counted),
         challenger=float(values.mean()),
-        floor=float(floors.mean()),
+        floor=max(floor.mean for floor in floors),
         latency=latency,
         policy=policy,
     )
 
 
-def _attainable(counted: pl.DataFrame, attainable: pl.DataFrame | None) -> tuple[np.ndarray, np.ndarray]:
-    """The nDCG@10 of chance and of the best order for each query: two arrays (queries,)."""
+@dataclass(frozen=True)
+class _Floor:
+    """What a first release must reach for each query (queries,), and in words where that lies."""
+
+    values: np.ndarray
+    where: str
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    @property
+    def sentence(self) -> str:
+        return f"A first release must reach {self.mean:.4f}: {self.where}."
+
+
+def _floors(counted: pl.DataFrame, attainable: pl.DataFrame | None, policy: GatePolicy) -> tuple[_Floor, _Floor]:
+    """The floors of a first release.
+
+    One is of the order: it must do better than as many hits drawn at random, so a query without hits asks for nothing.
+    The other is of what is found at all, over every query.
+    """
+    chance, best, most = _attainable(counted, attainable)
+    share = f"{policy.floor:.0%} of"
+    order = f"{share} the way from chance ({chance.mean():.4f}) to the best of as many hits ({best.mean():.4f})"
+    found = f"{share} the best that it could find ({most.mean():.4f})"
+    return _Floor(chance + policy.floor * (best - chance), order), _Floor(policy.floor * most, found)
+
+
+def _attainable(counted: pl.DataFrame, attainable: pl.DataFrame | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The columns chance, best and most of `evaluation.attainable` for each query: three arrays (queries,)."""
     if attainable is None:
-        return np.zeros(len(counted)), np.ones(len(counted))
+        return np.zeros(len(counted)), np.ones(len(counted)), np.ones(len(counted))
     joined = counted.select("query_id").join(attainable, on="query_id", how="left", maintain_order="left")
-    return joined["chance"].to_numpy(), joined["best"].to_numpy()
+    return joined["chance"].to_numpy(), joined["best"].to_numpy(), joined["most"].to_numpy()
 
 
 def _surely_below(values: np.ndarray, floors: np.ndarray, policy: GatePolicy) -> bool:
@@ -227,7 +254,7 @@ def judge(
     paired = challenger.join(champion, on="query_id", suffix="_champion").sort("query_id")
     overall = paired.select(pl.col("query_id").is_in(_overall(members)["query_id"].implode())).to_series().to_numpy()
     if not overall.any():
-        return unjudged(NOTHING_TO_JUDGE_BY, policy, hits=hits, latency=latency)
+        return verdict_without_judgements(NOTHING_TO_JUDGE_BY, policy, hits=hits, latency=latency)
     ours, theirs = _values(paired, PRIMARY), _values(paired, f"{PRIMARY}_champion")
     differences = (ours - theirs)[overall]
     p_value = loss_p_value(differences, policy)

@@ -54,8 +54,12 @@ class JudgedQueries:
         return pl.concat([self.snapshot.qrels("test").select(columns), self.newest.select(columns)])
 
     def measure(self, hits: pl.DataFrame) -> pl.DataFrame:
-        """Each query's measures (`evaluation.per_query`); the document that is the query itself is no hit for it."""
-        return per_query(tables.without_own(hits, self.snapshot.queries("test")), self.qrels)
+        """Each query's measures (`evaluation.per_query`)."""
+        return per_query(self._countable(hits), self.qrels)
+
+    def _countable(self, hits: pl.DataFrame) -> pl.DataFrame:
+        """The hits without the documents that are the queries themselves."""
+        return tables.without_own(hits, self.snapshot.queries("test"))
 
     @property
     def slices(self) -> pl.DataFrame:
@@ -72,9 +76,9 @@ class JudgedQueries:
         """Each query's text."""
         return dict(self.asked.iter_rows())
 
-    def attainable(self, reach: Collection[str] | None) -> pl.DataFrame:
-        """The values that hits among the documents in `reach` can have for each query (`evaluation.attainable`)."""
-        return attainable(self.qrels, len(self.snapshot.documents()), reach)
+    def attainable(self, reach: Collection[str] | None, hits: pl.DataFrame) -> pl.DataFrame:
+        """What a model with this `reach` and these hits can measure for each query (`evaluation.attainable`)."""
+        return attainable(self.qrels, len(self.snapshot.documents()), reach, self._countable(hits))
 
     def _newest_as(self, name: str) -> pl.DataFrame:
         return self.asked_newest.select("query_id", pl.lit(name).alias("slice"))

@@ -32,7 +32,7 @@ def medians(models: Mapping[str, Answers], queries: pl.DataFrame) -> dict[str, f
 
 
 @runtime_checkable
-class Timed(Protocol):
+class Timer(Protocol):
     """Answers that measure their own time."""
 
     def seconds(self, query_id: str, text: str) -> float:
@@ -40,7 +40,7 @@ class Timed(Protocol):
 
 
 def _seconds(model: Answers, query_id: str, text: str) -> float:
-    if isinstance(model, Timed):
+    if isinstance(model, Timer):
         return model.seconds(query_id, text)
     began = time.perf_counter()
     model.one(query_id, text)

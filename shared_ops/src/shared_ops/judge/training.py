@@ -62,7 +62,7 @@ ModelT = TypeVar("ModelT", bound=Model)
 
 
 @dataclass(frozen=True)
-class Trained(Generic[ModelT]):
+class TrainingResult(Generic[ModelT]):
     """A trained model, the hyperparameters that its training chose, and its hits: split to a `hits` table.
 
     The hits of `train` come from models that had not learned from the query: the ranker learns from them. A family that

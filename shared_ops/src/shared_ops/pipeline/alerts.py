@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dagster import DefaultSensorStatus, RunFailureSensorContext, SensorDefinition, run_failure_sensor
 from dagster_shared.error import SerializableErrorInfo
 
-from shared_ops.causes import told
+from shared_ops.causes import message
 from shared_ops.notifications import notify
 from shared_ops.settings import current
 
@@ -40,7 +40,7 @@ def describe(context: RunFailureSensorContext) -> tuple[str, str]:
 def _causes(context: RunFailureSensorContext) -> Iterator[str]:
     for event in context.get_step_failure_events():
         if error := event.step_failure_data.error:
-            yield f"{event.step_key}: {told([each.message for each in _chain(error)])}"
+            yield f"{event.step_key}: {message([each.message for each in _chain(error)])}"
 
 
 def _chain(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:

@@ -18,6 +18,9 @@ from shared_ops.pipeline.lineage import challenger_key, release_key
 from shared_ops.release.releases import ReleaseError, Staging
 from shared_ops.settings import DEPLOYMENTS, Deployment, current
 
+GATE, INTEGRITY = "gate", "integrity"
+"""The names of the checks of a challenger and of a release. Dagit keeps their results under these names."""
+
 
 def log_check(
     context: OpExecutionContext,
@@ -52,7 +55,7 @@ def release_checks(family: str) -> list[AssetChecksDefinition]:
 def _gate(family: str, deployment: Deployment) -> AssetChecksDefinition:
     @asset_check(
         asset=challenger_key(deployment, family),
-        name="gate",
+        name=GATE,
         description="The verdict on the newest challenger. Run it to read it again.",
     )
     def gate() -> AssetCheckResult:
@@ -73,7 +76,7 @@ def _gate(family: str, deployment: Deployment) -> AssetChecksDefinition:
 def _integrity(family: str, deployment: Deployment) -> AssetChecksDefinition:
     @asset_check(
         asset=release_key(deployment, family),
-        name="integrity",
+        name=INTEGRITY,
         description="Whether every file of the accepted release has the SHA-256 that its manifest says.",
     )
     def integrity() -> AssetCheckResult:

@@ -23,7 +23,7 @@ from dagster import (
     op,
 )
 
-from shared_ops.judge.training import Open, Trained
+from shared_ops.judge.training import Open, TrainingResult
 from shared_ops.pipeline.checks import release_checks
 from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.pipeline.lineage import release_specs
@@ -35,7 +35,7 @@ from shared_ops.pipeline.types import ValidCandidate, ValidInputs
 from shared_ops.release.inputs import Inputs
 from shared_ops.settings import repositories, repository_of, search_families
 
-Fit = Callable[[Inputs, Any, Callable[[str], None]], Trained[Any]]
+Fit = Callable[[Inputs, Any, Callable[[str], None]], TrainingResult[Any]]
 SEARCH_HOUR, RANK_HOUR = 3, 4
 """The hours (UTC) of the nightly training: a ranker trains after the families whose hits it learns from."""
 

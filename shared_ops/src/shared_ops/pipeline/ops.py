@@ -35,11 +35,20 @@ from shared_ops.judge.evaluation import means, table
 from shared_ops.judge.judging import JudgedQueries, all_alike
 from shared_ops.judge.latency import medians
 from shared_ops.judge.report import report
-from shared_ops.judge.training import Answers, Open, SearchAnswers, Searcher, Trained
+from shared_ops.judge.training import Answers, Open, SearchAnswers, Searcher, TrainingResult
 from shared_ops.notifications import notify
 from shared_ops.pipeline import checks
 from shared_ops.pipeline.lineage import challenger_key, release_key
-from shared_ops.pipeline.references import AGAIN, NO_FEEDBACK, REASON, VERDICT, Candidate, Evaluated, Gated, Staged
+from shared_ops.pipeline.references import (
+    AGAIN,
+    NO_FEEDBACK,
+    REASON,
+    VERDICT,
+    Candidate,
+    Challenger,
+    GateResult,
+    ReleaseRef,
+)
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidInputs
 from shared_ops.release import codes, inputs, runtimes
@@ -66,7 +75,7 @@ class LoadConfig(Config):
 
 def load_inputs_op(family: str) -> OpDefinition:
     """The `load_inputs` op of a family."""
-    codes.loaded(family)  # read now, while this process loads it: files that are saved later change nothing that runs
+    codes.running_code(family)  # read now, while this process loads it: files saved later change nothing that runs
 
     @op(name="load_inputs", out=Out(Inputs, is_required=False))
     def load_inputs(
@@ -91,7 +100,7 @@ def load_inputs_op(family: str) -> OpDefinition:
             if not result.accepted:
                 why = " ".join(result.gate["reasons"])
                 context.log.warning(f"{why} Another result takes other data, code or configuration.")
-            if result.code != codes.digest(codes.loaded(family)):
+            if result.code != codes.digest(codes.running_code(family)):
                 context.log.info("What serves it has changed since: FORCE=1 trains it anew, to be served with that.")
             if again := accept_again(result, deployment.staging, deployment.live_sets):
                 context.log.info(again)
@@ -110,7 +119,7 @@ def _check_loaded_code(context: OpExecutionContext, family: str) -> None:
         CodeError: when that happened.
     """
     try:
-        codes.loaded(family)
+        codes.running_code(family)
     except codes.CodeError as error:
         context.instance.add_run_tags(context.run_id, {AGAIN: str(error)[:250]})
         raise
@@ -132,7 +141,7 @@ def _check_not_taken_back(context: OpExecutionContext, config: LoadConfig, deplo
 def _log_release(context: OpExecutionContext, deployment: DeploymentResource, manifest: ReleaseManifest) -> None:
     """Tell Dagster that an earlier release is the accepted one again, if it is."""
     if deployment.staging.accepted(manifest.family) == manifest.version:
-        metadata: dict[str, Any] = {"version": manifest.version, "accepted": "again", **plotted(manifest.metrics)}
+        metadata: dict[str, Any] = {"version": manifest.version, "accepted": "again", **plot_metadata(manifest.metrics)}
         key = release_key(deployment.deployment, manifest.family)
         context.log_event(AssetMaterialization(asset_key=key, metadata=metadata))
 
@@ -187,7 +196,7 @@ def save_candidate(
     context: OpExecutionContext,
     deployment: DeploymentResource,
     inputs: Inputs,
-    trained: Trained[Any],
+    trained: TrainingResult[Any],
     parameters: dict[str, Any],
 ) -> Candidate:
     """Write a trained model and its hits into the run's candidate folder; every family's `train` ends with it."""
@@ -202,7 +211,7 @@ def save_candidate(
     return Candidate(
         inputs=inputs,
         key=training_key(context, inputs),
-        code=runtimes.keep(inputs.family, codes.loaded(inputs.family), current()).code,
+        code=runtimes.keep(inputs.family, codes.running_code(inputs.family), current()).code,
         code_version=codes.code_version(inputs.family),
         environment=environment_lock(inputs.family),
         url=url,
@@ -211,7 +220,7 @@ def save_candidate(
     )
 
 
-def write_trained(trained: Trained[Any], folder: Path) -> None:
+def write_trained(trained: TrainingResult[Any], folder: Path) -> None:
     """Write a training's result into `folder`: the model, and in hits/ a table of its hits for each split."""
     trained.model.save(folder)
     (folder / "hits").mkdir()
@@ -230,7 +239,7 @@ def root_run_id(context: OpExecutionContext) -> str:
     return tags[ROOT_RUN] if RETRY_NUMBER in tags else context.run_id
 
 
-def searching(load_model: Callable[[Path], Searcher]) -> Open:
+def search_opener(load_model: Callable[[Path], Searcher]) -> Open:
     """The `Open` of a search family, given the `load` of its model."""
     return lambda folder, inputs: SearchAnswers(load_model(folder))
 
@@ -239,9 +248,9 @@ def evaluate_op(open_model: Open) -> OpDefinition:
     """The `evaluate` op of a family; `open_model` opens the candidate and the accepted release."""
 
     @op(name="evaluate")
-    def evaluate(context: OpExecutionContext, deployment: DeploymentResource, candidate: Candidate) -> Evaluated:
+    def evaluate(context: OpExecutionContext, deployment: DeploymentResource, candidate: Candidate) -> Challenger:
         """Measure the candidate on the judged queries, and the accepted release on the same ones."""
-        _check_code(candidate)
+        _check_code(context, candidate)
         snapshot = load(candidate.inputs.snapshot)
         feedback = _judging_feedback(candidate, snapshot, deployment)
         judged = JudgedQueries.of(snapshot, feedback)
@@ -259,8 +268,8 @@ def evaluate_op(open_model: Open) -> OpDefinition:
             tables.write(_evaluation_url(candidate, name), frame)
         tables.write(_evaluation_url(candidate, "hits"), hits["challenger"])
         metrics = means(measured["challenger"], judged.slices)
-        context.add_output_metadata({"metrics": MetadataValue.md(table(metrics)), **plotted(metrics)})
-        return Evaluated(
+        context.add_output_metadata({"metrics": MetadataValue.md(table(metrics)), **plot_metadata(metrics)})
+        return Challenger(
             candidate=candidate,
             metrics=metrics,
             feedback=feedback,
@@ -272,20 +281,41 @@ def evaluate_op(open_model: Open) -> OpDefinition:
     return evaluate
 
 
-def _check_code(candidate: Candidate) -> None:
+def _check_code(context: OpExecutionContext, candidate: Candidate) -> None:
     """Check that this process runs the code that trained the candidate: a step that is executed again may run another.
 
     Raises:
-        ReleaseError: when it runs another: the gate would measure code that nobody gets.
+        ReleaseError: when it runs another: the gate would measure code that nobody gets. The trigger trains anew.
     """
-    if (candidate.code, candidate.environment) != (
-        codes.digest(codes.loaded(candidate.family)),
-        environment_lock(candidate.family),
-    ):
-        raise ReleaseError(
+    running = codes.digest(codes.running_code(candidate.family)), environment_lock(candidate.family)
+    if (candidate.code, candidate.environment) != running:
+        reason = (
             f"{candidate.family} was trained by this run with other code or packages than are here now, which would be "
             f"measured in their place. Train it anew: make train REPO={candidate.family}."
         )
+        context.instance.add_run_tags(context.run_id, {AGAIN: reason[:250]})
+        raise ReleaseError(reason)
+
+
+def _check_champion(
+    context: OpExecutionContext, deployment: DeploymentResource, challenger: Challenger, version: str
+) -> None:
+    """Check that the challenger was compared with what is accepted now: a rollback may have changed that meanwhile.
+
+    Where the challenger itself is accepted, as `version`, this step had come to that before it is executed again.
+
+    Raises:
+        ReleaseError: when it was compared with another release. The trigger trains anew.
+    """
+    family, champion = challenger.candidate.family, challenger.champion
+    champions = _champions(family, deployment)
+    if champion and not {champion, version} & set(champions):
+        reason = (
+            f"{family} was compared with {champion}, and {' or '.join(champions) or 'no release'} is accepted by now, "
+            f"as after a rollback. Train it anew: make train REPO={family}."
+        )
+        context.instance.add_run_tags(context.run_id, {AGAIN: reason[:250]})
+        raise ReleaseError(reason)
 
 
 def _judging_feedback(candidate: Candidate, snapshot: Snapshot, deployment: DeploymentResource) -> FeedbackRef | None:
@@ -312,22 +342,24 @@ def _champion(
     open_model: Open,
     opened: ExitStack,
 ) -> _Champion | None:
-    """The accepted release with its hits for `queries`, kept open in `opened`; None before the first that answers.
+    """The accepted release with its hits for `queries`, kept open in `opened`; None without one, or where it abstains.
 
-    A release that does not answer in its own code cannot be served either. The challenger is then compared with the
-    live release, so that a release that can never reach people does not hold up one that can.
+    A release that is damaged, or does not answer in its own code, cannot be served either. The challenger is then
+    compared with the live release, so that a release that can never reach people does not hold up one that can.
 
     Raises:
-        AnsweringError: when the live release does not answer, or the accepted one where nothing else is live.
+        AnsweringError, ReleaseError, CodeError, RuntimeMissingError: when the live release does not answer, or the
+            accepted one where nothing else is live.
     """
     versions = _champions(candidate.family, deployment)
     for version in versions:
-        data = _champion_inputs(version, candidate.inputs, deployment)
-        released = answering(deployment.staging, data, version, open_model)
         try:
-            answers = opened.enter_context(released)
+            if inputs.reach(deployment.staging.checked_url(candidate.family, version)) == []:
+                return None
+            data = _champion_inputs(version, candidate.inputs, deployment)
+            answers = opened.enter_context(answering(deployment.staging, data, version, open_model))
             return _Champion(version, answers, answers.many(queries))
-        except AnsweringError as error:
+        except (AnsweringError, ReleaseError, codes.CodeError, runtimes.RuntimeMissingError) as error:
             if version == versions[-1]:
                 raise
             context.log.warning(f"{error} So the challenger is compared with the live release, {versions[-1]}.")
@@ -335,12 +367,12 @@ def _champion(
 
 
 def _champions(family: str, deployment: DeploymentResource) -> list[str]:
-    """The versions of the accepted release, and of the live one where it is another.
+    """The releases to compare a challenger with, in the order in which they are tried: the accepted one, the live one.
 
-    Empty where no release is accepted, or the accepted one is able to find no document.
+    There are none before a release is accepted.
     """
     accepted, live = deployment.staging.accepted(family), deployment.live_sets.live()
-    if accepted is None or inputs.reach(deployment.staging.release_url(family, accepted)) == []:
+    if accepted is None:
         return []
     return list(dict.fromkeys([accepted, live.releases.get(family, accepted) if live else accepted]))
 
@@ -363,7 +395,9 @@ def _titles(snapshot: Snapshot) -> pl.DataFrame:
 class GateConfig(Config):
     """The bounds of the gate (shared_ops.judge.gating.GatePolicy); unset fields keep its defaults."""
 
-    floor: float | None = Field(default=None, description="mean nDCG@10 that a first release must reach")
+    floor: float | None = Field(
+        default=None, description="the share of the way from chance to the best that a first release must reach"
+    )
     margin: float | None = Field(
         default=None, description="the loss in nDCG@10 that must be ruled out; unset takes SEARCHLOOP_GATE_MARGIN"
     )
@@ -379,41 +413,41 @@ class GateConfig(Config):
 
 @op
 def gate(
-    context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, evaluated: Evaluated
-) -> Gated:
+    context: OpExecutionContext, config: GateConfig, deployment: DeploymentResource, challenger: Challenger
+) -> GateResult:
     """Judge the challenger against the accepted release on the same queries; the verdict is logged either way."""
-    candidate = evaluated.candidate
-    judged = JudgedQueries.of(load(candidate.inputs.snapshot), evaluated.feedback)
-    challenger = tables.read(_evaluation_url(candidate, "challenger"))
-    champion = tables.read(_evaluation_url(candidate, "champion")) if evaluated.champion else None
-    verdict = _verdict(evaluated, judged, challenger, champion, config.policy())
+    candidate = challenger.candidate
+    judged = JudgedQueries.of(load(candidate.inputs.snapshot), challenger.feedback)
+    ours = tables.read(_evaluation_url(candidate, "challenger"))
+    theirs = tables.read(_evaluation_url(candidate, "champion")) if challenger.champion else None
+    verdict = _verdict(challenger, judged, ours, theirs, config.policy())
     log_verdict(context, deployment, candidate.family, verdict)
-    page = report(challenger, champion, judged.members, judged.texts, verdict)
+    page = report(ours, theirs, judged.members, judged.texts, verdict)
     context.add_output_metadata({"report": MetadataValue.md(page)})
-    return Gated(evaluated=evaluated, verdict=verdict)
+    return GateResult(challenger=challenger, verdict=verdict)
 
 
 def _verdict(
-    evaluated: Evaluated,
+    challenger: Challenger,
     judged: JudgedQueries,
-    challenger: pl.DataFrame,
-    champion: pl.DataFrame | None,
+    ours: pl.DataFrame,
+    theirs: pl.DataFrame | None,
     policy: gating.GatePolicy,
 ) -> gating.Verdict:
-    candidate = evaluated.candidate
+    candidate = challenger.candidate
     reach = inputs.reach(candidate.url)
     evidence: dict[str, Any] = {
         "hits": tables.read(_evaluation_url(candidate, "hits")),
-        "latency": gating.Latency(challenger_ms=evaluated.challenger_ms, champion_ms=evaluated.champion_ms),
+        "latency": gating.Latency(challenger_ms=challenger.challenger_ms, champion_ms=challenger.champion_ms),
     }
-    if reach == [] and champion is None:
-        return gating.unjudged(gating.ABSTAINS, policy, **evidence)
+    if reach == [] and theirs is None:
+        return gating.verdict_without_judgements(gating.ABSTAINS, policy, **evidence)
     if all_alike(judged.snapshot):
-        return gating.unjudged(gating.ALL_ALIKE, policy, **evidence)
-    if champion is None or evaluated.champion is None:
-        attainable = judged.attainable(reach)
-        return gating.judge_first(challenger, policy, members=judged.members, attainable=attainable, **evidence)
-    return gating.judge(challenger, champion, judged.members, policy, evaluated.champion, **evidence)
+        return gating.verdict_without_judgements(gating.ALL_ALIKE, policy, **evidence)
+    if theirs is None or challenger.champion is None:
+        attainable = judged.attainable(reach, evidence["hits"])
+        return gating.judge_first(ours, policy, members=judged.members, attainable=attainable, **evidence)
+    return gating.judge(ours, theirs, judged.members, policy, challenger.champion, **evidence)
 
 
 def _evaluation_url(candidate: Candidate, name: str) -> str:
@@ -429,7 +463,7 @@ def log_verdict(
     checks.log_check(
         context,
         challenger_key(deployment.deployment, family),
-        "gate",
+        checks.GATE,
         passed=verdict.accepted,
         description=verdict.sentence,
         metadata=numbers(verdict.model_dump(mode="json")),
@@ -446,20 +480,22 @@ def tell_verdict(context: OpExecutionContext, verdict: gating.Verdict, sentence:
 
 
 @op
-def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Gated) -> Staged:
+def stage(context: OpExecutionContext, deployment: DeploymentResource, judged: GateResult) -> ReleaseRef:
     """Publish the release with its manifest; point to it as accepted if the gate said so."""
-    evaluated, candidate = gated.evaluated, gated.evaluated.candidate
-    _check_code(candidate)
-    runtimes.keep(candidate.family, codes.loaded(candidate.family), current())  # by now it may have been tidied away
+    challenger, candidate = judged.challenger, judged.challenger.candidate
+    _check_code(context, candidate)
+    # Once more: since the training it may have been tidied away.
+    runtimes.keep(candidate.family, codes.running_code(candidate.family), current())
     # The start of the first run and not the present time, so that a repeated step publishes the same release once.
     record = context.instance.get_run_record_by_id(root_run_id(context))
     assert record is not None, "a run that executes is recorded"
     created = record.create_timestamp.astimezone(UTC)
+    version = f"{created:%Y%m%d-%H%M%S}{created.microsecond // 1000:03}-{root_run_id(context)[:8]}"  # sorts by time
+    _check_champion(context, deployment, challenger, version)
     with storage.local_folder(candidate.url) as folder:
         manifest = ReleaseManifest(
             family=candidate.family,
-            # Sorts by time, and names the run.
-            version=f"{created:%Y%m%d-%H%M%S}-{root_run_id(context)[:8]}",
+            version=version,
             created_at=created,
             snapshot=candidate.inputs.snapshot,
             feedback=candidate.inputs.feedback,
@@ -467,8 +503,8 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Ga
             key=candidate.key,
             parameters=candidate.parameters,
             hyperparameters=candidate.hyperparameters,
-            metrics=evaluated.metrics,
-            gate=gated.verdict.model_dump(mode="json"),
+            metrics=challenger.metrics,
+            gate=judged.verdict.model_dump(mode="json"),
             environment=candidate.environment,
             code=candidate.code,
             code_version=candidate.code_version,
@@ -479,15 +515,15 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, gated: Ga
     if manifest.accepted:
         deployment.staging.accept(manifest)
     context.log.info(f"Staged {manifest.family}/{manifest.version}, accepted: {manifest.accepted}")
-    return Staged(family=manifest.family, version=manifest.version, accepted=manifest.accepted)
+    return ReleaseRef(family=manifest.family, version=manifest.version, accepted=manifest.accepted)
 
 
 @op
-def materialize(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> Staged:
+def materialize(context: OpExecutionContext, deployment: DeploymentResource, release: ReleaseRef) -> ReleaseRef:
     """Tell Dagster of a challenger: where it lies, its manifest and its metrics; an accepted one is the release too."""
     staging = deployment.staging
-    manifest = staging.manifest(staged.family, staged.version)
-    url = staging.release_url(staged.family, staged.version)
+    manifest = staging.manifest(release.family, release.version)
+    url = staging.release_url(release.family, release.version)
     metadata: dict[str, Any] = {
         "path": MetadataValue.path(str(storage.local_path(url) or url)),
         "version": manifest.version,
@@ -503,33 +539,33 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, sta
         "manifest": MetadataValue.json(manifest.model_dump(mode="json")),
         "size in bytes": sum(entry.size for entry in manifest.files),
         "files": len(manifest.files),
-        **plotted(manifest.metrics),
+        **plot_metadata(manifest.metrics),
     }
-    key = challenger_key(deployment.deployment, staged.family)
+    key = challenger_key(deployment.deployment, release.family)
     context.log_event(AssetMaterialization(asset_key=key, metadata=metadata))
-    if staged.accepted:
-        key = release_key(deployment.deployment, staged.family)
+    if release.accepted:
+        key = release_key(deployment.deployment, release.family)
         context.log_event(AssetMaterialization(asset_key=key, metadata=metadata))
-        _log_integrity(context, deployment, staged)
+        _log_integrity(context, deployment, release)
     context.add_output_metadata(metadata)
-    storage.remove(staging.candidate_url(staged.family, root_run_id(context)))
-    return staged
+    storage.remove(staging.candidate_url(release.family, root_run_id(context)))
+    return release
 
 
-def _log_integrity(context: OpExecutionContext, deployment: DeploymentResource, staged: Staged) -> None:
+def _log_integrity(context: OpExecutionContext, deployment: DeploymentResource, release: ReleaseRef) -> None:
     """Tell Dagster, as the result of the release's check, whether its files are as they were published."""
-    damage = checks.damage(deployment.staging, staged.family, staged.version)
+    damage = checks.damage(deployment.staging, release.family, release.version)
     checks.log_check(
         context,
-        release_key(deployment.deployment, staged.family),
-        "integrity",
+        release_key(deployment.deployment, release.family),
+        checks.INTEGRITY,
         passed=damage is None,
         description=damage,
-        metadata={"version": staged.version},
+        metadata={"version": release.version},
     )
 
 
-def plotted(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def plot_metadata(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Metrics as numeric metadata, one entry a measure and slice, so that Dagit plots them over time."""
     return {
         measure if name == "all" else f"{measure} {name}": float(value)

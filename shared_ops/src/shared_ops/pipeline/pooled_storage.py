@@ -99,7 +99,7 @@ _purged = dict[str, float]()
 
 
 def _throttled(purge: Callable[..., None]) -> Callable[..., None]:
-    """`purge`, which does nothing within PURGE_SECONDS of a purge of the same kind of ticks of the same sensor."""
+    """`purge`, at most once in PURGE_SECONDS for each sensor and kind of ticks: a call in between does nothing."""
 
     def throttled(
         origin_id: str, selector_id: str, before: float, tick_statuses: Sequence[TickStatus] | None = None

@@ -45,7 +45,7 @@ class Candidate(BaseModel):
         return self.inputs.family
 
 
-class Evaluated(BaseModel):
+class Challenger(BaseModel):
     """A candidate with its metrics; per-query values of it and of the champion lie in its folder."""
 
     model_config = ConfigDict(frozen=True)
@@ -58,16 +58,16 @@ class Evaluated(BaseModel):
     champion_ms: float | None
 
 
-class Gated(BaseModel):
-    """An evaluated candidate with the gate's verdict."""
+class GateResult(BaseModel):
+    """A challenger with the gate's verdict."""
 
     model_config = ConfigDict(frozen=True)
 
-    evaluated: Evaluated
+    challenger: Challenger
     verdict: Verdict
 
 
-class Staged(BaseModel):
+class ReleaseRef(BaseModel):
     """A release in the staging area."""
 
     model_config = ConfigDict(frozen=True)
@@ -77,8 +77,8 @@ class Staged(BaseModel):
     accepted: bool
 
 
-class Proposal(BaseModel):
-    """A ranker whose set was judged end to end."""
+class JudgedSet(BaseModel):
+    """A set that was judged end to end, named by its ranker's release: the manifest says what else is in it."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -3,7 +3,7 @@
 A check reports what it found, counts and failing rows, to the UI.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import polars as pl
@@ -12,8 +12,8 @@ from dagster import DagsterType, MetadataValue, TypeCheck, TypeCheckContext
 from shared_ops.data import storage, tables
 from shared_ops.data.feedback import TABLES as FEEDBACK_TABLES
 from shared_ops.data.feedback import Feedback, FeedbackRef
-from shared_ops.data.published import PublishedError
-from shared_ops.data.snapshots import TABLES, SnapshotRef, load
+from shared_ops.data.published import PublishedError, checked_once
+from shared_ops.data.snapshots import TABLES, Snapshot, SnapshotRef, load
 from shared_ops.data.tables import TableError
 from shared_ops.data.text import SPLITS
 from shared_ops.data.ubi import SIMULATED, SIMULATION
@@ -24,24 +24,24 @@ from shared_ops.release.releases import Staging
 MAX_ROWS_SHOWN = 20
 
 
+@checked_once(lambda ref: [ref.url])
 def check_snapshot(ref: SnapshotRef) -> TypeCheck:
     """Whether the tables hold to their schemas and refer to each other's rows."""
+    snapshot = Snapshot(ref)
     try:
-        snapshot = load(ref)
-        content = {name: getattr(snapshot, name)() for name in TABLES}
-        for name, frame in content.items():
-            tables.check(name, frame)
+        manifest = snapshot.manifest()
+        content = {name: tables.check(name, getattr(snapshot, name)()) for name in TABLES}
     except TableError as error:
         return TypeCheck(False, str(error), metadata={"failing rows": _rows(error.failures)})
     except PublishedError as error:
         return TypeCheck(False, str(error))
     problems, failing = _dangling(content)
-    counts = {f"{split} queries": len(snapshot.queries(split)) for split in SPLITS}
+    splits = content["queries"]["split"]
     metadata: dict[str, Any] = {
         "snapshot": ref.id,
         **{name: len(frame) for name, frame in content.items()},
-        **counts,
-        "sources": MetadataValue.json(snapshot.manifest().sources),
+        **{f"{split} queries": (splits == split).sum() for split in SPLITS},
+        "sources": MetadataValue.json(manifest.sources),
     }
     if not len(content["documents"]):
         problems.append("The snapshot holds no document; look at its sources.")
@@ -87,6 +87,7 @@ def check_candidate(candidate: Candidate) -> TypeCheck:
     return TypeCheck(True, "Scores are finite, documents and queries are known.", metadata=metadata)
 
 
+@checked_once(lambda ref: [ref.url])
 def check_feedback(ref: FeedbackRef) -> TypeCheck:
     """Whether the tables of feedback hold to their schemas and to each other, and the propensities are chances."""
     try:
@@ -142,6 +143,17 @@ def check_upstream(inputs: Inputs) -> TypeCheck:
     return TypeCheck(not problems, " ".join(problems) or "Every model answered the queries.", metadata=metadata)
 
 
+def _folders(inputs: Inputs) -> Iterable[str]:
+    """The folders that a training learns from."""
+    staging = Staging(inputs.staging)
+    yield inputs.snapshot.url
+    if inputs.feedback:
+        yield inputs.feedback.url
+    for family, version in inputs.releases.items():
+        yield staging.release_url(family, version)
+
+
+@checked_once(_folders)
 def check_inputs(inputs: Inputs) -> TypeCheck:
     """Whether everything that a training learns from holds together; stops at the first check that fails."""
     metadata: dict[str, Any] = {}
@@ -163,19 +175,13 @@ def _rows(frame: pl.DataFrame) -> MetadataValue:
     return MetadataValue.json(frame.head(MAX_ROWS_SHOWN).to_dicts())
 
 
-def _reference(
-    name: str, of: type, check: Callable[..., TypeCheck], description: str, immutable: bool = True
-) -> DagsterType:
-    """A Dagster type whose check reads the data that a reference names; immutable data is read once per process."""
-    passed: dict[str, TypeCheck] = {}
+def _reference(name: str, of: type, check: Callable[[Any], TypeCheck], description: str) -> DagsterType:
+    """A Dagster type whose check reads the data that a reference names."""
 
     def run(_: TypeCheckContext, value: object) -> TypeCheck:
         if not isinstance(value, of):
             return TypeCheck(False, f"Expected a {of.__name__}, got {type(value).__name__}.")
-        result = (immutable and passed.get(repr(value))) or check(value)
-        if immutable and result.success:
-            passed[repr(value)] = result
-        return result
+        return check(value)
 
     return DagsterType(type_check_fn=run, name=name, description=description, typing_type=of)
 
@@ -184,11 +190,7 @@ ValidSnapshot = _reference(
     "ValidSnapshot", SnapshotRef, check_snapshot, "A snapshot whose tables were read and hold to their schemas."
 )
 ValidCandidate = _reference(
-    "ValidCandidate",
-    Candidate,
-    check_candidate,
-    "A trained model whose hits were read and are an order.",
-    immutable=False,
+    "ValidCandidate", Candidate, check_candidate, "A trained model whose hits were read and are an order."
 )
 ValidFeedback = _reference(
     "ValidFeedback", FeedbackRef, check_feedback, "Feedback whose tables were read and hold together."

@@ -5,6 +5,7 @@ Knows no Dagster. `make status` and the check of the live set in Dagit use it.
 
 from collections.abc import Iterator
 
+from shared_ops.data.wire import HealthAnswer
 from shared_ops.release import runtimes
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseError, Staging
@@ -33,7 +34,7 @@ def _parts(live: LiveSet, staging: Staging) -> Iterator[str]:
         learned = staging.manifest(live.ranker, live.releases[live.ranker]).learned_from
     except ReleaseError:
         return  # `_workers` tells of it
-    for family in dict.fromkeys([*learned, *live.searching]):
+    for family in dict.fromkeys([*learned, *live.search_families]):
         expected, held = (where.get(family, "nothing") for where in (learned, live.releases))
         if expected != held:
             yield f"{live.ranker} learned from {expected} of {family}, and set {live.number} holds {held}"
@@ -44,12 +45,12 @@ def _search(settings: Settings, live: LiveSet) -> Iterator[str]:
 
     try:
         with runtimes.client(None, SECONDS) as client:
-            health = client.get(f"{settings.url('search')}/health").json()
+            health = HealthAnswer.model_validate_json(client.get(f"{settings.url('search')}/health").content)
     except (httpx.HTTPError, ValueError) as error:
-        yield f"search does not say what it answers with ({error or type(error).__name__})"
+        yield f"search does not say what it answers with ({_reason(error)})"
         return
-    if health["live_set"] != live.number:
-        yield f"search answers from set {health['live_set']}, and set {live.number} is live"
+    if health.live_set != live.number:
+        yield f"search answers from set {health.live_set}, and set {live.number} is live"
 
 
 def _workers(settings: Settings, live: LiveSet, staging: Staging) -> Iterator[str]:
@@ -60,17 +61,22 @@ def _workers(settings: Settings, live: LiveSet, staging: Staging) -> Iterator[st
             manifest = staging.manifest(family, version)
             runtime = runtimes.of_release(staging.url, family, version)
             with runtimes.client(runtime.socket(settings), SECONDS) as client:
-                health = client.get("http://localhost/health").json()
+                health = HealthAnswer.model_validate_json(client.get("http://localhost/health").content)
         except ReleaseError as error:
             yield f"{family}: {error}"
             continue
         except (httpx.HTTPError, ValueError) as error:
-            yield f"{family} does not say what it answers with ({error or type(error).__name__})"
+            yield f"{family} does not say what it answers with ({_reason(error)})"
             continue
         expected = {"live_set": live.number, "code": manifest.code, "environment": manifest.environment}
         for name, value in expected.items() if manifest.code else [("live_set", live.number)]:
-            if health.get(name) != value:
-                yield f"{family} answers with {_words(name, health.get(name))}, and {_words(name, value)} is stated"
+            if (said := getattr(health, name)) != value:
+                yield f"{family} answers with {_words(name, said)}, and {_words(name, value)} is stated"
+
+
+def _reason(error: Exception) -> str:
+    """An error on one line; one without words is told by its kind."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _words(name: str, value: object) -> str:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from pathlib import Path
 
 from shared_ops.data import storage
@@ -28,7 +29,7 @@ HOST = "services"
 ENTRY = "repos/repos.toml"
 LEFT_OUT = ("tests", "__pycache__")
 CLOCK_SECONDS = 0.05
-"""How much older than it is a file may seem: file systems record the time of the clock's last tick."""
+"""By how much the time of a file may lag behind its change: file systems record the time of the clock's last tick."""
 
 
 class CodeError(RuntimeError):
@@ -60,7 +61,7 @@ def present(family: str) -> str:
     return digest(tree(family))
 
 
-def loaded(family: str) -> dict[str, bytes]:
+def running_code(family: str) -> dict[str, bytes]:
     """The family's code that this process runs: path to content.
 
     The first call reads it from the checkout, which happens while the family's ops are loaded.
@@ -106,7 +107,7 @@ def _began() -> float:
 
 def code_version(family: str) -> str:
     """The hash of the code that trains the family, as this process runs it: the code that serves it is left out."""
-    training = {name: text for name, text in loaded(family).items() if not name.startswith((f"{HOST}/", ENTRY))}
+    training = {name: text for name, text in running_code(family).items() if not name.startswith((f"{HOST}/", ENTRY))}
     return digest(training)[:16]
 
 
@@ -117,7 +118,7 @@ def keep(root: str, content: Mapping[str, bytes]) -> str:
     """
     name = digest(content)
     url = storage.join(root, name)
-    with writing(root), tempfile.TemporaryDirectory() as scratch:
+    with write_lock(root), tempfile.TemporaryDirectory() as scratch:
         if not _is_kept(url, name):
             storage.remove(storage.join(url, TREE))
             storage.remove(url)
@@ -130,7 +131,7 @@ def keep(root: str, content: Mapping[str, bytes]) -> str:
     return name
 
 
-def writing(root: str) -> AbstractContextManager[None]:
+def write_lock(root: str) -> AbstractContextManager[None]:
     """The lock for writing to the store at `root` and removing from it: one holder at a time on this machine."""
     return storage.exclusive(storage.join(root, ".writing.lock"))
 
@@ -166,7 +167,19 @@ def _hash(folder: Path) -> str:
     """The hash of the tree in a folder. Python's caches beside the sources do not count: Python checks them itself."""
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     sources = [each for each in names if "__pycache__" not in each.parts and each.as_posix() != TREE]
-    return digest({each.as_posix(): (folder / each).read_bytes() for each in sources})
+    return _hash_of_files(folder, tuple((each.as_posix(), *_state(folder / each)) for each in sorted(sources)))
+
+
+@lru_cache(maxsize=64)
+def _hash_of_files(folder: Path, files: tuple[tuple[str, int, int, int], ...]) -> str:
+    """The hash of these files, read once for a process: a file that changes has another state, and is read again."""
+    return digest({name: (folder / name).read_bytes() for name, *_ in files})
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """What changes with a file's content, by the file system: its size, and the times of its last changes."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _belongs(name: Path) -> bool:

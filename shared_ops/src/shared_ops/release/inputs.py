@@ -71,6 +71,9 @@ class Inputs(BaseModel):
         For a family that learns from clicks these are its release's hits, given by a model that learned nothing from
         the sessions of the fold. For every other family, and for queries that the release does not know yet, they are
         the hits that were served. Documents that the snapshot no longer holds are left out.
+
+        Raises:
+            ReleaseError: when the files of a release are not those of its manifest.
         """
         feedback = self.clicked()
         if feedback is None:
@@ -87,14 +90,18 @@ class Inputs(BaseModel):
         return queries
 
     def _asked_again(self, family: str) -> dict[str, Hits]:
-        url = Staging(self.staging).release_url(family, self.releases[family])
+        url = Staging(self.staging).checked_url(family, self.releases[family])
         there = storage.exists(storage.join(url, "hits", f"{ASKED}.parquet"))
         return tables.hits_by_query(release_hits(url, ASKED)) if there else {}
 
     def hits(self, family: str) -> pl.DataFrame:
-        """The hits of a family's release for every split, those of this snapshot's queries and documents alone."""
+        """The hits of a family's release for every split, those of this snapshot's queries and documents alone.
+
+        Raises:
+            ReleaseError: when the release's files are not those of its manifest.
+        """
         snapshot = load(self.snapshot)
-        url = Staging(self.staging).release_url(family, self.releases[family])
+        url = Staging(self.staging).checked_url(family, self.releases[family])
         hits = pl.concat([release_hits(url, split) for split in SPLITS])
         return kept_hits(hits, snapshot.queries(), snapshot.documents())
 
@@ -115,12 +122,12 @@ def asked_id(query_id: str, fold: int) -> str:
 
 
 def release_hits(url: str, split: str) -> pl.DataFrame:
-    """The `hits` table that the release in the folder at `url` gave the queries of a split."""
+    """The `hits` table that the candidate or release in the folder at `url` gave the queries of a split."""
     return tables.read(storage.join(url, "hits", f"{split}.parquet"))
 
 
 def reach(url: str) -> list[str] | None:
-    """The documents that the release in the folder at `url` is able to find (`training.Trained`); None: all of them."""
+    """The documents that the candidate or release in the folder at `url` is able to find; None: all of them."""
     content = storage.read_bytes(storage.join(url, REACH))
     return None if content is None else list(json.loads(content))
 

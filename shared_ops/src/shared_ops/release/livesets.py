@@ -20,7 +20,7 @@ from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.settings import Deployment, Role, families
 
 NOTHING_LIVE = "No set of models is live yet: make train"
-"""What is said wherever that is so. Where no stack runs, the command says that, and what starts one."""
+"""What people read before the first set is live. `make train` itself says how to start a stack where none runs."""
 
 
 def listed_roles(releases: Collection[str]) -> dict[str, Role]:
@@ -47,7 +47,7 @@ class LiveSet(BaseModel):
     note: str = Field(default="", description="why it was made, and by which run")
 
     @property
-    def searching(self) -> list[str]:
+    def search_families(self) -> list[str]:
         """The families whose hits are ranked."""
         return [name for name, role in self.roles.items() if role == "search"]
 
@@ -267,7 +267,7 @@ class LiveSets:
         """Remember what became of an accepted ranker."""
         storage.write_json(storage.join(self.url, "decisions", f"{ranker}.json"), decision.model_dump(mode="json"))
 
-    def decided_upon(self) -> list[str]:
+    def decisions(self) -> list[str]:
         """The versions of the rankers whose decision is kept."""
         return [name.removesuffix(".json") for name in storage.names(storage.join(self.url, "decisions"))]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from shared_ops.data.snapshots import SnapshotRef
-from shared_ops.data.wire import SPOKEN
+from shared_ops.data.wire import SPOKEN, SetAnswer, WireAnswer
 from shared_ops.release import acceptance, runtimes
 from shared_ops.release.codes import CodeError
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSetChangedError, LiveSets
@@ -31,7 +31,7 @@ class OvertakenError(PromotionError):
 
 
 class TakenBackError(PromotionError):
-    """The set was live and was taken back: only a person brings it back."""
+    """The set was live and was taken back, or what its ranker learned from: only a person brings it back."""
 
 
 def promote(
@@ -61,7 +61,7 @@ def promote(
     Raises:
         PromotionError: when the release is no ranker's, what a release runs with cannot be had, or a service could
             not load the set in time.
-        TakenBackError: when the set was taken back before.
+        TakenBackError: when the set was taken back before, or a release that the ranker learned from.
         OvertakenError: when another set went live since it was judged.
     """
     if not ranker.learned_from:
@@ -77,6 +77,7 @@ def promote(
             f"Set {taken_back.number} held just these releases and was rolled back: it is not promoted again by "
             f"itself. make rollback SET={taken_back.number} brings it back."
         )
+    _refuse_taken_back(live_sets, ranker)
     if over is not None and not _still(live_sets, over, live):
         raise OvertakenError(
             f"{ranker.family}/{ranker.version} was judged against set {over}; set {live.number if live else 0} is live "
@@ -91,13 +92,28 @@ def promote(
     return proposal
 
 
+def _refuse_taken_back(live_sets: LiveSets, ranker: ReleaseManifest) -> None:
+    """Refuse a ranker whose training was under way when what it learned from was taken back.
+
+    Raises:
+        TakenBackError: naming the release.
+    """
+    for family, version in ranker.learned_from.items():
+        if past := live_sets.taken_back_release(family, version):
+            raise TakenBackError(
+                f"{ranker.family}/{ranker.version} learned from {family}/{version}, which was taken back with set "
+                f"{past.number}. A new training learns from what is live: make train REPO={ranker.family}. "
+                f"make rollback SET={past.number} brings back what was taken back."
+            )
+
+
 def _still(live_sets: LiveSets, over: int, live: LiveSet | None) -> bool:
     """Whether set `over` is live, or one that holds the same releases and shows another snapshot."""
     judged = live_sets.past(over)
     return over == (live.number if live else 0) or bool(judged and live and judged.releases == live.releases)
 
 
-def decided(staging: Staging, live_sets: LiveSets, ranker: str) -> str | None:
+def promotion_obstacle(staging: Staging, live_sets: LiveSets, ranker: str) -> str | None:
     """Why the accepted release of this ranker is not to be promoted; None where it is to be."""
     version, live = staging.accepted(ranker), live_sets.live()
     if version is None:
@@ -301,13 +317,15 @@ def _state(name: str, runtime: Runtime | None, chosen: LiveSet) -> tuple[str, st
     try:
         with runtimes.client(socket_file, 5.0) as client:
             answer = client.get(f"{root}/sets/{chosen.number}")
-        body = answer.json()
+        if answer.status_code != httpx.codes.OK:
+            return str(answer.status_code), ""
+        if (wire := WireAnswer.model_validate_json(answer.content).wire) not in SPOKEN:
+            return "failed", f"It speaks version {wire} of the wire, and this stack {SPOKEN}."
+        said = SetAnswer.model_validate_json(answer.content)
     except (httpx.HTTPError, ValueError) as error:
         return "not reached", str(error)
-    if (wire := body.get("wire", 1)) not in SPOKEN:
-        return "failed", f"It speaks version {wire} of the wire, and this stack {SPOKEN}."
     # A later proposal may have the number of a withdrawn one, and this service may not have read it yet.
-    held, expected = body.get("release", body.get("snapshot")), chosen.releases.get(name, chosen.snapshot.id)
+    held, expected = said.release or said.snapshot, chosen.releases.get(name, chosen.snapshot.id)
     if held is not None and held != expected:
         return "loading", f"it has seen another set of this number, of {held}"
-    return str(body.get("state", answer.status_code)), str(body.get("reason") or "")
+    return said.state, said.reason or ""

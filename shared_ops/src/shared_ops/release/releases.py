@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Collection
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from shared_ops.data import storage
 from shared_ops.data.feedback import FeedbackRef
 from shared_ops.data.snapshots import SnapshotRef
-from shared_ops.settings import ROOT, current, repositories
+from shared_ops.settings import ROOT, current, file_url, repositories
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -81,6 +81,11 @@ class Staging:
         """The folder of a run's work in progress. No reader of releases looks there."""
         return storage.join(self.url, family, "candidates", run_id)
 
+    def candidates(self) -> list[tuple[str, str]]:
+        """The family and the run of every candidate, whether its run is at work or has ended."""
+        folders = {family: storage.join(self.url, family, "candidates") for family in storage.names(self.url)}
+        return [(family, run) for family, folder in folders.items() for run in storage.names(folder)]
+
     def publish(self, folder: Path, manifest: ReleaseManifest) -> ReleaseManifest:
         """Publish the files in `folder` as the release that `manifest` describes; a published release never changes.
 
@@ -113,7 +118,7 @@ class Staging:
         """The families that have published here, whether or not repos.toml still lists them."""
         return [name for name in storage.names(self.url) if storage.names(storage.join(self.url, name, "releases"))]
 
-    def published(self) -> list[tuple[str, str]]:
+    def releases(self) -> list[tuple[str, str]]:
         """The family and the version of every release."""
         return [(family, version) for family in self.families() for version in self.versions(family)]
 
@@ -135,6 +140,14 @@ class Staging:
         folder = storage.local_path(url) or storage.copied_folder(url, place, commit=MANIFEST)
         verify(folder, manifest)
         return folder
+
+    def checked_url(self, family: str, version: str) -> str:
+        """The URL of a folder with the release, whose files this process has checked once, as `fetch` does.
+
+        Raises:
+            ReleaseError: as for `fetch`.
+        """
+        return _checked_url(self.url, family, version)
 
     def copy_of(self, family: str, version: str) -> Path:
         """The folder to which a release is copied when the staging area is not local."""
@@ -190,6 +203,11 @@ class Staging:
     def _pointer(self, family: str) -> dict[str, Any]:
         content = storage.read_bytes(storage.join(self.url, family, "accepted.json"))
         return {} if content is None else dict(json.loads(content))
+
+
+@lru_cache(maxsize=256)
+def _checked_url(staging: str, family: str, version: str) -> str:
+    return file_url(Staging(staging).fetch(family, version))
 
 
 def copies() -> Path:

@@ -36,7 +36,8 @@ NICE = 10
 """The niceness of the process that makes an environment again."""
 
 KEPT_SECONDS = 86_400.0
-"""How long code, locks and copies of releases are kept that nothing names: a training under way may need them."""
+"""The age at which code, locks, copies of releases and candidates are removed that nothing names. A training names what
+it uses when it ends, and takes less time."""
 
 
 class RuntimeMissingError(RuntimeError):
@@ -197,7 +198,7 @@ def tidy(settings: Settings) -> list[str]:
     """
     areas = [Staging(settings.staging_url(deployment)) for deployment in DEPLOYMENTS]
     try:
-        manifests = [area.manifest(*each) for area in areas for each in area.published()]
+        manifests = [area.manifest(*each) for area in areas for each in area.releases()]
     except ReleaseError as error:
         logger.warning("No code and no lock is removed: %s", error)
         return []
@@ -207,7 +208,7 @@ def tidy(settings: Settings) -> list[str]:
     }
     removed = []
     for (url, last_written), needed in stores.items():
-        with codes.writing(url):
+        with codes.write_lock(url):
             for name in set(storage.names(url)) - needed:
                 if storage.age(storage.join(url, name, last_written)) > KEPT_SECONDS:
                     storage.remove(storage.join(url, name, last_written))
@@ -221,7 +222,7 @@ def _keep_lock(family: str, settings: Settings) -> str:
     version = lock.with_name(PYTHON)
     if not version.exists():
         version = lock.with_name(".python-version")
-    with codes.writing(url):
+    with codes.write_lock(url):
         for path, target in ((version, PYTHON), (lock, LOCK)):
             # Even where it is there: its new time keeps it from being removed.
             storage.write_atomic(storage.join(url, name, target), path.read_bytes())

@@ -119,7 +119,11 @@ class Resolver:
         return (None, "target is the document itself") if doc_id == entry["names"][0] else (doc_id, "found")
 
     def _relative(self, target: str, names: list[str]) -> set[str]:
-        """The ids that `target` means from the object's first name; where that gives no other id, from the others."""
+        """The ids of the documents that `target` may mean in the docstring of an object with these names.
+
+        Its first name decides, where the search from there finds another document than the object's own. Else each of
+        its other names may find one. Only where none does, the object itself is meant.
+        """
         itself = names[0]
         own, *others = (self._outwards(name, target, itself) for name in names)
         if own not in (None, itself):
