@@ -61,7 +61,8 @@ class Stack:
 
     def search(self, query: str, k: int = 10) -> dict[str, Any]:
         """The search app's answer."""
-        return self.get("search", "/search", q=query, k=k).raise_for_status().json()
+        answer: dict[str, Any] = self.get("search", "/search", q=query, k=k).raise_for_status().json()
+        return answer
 
 
 def until(condition: Callable[[], object], seconds: float, what: str, pause: float = 0.1) -> None:
@@ -77,7 +78,8 @@ def asked_graphql(stack: Stack, query: str, **variables: Any) -> dict[str, Any]:
     body = {"query": query, "variables": variables}
     answer = httpx.post(f"{stack.settings.url('dagit')}/graphql", json=body, timeout=60).raise_for_status().json()
     assert "errors" not in answer, answer["errors"]
-    return answer["data"]
+    data: dict[str, Any] = answer["data"]
+    return data
 
 
 def own_stack(home: Path, root: Path = ROOT, **variables: str) -> Stack:

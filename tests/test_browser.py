@@ -20,6 +20,7 @@ from shared_ops.data.ubi import CLICK, Store, UbiEvent, UbiQuery
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import families, repositories, search_families
+from tests.conftest import Stack
 
 pytestmark = pytest.mark.slow
 
@@ -64,21 +65,21 @@ def noticed(page: Page) -> list[str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def calm(stack):
+def calm(stack: Stack) -> None:
     """No training beside: an answer that comes without a late model is ordered otherwise than the next one."""
     Dagit(stack.settings.url("dagit")).settle()
 
 
 @pytest.fixture
-def live(stack) -> LiveSet:
+def live(stack: Stack) -> LiveSet:
     return LiveSets(stack.settings.staging_url("prod")).live()
 
 
-def search_page(stack, query: str = "") -> str:
+def search_page(stack: Stack, query: str = "") -> str:
     return f"{stack.settings.url('search')}/" + (f"?q={quote(query)}" if query else "")
 
 
-def ask_by_keyboard(stack, page: Page, query: str) -> None:
+def ask_by_keyboard(stack: Stack, page: Page, query: str) -> None:
     """Open the start page, type, press Enter, and wait for the results."""
     page.goto(search_page(stack))
     expect(page.get_by_role("searchbox")).to_be_focused()
@@ -91,7 +92,7 @@ def results(page: Page) -> Locator:
     return page.get_by_role("main").locator("> ol > li")
 
 
-def clicks(stack, query: str, seconds: float = 30) -> list[tuple[UbiQuery, UbiEvent]]:
+def clicks(stack: Stack, query: str, seconds: float = 30) -> list[tuple[UbiQuery, UbiEvent]]:
     """What Postgres holds of the clicks on this query's results, each with its search, as soon as it holds any."""
     store = Store(postgres.url(stack.settings))
     deadline = time.monotonic() + seconds
@@ -107,17 +108,20 @@ def clicks(stack, query: str, seconds: float = 30) -> list[tuple[UbiQuery, UbiEv
 
 def fits(page: Page) -> bool:
     """Whether the page is as wide as its window at most: no horizontal scroll bar."""
-    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    fitting: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    return fitting
 
 
-def test_the_start_page_is_ready_to_be_typed_into(stack, page, noticed):
+def test_the_start_page_is_ready_to_be_typed_into(stack: Stack, page: Page, noticed: list[str]) -> None:
     page.goto(search_page(stack))
     expect(page).to_have_title("Searchloop")
     expect(page.get_by_role("searchbox")).to_be_focused()
     assert noticed == []
 
 
-def test_a_query_and_enter_show_what_the_four_models_answer(stack, page, noticed, live):
+def test_a_query_and_enter_show_what_the_four_models_answer(
+    stack: Stack, page: Page, noticed: list[str], live: LiveSet
+) -> None:
     ask_by_keyboard(stack, page, QUERY)
     expect(page).to_have_title(f"{QUERY} – Searchloop")
     expect(page.get_by_role("searchbox")).to_have_value(QUERY)
@@ -139,7 +143,7 @@ def test_a_query_and_enter_show_what_the_four_models_answer(stack, page, noticed
     assert noticed == []
 
 
-def test_a_result_opens_its_document(stack, page, noticed):
+def test_a_result_opens_its_document(stack: Stack, page: Page, noticed: list[str]) -> None:
     page.goto(search_page(stack, QUERY))
     link = results(page).first.get_by_role("link")
     url = link.evaluate("link => link.href")
@@ -151,7 +155,9 @@ def test_a_result_opens_its_document(stack, page, noticed):
     assert noticed == [f"request: {url}"]
 
 
-def test_an_opened_result_is_one_click_at_its_position(stack, page, noticed, live):
+def test_an_opened_result_is_one_click_at_its_position(
+    stack: Stack, page: Page, noticed: list[str], live: LiveSet
+) -> None:
     query = "keep the share of each class in both parts"
     page.goto(search_page(stack, query))
     below = next(number for number in range(1, 10) if results(page).nth(number).get_by_role("link").count())
@@ -177,7 +183,7 @@ def test_an_opened_result_is_one_click_at_its_position(stack, page, noticed, liv
         "</title><script>alert('ran')</script>",
     ],
 )
-def test_markup_in_a_query_is_text_and_nothing_runs(stack, page, noticed, query):
+def test_markup_in_a_query_is_text_and_nothing_runs(stack: Stack, page: Page, noticed: list[str], query: str) -> None:
     page.goto(search_page(stack, query))
     expect(results(page).first).to_be_visible()
     expect(page.get_by_role("searchbox")).to_have_value(query)
@@ -186,7 +192,7 @@ def test_markup_in_a_query_is_text_and_nothing_runs(stack, page, noticed, query)
     assert noticed == []
 
 
-def test_a_query_of_20_000_characters_is_refused_in_words(stack, page):
+def test_a_query_of_20_000_characters_is_refused_in_words(stack: Stack, page: Page) -> None:
     response = page.goto(search_page(stack, "x" * 20_000))
     assert 400 <= response.status < 500
     expect(page.get_by_role("alert")).to_contain_text("5,000 characters at most")
@@ -195,14 +201,14 @@ def test_a_query_of_20_000_characters_is_refused_in_words(stack, page):
 
 
 @pytest.mark.parametrize("query", ["", QUERY, "x" * 300, "x" * 20_000], ids=["start", "results", "one word", "error"])
-def test_a_narrow_window_has_no_horizontal_scroll_bar(stack, page, query):
+def test_a_narrow_window_has_no_horizontal_scroll_bar(stack: Stack, page: Page, query: str) -> None:
     page.set_viewport_size({"width": 400, "height": 800})
     page.goto(search_page(stack, query))
     expect(page.get_by_role("contentinfo")).to_contain_text("Set ")
     assert fits(page)
 
 
-def test_the_keyboard_alone_reaches_and_opens_a_result(stack, page):
+def test_the_keyboard_alone_reaches_and_opens_a_result(stack: Stack, page: Page) -> None:
     ask_by_keyboard(stack, page, QUERY)
     link = results(page).first.get_by_role("link")
     for _ in range(10):
@@ -215,14 +221,14 @@ def test_the_keyboard_alone_reaches_and_opens_a_result(stack, page):
     expect(page).to_have_title("Outside")
 
 
-def test_dagit_shows_every_code_location_loaded(stack, page):
+def test_dagit_shows_every_code_location_loaded(stack: Stack, page: Page) -> None:
     page.goto(f"{stack.settings.url('dagit')}/locations")
     for name in repositories():
         expect(page.locator(f"a[href='/locations/{name}/']").first).to_be_visible()
     expect(page.get_by_text("Loaded", exact=True)).to_have_count(len(repositories()))
 
 
-def test_dagit_shows_what_the_ranker_came_from_in_other_locations(stack, page):
+def test_dagit_shows_what_the_ranker_came_from_in_other_locations(stack: Stack, page: Page) -> None:
     asset = f"{stack.settings.url('dagit')}/assets/prod/ranker/challenger"
     page.goto(f"{asset}?view=lineage")
     graph = page.locator("svg foreignObject")
@@ -238,7 +244,7 @@ def test_dagit_shows_what_the_ranker_came_from_in_other_locations(stack, page):
         expect(page.locator(f"a[href*='/assets/prod/{above}']").first).to_be_visible()
 
 
-def test_dagit_shows_the_numbers_of_the_newest_release_and_plots_them(stack, page):
+def test_dagit_shows_the_numbers_of_the_newest_release_and_plots_them(stack: Stack, page: Page) -> None:
     page.goto(f"{stack.settings.url('dagit')}/assets/prod/keyword/release")
     metadata = page.get_by_role("row")
     version = metadata.filter(has_text=re.compile(r"^version")).get_by_role("cell").last.inner_text().strip()
@@ -252,7 +258,7 @@ def test_dagit_shows_the_numbers_of_the_newest_release_and_plots_them(stack, pag
     expect(page.locator("canvas").first).to_be_visible()
 
 
-def test_dagit_lets_a_jobs_configuration_be_edited(stack, page):
+def test_dagit_lets_a_jobs_configuration_be_edited(stack: Stack, page: Page) -> None:
     page.goto(f"{stack.settings.url('dagit')}/locations/keyword/jobs/keyword_prod")
     page.get_by_role("tab", name="Launchpad").click()
     editor = page.locator(".CodeMirror-code").first

@@ -10,12 +10,15 @@ from collections import Counter
 import httpx
 import pytest
 
+from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes import postgres
 from deploy.stack.traffic.simulation import Record
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.ubi import SIMULATION, Store
+from shared_ops.release.livesets import LiveSet, LiveSets
+from shared_ops.release.releases import Staging
 from shared_ops.settings import families
-from tests.conftest import asked_graphql, until
+from tests.conftest import Stack, asked_graphql, until
 
 pytestmark = pytest.mark.slow
 
@@ -24,13 +27,13 @@ SESSIONS = 200
 
 
 @pytest.fixture(scope="module")
-def first(sets):
+def first(sets: LiveSets) -> LiveSet:
     """The set that was live before anybody clicked."""
     return sets.live()
 
 
 @pytest.fixture(scope="module")
-def record(stack, first) -> Record:
+def record(stack: Stack, first: LiveSet) -> Record:
     """SIMULATED people searched and clicked while some documents were in the news, and another set went live."""
     stack.make("simulate", f"SESSIONS={SESSIONS}", f"TREND={TREND}", "WATCH=1", "SEED=1", seconds=1200)
     written = sorted((stack.settings.home / "simulation").glob("*.json"))[-1]
@@ -38,7 +41,7 @@ def record(stack, first) -> Record:
 
 
 @pytest.fixture(scope="module")
-def learned(dagit, record, sets, staging):
+def learned(dagit: Dagit, record: Record, sets: LiveSets, staging: Staging) -> LiveSet:
     """The live set once nothing is left to learn from the clicks: behavior and ranker both learned from them."""
     dagit.settle()
     live = sets.live()
@@ -47,19 +50,19 @@ def learned(dagit, record, sets, staging):
     return live
 
 
-def test_clicks_alone_bring_a_new_set(first, learned):
+def test_clicks_alone_bring_a_new_set(first: LiveSet, learned: LiveSet) -> None:
     assert learned.number > first.number
     assert learned.releases["behavior"] != first.releases["behavior"]
     assert learned.releases["ranker"] != first.releases["ranker"]
 
 
-def test_what_learns_from_no_clicks_is_not_trained_again(first, learned, staging):
+def test_what_learns_from_no_clicks_is_not_trained_again(first: LiveSet, learned: LiveSet, staging: Staging) -> None:
     for family in ("keyword", "semantic"):
         assert learned.releases[family] == first.releases[family]
         assert staging.versions(family) == [first.releases[family]]
 
 
-def test_the_documents_in_the_news_have_risen_for_their_queries(stack, record, learned):
+def test_the_documents_in_the_news_have_risen_for_their_queries(stack: Stack, record: Record, learned: LiveSet) -> None:
     assert len({trend.doc_id for trend in record.trends}) == TREND
     risen = 0
     for trend in record.trends:
@@ -70,7 +73,7 @@ def test_the_documents_in_the_news_have_risen_for_their_queries(stack, record, l
     assert risen >= 0.8 * len(record.trends)
 
 
-def test_every_search_and_click_is_stored_once_and_marked_as_simulated(stack, record):
+def test_every_search_and_click_is_stored_once_and_marked_as_simulated(stack: Stack, record: Record) -> None:
     store = Store(postgres.url(stack.settings))
     window = store.window(0)
     searches, events = store.queries(window), store.events(window)
@@ -83,7 +86,7 @@ def test_every_search_and_click_is_stored_once_and_marked_as_simulated(stack, re
         assert shown[event.query_id][position - 1] == object_id
 
 
-def test_releases_say_how_much_came_from_where(learned, staging):
+def test_releases_say_how_much_came_from_where(learned: LiveSet, staging: Staging) -> None:
     for family in ("behavior", "ranker"):
         manifest = staging.manifest(family, learned.releases[family])
         counts = Feedback(manifest.feedback).manifest().applications
@@ -94,7 +97,7 @@ def test_releases_say_how_much_came_from_where(learned, staging):
     assert ranker["clicked/lists"] > 0 and ranker["judged/lists"] > 0
 
 
-def test_the_ranker_was_served_the_features_that_training_computes(stack, learned):
+def test_the_ranker_was_served_the_features_that_training_computes(stack: Stack, learned: LiveSet) -> None:
     (check,) = asked_graphql(
         stack,
         """query { assetCheckExecutions(assetKey: {path: ["prod", "ranker", "release"]},
@@ -104,7 +107,7 @@ def test_the_ranker_was_served_the_features_that_training_computes(stack, learne
     assert not check["evaluation"]["description"].startswith("0 served requests")
 
 
-def test_every_trigger_says_why(stack, learned):
+def test_every_trigger_says_why(stack: Stack, learned: LiveSet) -> None:
     data = asked_graphql(
         stack,
         """query { sensorsOrErrors: repositoriesOrError { ... on RepositoryConnection { nodes { sensors {
@@ -122,7 +125,7 @@ def test_every_trigger_says_why(stack, learned):
             assert tick["error"] is None and (tick["skipReason"] or tick["runIds"] or tick["status"] == "STARTED"), name
 
 
-def test_the_gates_verdicts_stand_in_dagit_with_their_numbers(stack, learned):
+def test_the_gates_verdicts_stand_in_dagit_with_their_numbers(stack: Stack, learned: LiveSet) -> None:
     for path, name in ((["prod", "behavior", "challenger"], "gate"), (["prod", "proposed_set"], "end_to_end")):
         (check,) = asked_graphql(
             stack,
@@ -135,14 +138,15 @@ def test_the_gates_verdicts_stand_in_dagit_with_their_numbers(stack, learned):
         assert {"difference", "confidence_low", "confidence_high", "p_value", "queries", "slices"} <= labels
 
 
-def newest_set_of_dagit(stack) -> int:
+def newest_set_of_dagit(stack: Stack) -> int:
     query = """query { assetOrError(assetKey: {path: ["prod", "live_set"]}) { ... on Asset {
         assetMaterializations(limit: 1) { metadataEntries { label ... on IntMetadataEntry { intValue } } } } } }"""
     (told,) = asked_graphql(stack, query)["assetOrError"]["assetMaterializations"]
-    return next(entry["intValue"] for entry in told["metadataEntries"] if entry["label"] == "set")
+    number: int = next(entry["intValue"] for entry in told["metadataEntries"] if entry["label"] == "set")
+    return number
 
 
-def test_a_rollback_answers_with_the_set_before_and_stays(stack, sets, learned):
+def test_a_rollback_answers_with_the_set_before_and_stays(stack: Stack, sets: LiveSets, learned: LiveSet) -> None:
     before = stack.make("rollback", "WHY=a wrong order").stdout
     back = sets.live()
     assert sets.moves()[0].number == back.number and sets.moves()[0].note.endswith(": a wrong order")
@@ -155,7 +159,7 @@ def test_a_rollback_answers_with_the_set_before_and_stays(stack, sets, learned):
     assert sets.live() == learned
 
 
-def test_lineage_goes_from_the_sources_to_the_weights(stack, learned):
+def test_lineage_goes_from_the_sources_to_the_weights(stack: Stack, learned: LiveSet) -> None:
     told = stack.make("lineage").stdout
     for family, version in learned.releases.items():
         assert f"{family}/{version}" in told
@@ -163,17 +167,17 @@ def test_lineage_goes_from_the_sources_to_the_weights(stack, learned):
 
 
 @pytest.mark.parametrize("family", list(families()))
-def test_a_release_can_be_trained_again_bit_for_bit(stack, learned, family):
+def test_a_release_can_be_trained_again_bit_for_bit(stack: Stack, learned: LiveSet, family: str) -> None:
     told = stack.make("reproduce", f"RELEASE={family}/{learned.releases[family]}", seconds=600).stdout
     assert "are the same, bit for bit" in told
 
 
-def test_status_shows_the_live_set_and_its_metrics(stack, learned):
+def test_status_shows_the_live_set_and_its_metrics(stack: Stack, learned: LiveSet) -> None:
     told = stack.make("status").stdout
     assert f"live set {learned.number}" in told and all(version in told for version in learned.releases.values())
 
 
-def ticks_of(stack, location, sensor) -> list[str]:
+def ticks_of(stack: Stack, location: str, sensor: str) -> list[str]:
     """What a sensor's newest ticks said, where they started nothing."""
     query = """query ($name: String!, $location: String!) { sensorOrError(sensorSelector: {sensorName: $name,
         repositoryLocationName: $location, repositoryName: "__repository__"}) { ... on Sensor {
@@ -182,8 +186,10 @@ def ticks_of(stack, location, sensor) -> list[str]:
     return [tick["skipReason"] or "" for tick in told["sensorOrError"]["sensorState"]["ticks"]]
 
 
-def test_a_training_that_was_cancelled_is_made_again_as_its_trigger_says(stack, dagit, sets, staging, learned):
-    def of_ranker():
+def test_a_training_that_was_cancelled_is_made_again_as_its_trigger_says(
+    stack: Stack, dagit: Dagit, sets: LiveSets, staging: Staging, learned: LiveSet
+) -> None:
+    def of_ranker() -> list[str]:
         return [run.run_id for run in dagit.in_flight() if run.job == "ranker_prod"]
 
     stack.make("train", "REPO=keyword", "FORCE=1")
@@ -196,7 +202,9 @@ def test_a_training_that_was_cancelled_is_made_again_as_its_trigger_says(stack, 
     assert sets.live().releases["keyword"] == staging.accepted("keyword") != learned.releases["keyword"]
 
 
-def test_invented_sessions_with_one_click_each_bring_no_document_up(stack, dagit, learned):
+def test_invented_sessions_with_one_click_each_bring_no_document_up(
+    stack: Stack, dagit: Dagit, learned: LiveSet
+) -> None:
     query, invented = "sort an array", 220
     before = [hit["doc_id"] for hit in stack.search(query, k=50)["hits"]]
     wanted = before[29]
@@ -217,7 +225,8 @@ def test_invented_sessions_with_one_click_each_bring_no_document_up(stack, dagit
         limit: 1) { evaluation { success description } } }"""
 
     def told() -> str:
-        return asked_graphql(stack, check)["assetCheckExecutions"][0]["evaluation"]["description"]
+        description: str = asked_graphql(stack, check)["assetCheckExecutions"][0]["evaluation"]["description"]
+        return description
 
     until(lambda: query in told(), 300, "the burst is told, with its query")
     dagit.settle()

@@ -41,7 +41,7 @@ NAME = r"`[A-Za-z_][\w.]*`"
 NAMED = re.compile(rf"({NAME}(?:(?:,\s+|\s+and\s+){NAME})*)\s+in\s+\[?`([\w./-]+\.(?:py|js|html|toml))`")
 
 
-def parts(document):
+def parts(document: str) -> tuple[str, list[str]]:
     """A document's prose, and the lines of its blocks of code."""
     prose, code, fence, may_begin = [], [], "", True
     for line in (ROOT / document).read_text().splitlines():
@@ -59,11 +59,11 @@ def parts(document):
     return "\n".join(prose), code
 
 
-def inline_code(prose):
+def inline_code(prose: str) -> list[str]:
     return [" ".join(code.split()) for _, code in INLINE.findall(prose)]
 
 
-def anchors(document):
+def anchors(document: str) -> set[str]:
     """What a heading is called in a link, as GitHub has it."""
     slugs = []
     for heading in HEADING.findall(parts(document)[0]):
@@ -73,13 +73,13 @@ def anchors(document):
     return {f"{name}-{times}" if times else name for name, times in zip(slugs, before, strict=True)}
 
 
-def places(path, document):
+def places(path: str, document: str) -> list[str]:
     """The files that a path in a document may mean: from the root, from the document's folder, or of shared_ops."""
     starts = ["", posixpath.dirname(document), PACKAGE if path.startswith("shared_ops/") else f"{PACKAGE}/shared_ops"]
     return [place for start in starts if (place := posixpath.normpath(posixpath.join(start, path))) in FILES]
 
 
-def definitions(file):
+def definitions(file: str) -> set[str]:
     """What a Python file defines: functions and classes, however deep, classes' methods and fields, constants."""
     names = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
@@ -91,20 +91,20 @@ def definitions(file):
     return names
 
 
-def bound(statement):
+def bound(statement: ast.stmt) -> list[str]:
     """The names that a statement of a module or a class defines."""
     targets = getattr(statement, "targets", [getattr(statement, "target", None)])
     names = [each.id for target in targets if target for each in ast.walk(target) if isinstance(each, ast.Name)]
     return [*names, *([statement.name] if hasattr(statement, "name") else [])]
 
 
-def test_every_document_is_read():
+def test_every_document_is_read() -> None:
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md"} <= set(DOCUMENTS)
     assert {"up", "test", "check", "help"} <= TARGETS
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_link_leads_to_a_file_and_to_a_heading_of_it(document):
+def test_every_link_leads_to_a_file_and_to_a_heading_of_it(document: str) -> None:
     prose = INLINE.sub(r"\1\1", parts(document)[0])
     astray = []
     for link in LINK.findall(prose):
@@ -120,7 +120,7 @@ def test_every_link_leads_to_a_file_and_to_a_heading_of_it(document):
 @pytest.mark.parametrize(
     "document", [name for name in DOCUMENTS if name in READ_WHOLE or posixpath.basename(name) == "README.md"]
 )
-def test_every_path_is_that_of_a_file(document):
+def test_every_path_is_that_of_a_file(document: str) -> None:
     prose = parts(document)[0]
     if document not in READ_WHOLE:
         prose = "\n".join(line for line in prose.splitlines() if line.lstrip().startswith("|"))
@@ -129,14 +129,14 @@ def test_every_path_is_that_of_a_file(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_make_target_is_one_of_the_makefile(document):
+def test_every_make_target_is_one_of_the_makefile(document: str) -> None:
     prose, code = parts(document)
     commands = [*inline_code(prose), *(re.sub(r"(^|\s)#.*", "", line) for line in code)]
     assert {target for command in commands for target in MAKE.findall(command)} - TARGETS == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_name_is_defined_in_the_file_that_is_named_beside_it(document):
+def test_every_name_is_defined_in_the_file_that_is_named_beside_it(document: str) -> None:
     missing = []
     for names, path in NAMED.findall(parts(document)[0]):
         files = places(path, document)
@@ -150,7 +150,7 @@ def test_every_name_is_defined_in_the_file_that_is_named_beside_it(document):
     assert missing == []
 
 
-def test_the_glossary_holds_the_words_of_the_field():
+def test_the_glossary_holds_the_words_of_the_field() -> None:
     _, _, after = parts("docs/architecture.md")[0].partition("\n## Glossary\n")
     rows = re.findall(r"^\| \*\*(.+?)\*\* \|", after.partition("\n## ")[0], re.MULTILINE)
     assert set(GLOSSARY) - set(rows) == set()

@@ -6,6 +6,7 @@ One stack for all of it, in an order that builds up: what a test leaves behind, 
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +20,7 @@ from shared_ops.judge.fusion import reciprocal_rank_fusion
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import families, repositories, search_families
-from tests.conftest import asked_graphql
+from tests.conftest import Stack, asked_graphql
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ BACK_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
-def queries(stack, sets) -> list[str]:
+def queries(stack: Stack, sets: LiveSets) -> list[str]:
     """Real queries of the live snapshot."""
     return snapshots.load(sets.live().snapshot).queries("test").sort("query_id")["text"].to_list()
 
@@ -51,17 +52,17 @@ def await_set(sets: LiveSets, number: int, seconds: float = 300) -> LiveSet:
     return live
 
 
-def asked(stack, live: LiveSet, family: str, query: str) -> list[tuple[str, float]]:
+def asked(stack: Stack, live: LiveSet, family: str, query: str) -> list[tuple[str, float]]:
     body = {"release": live.releases[family], "query": query, "k": 100}
     answer = httpx.post(f"{stack.settings.url(family)}/search", json=body, timeout=30).raise_for_status().json()
     return list(zip(answer["doc_ids"], answer["scores"], strict=True))
 
 
-def test_every_code_location_is_loaded_by_one_dagit(stack, dagit):
+def test_every_code_location_is_loaded_by_one_dagit(stack: Stack, dagit: Dagit) -> None:
     assert dagit.load_errors() == dict.fromkeys(repositories())
 
 
-def test_a_query_is_answered_by_four_models_of_one_set(stack, sets, queries):
+def test_a_query_is_answered_by_four_models_of_one_set(stack: Stack, sets: LiveSets, queries: list[str]) -> None:
     answer = stack.search(queries[0])
     live = sets.live()
     assert answer["ranking"] == "ranker" and answer["degraded"] == [] and len(answer["hits"]) == 10
@@ -70,7 +71,7 @@ def test_a_query_is_answered_by_four_models_of_one_set(stack, sets, queries):
     assert first["title"] and first["snippet"] and first["source"] and first["found_by"]
 
 
-def test_the_order_on_the_page_is_the_rankers(stack, sets, queries):
+def test_the_order_on_the_page_is_the_rankers(stack: Stack, sets: LiveSets, queries: list[str]) -> None:
     live, differs = sets.live(), 0
     for query in queries[:10]:
         hits = {family: asked(stack, live, family, query) for family in search_families()}
@@ -86,7 +87,7 @@ def test_the_order_on_the_page_is_the_rankers(stack, sets, queries):
     assert differs, "the ranker's order is never another than that of plain fusion"
 
 
-def test_lineage_reaches_from_the_sources_to_the_live_set(stack):
+def test_lineage_reaches_from_the_sources_to_the_live_set(stack: Stack) -> None:
     data = asked_graphql(
         stack,
         "query { assetNodes { assetKey { path } dependencyKeys { path } repository { location { name } } } }",
@@ -102,7 +103,7 @@ def test_lineage_reaches_from_the_sources_to_the_live_set(stack):
     assert {node["repository"]["location"]["name"] for node in nodes.values()} == set(repositories())
 
 
-def test_dagit_holds_each_releases_numbers(stack, sets):
+def test_dagit_holds_each_releases_numbers(stack: Stack, sets: LiveSets) -> None:
     for family, version in sets.live().releases.items():
         data = asked_graphql(
             stack,
@@ -118,7 +119,9 @@ def test_dagit_holds_each_releases_numbers(stack, sets):
         assert entries["nDCG@10"]["floatValue"] == pytest.approx(manifest.metrics["all"]["nDCG@10"])
 
 
-def test_evaluation_goes_through_the_running_services(stack, sets, queries, tmp_path):
+def test_evaluation_goes_through_the_running_services(
+    stack: Stack, sets: LiveSets, queries: list[str], tmp_path: Path
+) -> None:
     table = stack.make("evaluate", f"OUT={tmp_path}").stdout
     for name in ("keyword", "semantic", "behavior", "final", "RRF", "min-max"):
         assert name in table
@@ -127,8 +130,8 @@ def test_evaluation_goes_through_the_running_services(stack, sets, queries, tmp_
     assert len({line.split()[0] for line in lines}) >= 0.95 * len(queries)
 
 
-def test_up_again_changes_nothing(stack, sets):
-    def pids():
+def test_up_again_changes_nothing(stack: Stack, sets: LiveSets) -> None:
+    def pids() -> dict[str, int]:
         return {
             name: process.pid
             for process in psutil.process_iter(["environ", "cmdline"])
@@ -142,10 +145,10 @@ def test_up_again_changes_nothing(stack, sets):
     assert stack.settings.url("search") in output
 
 
-def test_a_dev_job_trains_and_touches_nothing_of_prod(stack, dagit, sets):
+def test_a_dev_job_trains_and_touches_nothing_of_prod(stack: Stack, dagit: Dagit, sets: LiveSets) -> None:
     staging = stack.settings.home / "staging"
 
-    def prod_files():
+    def prod_files() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (staging / "prod").rglob("*") if path.is_file()}
 
     before = prod_files()
@@ -155,7 +158,9 @@ def test_a_dev_job_trains_and_touches_nothing_of_prod(stack, dagit, sets):
     assert all(Staging(stack.settings.staging_url("dev")).versions(family) for family in families())
 
 
-def test_a_retrained_set_goes_live_without_one_failed_answer(stack, dagit, sets, queries):
+def test_a_retrained_set_goes_live_without_one_failed_answer(
+    stack: Stack, dagit: Dagit, sets: LiveSets, queries: list[str]
+) -> None:
     before, answers, stop = sets.live(), [], threading.Event()
 
     def ask() -> None:
@@ -185,7 +190,9 @@ def test_a_retrained_set_goes_live_without_one_failed_answer(stack, dagit, sets,
 
 
 @pytest.mark.parametrize("family", list(families()))
-def test_a_model_that_is_killed_degrades_the_answer_and_comes_back(stack, queries, family):
+def test_a_model_that_is_killed_degrades_the_answer_and_comes_back(
+    stack: Stack, queries: list[str], family: str
+) -> None:
     (process,) = [
         process
         for process in psutil.process_iter(["environ", "cmdline"])
@@ -194,7 +201,8 @@ def test_a_model_that_is_killed_degrades_the_answer_and_comes_back(stack, querie
     ]
     process.kill()
     process.wait(5)
-    killed, seen = time.monotonic(), []
+    killed = time.monotonic()
+    seen: list[dict[str, Any]] = []
     while not seen or seen[-1]["degraded"]:
         seen.append(stack.search(queries[len(seen) % len(queries)]))
         assert time.monotonic() - killed < BACK_SECONDS * 3, f"{family} stays away: {seen[-1]['degraded']}"
@@ -216,7 +224,7 @@ def test_a_model_that_is_killed_degrades_the_answer_and_comes_back(stack, querie
         ({"q": "x" * 20_000}, "characters"),
     ],
 )
-def test_a_clients_mistake_is_named(stack, parameters, said):
+def test_a_clients_mistake_is_named(stack: Stack, parameters: dict[str, str], said: str) -> None:
     response = stack.get("search", "/search", **parameters)
     assert 400 <= response.status_code < 500 and said in response.text
 
@@ -224,13 +232,13 @@ def test_a_clients_mistake_is_named(stack, parameters, said):
 @pytest.mark.parametrize(
     "query", ["<script>alert(1)</script>", "Привет мир", "数组排序", "a\x00b\x1b[31m", '"); DROP TABLE']
 )
-def test_any_text_is_answered_and_escaped(stack, query):
+def test_any_text_is_answered_and_escaped(stack: Stack, query: str) -> None:
     assert stack.get("search", "/search", q=query).status_code == 200
     page = stack.get("search", "/", q=query)
     assert page.status_code == 200 and "<script>alert" not in page.text
 
 
-def test_a_release_that_was_changed_never_goes_live(stack, sets, queries):
+def test_a_release_that_was_changed_never_goes_live(stack: Stack, sets: LiveSets, queries: list[str]) -> None:
     """One byte of a proposed release differs: the proposal fails with its reason, and what is live answers on."""
     live = sets.live()
     staging = Staging(stack.settings.staging_url("prod"))
@@ -251,17 +259,17 @@ def test_a_release_that_was_changed_never_goes_live(stack, sets, queries):
     assert sets.live() == live and stack.search(queries[0])["live_set"]["number"] == live.number
 
 
-def _settled(stack, family: str, number: int) -> dict[str, Any]:
+def _settled(stack: Stack, family: str, number: int) -> dict[str, Any]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        state = stack.get(family, f"/sets/{number}").json()
+        state: dict[str, Any] = stack.get(family, f"/sets/{number}").json()
         if state["state"] in ("ready", "failed"):
             return state
         time.sleep(0.2)
     raise AssertionError(f"{family} is still {state}")
 
 
-def test_down_ends_every_process_of_the_stack(stack):
+def test_down_ends_every_process_of_the_stack(stack: Stack) -> None:
     stack.make("down")
     left = [
         process.info["cmdline"]

@@ -59,11 +59,11 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def test_the_environments_are_all_that_there_are():
+def test_the_environments_are_all_that_there_are() -> None:
     assert {path.parent.name for path in (ROOT / "envs").glob("*/requirements.in")} == set(ENVIRONMENTS)
 
 
-def test_keyword_and_behavior_run_different_scikit_learns_at_the_same_time():
+def test_keyword_and_behavior_run_different_scikit_learns_at_the_same_time() -> None:
     processes = {
         each: subprocess.Popen([python(each), "-c", FIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for each in ("keyword", "behavior")
@@ -88,22 +88,22 @@ def test_keyword_and_behavior_run_different_scikit_learns_at_the_same_time():
     assert {nearest for _, nearest in answers.values()} == {"1"}
 
 
-def test_tensorflow_is_in_semantic_alone():
+def test_tensorflow_is_in_semantic_alone() -> None:
     assert holders("tensorflow") == {"semantic"}
     assert holders("keras") == {"semantic"}
 
 
-def test_torch_is_in_ranker_alone():
+def test_torch_is_in_ranker_alone() -> None:
     assert holders("torch") == {"ranker"}
 
 
 @pytest.mark.parametrize("environment", ["platform", "search"])
-def test_who_hosts_and_serves_others_holds_no_ml_library(environment):
+def test_who_hosts_and_serves_others_holds_no_ml_library(environment: str) -> None:
     frameworks = {"tensorflow", "keras", "keras-hub", "torch", "scikit-learn", "faiss-cpu", "numba", "optuna"}
     assert frameworks.isdisjoint(installed(environment))
 
 
-def test_every_environment_with_dagster_holds_the_one_release_of_the_constraints():
+def test_every_environment_with_dagster_holds_the_one_release_of_the_constraints() -> None:
     constraints = (ROOT / "envs" / "constraints.txt").read_text()
     for distribution in ("dagster", "dagster-postgres"):
         (pinned,) = re.findall(rf"^{distribution}==(\S+)", constraints, re.MULTILINE)
@@ -112,13 +112,13 @@ def test_every_environment_with_dagster_holds_the_one_release_of_the_constraints
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_an_environment_runs_the_python_that_it_states(environment):
+def test_an_environment_runs_the_python_that_it_states(environment: str) -> None:
     stated = (ROOT / "envs" / environment / ".python-version").read_text().strip()
     assert f"{installed(environment)['python']}.".startswith(f"{stated}.")
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_package_of_a_lock_has_its_hashes(lock):
+def test_every_package_of_a_lock_has_its_hashes(lock: Path) -> None:
     lines = lock.read_text().replace("\\\n", " ").splitlines()
     packages = [line for line in lines if line.strip() and not line.strip().startswith("#")]
     assert packages
@@ -126,5 +126,5 @@ def test_every_package_of_a_lock_has_its_hashes(lock):
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_every_environment_has_a_lock(environment):
+def test_every_environment_has_a_lock(environment: str) -> None:
     assert ROOT / "envs" / environment / "requirements.txt" in LOCKS

@@ -4,6 +4,10 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Never
 
 import pytest
 
@@ -14,7 +18,7 @@ from shared_ops.settings import ROOT, Settings
 
 
 @pytest.fixture
-def build(tmp_path):
+def build(tmp_path: Path) -> Iterator[ModuleType]:
     """envs/build.py of a copy of the environments' files."""
     shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns(".venv", ".venvs", ".uv"))
     shutil.copytree(ROOT / "shared_ops", tmp_path / "shared_ops", ignore=shutil.ignore_patterns("tests"))
@@ -28,52 +32,52 @@ def build(tmp_path):
     del sys.modules["build"]
 
 
-def stale(build):
+def stale(build: ModuleType) -> set[str]:
     return {lock.name for lock in build.locks() if lock.stale()}
 
 
-def test_the_locks_that_are_committed_are_fresh(build):
+def test_the_locks_that_are_committed_are_fresh(build: ModuleType) -> None:
     assert stale(build) == set()
 
 
-def test_a_new_requirement_makes_its_lock_stale(build):
+def test_a_new_requirement_makes_its_lock_stale(build: ModuleType) -> None:
     with (build.ENVS / "search" / "requirements.in").open("a") as file:
         file.write("flask\n")
     assert stale(build) == {"envs/search/requirements.txt"}
 
 
-def test_a_shared_requirement_makes_the_locks_that_include_it_stale(build):
+def test_a_shared_requirement_makes_the_locks_that_include_it_stale(build: ModuleType) -> None:
     with (build.ENVS / "serving.in").open("a") as file:
         file.write("flask\n")
     assert "envs/light/requirements.txt" not in stale(build)
     assert {"envs/search/requirements.txt", "envs/ranker/requirements-gpu.txt"} <= stale(build)
 
 
-def test_a_shared_version_makes_every_lock_stale(build):
+def test_a_shared_version_makes_every_lock_stale(build: ModuleType) -> None:
     with (build.ENVS / "constraints.txt").open("a") as file:
         file.write("flask<4\n")
     assert stale(build) == {lock.name for lock in build.locks()}
 
 
-def test_another_python_makes_its_lock_stale(build):
+def test_another_python_makes_its_lock_stale(build: ModuleType) -> None:
     (build.ENVS / "search" / ".python-version").write_text("3.12\n")
     assert stale(build) == {"envs/search/requirements.txt"}
 
 
-def test_a_comment_does_not(build):
+def test_a_comment_does_not(build: ModuleType) -> None:
     path = build.ENVS / "search" / "requirements.in"
     path.write_text("# Another word on it.\n\n" + path.read_text().replace("jinja2", "jinja2   # the page, really"))
     assert stale(build) == set()
 
 
-def test_nothing_is_made_from_a_stale_lock(build):
+def test_nothing_is_made_from_a_stale_lock(build: ModuleType) -> None:
     with (build.ENVS / "search" / "requirements.in").open("a") as file:
         file.write("flask\n")
     with pytest.raises(build.BuildError, match=r"envs/search/requirements.txt: stale.*make lock"):
         build.sync(["search"])
 
 
-def test_a_stale_lock_is_made_anew_as_the_message_says_and_no_other(build):
+def test_a_stale_lock_is_made_anew_as_the_message_says_and_no_other(build: ModuleType) -> None:
     with (build.ENVS / "keyword" / "requirements.in").open("a") as file:
         file.write("packaging\n")  # which others need already
     with pytest.raises(build.BuildError, match=r"has changed since: make lock$"):
@@ -84,12 +88,12 @@ def test_a_stale_lock_is_made_anew_as_the_message_says_and_no_other(build):
     assert others == {lock.name: lock.target.read_bytes() for lock in build.locks() if lock.name in others}
 
 
-def test_a_lock_names_no_index(build):
+def test_a_lock_names_no_index(build: ModuleType) -> None:
     for lock in build.locks():
         assert "://" not in lock.target.read_text()
 
 
-def test_a_lock_changed_by_hand_is_told(build):
+def test_a_lock_changed_by_hand_is_told(build: ModuleType) -> None:
     lock = build.lock_of("search")
     held = build._pins(lock.target.read_text())
     name = next(iter(held))
@@ -99,7 +103,7 @@ def test_a_lock_changed_by_hand_is_told(build):
     assert build._difference(held, {**held, name: held[name] | {"--hash=sha256:0"}}) is None
 
 
-def test_torch_is_the_cpu_build_unless_asked_otherwise(build, monkeypatch):
+def test_torch_is_the_cpu_build_unless_asked_otherwise(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEARCHLOOP_TORCH", raising=False)
     assert build.lock_of("ranker").name == "envs/ranker/requirements.txt"
     monkeypatch.setenv("SEARCHLOOP_TORCH", "gpu")
@@ -110,7 +114,7 @@ def test_torch_is_the_cpu_build_unless_asked_otherwise(build, monkeypatch):
         build.lock_of("ranker")
 
 
-def made_in(folder, text):
+def made_in(folder: Path, text: str) -> None:
     """An environment that says what it was made from, and where."""
     folder.mkdir(parents=True)
     (folder / "made-from.txt").write_text(text)
@@ -119,7 +123,7 @@ def made_in(folder, text):
     (folder / "bin" / "python").symlink_to(sys.executable)
 
 
-def test_an_environment_that_was_copied_from_another_checkout_is_not_made(build):
+def test_an_environment_that_was_copied_from_another_checkout_is_not_made(build: ModuleType) -> None:
     here = build._folder("search")
     made_in(here, build._stamped("search"))
     build._point(build._link("search"), here)
@@ -132,17 +136,17 @@ def test_an_environment_that_was_copied_from_another_checkout_is_not_made(build)
         build.check_place("search")
 
 
-def test_a_checkout_without_environments_says_what_makes_them(build):
+def test_a_checkout_without_environments_says_what_makes_them(build: ModuleType) -> None:
     with pytest.raises(build.BuildError, match="There are no environments yet: make up makes them"):
         build.check_place("platform")
 
 
-def test_an_empty_choice_of_torch_is_none(build, monkeypatch):
+def test_an_empty_choice_of_torch_is_none(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEARCHLOOP_TORCH", "")
     assert build.lock_of("ranker").name == "envs/ranker/requirements.txt"
 
 
-def test_an_environment_whose_lock_has_changed_is_made_beside_the_one_of_before_which_stays(build):
+def test_an_environment_whose_lock_has_changed_is_made_beside_the_one_of_before_which_stays(build: ModuleType) -> None:
     """What runs from it may still import, and releases may need it: a stack's start removes it once nothing does."""
     before = build._folder("search")
     made_in(before, build._stamped("search"))
@@ -158,7 +162,7 @@ def test_an_environment_whose_lock_has_changed_is_made_beside_the_one_of_before_
     assert build._is_made("search") and build._link("search").resolve() == after and before.exists()
 
 
-def test_an_environment_whose_python_is_gone_is_made_again(build, monkeypatch):
+def test_an_environment_whose_python_is_gone_is_made_again(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, ran = build._folder("search"), []
     made_in(folder, build._stamped("search"))
     build._point(build._link("search"), folder)
@@ -168,7 +172,7 @@ def test_an_environment_whose_python_is_gone_is_made_again(build, monkeypatch):
     with pytest.raises(build.BuildError, match="is not on this machine any more: make envs"):
         build.check_place("search")
 
-    def killed(command, *_):
+    def killed(command: list[str], *_: object) -> Never:
         ran.append(command)
         raise build.BuildError("killed")
 
@@ -177,7 +181,9 @@ def test_an_environment_whose_python_is_gone_is_made_again(build, monkeypatch):
     assert "venv" in ran[0] and not (folder / "made-from.txt").exists(), "what is killed in between is not made"
 
 
-def test_an_environment_that_is_made_again_is_made_once_and_whole(build, tmp_path, monkeypatch):
+def test_an_environment_that_is_made_again_is_made_once_and_whole(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, ran = tmp_path / "again", []
     made_in(folder, "made")
     monkeypatch.setattr(build, "find_uv", lambda: "uv")
@@ -189,20 +195,20 @@ def test_an_environment_that_is_made_again_is_made_once_and_whole(build, tmp_pat
     assert [command[1] for command in ran] == ["venv", "pip"] and (folder / "made-from.txt").exists()
 
 
-def test_an_environment_of_before_they_lay_beside_each_other_gives_way(build):
+def test_an_environment_of_before_they_lay_beside_each_other_gives_way(build: ModuleType) -> None:
     made_in(build._link("search"), "made")
     made_in(build._folder("search"), build._stamped("search"))
     build._point(build._link("search"), build._folder("search"))
     assert build._is_made("search") and build._link("search").is_symlink()
 
 
-def test_what_makes_an_environment_again_does_not_hang_for_ever(build):
+def test_what_makes_an_environment_again_does_not_hang_for_ever(build: ModuleType) -> None:
     with pytest.raises(build.BuildError, match=r"sleep 60 was ended after 0.1 s"):
         build._run(["sleep", "60"], seconds=0.1)
 
 
 @pytest.mark.slow
-def test_an_environment_is_made_once_in_each_place(build, tmp_path):
+def test_an_environment_is_made_once_in_each_place(build: ModuleType, tmp_path: Path) -> None:
     command = [sys.executable, str(build.ENVS / "build.py"), "sync", "--next", "search"]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
@@ -232,7 +238,7 @@ def test_an_environment_is_made_once_in_each_place(build, tmp_path):
     assert (scripts / "uvicorn").read_text().startswith(f"#!{moved}")
 
 
-def test_a_folder_that_git_has_no_more_is_known_by_what_it_holds(build):
+def test_a_folder_that_git_has_no_more_is_known_by_what_it_holds(build: ModuleType) -> None:
     held = {
         "gone": [".venvs/made", ".uv"],
         "new": [".venvs/made", "requirements.in"],
@@ -247,7 +253,7 @@ def test_a_folder_that_git_has_no_more_is_known_by_what_it_holds(build):
     assert build.left() == ["gone", "linked"]
 
 
-def test_make_envs_has_it_removed_once_the_others_are_made(build, monkeypatch):
+def test_make_envs_has_it_removed_once_the_others_are_made(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     (build.ENVS / "gone" / ".venvs").mkdir(parents=True)
     asked = []
     monkeypatch.setattr(build, "sync", lambda names: False)
@@ -259,7 +265,7 @@ def test_make_envs_has_it_removed_once_the_others_are_made(build, monkeypatch):
 
 
 @pytest.fixture
-def gone(tmp_path, monkeypatch):
+def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment that git has no more, as it was made."""
     monkeypatch.setattr(environments, "ROOT", tmp_path)
     folder = tmp_path / "envs" / f"gone-{tmp_path.name}" / ".venvs" / "made"
@@ -270,11 +276,11 @@ def gone(tmp_path, monkeypatch):
     return folder
 
 
-def removed(gone, settings):
+def removed(gone: Path, settings: Settings) -> tuple[str, bool]:
     return environments.remove(gone.parent.parent.name, settings), gone.parent.parent.exists()
 
 
-def test_what_is_left_stays_while_a_process_runs_from_it_and_then_goes(gone, tmp_path):
+def test_what_is_left_stays_while_a_process_runs_from_it_and_then_goes(gone: Path, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", staging=None)
     with subprocess.Popen([gone / "bin" / "python", "-c", "input()"], stdin=subprocess.PIPE) as running:
         said, there = removed(gone, settings)
@@ -284,7 +290,7 @@ def test_what_is_left_stays_while_a_process_runs_from_it_and_then_goes(gone, tmp
     assert not there and said.endswith("removed: git has it no more")
 
 
-def test_what_is_left_stays_as_long_as_a_release_is_kept_that_was_made_in_it(gone, tmp_path):
+def test_what_is_left_stays_as_long_as_a_release_is_kept_that_was_made_in_it(gone: Path, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", staging=None)
     kept = storage.join(settings.locks_url, storage.sha256(gone / runtimes.LOCK), runtimes.LOCK)
     storage.write_atomic(kept, b"its lock")

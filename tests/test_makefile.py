@@ -12,7 +12,7 @@ ODD = 'price $5 $(shell touch owned) ${HOME} `id` "double" it\'s #4 50% \\ $$'
 SHOWS = "STACK=printf '<%s>'"
 
 
-def make(*arguments, **variables):
+def make(*arguments: str, **variables: str) -> str:
     inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     done = subprocess.run(
         ["make", "--no-print-directory", *arguments],
@@ -40,13 +40,13 @@ def make(*arguments, **variables):
         ("simulate", "DRIFT", "<simulate><--drift={}>"),
     ],
 )
-def test_a_variable_is_taken_as_it_was_typed(target, variable, shown):
+def test_a_variable_is_taken_as_it_was_typed(target: str, variable: str, shown: str) -> None:
     assert make(target, f"{variable}={ODD}", SHOWS) == shown.format(ODD)
     assert make(target, SHOWS, **{variable: ODD}) == shown.format(ODD)
     assert not (ROOT / "owned").exists()
 
 
-def test_a_misspelt_sources_file_is_told_before_the_environments_are_made():
+def test_a_misspelt_sources_file_is_told_before_the_environments_are_made() -> None:
     variables = os.environ | {"SEARCHLOOP_SOURCES": "no such.yaml"}
     command = ["make", "--no-print-directory", "up", "PYTHON=false"]
     done = subprocess.run(command, cwd=ROOT, env=variables, text=True, capture_output=True, check=False)
@@ -54,21 +54,21 @@ def test_a_misspelt_sources_file_is_told_before_the_environments_are_made():
     assert done.stderr.startswith("SEARCHLOOP_SOURCES=no such.yaml: no such file. Expected a YAML file of sources")
 
 
-def test_a_setting_is_taken_as_it_was_typed():
+def test_a_setting_is_taken_as_it_was_typed() -> None:
     shows = """STACK=bash -c 'printf "<%s>" "$SEARCHLOOP_HOME"'"""
     assert make("status", "SEARCHLOOP_HOME=/tmp/a$b", shows) == "</tmp/a$b>"
 
 
-def test_an_empty_variable_is_none():
+def test_an_empty_variable_is_none() -> None:
     assert make("train", "REPO=", SHOWS) == "<train>"
 
 
-def test_a_search_for_nothing_is_told_what_to_type():
+def test_a_search_for_nothing_is_told_what_to_type() -> None:
     done = subprocess.run(["make", "search", "Q= "], cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode and 'make search Q="sort an array"' in done.stdout + done.stderr
 
 
-def test_a_variable_that_no_command_reads_is_refused():
+def test_a_variable_that_no_command_reads_is_refused() -> None:
     done = subprocess.run(["make", "help", "SESSION=5"], cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode and "SESSION is read by no command: make help" in done.stderr
 
@@ -81,12 +81,12 @@ def test_a_variable_that_no_command_reads_is_refused():
         ("code-server", "make code-server REPO="),
     ],
 )
-def test_a_variable_that_is_missing_is_asked_for(target, said):
+def test_a_variable_that_is_missing_is_asked_for(target: str, said: str) -> None:
     done = subprocess.run(["make", target], cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode and said in done.stderr and "bash" not in done.stderr
 
 
-def test_every_variable_that_the_help_names_is_read():
+def test_every_variable_that_the_help_names_is_read() -> None:
     told = subprocess.run(["make", "help"], cwd=ROOT, text=True, capture_output=True, check=True).stdout
     names = set(re.findall(r"\b([A-Z]+)=", told)) - {"PYTHON"}
     assert {"DRILLS", "UPGRADE", "REPO", "Q"} <= names

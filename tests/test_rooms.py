@@ -52,7 +52,7 @@ def arrows(package: str) -> Counter[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("package", ROOMS)
-def test_no_room_imports_one_that_stands_above_it(package, capsys):
+def test_no_room_imports_one_that_stands_above_it(package: str, capsys: pytest.CaptureFixture[str]) -> None:
     rooms, counts = ROOMS[package], arrows(package)
     assert {room for pair in counts for room in pair} <= set(rooms), "a room that is not in the list"
     rows = [[room, *(counts[room, other] or "" for other in rooms)] for room in rooms]
@@ -63,7 +63,7 @@ def test_no_room_imports_one_that_stands_above_it(package, capsys):
 
 
 @pytest.mark.parametrize("package", ROOMS)
-def test_no_module_imports_itself_by_way_of_others(package):
+def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
     graph = grimp.build_graph(package.split(".")[0])
     modules = sorted(each for each in graph.modules if each.startswith(f"{package}.") and ".tests" not in each)
     circles = [

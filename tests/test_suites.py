@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -75,8 +76,13 @@ def test_suites_that_run_side_by_side_are_all_counted_whatever_they_print_and_le
 def test_the_drills_run_where_they_are_asked_for_and_it_is_said_where_they_are_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], drills: bool
 ) -> None:
-    ran = []
-    monkeypatch.setattr(suites_module, "run_all", lambda chosen, measured=False: ran.extend(chosen) or {})
+    ran: list[str] = []
+
+    def none_run(chosen: Mapping[str, str], measured: bool = False) -> dict[str, Outcome]:
+        ran.extend(chosen)
+        return {}
+
+    monkeypatch.setattr(suites_module, "run_all", none_run)
     monkeypatch.setattr(suites_module, "_checked", Outcome)
     monkeypatch.setattr(suites_module, "_coverage", lambda *arguments: True)
     monkeypatch.setattr(sys, "argv", ["suites", *arguments])

@@ -10,20 +10,25 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import httpx
 import numpy as np
 import uvicorn
 
 from services import connections, web
+from services.connections import CalmServer
 from services.prediction.app import create_app as prediction_app
 from services.prediction.app import holder_of
 from services.prediction.front import FrontServer
 from shared_ops.data import tables
-from shared_ops.data.snapshots import Snapshots
-from shared_ops.release.livesets import LiveSets
+from shared_ops.data.snapshots import SnapshotRef, Snapshots
+from shared_ops.data.tables import Hits
+from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import FORMAT_VERSION, ReleaseManifest, Staging
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings, families
@@ -40,20 +45,24 @@ DOCUMENTS = {
 QUICK = {"poll_seconds": 0.03, "retry_seconds": 0.2, "model_timeout_ms": 2000, "ship_seconds": 0.05}
 QUERIES = ["fourier transform of a signal", "median of an array", "average along an axis"]
 
+Seen = TypeVar("Seen")
+Load = Callable[[str, Path], Any]
+"""Gives the model of a family that lies in a folder."""
+
 
 class TinySearch:
     """Documents by the number of words they share with the query."""
 
-    def __init__(self, content):
+    def __init__(self, content: dict[str, Any]) -> None:
         self.content = content
 
-    def search(self, texts, k):
+    def search(self, texts: Sequence[str], k: int) -> list[Hits]:
         time.sleep(self.content.get("seconds", 0))
         if "crash" in self.content and self.content["crash"] in texts[0]:
             raise RuntimeError("the model broke")
         return [self._hits(text)[:k] for text in texts]
 
-    def _hits(self, text):
+    def _hits(self, text: str) -> Hits:
         if "hits" in self.content:
             return [(doc_id, float(score)) for doc_id, score in self.content["hits"]]
         words = _words(text)
@@ -61,7 +70,7 @@ class TinySearch:
         return sorted(((d, s) for d, s in scores.items() if s), key=lambda hit: (-hit[1], hit[0]))
 
 
-def _words(text):
+def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
@@ -70,10 +79,10 @@ class TinyRanker:
 
     families = SEARCHING
 
-    def __init__(self, content):
+    def __init__(self, content: dict[str, Any]) -> None:
         self.content = content
 
-    def rank(self, text, hits):
+    def rank(self, text: str, hits: Mapping[str, Hits]) -> Hits:
         time.sleep(self.content.get("seconds", 0))
         union = {doc_id for family_hits in hits.values() for doc_id, _ in family_hits}
         kept = sorted(union, reverse=True)[: self.content.get("keeps")]
@@ -83,30 +92,30 @@ class TinyRanker:
 class TinyEncoder(TinySearch):
     """Has a vector for a text: its length, and its number of words."""
 
-    def embed(self, texts):
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([[len(text), len(text.split())] for text in texts], np.float32)
 
 
 class TinyExplainer(TinyRanker):
     """Ranks by features: the first letter's number, how many found it, and one that is never known."""
 
-    def explain(self, text, hits, n):
+    def explain(self, text: str, hits: Mapping[str, Hits], n: int) -> tuple[Hits, np.ndarray]:
         order = self.rank(text, hits)
         return order, np.array([self.features(doc_id, hits) for doc_id, _ in order[:n]], np.float32).reshape(-1, 3)
 
     @staticmethod
-    def features(doc_id, hits):
+    def features(doc_id: str, hits: Mapping[str, Hits]) -> tuple[float, int, float]:
         return ord(doc_id[0]) / 3, sum(doc_id in dict(family_hits) for family_hits in hits.values()), float("nan")
 
 
-def load_tiny(family, folder):
+def load_tiny(family: str, folder: Path) -> TinySearch | TinyRanker:
     content = json.loads((folder / "model.json").read_text())
     if families()[family].role == "rank":
         return (TinyExplainer if content.get("explains") else TinyRanker)(content)
     return (TinyEncoder if content.get("embeds") else TinySearch)(content)
 
 
-def until(condition, seconds=10.0):
+def until(condition: Callable[[], Seen | Literal[False]], seconds: float = 10.0) -> Seen:
     """Wait until `condition()` is true, and return what it gave."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -116,7 +125,7 @@ def until(condition, seconds=10.0):
     raise AssertionError(f"It did not come true within {seconds} s.")
 
 
-def free_base():
+def free_base() -> int:
     """A port base whose services' ports are all free."""
     while True:
         base = random.randint(20_000, 60_000)
@@ -132,19 +141,29 @@ def free_base():
 class ServingStack:
     """A staging area, snapshots, and the services that the test starts."""
 
-    def __init__(self, home, **settings):
+    # What a fixture that makes one may leave here for its tests.
+    snapshot_ref: SnapshotRef
+    first: LiveSet
+    live_set: LiveSet
+
+    def __init__(self, home: Path, **settings: Any) -> None:
         self.settings = Settings(home=home, port_base=free_base(), **{"postgres_url": None, **QUICK, **settings})
         self.staging = Staging(self.settings.staging_url("prod"))
         self.sets = LiveSets(self.staging.url)
         self.client = httpx.Client(trust_env=False, timeout=10)
         self._scratch = home / "scratch"
-        self._servers = {}
+        self._servers: dict[str, tuple[CalmServer, threading.Thread]] = {}
 
     # What the trainings would make.
 
-    def snapshot(self, documents=DOCUMENTS, urls=(), queries=QUERIES):
+    def snapshot(
+        self,
+        documents: Mapping[str, tuple[str, str]] = DOCUMENTS,
+        urls: Mapping[str, str] | None = None,
+        queries: Sequence[str] = QUERIES,
+    ) -> SnapshotRef:
         rows = [
-            {"doc_id": d, "source": "test", "title": title, "text": text, "url": dict(urls).get(d), "metadata": "{}"}
+            {"doc_id": d, "source": "test", "title": title, "text": text, "url": (urls or {}).get(d), "metadata": "{}"}
             for d, (title, text) in documents.items()
         ]
         asked = [
@@ -158,7 +177,16 @@ class ServingStack:
         }
         return Snapshots(self.settings.snapshots_url("prod")).publish(content)
 
-    def release(self, family, version, snapshot, format_version=FORMAT_VERSION, folder=None, code="", **content):
+    def release(
+        self,
+        family: str,
+        version: str,
+        snapshot: SnapshotRef,
+        format_version: int = FORMAT_VERSION,
+        folder: Path | None = None,
+        code: str = "",
+        **content: Any,
+    ) -> str:
         """Publish a tiny model that does what `content` says, or the real one in `folder`, made with some `code`."""
         folder = folder or self._tiny(family, version, content)
         manifest = ReleaseManifest(
@@ -185,27 +213,27 @@ class ServingStack:
             self.staging.publish(folder, manifest)
         return version
 
-    def _tiny(self, family, version, content):
+    def _tiny(self, family: str, version: str, content: dict[str, Any]) -> Path:
         folder = self._scratch / family / version
         folder.mkdir(parents=True)
         texts = {doc_id: text for doc_id, (_, text) in DOCUMENTS.items()}
         (folder / "model.json").write_text(json.dumps({"texts": texts, **content}))
         return folder
 
-    def release_folder(self, family, version):
+    def release_folder(self, family: str, version: str) -> Path:
         return self.settings.home / "staging" / "prod" / family / "releases" / version
 
-    def propose(self, snapshot, **releases):
+    def propose(self, snapshot: SnapshotRef, **releases: str) -> LiveSet:
         return self.sets.propose(releases, snapshot, note="a test's")
 
-    def go_live(self, snapshot, **releases):
+    def go_live(self, snapshot: SnapshotRef, **releases: str) -> LiveSet:
         chosen = self.propose(snapshot, **releases)
         self.sets.go_live(chosen)
         return chosen
 
     # The services.
 
-    def start(self, name, load=load_tiny, code=""):
+    def start(self, name: str, load: Load = load_tiny, code: str = "") -> None:
         """Start the search app, or a family's worker of some `code`: that is then called `<name> <code>`."""
         server = self._server(name, load, code)
         thread = threading.Thread(target=server.run, daemon=True)
@@ -213,7 +241,7 @@ class ServingStack:
         until(lambda: server.started)
         self._servers[f"{name} {code}".strip()] = server, thread
 
-    def _server(self, name, load, code):
+    def _server(self, name: str, load: Load, code: str) -> CalmServer:
         port = self.settings.ports[name]
         if name != "search":
             runtime = Runtime(name, code, "")
@@ -229,36 +257,37 @@ class ServingStack:
 
         return connections.CalmServer(uvicorn.Config(create_app(self.settings), "127.0.0.1", port, **web.SERVER))
 
-    def stop(self, name):
+    def stop(self, name: str) -> None:
         server, thread = self._servers.pop(name)
         server.should_exit = True
         thread.join(10)
         assert not thread.is_alive(), f"{name} did not end"
 
-    def get(self, name, path, **parameters):
+    def get(self, name: str, path: str, **parameters: int | str) -> httpx.Response:
         return self.client.get(self.settings.url(name) + path, params=parameters)
 
-    def answers(self, name, path):
+    def answers(self, name: str, path: str) -> bool:
         """Whether the service answers 200 here; another process may not listen yet."""
         try:
             return self.get(name, path).status_code == 200
         except httpx.TransportError:
             return False
 
-    def post(self, name, path, **body):
+    def post(self, name: str, path: str, **body: Any) -> httpx.Response:
         return self.client.post(self.settings.url(name) + path, json=body)
 
-    def state(self, name, live_set):
-        return self.get(name, f"/sets/{live_set.number}").json()
+    def state(self, name: str, live_set: LiveSet) -> dict[str, Any]:
+        state: dict[str, Any] = self.get(name, f"/sets/{live_set.number}").json()
+        return state
 
-    def settled(self, name, live_set):
+    def settled(self, name: str, live_set: LiveSet) -> dict[str, Any]:
         """The state of a set once it is neither unknown nor loading."""
         return until(lambda: (state := self.state(name, live_set))["state"] in ("ready", "failed") and state)
 
-    def until_live(self, name, live_set):
+    def until_live(self, name: str, live_set: LiveSet) -> None:
         until(lambda: self.get(name, "/health").json()["live_set"] == live_set.number)
 
-    def close(self):
+    def close(self) -> None:
         for name in list(self._servers):
             self.stop(name)
         self.client.close()
@@ -266,7 +295,7 @@ class ServingStack:
 
 
 @contextmanager
-def stack(home, **settings):
+def stack(home: Path, **settings: Any) -> Iterator[ServingStack]:
     made = ServingStack(home, **settings)
     try:
         yield made

@@ -4,6 +4,8 @@ import asyncio
 import socket
 import threading
 import time
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -15,10 +17,15 @@ from services.tests.stack import until
 SECONDS = 1.0
 """Seconds that a request may take here, in place of 10."""
 
+Message = dict[str, Any]
+Listening = tuple[int, Collection[object]]
+
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-async def app(scope, receive, send):
+async def app(
+    scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+) -> None:
     """Reads the whole body; answers with as many bytes as the path says, after as many seconds as the query says."""
     if scope["type"] == "lifespan":
         return
@@ -38,7 +45,7 @@ class Quick(connections.BoundedProtocol):
 
 
 @pytest.fixture(scope="module")
-def server():
+def server() -> Iterator[Listening]:
     """The server's port and its open connections."""
     made = connections.CalmServer(
         uvicorn.Config(app, "127.0.0.1", 0, **web.SERVER | {"http": Quick, "lifespan": "off"})
@@ -52,7 +59,7 @@ def server():
     thread.join(10)
 
 
-def talk(server, *parts, pause=0.0):
+def talk(server: Listening, *parts: bytes, pause: float = 0.0) -> tuple[bytes, float]:
     """Send the parts with pauses between them; returns what came back, and after how many seconds it ended."""
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", server[0]), timeout=20 * SECONDS) as line:
@@ -68,27 +75,27 @@ def talk(server, *parts, pause=0.0):
     return answer, time.monotonic() - began
 
 
-def test_a_connection_that_sends_nothing_is_closed_without_a_word(server):
+def test_a_connection_that_sends_nothing_is_closed_without_a_word(server: Listening) -> None:
     answer, seconds = talk(server)
     assert answer == b""
     assert SECONDS <= seconds < 10 * SECONDS
 
 
 @pytest.mark.parametrize("beginning", [b"", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"])
-def test_one_that_sends_a_byte_now_and_then_is_told_that_it_is_too_slow(server, beginning):
+def test_one_that_sends_a_byte_now_and_then_is_told_that_it_is_too_slow(server: Listening, beginning: bytes) -> None:
     bytes_ = [bytes([each]) for each in (beginning and b"x" * 50) or REQUEST]
     answer, seconds = talk(server, beginning, *bytes_, pause=SECONDS / 6)
     assert answer.startswith(b"HTTP/1.1 408 ") or answer == b""
     assert SECONDS <= seconds < 10 * SECONDS
 
 
-def test_the_words_of_it(server):
+def test_the_words_of_it(server: Listening) -> None:
     answer, _ = talk(server, REQUEST[:-2])
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert answer.endswith(b"The request did not arrive within 1 s. Send it again.")
 
 
-def test_a_line_end_now_and_then_after_an_answer_keeps_nothing_open(server):
+def test_a_line_end_now_and_then_after_an_answer_keeps_nothing_open(server: Listening) -> None:
     with socket.create_connection(("127.0.0.1", server[0]), timeout=20 * SECONDS) as line:
         line.sendall(REQUEST)
         assert line.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -99,20 +106,20 @@ def test_a_line_end_now_and_then_after_an_answer_keeps_nothing_open(server):
                 time.sleep(SECONDS / 5)
 
 
-def test_headers_without_end_are_cut(server):
+def test_headers_without_end_are_cut(server: Listening) -> None:
     answer, _ = talk(server, REQUEST[:-2], b"x: ", *[b"y" * 100_000] * 30)
     assert answer == b"" or b" 431 " in answer.split(b"\r\n")[0]
     until(lambda: not server[1])
 
 
-def test_an_answer_that_is_not_taken_is_dropped(server):
+def test_an_answer_that_is_not_taken_is_dropped(server: Listening) -> None:
     with socket.create_connection(("127.0.0.1", server[0])) as line:
         line.sendall(b"GET /50000000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until(lambda: server[1])
         until(lambda: not server[1])
 
 
-def test_an_answer_may_take_longer_than_the_question(server):
+def test_an_answer_may_take_longer_than_the_question(server: Listening) -> None:
     url = f"http://127.0.0.1:{server[0]}"
     with httpx.Client(trust_env=False) as client:
         assert client.get(f"{url}/3?{1.5 * SECONDS}").text == "xxx"

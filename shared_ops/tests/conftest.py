@@ -1,5 +1,7 @@
 """A small corpus of real sentences, and a place of its own for every test's state."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
@@ -8,7 +10,7 @@ from tests import corpus
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of the test's own, so that no test touches a person's stack."""
     monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "home"))
     for name in ("STAGING", "SNAPSHOTS", "SOURCES", "POSTGRES_URL"):
@@ -22,10 +24,10 @@ def content() -> dict[str, pl.DataFrame]:
 
 
 @pytest.fixture
-def snapshots(tmp_path) -> Snapshots:
+def snapshots(tmp_path: Path) -> Snapshots:
     return Snapshots((tmp_path / "snapshots").as_uri())
 
 
 @pytest.fixture
-def snapshot(snapshots, content) -> SnapshotRef:
+def snapshot(snapshots: Snapshots, content: dict[str, pl.DataFrame]) -> SnapshotRef:
     return snapshots.publish(content)

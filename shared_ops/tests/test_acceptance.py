@@ -1,6 +1,9 @@
 """The accepted release is the one that people get: after a rollback, and where code or data were changed back."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,20 +17,26 @@ SNAPSHOT = SnapshotRef(id="s", url="file:///s")
 
 
 @pytest.fixture
-def staging(tmp_path):
+def staging(tmp_path: Path) -> Staging:
     return Staging(f"file://{tmp_path}/staging")
 
 
 @pytest.fixture
-def sets(staging):
+def sets(staging: Staging) -> LiveSets:
     return LiveSets(staging.url)
 
 
 @pytest.fixture
-def release(staging, tmp_path):
+def release(staging: Staging, tmp_path: Path) -> Callable[..., ReleaseManifest]:
     """Publishes a release of keyword, accepted or not."""
 
-    def make(version, accepted=True, family="keyword", configured=None, **parameters):
+    def make(
+        version: str,
+        accepted: bool = True,
+        family: str = "keyword",
+        configured: dict[str, Any] | None = None,
+        **parameters: float,
+    ) -> ReleaseManifest:
         folder = tmp_path / f"{family}-{version}"
         folder.mkdir()
         manifest = ReleaseManifest(
@@ -47,41 +56,53 @@ def release(staging, tmp_path):
     return make
 
 
-def live(sets, **releases):
+def live(sets: LiveSets, **releases: str) -> None:
     sets.go_live(sets.propose(releases, SNAPSHOT, ""))
 
 
-def test_what_a_training_comes_to_again_is_accepted_again_and_open_to_promotion(staging, sets, release):
+def test_what_a_training_comes_to_again_is_accepted_again_and_open_to_promotion(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     before, _ = release("v1"), release("v2")
     sets.decide("v1", Decision(accepted=True, reason="it went live"))
     assert accept_again(before, staging, sets) == "keyword/v1 is accepted again, in place of keyword/v2."
     assert staging.accepted("keyword") == "v1" and sets.decision("v1") is None
 
 
-def test_what_is_accepted_already_stays_so_and_nothing_is_said(staging, sets, release):
+def test_what_is_accepted_already_stays_so_and_nothing_is_said(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     newest = release("v1")
     sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
     assert accept_again(newest, staging, sets) is None
     assert sets.decision("v1") is not None, "the verdict on its set stands"
 
 
-def test_what_was_rejected_is_not_accepted_for_being_made_again(staging, sets, release):
+def test_what_was_rejected_is_not_accepted_for_being_made_again(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     rejected, _ = release("v1", accepted=False), release("v2")
     assert accept_again(rejected, staging, sets) is None and staging.accepted("keyword") == "v2"
 
 
-def test_what_a_person_configured_otherwise_gives_not_way_to_the_configuration_of_every_day(staging, sets, release):
+def test_what_a_person_configured_otherwise_gives_not_way_to_the_configuration_of_every_day(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     every_day, _ = release("v1", k1=1.2), release("v2", k1=2.0)
     assert accept_again(every_day, staging, sets) is None and staging.accepted("keyword") == "v2"
 
 
-def test_code_that_is_taken_back_may_have_had_other_parameters(staging, sets, release):
+def test_code_that_is_taken_back_may_have_had_other_parameters(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     """The key holds a training's configuration; its parameters are what its code makes of that."""
     before, _ = release("v1", configured={}, k1=1.2), release("v2", configured={}, k1=1.2, b=0.75)
     assert accept_again(before, staging, sets) == "keyword/v1 is accepted again, in place of keyword/v2."
 
 
-def test_a_rollback_takes_nothing_back_that_the_set_holds_which_it_goes_back_to(staging, sets, release):
+def test_a_rollback_takes_nothing_back_that_the_set_holds_which_it_goes_back_to(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     """One team's release is rolled back; another team undoes a change of its own after it."""
     before, _ = release("v1"), release("b1", family="behavior")
     live(sets, keyword="v1", behavior="b1")
@@ -93,7 +114,9 @@ def test_a_rollback_takes_nothing_back_that_the_set_holds_which_it_goes_back_to(
     assert accept_again(before, staging, sets) == "keyword/v1 is accepted again, in place of keyword/v2."
 
 
-def test_what_was_accepted_and_never_live_does_not_come_back_by_itself_after_a_rollback(staging, sets, release):
+def test_what_was_accepted_and_never_live_does_not_come_back_by_itself_after_a_rollback(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     release("v1")
     live(sets, keyword="v1", ranker="r1")
     never_live = release("v2")
@@ -106,14 +129,18 @@ def test_what_was_accepted_and_never_live_does_not_come_back_by_itself_after_a_r
     )
 
 
-def test_a_verdict_on_its_set_is_the_last_word_on_what_is_accepted_again(staging, sets, release):
+def test_a_verdict_on_its_set_is_the_last_word_on_what_is_accepted_again(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     before, _ = release("v1"), release("v2")
     sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
     accept_again(before, staging, sets)
     assert sets.decision("v1").reason == "worse end to end"
 
 
-def test_what_was_taken_back_with_its_set_is_not_accepted_by_itself(staging, sets, release):
+def test_what_was_taken_back_with_its_set_is_not_accepted_by_itself(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     release("v1")
     newer = release("v2")
     live(sets, keyword="v1", ranker="r1")
@@ -125,7 +152,9 @@ def test_what_was_taken_back_with_its_set_is_not_accepted_by_itself(staging, set
     assert staging.accepted("keyword") == "v1"
 
 
-def test_the_releases_of_a_set_that_was_gone_back_to_are_the_accepted_ones(staging, sets, release):
+def test_the_releases_of_a_set_that_was_gone_back_to_are_the_accepted_ones(
+    staging: Staging, sets: LiveSets, release: Callable[..., ReleaseManifest]
+) -> None:
     for version in ("v1", "v2"):
         release(version)
         release(version, family="ranker")

@@ -14,7 +14,7 @@ import pytest
 
 from shared_ops import settings
 from shared_ops.data import storage, tables
-from shared_ops.data.feedback import TABLES, FeedbackManifest, Feedbacks
+from shared_ops.data.feedback import TABLES, FeedbackManifest, FeedbackRef, Feedbacks
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release import codes, runtimes
 from shared_ops.release.codes import CodeError
@@ -26,21 +26,21 @@ MODEL = "repos/keyword/model.py"
 
 
 @pytest.fixture
-def here(tmp_path):
+def here(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path)
 
 
-def keep(here, family="keyword", **changed):
+def keep(here: Settings, family: str = "keyword", **changed: bytes) -> str:
     """Keep a family's code, with other content in the `changed` files; returns its hash."""
     content = codes.tree(family) | {name.replace("__", "/") + ".py": text for name, text in changed.items()}
     return codes.keep(here.code_url, content)
 
 
-def fetch(here, name):
+def fetch(here: Settings, name: str) -> Path:
     return codes.fetch(here.code_url, name, here.home / "cache" / "code")
 
 
-def test_what_trains_a_family_is_named_without_what_serves_it(monkeypatch):
+def test_what_trains_a_family_is_named_without_what_serves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     content, versions = codes.tree("keyword"), []
     for changed in ({}, {"services/web.py": b""}, {"repos/keyword/stop_words.txt": b""}):
         monkeypatch.setattr(codes, "running_code", lambda _, changed=changed: content | changed)
@@ -48,7 +48,7 @@ def test_what_trains_a_family_is_named_without_what_serves_it(monkeypatch):
     assert versions[0] == versions[1] != versions[2]
 
 
-def test_a_tree_holds_what_serves_a_release_and_no_tests():
+def test_a_tree_holds_what_serves_a_release_and_no_tests() -> None:
     names = set(codes.tree("keyword"))
     assert {
         "repos/keyword/model.py",
@@ -59,13 +59,13 @@ def test_a_tree_holds_what_serves_a_release_and_no_tests():
     assert not [name for name in names if "test" in name or name.startswith(("services/search", "repos/semantic"))]
 
 
-def test_what_an_editor_leaves_beside_the_sources_is_no_code():
+def test_what_an_editor_leaves_beside_the_sources_is_no_code() -> None:
     leftovers = (".model.py.swp", "model.py~", ".DS_Store")
     assert not any(codes._belongs(Path("repos/keyword") / name) for name in leftovers)
     assert codes._belongs(Path("repos/keyword/model.py"))
 
 
-def test_what_others_change_is_another_family_s_business(monkeypatch):
+def test_what_others_change_is_another_family_s_business(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {family: codes.present(family) for family in ("keyword", "semantic")}
     listed = (ROOT / "repos" / "repos.toml").read_text().replace('queue = "semantic"', 'queue = "other"')
     monkeypatch.setattr(settings, "repositories", lambda: settings._parsed(listed))
@@ -73,12 +73,12 @@ def test_what_others_change_is_another_family_s_business(monkeypatch):
     assert codes.present("keyword") == before["keyword"] and codes.present("semantic") != before["semantic"]
 
 
-def test_its_entry_is_that_of_the_list_alone():
+def test_its_entry_is_that_of_the_list_alone() -> None:
     entry = tomllib.loads(codes.tree("behavior")[codes.ENTRY].decode())
     assert entry == {"behavior": tomllib.loads((ROOT / "repos" / "repos.toml").read_text())["behavior"]}
 
 
-def test_it_is_read_back_as_it_was_kept(here):
+def test_it_is_read_back_as_it_was_kept(here: Settings) -> None:
     name = keep(here)
     folder = fetch(here, name)
     assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
@@ -86,7 +86,7 @@ def test_it_is_read_back_as_it_was_kept(here):
 
 
 @pytest.mark.parametrize("change", ["changed", "removed", "added"])
-def test_what_is_not_as_it_was_kept_is_not_run(here, change):
+def test_what_is_not_as_it_was_kept_is_not_run(here: Settings, change: str) -> None:
     name = keep(here)
     damage(storage.local_path(here.code_url) / name, change)
     with pytest.raises(CodeError, match="is not what was kept there"):
@@ -94,7 +94,7 @@ def test_what_is_not_as_it_was_kept_is_not_run(here, change):
 
 
 @pytest.mark.parametrize("change", ["changed", "removed", "added"])
-def test_a_copy_that_is_not_what_it_should_be_is_made_anew(here, change):
+def test_a_copy_that_is_not_what_it_should_be_is_made_anew(here: Settings, change: str) -> None:
     name = keep(here)
     damage(fetch(here, name), change)
     folder = fetch(here, name)
@@ -112,7 +112,7 @@ def test_a_copy_that_has_not_changed_is_read_once_for_a_process(
 
 
 @pytest.mark.parametrize("change", ["changed", "removed", "added", "half removed"])
-def test_a_tree_that_is_damaged_in_the_store_is_mended_by_the_next_training(here, change):
+def test_a_tree_that_is_damaged_in_the_store_is_mended_by_the_next_training(here: Settings, change: str) -> None:
     name = keep(here)
     store = storage.local_path(here.code_url) / name
     damage(store, change.removeprefix("half "))
@@ -123,7 +123,7 @@ def test_a_tree_that_is_damaged_in_the_store_is_mended_by_the_next_training(here
     assert (folder / "repos/keyword/model.py").read_bytes() == (ROOT / "repos/keyword/model.py").read_bytes()
 
 
-def loaded_by(folder, meanwhile):
+def loaded_by(folder: Path, meanwhile: str) -> subprocess.CompletedProcess[str]:
     """The ended process that loads the code in `folder` after it has run the statement `meanwhile`."""
     code = (
         "import os, sys, time\nfrom shared_ops.release import codes\n"
@@ -139,7 +139,7 @@ def loaded_by(folder, meanwhile):
     )
 
 
-def test_a_run_whose_code_was_saved_while_it_was_loaded_makes_no_release(here):
+def test_a_run_whose_code_was_saved_while_it_was_loaded_makes_no_release(here: Settings) -> None:
     folder = fetch(here, keep(here))
     old = "os.utime(model, (0, 0))"  # as where a file that was written long ago is put in its place
     for saved in ("model.write_text('changed = 1')", f"model.write_text('changed = 1'); {old}"):
@@ -147,14 +147,14 @@ def test_a_run_whose_code_was_saved_while_it_was_loaded_makes_no_release(here):
         assert f"{MODEL}: saved while this process loaded its code. Start the run again." in done.stderr
 
 
-def test_a_process_knows_when_it_started():
+def test_a_process_knows_when_it_started() -> None:
     before = time.time()
     command = [sys.executable, "-c", "from shared_ops.release import codes; print(codes._began())"]
     began = float(subprocess.run(command, text=True, capture_output=True, check=True).stdout)
     assert before - codes.CLOCK_SECONDS < began < time.time()
 
 
-def test_code_that_was_saved_before_or_that_states_a_time_to_come_is_run(here):
+def test_code_that_was_saved_before_or_that_states_a_time_to_come_is_run(here: Settings) -> None:
     folder = fetch(here, keep(here))
     os.utime(folder / MODEL, (2**32, 2**32))
     assert loaded_by(folder, "").returncode == 0
@@ -162,7 +162,7 @@ def test_code_that_was_saved_before_or_that_states_a_time_to_come_is_run(here):
     assert loaded_by(folder, put_back).returncode == 0, "what the clock says of before tells nothing"
 
 
-def damage(folder, change):
+def damage(folder: Path, change: str) -> None:
     file = folder / "repos" / "keyword" / ("new.py" if change == "added" else "model.py")
     if change == "removed":
         file.unlink()
@@ -170,12 +170,12 @@ def damage(folder, change):
         file.write_text("changed = 1\n")
 
 
-def test_code_that_is_not_kept_is_told(here):
+def test_code_that_is_not_kept_is_told(here: Settings) -> None:
     with pytest.raises(CodeError, match=r"abc is not in .*Train the release again"):
         fetch(here, "abc")
 
 
-def test_a_python_told_of_kept_code_imports_that_and_nothing_of_the_checkout(here):
+def test_a_python_told_of_kept_code_imports_that_and_nothing_of_the_checkout(here: Settings) -> None:
     name = keep(here, repos__keyword__mark=b"MARK = 'kept'\n", shared_ops__src__shared_ops__mark=b"MARK = 'kept'\n")
     runtime = Runtime("keyword", name, "")
     code = (
@@ -187,7 +187,9 @@ def test_a_python_told_of_kept_code_imports_that_and_nothing_of_the_checkout(her
     assert fetch(here, name) == runtime.folder(here), "what running it left behind is no change"
 
 
-def test_kept_code_reads_what_was_published_though_its_list_names_its_family_alone(here, snapshot, empty_feedback):
+def test_kept_code_reads_what_was_published_though_its_list_names_its_family_alone(
+    here: Settings, snapshot: SnapshotRef, empty_feedback: FeedbackRef
+) -> None:
     """A release's worker runs in this way, and so does the process in which a champion answers."""
     runtime = runtimes.keep("keyword", codes.tree("keyword"), here)
     code = f"""
@@ -203,7 +205,7 @@ print(Feedback(FeedbackRef(id={empty_feedback.id!r}, url={empty_feedback.url!r})
 
 
 @pytest.fixture
-def empty_feedback(tmp_path):
+def empty_feedback(tmp_path: Path) -> FeedbackRef:
     content = {name: tables.empty(name) for name in TABLES}
     manifest = FeedbackManifest(
         applications={}, left_out={}, propensities=[1.0], held_back_sessions=0, oldest=None, newest=None, watermark=1
@@ -211,20 +213,20 @@ def empty_feedback(tmp_path):
     return Feedbacks((tmp_path / "feedback").as_uri()).publish(content, manifest)
 
 
-def test_each_pair_of_code_and_environment_has_a_worker_of_its_own(here):
+def test_each_pair_of_code_and_environment_has_a_worker_of_its_own(here: Settings) -> None:
     pairs = [Runtime("keyword", code, lock) for code in ("a", "b") for lock in ("c", "d")]
     assert len({pair.worker for pair in pairs}) == len({pair.socket(here) for pair in pairs}) == 4
     assert all(pair.worker.startswith("keyword-") for pair in pairs)
 
 
-def test_the_environment_is_found_by_its_lock(here):
+def test_the_environment_is_found_by_its_lock(here: Settings) -> None:
     runtime = runtimes.keep("keyword", codes.tree("keyword"), here)
     assert runtime.python(here) == (ROOT / "envs" / "keyword" / ".venv").resolve() / "bin" / "python"
     with pytest.raises(RuntimeMissingError, match="No environment here is made from the lock 0123"):
         Runtime("keyword", runtime.code, "0123").python(here)
 
 
-def test_an_environment_of_another_lock_is_made_again_from_the_one_that_was_kept(here):
+def test_an_environment_of_another_lock_is_made_again_from_the_one_that_was_kept(here: Settings) -> None:
     requirements = (ROOT / "envs" / "search" / "requirements.txt").read_text()
     lock = re.search(r"^idna==(?:.*\\\n)+.*\n", requirements, re.MULTILINE)[0].encode()
     name = hashlib.sha256(lock).hexdigest()
@@ -238,7 +240,9 @@ def test_an_environment_of_another_lock_is_made_again_from_the_one_that_was_kept
     assert runtime.provide(here) == runtime.python(here) == python and python.stat().st_ctime == created
 
 
-def test_what_no_release_names_is_removed_a_day_after_it_was_last_trained_with(here, tmp_path, monkeypatch):
+def test_what_no_release_names_is_removed_a_day_after_it_was_last_trained_with(
+    here: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needed, unneeded = keep(here), keep(here, repos__keyword__mark=b"MARK = 1")
     for name in ("needed", "unneeded"):
         storage.write_atomic(storage.join(here.locks_url, name, runtimes.LOCK), b"")
@@ -256,16 +260,20 @@ def test_what_no_release_names_is_removed_a_day_after_it_was_last_trained_with(h
     assert storage.names(here.code_url) == [needed] and storage.names(here.locks_url) == ["needed"]
 
 
-def test_what_is_killed_while_it_removes_leaves_nothing_that_counts_as_kept(here, monkeypatch):
+def test_what_is_killed_while_it_removes_leaves_nothing_that_counts_as_kept(
+    here: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = keep(here)
     monkeypatch.setattr(runtimes, "KEPT_SECONDS", -1)
-    removed = []
+    removed: list[str] = []
     monkeypatch.setattr(storage, "remove", removed.append)
     runtimes.tidy(here)
     assert removed == [storage.join(here.code_url, name, codes.TREE), storage.join(here.code_url, name)]
 
 
-def test_where_a_manifest_cannot_be_read_nothing_is_removed(here, monkeypatch, caplog):
+def test_where_a_manifest_cannot_be_read_nothing_is_removed(
+    here: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     name = keep(here)
     monkeypatch.setattr(runtimes, "KEPT_SECONDS", -1)
     url = Staging(here.staging_url("prod")).release_url("keyword", "v1")
@@ -274,12 +282,14 @@ def test_where_a_manifest_cannot_be_read_nothing_is_removed(here, monkeypatch, c
     assert "No code and no lock is removed: Release keyword/v1" in caplog.text
 
 
-def test_what_makes_an_environment_again_gives_way_to_what_answers(here, monkeypatch):
+def test_what_makes_an_environment_again_gives_way_to_what_answers(
+    here: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for file in (runtimes.LOCK, runtimes.PYTHON):
         storage.write_atomic(storage.join(here.locks_url, "lock", file), b"")
-    ran = []
+    ran: list[list[str]] = []
 
-    def run(command, **_):
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         ran.append(command)
         return subprocess.CompletedProcess(command, 1, "", "no network")
 
@@ -289,7 +299,7 @@ def test_what_makes_an_environment_again_gives_way_to_what_answers(here, monkeyp
     assert ran[0][:3] == ["nice", "-n", "10"]
 
 
-def test_a_lock_that_cannot_be_installed_is_told(here):
+def test_a_lock_that_cannot_be_installed_is_told(here: Settings) -> None:
     lock = b"no-such-package-anywhere==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
     name = hashlib.sha256(lock).hexdigest()
     for file, content in (("requirements.txt", lock), ("python-version", b"3.11\n")):

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ VERSIONS = ("taken back", "before", "live", "proposed", "accepted", "idle", "new
 
 
 @pytest.fixture
-def staging(monkeypatch, tmp_path) -> Staging:
+def staging(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Staging:
     """An object store with releases of keyword, all copied here; the new one a moment ago, the others before a day."""
     monkeypatch.setenv("SEARCHLOOP_STAGING", f"memory://{tmp_path.name}")
     made = Staging(Settings().staging_url("prod"))
@@ -38,7 +39,7 @@ def staging(monkeypatch, tmp_path) -> Staging:
 
 
 @pytest.fixture
-def sets(staging) -> LiveSets:
+def sets(staging: Staging) -> LiveSets:
     made = LiveSets(staging.url)
     for version in ("before", "live", "taken back"):
         made.go_live(made.propose({"keyword": version}, SNAPSHOT, ""))
@@ -48,25 +49,29 @@ def sets(staging) -> LiveSets:
     return made
 
 
-def there(staging) -> list[str]:
+def there(staging: Staging) -> list[str]:
     return [version for version in VERSIONS if staging.copy_of("keyword", version).exists()]
 
 
-def test_what_is_live_was_before_is_proposed_or_accepted_stays_and_what_was_just_copied(staging, sets):
+def test_what_is_live_was_before_is_proposed_or_accepted_stays_and_what_was_just_copied(
+    staging: Staging, sets: LiveSets
+) -> None:
     assert len(copies.tidy()) == 2
     assert there(staging) == ["before", "live", "proposed", "accepted", "new"]
 
 
-def test_a_copy_that_is_gone_is_made_again(staging, sets):
+def test_a_copy_that_is_gone_is_made_again(staging: Staging, sets: LiveSets) -> None:
     copies.tidy()
     assert staging.fetch("keyword", "idle") == staging.copy_of("keyword", "idle")
 
 
-def test_a_copy_that_was_only_half_removed_bears_no_release_s_name(staging, sets, monkeypatch):
+def test_a_copy_that_was_only_half_removed_bears_no_release_s_name(
+    staging: Staging, sets: LiveSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "rmtree", lambda _: None)  # as when it is killed there
     copies.tidy()
     assert "idle" not in there(staging)
 
 
-def test_a_home_without_copies_has_none_to_remove():
+def test_a_home_without_copies_has_none_to_remove() -> None:
     assert copies.tidy() == []

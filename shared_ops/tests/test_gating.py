@@ -12,11 +12,11 @@ from shared_ops.judge.gating import GatePolicy, Latency, judge, judge_first, uns
 POLICY = GatePolicy(resamples=2_000)
 
 
-def measured(values) -> pl.DataFrame:
+def measured(values: list[float] | np.ndarray) -> pl.DataFrame:
     return pl.DataFrame({"query_id": [f"q{i:04}" for i in range(len(values))], "nDCG@10": values})
 
 
-def members(values, name="all", where=slice(None)) -> pl.DataFrame:
+def members(values: np.ndarray, name: str = "all", where: slice = slice(None)) -> pl.DataFrame:
     return measured(values)[where].select("query_id", pl.lit(name).alias("slice"))
 
 
@@ -25,19 +25,19 @@ def champion() -> np.ndarray:
     return np.random.default_rng(0).beta(2, 2, 400)
 
 
-def test_a_first_release_must_reach_the_floor():
+def test_a_first_release_must_reach_the_floor() -> None:
     assert judge_first(measured([0.3, 0.5] * 10), GatePolicy(floor=0.4)).accepted
     verdict = judge_first(measured([0.1, 0.2] * 10), GatePolicy(floor=0.4))
     assert not verdict.accepted and "must reach 0.4000" in verdict.sentence and verdict.floor == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("queries", [1, 2, 4])
-def test_a_handful_of_queries_does_not_reject_a_first_release(queries):
+def test_a_handful_of_queries_does_not_reject_a_first_release(queries: int) -> None:
     assert judge_first(measured([0.0] * queries), POLICY).accepted
 
 
 @pytest.mark.parametrize("queries", [6, 30, 1000])
-def test_who_answers_none_of_more_queries_is_rejected(queries):
+def test_who_answers_none_of_more_queries_is_rejected(queries: int) -> None:
     assert not judge_first(measured([0.0] * queries), POLICY).accepted
 
 
@@ -95,20 +95,20 @@ def test_the_floor_lies_between_chance_and_the_best_of_as_many_hits() -> None:
     assert limited.accepted and limited.floor == pytest.approx(0.00298)
 
 
-def test_what_it_could_not_have_answered_counts_against_nobody():
+def test_what_it_could_not_have_answered_counts_against_nobody() -> None:
     """Each query has an answer of its own, and nobody clicked those of the test queries."""
     assert judge_first(measured([0.0] * 187), POLICY, attainable=attainable([0.0] * 187, [0.0] * 187)).accepted
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.05])
-def test_who_reaches_the_floor_is_rejected_no_more_often_than_stated(rate):
+def test_who_reaches_the_floor_is_rejected_no_more_often_than_stated(rate: float) -> None:
     random = np.random.default_rng(7)
     answered = [(random.random(187) < rate).astype(float) for _ in range(200)]
     policy = GatePolicy(floor=rate, resamples=500)
     assert np.mean([not judge_first(measured(values), policy).accepted for values in answered]) <= 0.05
 
 
-def test_what_cannot_be_judged_is_not_rejected_for_it_and_says_what_would_change_that(champion):
+def test_what_cannot_be_judged_is_not_rejected_for_it_and_says_what_would_change_that(champion: np.ndarray) -> None:
     for verdict in (
         judge_first(measured([]), POLICY),
         judge(measured([]), measured([]), members(champion), POLICY, "v1"),
@@ -118,7 +118,7 @@ def test_what_cannot_be_judged_is_not_rejected_for_it_and_says_what_would_change
         assert "judgements of test queries in a source, or people's clicks, change that" in verdict.sentence
 
 
-def test_what_cannot_be_judged_must_still_be_sound_and_fast():
+def test_what_cannot_be_judged_must_still_be_sound_and_fast() -> None:
     wrong = pl.DataFrame({"query_id": ["q"], "doc_id": ["d"], "score": [float("nan")]})
     slow = Latency(challenger_ms=900, champion_ms=None)
     verdict = verdict_without_judgements("It abstains.", POLICY, hits=wrong, latency=slow)
@@ -126,12 +126,12 @@ def test_what_cannot_be_judged_must_still_be_sound_and_fast():
     assert verdict_without_judgements("It abstains.", POLICY, hits=wrong.clear()).accepted
 
 
-def test_the_same_order_passes(champion):
+def test_the_same_order_passes(champion: np.ndarray) -> None:
     verdict = judge(measured(champion), measured(champion), members(champion), POLICY, "v1")
     assert verdict.accepted and verdict.difference == 0 and verdict.champion_version == "v1"
 
 
-def test_a_worse_one_is_rejected_with_its_numbers(champion):
+def test_a_worse_one_is_rejected_with_its_numbers(champion: np.ndarray) -> None:
     worse = np.clip(champion - 0.1, 0, 1)
     verdict = judge(measured(worse), measured(champion), members(champion), POLICY, "v1")
     assert not verdict.accepted
@@ -139,20 +139,20 @@ def test_a_worse_one_is_rejected_with_its_numbers(champion):
     assert "A loss of 0.02 is not ruled out" in verdict.sentence and "v1" in verdict.sentence
 
 
-def test_one_that_too_few_queries_tell_from_its_champion_is_rejected_with_what_would_tell(champion):
+def test_one_that_too_few_queries_tell_from_its_champion_is_rejected_with_what_would_tell(champion: np.ndarray) -> None:
     ours, theirs = measured(champion[:12] * 0 + [0.4, 0.6] * 6), measured(champion[:12] * 0 + 0.5)
     verdict = judge(ours, theirs, members(champion[:12]), POLICY, "v1")
     assert verdict.difference == pytest.approx(0)
     assert verdict.reasons[0].endswith(": more judgements, or more people's clicks, would tell.")
 
 
-def test_a_better_one_with_noise_passes(champion):
+def test_a_better_one_with_noise_passes(champion: np.ndarray) -> None:
     noise = np.random.default_rng(1).normal(0.03, 0.1, len(champion))
     verdict = judge(measured(np.clip(champion + noise, 0, 1)), measured(champion), members(champion), POLICY, "v1")
     assert verdict.accepted and verdict.p_value < 0.05
 
 
-def test_a_slice_that_loses_rejects_what_is_better_overall(champion):
+def test_a_slice_that_loses_rejects_what_is_better_overall(champion: np.ndarray) -> None:
     better = champion + 0.05
     better[:40] -= 0.2
     slices = pl.concat([members(champion), members(champion, "source:small", slice(0, 40))])
@@ -160,7 +160,7 @@ def test_a_slice_that_loses_rejects_what_is_better_overall(champion):
     assert not verdict.accepted and "Slice source:small loses 0.1500 on 40 queries" in verdict.sentence
 
 
-def test_a_slice_that_may_have_lost_by_chance_does_not_reject(champion):
+def test_a_slice_that_may_have_lost_by_chance_does_not_reject(champion: np.ndarray) -> None:
     better = champion + 0.05
     better[:40] += np.where(np.arange(40) < 10, -0.7, 0.05)  # a mean loss of 0.0875, of ten queries of forty
     slices = pl.concat([members(champion), members(champion, "source:small", slice(0, 40))])
@@ -170,7 +170,7 @@ def test_a_slice_that_may_have_lost_by_chance_does_not_reject(champion):
     assert slice_test.queries == 40 and 0.05 < slice_test.p_value < 0.5
 
 
-def test_slices_are_held_to_account_together(champion):
+def test_slices_are_held_to_account_together(champion: np.ndarray) -> None:
     one = champion + 0.05
     one[:40] += np.where(np.arange(40) < 16, -0.5, 0.0)
     alone = pl.concat([members(champion), members(champion, "first", slice(0, 40))])
@@ -182,7 +182,7 @@ def test_slices_are_held_to_account_together(champion):
     assert judged[1] == pytest.approx(10 * judged[0], rel=0.3)
 
 
-def test_only_queries_of_the_slice_all_are_counted_overall(champion):
+def test_only_queries_of_the_slice_all_are_counted_overall(champion: np.ndarray) -> None:
     worse = champion.copy()
     worse[:100] = 0
     slices = pl.concat([members(champion, "all", slice(100, 400)), members(champion, "newest clicks", slice(0, 100))])
@@ -192,7 +192,7 @@ def test_only_queries_of_the_slice_all_are_counted_overall(champion):
     assert judge_first(measured(worse), POLICY, members=slices).queries == 300
 
 
-def test_a_slice_of_few_queries_is_reported_and_not_judged(champion):
+def test_a_slice_of_few_queries_is_reported_and_not_judged(champion: np.ndarray) -> None:
     better = champion + 0.05
     better[:5] -= 0.5
     slices = pl.concat([members(champion), members(champion, "tiny", slice(0, 5))])
@@ -201,18 +201,18 @@ def test_a_slice_of_few_queries_is_reported_and_not_judged(champion):
     assert verdict.slice_tests["tiny"].p_value is None
 
 
-def test_only_queries_that_both_answered_are_compared(champion):
+def test_only_queries_that_both_answered_are_compared(champion: np.ndarray) -> None:
     verdict = judge(measured(champion[:100]), measured(champion), members(champion), POLICY, "v1")
     assert verdict.queries == 100
 
 
-def test_equal_seeds_give_equal_verdicts(champion):
+def test_equal_seeds_give_equal_verdicts(champion: np.ndarray) -> None:
     challenger = measured(np.clip(champion + np.random.default_rng(2).normal(0, 0.1, 400), 0, 1))
     verdicts = [judge(challenger, measured(champion), members(champion), POLICY, "v1") for _ in range(2)]
     assert verdicts[0] == verdicts[1]
 
 
-def test_the_verdict_says_how_large_the_difference_is_and_whom_it_met(champion):
+def test_the_verdict_says_how_large_the_difference_is_and_whom_it_met(champion: np.ndarray) -> None:
     changed = champion.copy()
     changed[:40] += 0.1
     changed[40:50] -= 0.1
@@ -223,12 +223,12 @@ def test_the_verdict_says_how_large_the_difference_is_and_whom_it_met(champion):
     assert "40 gained, 10 lost, 350 unchanged" in verdict.sentence
 
 
-def test_a_verdict_survives_json(champion):
+def test_a_verdict_survives_json(champion: np.ndarray) -> None:
     verdict = judge(measured(champion + 0.1), measured(champion), members(champion), POLICY, "v1")
     assert type(verdict).model_validate_json(verdict.model_dump_json()) == verdict
 
 
-def hits(scores) -> pl.DataFrame:
+def hits(scores: list[float | None]) -> pl.DataFrame:
     rows = [(f"q{place // 2}", f"d{place % 2}", score, place % 2 + 1) for place, score in enumerate(scores)]
     return pl.DataFrame(rows, schema=["query_id", "doc_id", "score", "rank"], orient="row")
 
@@ -243,7 +243,7 @@ UNSOUND = {
 
 
 @pytest.mark.parametrize("kind", UNSOUND)
-def test_unsound_hits_reject_whatever_they_measure(champion, kind):
+def test_unsound_hits_reject_whatever_they_measure(champion: np.ndarray, kind: str) -> None:
     scores, reason = UNSOUND[kind]
     bad = hits(scores).cast({"score": pl.Float64})
     first = judge_first(measured(champion), POLICY, hits=bad)
@@ -252,12 +252,12 @@ def test_unsound_hits_reject_whatever_they_measure(champion, kind):
         assert not verdict.accepted and len(verdict.reasons) == 1 and verdict.reasons[0].startswith(reason)
 
 
-def test_one_hit_a_query_may_have_one_score():
+def test_one_hit_a_query_may_have_one_score() -> None:
     assert unsound(hits([1.0, 0.5, 1.0, 0.5])) is None
     assert unsound(hits([1.0, 0.5, 1.0, 0.5]).filter(pl.col("rank") == 1)) is None
 
 
-def test_measures_that_are_not_numbers_reject_and_count_as_nothing(champion):
+def test_measures_that_are_not_numbers_reject_and_count_as_nothing(champion: np.ndarray) -> None:
     broken = champion.copy()
     broken[:3] = np.nan
     for verdict in (
@@ -268,7 +268,7 @@ def test_measures_that_are_not_numbers_reject_and_count_as_nothing(champion):
         assert verdict.challenger == pytest.approx(np.nan_to_num(broken).mean())
 
 
-def test_ten_times_as_slow_is_rejected_for_that(champion):
+def test_ten_times_as_slow_is_rejected_for_that(champion: np.ndarray) -> None:
     latency = Latency(challenger_ms=102.0, champion_ms=10.0)
     verdict = judge(measured(champion + 0.1), measured(champion), members(champion), POLICY, "v1", latency=latency)
     assert verdict.reasons == [
@@ -277,12 +277,12 @@ def test_ten_times_as_slow_is_rejected_for_that(champion):
 
 
 @pytest.mark.parametrize(("took", "champions"), [(9.9, 0.1), (30.0, 10.0)])
-def test_slowness_that_nobody_notices_passes(champion, took, champions):
+def test_slowness_that_nobody_notices_passes(champion: np.ndarray, took: float, champions: float) -> None:
     latency = Latency(challenger_ms=took, champion_ms=champions)
     assert judge(measured(champion), measured(champion), members(champion), POLICY, "v1", latency=latency).accepted
 
 
-def test_a_first_release_has_a_limit_of_its_own():
+def test_a_first_release_has_a_limit_of_its_own() -> None:
     assert judge_first(measured([0.5]), POLICY, latency=Latency(challenger_ms=250)).accepted
     verdict = judge_first(measured([0.5]), POLICY, latency=Latency(challenger_ms=251))
     assert verdict.reasons == ["Takes 251.0 ms a query, more than the 250 ms that a first release may take."]

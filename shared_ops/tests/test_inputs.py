@@ -1,12 +1,15 @@
 """The queries that people asked reach the ranker with hits of models that had not learned from the same sessions."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from shared_ops.data import storage, tables
 from shared_ops.data.feedback import HELD_BACK, TABLES, FeedbackManifest, Feedbacks
+from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.data.text import fold_of
 from shared_ops.release.inputs import Inputs, MissingInputError, asked_id, find
 from shared_ops.release.livesets import LiveSets
@@ -21,7 +24,7 @@ SERVED = {
 
 
 @pytest.fixture
-def inputs(tmp_path, snapshot) -> Inputs:
+def inputs(tmp_path: Path, snapshot: SnapshotRef) -> Inputs:
     """A ranker's inputs, whose behavior release knows the query of fold 1, but not yet that of the newest sessions."""
     hits = {
         family: dict(zip(("doc_ids", "scores"), zip(*pairs, strict=True), strict=True))
@@ -49,7 +52,7 @@ def inputs(tmp_path, snapshot) -> Inputs:
     return Inputs(family="ranker", snapshot=snapshot, feedback=feedback, releases=releases, staging=staging.url)
 
 
-def _manifest(family, snapshot) -> ReleaseManifest:
+def _manifest(family: str, snapshot: SnapshotRef) -> ReleaseManifest:
     return ReleaseManifest(
         family=family, version="v1", created_at=datetime(2026, 1, 1, tzinfo=UTC), snapshot=snapshot, parameters={},
         hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []}, environment="e", code_version="c",
@@ -57,13 +60,13 @@ def _manifest(family, snapshot) -> ReleaseManifest:
     )  # fmt: skip
 
 
-def test_who_learns_from_clicks_is_asked_again_and_of_the_others_it_is_what_was_served(inputs):
+def test_who_learns_from_clicks_is_asked_again_and_of_the_others_it_is_what_was_served(inputs: Inputs) -> None:
     queries = {each.fold: each for each in inputs.asked()}
     assert queries[1].text == "mean"
     assert queries[1].hits == {"keyword": [("numpy.mean", 3.0)], "behavior": [("numpy.median", 9.0)]}
 
 
-def test_what_a_release_does_not_know_yet_is_what_was_served(inputs):
+def test_what_a_release_does_not_know_yet_is_what_was_served(inputs: Inputs) -> None:
     queries = {each.fold: each for each in inputs.asked()}
     assert queries[HELD_BACK].hits["behavior"] == [("numpy.std", 1.0)]
 
@@ -82,11 +85,11 @@ def test_a_release_s_files_are_hashed_once_for_a_process(inputs: Inputs, monkeyp
     assert len(inputs.asked()) == 2
 
 
-def test_without_feedback_nothing_was_asked(inputs):
+def test_without_feedback_nothing_was_asked(inputs: Inputs) -> None:
     assert inputs.model_copy(update={"feedback": None}).asked() == []
 
 
-def test_equal_texts_are_in_one_fold_and_many_texts_fill_all():
+def test_equal_texts_are_in_one_fold_and_many_texts_fill_all() -> None:
     folds = [fold_of(f"query {number}", 5) for number in range(200)]
     assert folds == [fold_of(f"query {number}", 5) for number in range(200)]
     assert set(folds) == set(range(5))
@@ -96,7 +99,7 @@ def test_equal_texts_are_in_one_fold_and_many_texts_fill_all():
 
 
 @pytest.fixture
-def missing(tmp_path, snapshots, snapshot):
+def missing(tmp_path: Path, snapshots: Snapshots, snapshot: SnapshotRef) -> tuple[Staging, Callable[[], str]]:
     """A staging area for the search families' releases, and a function: why `find` has no inputs for the ranker."""
     snapshots.point_to(snapshot)
     staging = Staging((tmp_path / "releases").as_uri())
@@ -109,7 +112,9 @@ def missing(tmp_path, snapshots, snapshot):
     return staging, message
 
 
-def published(staging, tmp_path, snapshot, family, **gate):
+def published(
+    staging: Staging, tmp_path: Path, snapshot: SnapshotRef, family: str, **gate: bool | list[str]
+) -> ReleaseManifest:
     manifest = ReleaseManifest(
         family=family, version="v1", created_at=datetime.now(UTC), snapshot=snapshot, parameters={},
         hyperparameters={}, metrics={}, gate=gate, environment="e", code_version="c", deployment="prod", run_id="r",
@@ -119,12 +124,14 @@ def published(staging, tmp_path, snapshot, family, **gate):
     return staging.publish(folder, manifest)
 
 
-def test_who_has_no_release_is_to_be_trained(missing):
+def test_who_has_no_release_is_to_be_trained(missing: tuple[Staging, Callable[[], str]]) -> None:
     _, message = missing
     assert "keyword has no accepted release" in message() and "make train REPO=keyword" in message()
 
 
-def test_who_was_rejected_is_told_why_and_not_to_try_the_same_again(missing, tmp_path, snapshot):
+def test_who_was_rejected_is_told_why_and_not_to_try_the_same_again(
+    missing: tuple[Staging, Callable[[], str]], tmp_path: Path, snapshot: SnapshotRef
+) -> None:
     staging, message = missing
     published(staging, tmp_path, snapshot, "keyword", accepted=False, reasons=["Every hit has the same score."])
     assert (
@@ -132,7 +139,9 @@ def test_who_was_rejected_is_told_why_and_not_to_try_the_same_again(missing, tmp
     )
 
 
-def test_a_family_that_was_added_is_not_waited_for_while_a_set_does_without_it(missing, tmp_path, snapshot, snapshots):
+def test_a_family_that_was_added_is_not_waited_for_while_a_set_does_without_it(
+    missing: tuple[Staging, Callable[[], str]], tmp_path: Path, snapshot: SnapshotRef, snapshots: Snapshots
+) -> None:
     staging, _ = missing
     for family in ("semantic", "behavior"):
         staging.accept(published(staging, tmp_path, snapshot, family, accepted=True, reasons=[]))
@@ -143,14 +152,18 @@ def test_a_family_that_was_added_is_not_waited_for_while_a_set_does_without_it(m
     assert list(find("ranker", snapshots, None, staging).releases) == search_families()
 
 
-def test_a_family_of_the_live_set_is_waited_for(missing, snapshot):
+def test_a_family_of_the_live_set_is_waited_for(
+    missing: tuple[Staging, Callable[[], str]], snapshot: SnapshotRef
+) -> None:
     staging, message = missing
     sets = LiveSets(staging.url)
     sets.go_live(sets.propose(dict.fromkeys(["keyword", "ranker"], "v1"), snapshot, "with keyword"))
     assert "keyword has no accepted release" in message()
 
 
-def test_an_accepted_release_is_what_the_advice_was_about(missing, tmp_path, snapshot):
+def test_an_accepted_release_is_what_the_advice_was_about(
+    missing: tuple[Staging, Callable[[], str]], tmp_path: Path, snapshot: SnapshotRef
+) -> None:
     staging, message = missing
     staging.accept(published(staging, tmp_path, snapshot, "keyword", accepted=True, reasons=[]))
     assert "keyword" not in message().split("has no accepted release")[0]

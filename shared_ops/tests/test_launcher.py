@@ -6,15 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
 import yaml
-from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter, job
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, job
 from dagster._cli.job import execute_launch_command
 from dagster._core.launcher import WorkerStatus
 from dagster_shared.cli import WorkspaceOpts
@@ -27,8 +27,11 @@ HERE = Path(__file__).parent
 PATIENCE = 180
 """Seconds: a busy machine takes its time."""
 
+Seen = TypeVar("Seen")
+Starting = tuple[DagsterInstance, str, Callable[[int], object]]
 
-def until(condition, seconds):
+
+def until(condition: Callable[[], Seen], seconds: float) -> Seen:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -72,7 +75,7 @@ class DagsterStack:
 
     def launch(self, seconds: float, stubborn: bool = False, tags: dict[str, str] | None = None) -> str:
         """Launch a run; returns its id once it sleeps."""
-        run = execute_launch_command(
+        run: DagsterRun = execute_launch_command(
             instance=self.instance,
             workspace_opts=WorkspaceOpts(workspace=[str(self.workspace)]),
             job_name="sleeper",
@@ -125,7 +128,7 @@ class DagsterStack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory) -> Iterator[DagsterStack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterStack]:
     running = DagsterStack(tmp_path_factory.mktemp("dagster"))
     with DagsterInstance.from_config(str(running.home)) as running.instance:
         running.start_server()
@@ -135,14 +138,14 @@ def stack(tmp_path_factory) -> Iterator[DagsterStack]:
 
 
 @pytest.mark.slow
-def test_a_run_whose_process_is_killed_fails_and_is_tried_again(stack):
+def test_a_run_whose_process_is_killed_fails_and_is_tried_again(stack: DagsterStack) -> None:
     run_id = stack.launch(seconds=600)
     stack.worker(run_id).kill()
     stack.fails_and_is_tried_again(run_id)
 
 
 @pytest.mark.slow
-def test_a_run_whose_process_and_code_server_are_killed_fails_and_is_tried_again(stack):
+def test_a_run_whose_process_and_code_server_are_killed_fails_and_is_tried_again(stack: DagsterStack) -> None:
     run_id = stack.launch(seconds=600)
     worker = stack.worker(run_id)
     stack.kill_server()
@@ -153,7 +156,7 @@ def test_a_run_whose_process_and_code_server_are_killed_fails_and_is_tried_again
 
 
 @pytest.mark.slow
-def test_a_run_that_lives_on_without_its_code_server_is_left_alone(stack):
+def test_a_run_that_lives_on_without_its_code_server_is_left_alone(stack: DagsterStack) -> None:
     run_id = stack.launch(seconds=25)
     stack.kill_server()
     stack.start_server()
@@ -163,7 +166,7 @@ def test_a_run_that_lives_on_without_its_code_server_is_left_alone(stack):
 
 
 @pytest.mark.slow
-def test_a_run_that_its_code_server_has_forgotten_can_be_cancelled(stack):
+def test_a_run_that_its_code_server_has_forgotten_can_be_cancelled(stack: DagsterStack) -> None:
     run_id = stack.launch(seconds=600)
     worker = stack.worker(run_id)
     stack.kill_server()
@@ -174,7 +177,9 @@ def test_a_run_that_its_code_server_has_forgotten_can_be_cancelled(stack):
 
 
 @pytest.mark.slow
-def test_a_run_that_does_not_heed_its_interruption_is_killed(stack, monkeypatch):
+def test_a_run_that_does_not_heed_its_interruption_is_killed(
+    stack: DagsterStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launcher, "INTERRUPT_SECONDS", 2)
     run_id = stack.launch(seconds=600, stubborn=True)
     worker = stack.worker(run_id)
@@ -184,7 +189,7 @@ def test_a_run_that_does_not_heed_its_interruption_is_killed(stack, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_run_past_its_maximum_time_is_ended(stack):
+def test_a_run_past_its_maximum_time_is_ended(stack: DagsterStack) -> None:
     run_id = stack.launch(seconds=600, tags={"dagster/max_runtime": "5", "dagster/max_retries": "0"})
     worker = stack.worker(run_id)
     until(lambda: stack.status(run_id) == DagsterRunStatus.FAILURE, PATIENCE)
@@ -194,9 +199,9 @@ def test_a_run_past_its_maximum_time_is_ended(stack):
     assert "Exceeded maximum runtime of 5 seconds" in failure.message
 
 
-def test_a_run_that_was_started_elsewhere_is_left_alone(tmp_path):
+def test_a_run_that_was_started_elsewhere_is_left_alone(tmp_path: Path) -> None:
     @job
-    def nothing():
+    def nothing() -> None:
         pass
 
     settings = {"run_launcher": {"module": "shared_ops.pipeline.launcher", "class": "LocalRunLauncher"}}
@@ -206,11 +211,11 @@ def test_a_run_that_was_started_elsewhere_is_left_alone(tmp_path):
 
 
 @pytest.fixture
-def starting(tmp_path):
+def starting(tmp_path: Path) -> Iterator[Starting]:
     """An instance, the id of a starting run, and a function that reports the pid of the run's process."""
 
     @job
-    def nothing():
+    def nothing() -> None:
         pass
 
     settings = {"run_launcher": {"module": "shared_ops.pipeline.launcher", "class": "LocalRunLauncher"}}
@@ -220,21 +225,25 @@ def starting(tmp_path):
         yield instance, run.run_id, started
 
 
-def test_a_run_whose_process_ends_before_it_begins_has_failed(starting, monkeypatch):
+def test_a_run_whose_process_ends_before_it_begins_has_failed(
+    starting: Starting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launcher, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(launcher, "SERVER_SECONDS", 0)
     instance, run_id, started = starting
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
     started(gone.pid)
+    assert isinstance(instance.run_launcher, launcher.LocalRunLauncher)
     instance.run_launcher._see_it_begin(run_id)
     assert instance.get_run_by_id(run_id).status == DagsterRunStatus.FAILURE
 
 
-def test_a_run_whose_process_lives_is_waited_for(starting, monkeypatch):
+def test_a_run_whose_process_lives_is_waited_for(starting: Starting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "LOOK_SECONDS", 0.1)
     instance, run_id, started = starting
     started(os.getpid())
+    assert isinstance(instance.run_launcher, launcher.LocalRunLauncher)
     waiting = Thread(target=instance.run_launcher._see_it_begin, args=(run_id,))
     waiting.start()
     time.sleep(1)
@@ -244,26 +253,26 @@ def test_a_run_whose_process_lives_is_waited_for(starting, monkeypatch):
     assert not waiting.is_alive()
 
 
-def test_a_machine_that_is_ten_times_too_busy_starts_runs_in_time():
+def test_a_machine_that_is_ten_times_too_busy_starts_runs_in_time() -> None:
     """A run begins after about six seconds on an idle machine, and after a minute or two on such a one."""
     configuration = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())
     assert configuration["run_monitoring"]["start_timeout_seconds"] >= 600
 
 
-def test_a_process_is_told_from_a_later_one_with_its_number():
+def test_a_process_is_told_from_a_later_one_with_its_number() -> None:
     me = psutil.Process()
     assert launcher._living([(me.pid, time.time())]) == me
     assert launcher._living([(me.pid, me.create_time() - 2 * launcher.CLOCK_SECONDS)]) is None
 
 
-def test_a_dead_process_is_not_taken_for_a_living_one():
+def test_a_dead_process_is_not_taken_for_a_living_one() -> None:
     with subprocess.Popen([sys.executable, "-c", "pass"]) as child:
         until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, 20)
         assert launcher._living([(child.pid, time.time())]) is None
     assert launcher._living([(child.pid, time.time())]) is None
 
 
-def test_of_several_processes_the_living_one_counts():
+def test_of_several_processes_the_living_one_counts() -> None:
     me, gone = psutil.Process(), subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
     assert launcher._living([(me.pid, time.time()), (gone.pid, time.time())]) == me

@@ -2,8 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
+import polars as pl
 import pytest
 
 from shared_ops.data.feedback import FeedbackManifest, FeedbackRef
@@ -18,7 +21,7 @@ from shared_ops.settings import families
 
 
 @pytest.fixture
-def filled(home, content):
+def filled(home: Path, content: dict[str, pl.DataFrame]) -> Candidate:
     """A home with a snapshot, feedback, an accepted release and a live set; returns a candidate of one of its runs."""
     snapshot = PROD.snapshots.publish(content)
     PROD.snapshots.point_to(snapshot)
@@ -48,10 +51,10 @@ def filled(home, content):
 
 
 @pytest.fixture
-def moved(home, filled, tmp_path, monkeypatch):
+def moved(home: Path, filled: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
     """Moves the home; returns its new place."""
 
-    def move():
+    def move() -> Path:
         target = tmp_path / "elsewhere" / "home"
         target.parent.mkdir()
         home.rename(target)
@@ -61,7 +64,7 @@ def moved(home, filled, tmp_path, monkeypatch):
     return move
 
 
-def holds_together(place):
+def holds_together(place: Path) -> bool:
     """Whether everything that refers to something finds it in this home."""
     live, latest = PROD.live_sets.live(), PROD.snapshots.latest()
     manifest = PROD.staging.manifest("behavior", PROD.staging.accepted("behavior"))
@@ -74,17 +77,19 @@ def holds_together(place):
     return True
 
 
-def test_what_a_moved_home_refers_to_is_found_in_it(moved):
+def test_what_a_moved_home_refers_to_is_found_in_it(moved: Callable[[], Path]) -> None:
     assert holds_together(moved())
 
 
-def test_nothing_in_a_home_names_its_place(home, filled):
+def test_nothing_in_a_home_names_its_place(home: Path, filled: Candidate) -> None:
     written = [path for path in home.rglob("*") if path.is_file()]
     assert len(written) > 10
     assert [path for path in written if str(home).encode() in path.read_bytes()] == []
 
 
-def test_a_run_that_goes_on_in_a_moved_home_finds_what_its_steps_handed_on(moved, filled):
+def test_a_run_that_goes_on_in_a_moved_home_finds_what_its_steps_handed_on(
+    moved: Callable[[], Path], filled: Candidate
+) -> None:
     handed_on = filled.model_dump_json()
     place = moved()
     again = Candidate.model_validate_json(handed_on)
@@ -92,24 +97,26 @@ def test_a_run_that_goes_on_in_a_moved_home_finds_what_its_steps_handed_on(moved
     assert again.inputs.staging == f"file://{place}/staging/prod" and len(load(again.inputs.snapshot).documents())
 
 
-def absolute(home):
+def absolute(home: Path) -> None:
     """Rewrite every reference as older homes hold it: as an absolute URL."""
     for path in home.rglob("*.json"):
         path.write_text(path.read_text().replace('"home:', f'"file://{home}/'))
     assert str(home) in json.loads((home / "staging" / "prod" / "live.json").read_text())["snapshot"]["url"]
 
 
-def test_an_old_home_with_absolute_references_is_read(home, filled):
+def test_an_old_home_with_absolute_references_is_read(home: Path, filled: Candidate) -> None:
     absolute(home)
     assert holds_together(home)
 
 
-def test_an_old_home_that_was_moved_is_read(home, moved):
+def test_an_old_home_that_was_moved_is_read(home: Path, moved: Callable[[], Path]) -> None:
     absolute(home)
     assert holds_together(moved())
 
 
-def test_a_copy_of_an_old_home_reads_its_own_files(home, filled, tmp_path, monkeypatch):
+def test_a_copy_of_an_old_home_reads_its_own_files(
+    home: Path, filled: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     absolute(home)
     shutil.copytree(home, tmp_path / "copy")
     monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "copy"))
@@ -117,13 +124,15 @@ def test_a_copy_of_an_old_home_reads_its_own_files(home, filled, tmp_path, monke
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/snapshots/prod/a", "file:///data/snapshots/prod/a", "memory://prod/a"])
-def test_what_lies_outside_the_home_keeps_its_address(url):
+def test_what_lies_outside_the_home_keeps_its_address(url: str) -> None:
     for kind in (SnapshotRef, FeedbackRef):
         ref = kind(id="a", url=url)
         assert ref.url == ref.model_dump()["url"] == kind.model_validate_json(ref.model_dump_json()).url == url
 
 
-def test_a_root_that_somebody_chose_is_where_they_say(home, filled, tmp_path, monkeypatch):
+def test_a_root_that_somebody_chose_is_where_they_say(
+    home: Path, filled: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Although the home holds a folder of the same name."""
     chosen = f"file://{tmp_path}/data/staging"
     monkeypatch.setenv("SEARCHLOOP_STAGING", chosen)

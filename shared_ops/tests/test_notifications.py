@@ -4,8 +4,10 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 
 import pytest
 from dagster import (
@@ -21,19 +23,21 @@ from shared_ops import notifications
 from shared_ops.notifications import notify
 from shared_ops.pipeline.alerts import failure_sensor
 
+Webhook = tuple[str, list[dict[str, Any]]]
+
 
 @pytest.fixture
-def received():
+def received() -> Iterator[Webhook]:
     """A webhook's address, and what it has received."""
-    got = []
+    got: list[dict[str, Any]] = []
 
     class Keeper(BaseHTTPRequestHandler):
-        def do_POST(self):
+        def do_POST(self) -> None:
             got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *_):
+        def log_message(self, *_: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Keeper)
@@ -44,7 +48,7 @@ def received():
 
 
 @pytest.fixture
-def nobody():
+def nobody() -> str:
     """An address where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -52,13 +56,13 @@ def nobody():
 
 
 @pytest.fixture
-def silent():
+def silent() -> Iterator[str]:
     """An address that takes a message, and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"json://127.0.0.1:{server.getsockname()[1]}/hook"
 
 
-def test_a_message_reaches_every_address(received, monkeypatch):
+def test_a_message_reaches_every_address(received: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     url, got = received
     monkeypatch.setenv("SEARCHLOOP_NOTIFY", f"{url} {url}?second=yes")
     notify("ranker_prod failed", "train: no space left", "failure")
@@ -67,7 +71,7 @@ def test_a_message_reaches_every_address(received, monkeypatch):
     ]
 
 
-def test_without_an_address_it_is_a_log_line(monkeypatch, caplog):
+def test_without_an_address_it_is_a_log_line(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.delenv("SEARCHLOOP_NOTIFY", raising=False)
     with caplog.at_level(logging.INFO, "shared_ops.notifications"):
         notify("keyword/v2 rejected", "nDCG@10 fell by 0.1", "warning")
@@ -77,8 +81,11 @@ def test_without_an_address_it_is_a_log_line(monkeypatch, caplog):
 
 
 def test_one_that_cannot_be_delivered_is_an_error_in_the_log_and_the_others_get_it(
-    received, nobody, monkeypatch, caplog
-):
+    received: Webhook,
+    nobody: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     url, got = received
     monkeypatch.setenv("SEARCHLOOP_NOTIFY", f"{nobody} {url}")
     notify("a title", "a text")
@@ -87,7 +94,9 @@ def test_one_that_cannot_be_delivered_is_an_error_in_the_log_and_the_others_get_
     assert "'a title' did not reach" in error and "secret" not in error
 
 
-def test_an_address_that_does_not_answer_holds_nobody_up(silent, monkeypatch, caplog):
+def test_an_address_that_does_not_answer_holds_nobody_up(
+    silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(notifications, "SECONDS", 1)
     monkeypatch.setenv("SEARCHLOOP_NOTIFY", silent)
     began = time.monotonic()
@@ -96,7 +105,9 @@ def test_an_address_that_does_not_answer_holds_nobody_up(silent, monkeypatch, ca
     assert "TIMEOUT" in caplog.text
 
 
-def test_an_address_of_an_unknown_kind_is_an_error_in_the_log(received, monkeypatch, caplog):
+def test_an_address_of_an_unknown_kind_is_an_error_in_the_log(
+    received: Webhook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     url, got = received
     monkeypatch.setenv("SEARCHLOOP_NOTIFY", f"pigeon://secret@loft {url}")
     notify("a title", "a text")
@@ -104,20 +115,22 @@ def test_an_address_of_an_unknown_kind_is_an_error_in_the_log(received, monkeypa
     assert "Address 1 of SEARCHLOOP_NOTIFY" in caplog.text and "secret" not in caplog.text
 
 
-def test_a_failed_run_is_told_with_its_job_step_error_first_cause_and_address(received, monkeypatch):
+def test_a_failed_run_is_told_with_its_job_step_error_first_cause_and_address(
+    received: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, got = received
     monkeypatch.setenv("SEARCHLOOP_NOTIFY", url)
     monkeypatch.setenv("SEARCHLOOP_PORT_BASE", "7700")
 
     @op
-    def train():
+    def train() -> None:
         try:
             raise OSError("no space left on device")
         except OSError as error:
             raise RuntimeError("the weights were not written") from error
 
     @job
-    def keyword_prod():
+    def keyword_prod() -> None:
         train()
 
     with DagsterInstance.ephemeral() as instance:
@@ -138,7 +151,7 @@ def test_a_failed_run_is_told_with_its_job_step_error_first_cause_and_address(re
     ]
 
 
-def test_the_sensor_watches_all_locations_without_being_turned_on():
+def test_the_sensor_watches_all_locations_without_being_turned_on() -> None:
     sensor = failure_sensor()
     assert sensor.default_status == DefaultSensorStatus.RUNNING
     assert sensor.sensor_type.value == "RUN_STATUS"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +18,11 @@ from shared_ops.settings import Settings
 
 
 @pytest.fixture
-def staging(tmp_path) -> Staging:
+def staging(tmp_path: Path) -> Staging:
     return Staging((tmp_path / "staging").as_uri())
 
 
-def manifest(version="v1", family="keyword", accepted=True) -> ReleaseManifest:
+def manifest(version: str = "v1", family: str = "keyword", accepted: bool = True) -> ReleaseManifest:
     return ReleaseManifest(
         family=family,
         version=version,
@@ -39,7 +40,7 @@ def manifest(version="v1", family="keyword", accepted=True) -> ReleaseManifest:
 
 
 @pytest.fixture
-def weights(tmp_path):
+def weights(tmp_path: Path) -> Path:
     folder = tmp_path / "candidate"
     (folder / "hits").mkdir(parents=True)
     (folder / "weights.safetensors").write_bytes(b"numbers" * 100)
@@ -47,13 +48,13 @@ def weights(tmp_path):
     return folder
 
 
-def test_what_was_published_is_fetched(staging, weights):
+def test_what_was_published_is_fetched(staging: Staging, weights: Path) -> None:
     published = staging.publish(weights, manifest())
     assert {entry.path for entry in published.files} == {"weights.safetensors", "hits/test.parquet"}
     assert (staging.fetch("keyword", "v1") / "weights.safetensors").read_bytes() == b"numbers" * 100
 
 
-def test_one_changed_byte_is_refused_by_name(staging, weights):
+def test_one_changed_byte_is_refused_by_name(staging: Staging, weights: Path) -> None:
     staging.publish(weights, manifest())
     path = storage.local_path(staging.release_url("keyword", "v1")) / "weights.safetensors"
     changed = bytearray(path.read_bytes())
@@ -63,7 +64,7 @@ def test_one_changed_byte_is_refused_by_name(staging, weights):
         staging.fetch("keyword", "v1")
 
 
-def test_a_missing_file_is_refused_by_name(staging, weights):
+def test_a_missing_file_is_refused_by_name(staging: Staging, weights: Path) -> None:
     staging.publish(weights, manifest())
     (storage.local_path(staging.release_url("keyword", "v1")) / "hits" / "test.parquet").unlink()
     with pytest.raises(ReleaseError, match=r"lacks the file hits/test\.parquet"):
@@ -71,7 +72,9 @@ def test_a_missing_file_is_refused_by_name(staging, weights):
 
 
 @pytest.mark.parametrize("stranger", ["index.faiss", "hits/train.parquet", ".hidden", "parts/manifest.json"])
-def test_a_file_that_the_manifest_does_not_name_is_refused_by_name(staging, weights, stranger):
+def test_a_file_that_the_manifest_does_not_name_is_refused_by_name(
+    staging: Staging, weights: Path, stranger: str
+) -> None:
     staging.publish(weights, manifest())
     path = storage.local_path(staging.release_url("keyword", "v1")) / stranger
     path.parent.mkdir(exist_ok=True)
@@ -82,20 +85,20 @@ def test_a_file_that_the_manifest_does_not_name_is_refused_by_name(staging, weig
     assert staging.fetch("keyword", "v1")
 
 
-def test_a_link_that_the_manifest_does_not_name_is_refused_too(staging, weights, tmp_path):
+def test_a_link_that_the_manifest_does_not_name_is_refused_too(staging: Staging, weights: Path, tmp_path: Path) -> None:
     staging.publish(weights, manifest())
     (storage.local_path(staging.release_url("keyword", "v1")) / "more").symlink_to(tmp_path)
     with pytest.raises(ReleaseError, match="does not name: more"):
         staging.fetch("keyword", "v1")
 
 
-def test_a_file_of_a_model_may_be_called_as_the_manifest_is(staging, weights):
+def test_a_file_of_a_model_may_be_called_as_the_manifest_is(staging: Staging, weights: Path) -> None:
     (weights / "hits" / MANIFEST).write_text("{}")
     staging.publish(weights, manifest())
     assert (staging.fetch("keyword", "v1") / "hits" / MANIFEST).read_text() == "{}"
 
 
-def test_a_newer_manifest_is_refused(staging, weights):
+def test_a_newer_manifest_is_refused(staging: Staging, weights: Path) -> None:
     staging.publish(weights, manifest())
     path = storage.local_path(staging.release_url("keyword", "v1")) / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
@@ -104,14 +107,14 @@ def test_a_newer_manifest_is_refused(staging, weights):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"format_version": 1}', b"\xff\xfe"])
-def test_a_broken_manifest_is_a_clear_error(staging, weights, content):
+def test_a_broken_manifest_is_a_clear_error(staging: Staging, weights: Path, content: bytes) -> None:
     staging.publish(weights, manifest())
     (storage.local_path(staging.release_url("keyword", "v1")) / MANIFEST).write_bytes(content)
     with pytest.raises(ReleaseError, match="cannot be read"):
         staging.manifest("keyword", "v1")
 
 
-def test_a_folder_without_manifest_is_no_release(staging, weights):
+def test_a_folder_without_manifest_is_no_release(staging: Staging, weights: Path) -> None:
     staging.publish(weights, manifest())
     (storage.local_path(staging.url) / "keyword" / "releases" / "v2").mkdir()
     assert staging.versions("keyword") == ["v1"]
@@ -119,7 +122,7 @@ def test_a_folder_without_manifest_is_no_release(staging, weights):
         staging.fetch("keyword", "v2")
 
 
-def test_publishing_again_changes_nothing(staging, weights):
+def test_publishing_again_changes_nothing(staging: Staging, weights: Path) -> None:
     first = staging.publish(weights, manifest())
     (weights / "weights.safetensors").unlink()
     (weights / "weights.safetensors").write_bytes(b"other")
@@ -127,14 +130,14 @@ def test_publishing_again_changes_nothing(staging, weights):
     assert (staging.fetch("keyword", "v1") / "weights.safetensors").read_bytes() == b"numbers" * 100
 
 
-def test_accepted_moves_only_when_told(staging, weights):
+def test_accepted_moves_only_when_told(staging: Staging, weights: Path) -> None:
     published = staging.publish(weights, manifest())
     assert staging.accepted("keyword") is None
     staging.accept(published)
     assert staging.accepted("keyword") == "v1"
 
 
-def test_an_object_store_is_fetched_into_the_cache_and_verified(weights, home):
+def test_an_object_store_is_fetched_into_the_cache_and_verified(weights: Path, home: Path) -> None:
     staging = Staging("memory://staging")
     staging.publish(weights, manifest())
     folder = staging.fetch("keyword", "v1")
@@ -144,12 +147,12 @@ def test_an_object_store_is_fetched_into_the_cache_and_verified(weights, home):
         staging.fetch("keyword", "v1")
 
 
-def test_code_versions_differ_between_families():
+def test_code_versions_differ_between_families() -> None:
     assert code_version("keyword") != code_version("behavior")
     assert code_version("keyword") == code_version("keyword")
 
 
-def test_a_set_moves_as_one_and_its_history_stays(staging):
+def test_a_set_moves_as_one_and_its_history_stays(staging: Staging) -> None:
     sets, snapshot = LiveSets(staging.url), SnapshotRef(id="s", url="file:///s")
     assert sets.live() is None
     first = sets.propose({"keyword": "v1"}, snapshot, "first")
@@ -179,7 +182,9 @@ for number in range(10_000):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay_ms", [3, 17, 40, 111])
-def test_a_kill_at_any_moment_leaves_whole_releases(staging, weights, tmp_path, delay_ms):
+def test_a_kill_at_any_moment_leaves_whole_releases(
+    staging: Staging, weights: Path, tmp_path: Path, delay_ms: int
+) -> None:
     """Whatever a killed publisher leaves, each listed release verifies and `accepted` names one of them."""
     root = storage.local_path(staging.url)
     here = str(__import__("pathlib").Path(__file__).parent)
@@ -196,7 +201,7 @@ def test_a_kill_at_any_moment_leaves_whole_releases(staging, weights, tmp_path, 
     assert accepted is None or accepted in versions
 
 
-def test_a_home_with_a_space_is_one_folder(weights, tmp_path, monkeypatch):
+def test_a_home_with_a_space_is_one_folder(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "my home"))
     Staging(Settings().staging_url("dev")).publish(weights, manifest())
     assert (tmp_path / "my home" / "staging" / "dev" / "keyword" / "releases" / "v1" / MANIFEST).exists()

@@ -23,16 +23,16 @@ HOSTILE = [
 ]
 
 
-def measured(values) -> pl.DataFrame:
+def measured(values: np.ndarray) -> pl.DataFrame:
     return pl.DataFrame({"query_id": [f"q{place:05}" for place in range(len(values))], "nDCG@10": values})
 
 
-def members(queries, *slices) -> pl.DataFrame:
+def members(queries: int, *slices: str) -> pl.DataFrame:
     rows = [(f"q{place:05}", name) for place in range(queries) for name in ("all", *slices)]
     return pl.DataFrame(rows, schema=["query_id", "slice"], orient="row")
 
 
-def compared(ours, theirs, slices, texts) -> str:
+def compared(ours: np.ndarray, theirs: np.ndarray, slices: pl.DataFrame, texts: dict[str, str]) -> str:
     verdict = judge(measured(ours), measured(theirs), slices, POLICY, "v1")
     return report(measured(ours), measured(theirs), slices, texts, verdict)
 
@@ -57,7 +57,7 @@ def tables(page: str) -> list[list[list[str]]]:
     return cells
 
 
-def test_a_first_release_shows_its_slices_and_what_it_answers_worst():
+def test_a_first_release_shows_its_slices_and_what_it_answers_worst() -> None:
     values, slices = np.linspace(0, 1, 50), members(50, "paraphrase")
     page = report(measured(values), None, slices, {"q00000": "hard one"}, judge_first(measured(values), POLICY))
     by_slice, worst = tables(page)
@@ -66,7 +66,7 @@ def test_a_first_release_shows_its_slices_and_what_it_answers_worst():
     assert len(pictures(page)) == 2 and page.startswith("**Accepted")
 
 
-def test_a_challenger_shows_who_gained_and_who_lost_most():
+def test_a_challenger_shows_who_gained_and_who_lost_most() -> None:
     theirs = np.full(100, 0.5)
     ours = theirs.copy()
     ours[:20] += np.linspace(0.1, 0.4, 20)
@@ -79,12 +79,12 @@ def test_a_challenger_shows_who_gained_and_who_lost_most():
     assert "Gained most, of 20" in page and "Lost most, of 3" in page and len(pictures(page)) == 2
 
 
-def test_one_slice_and_no_change_still_make_a_page():
+def test_one_slice_and_no_change_still_make_a_page() -> None:
     page = compared(np.full(5, 0.5), np.full(5, 0.5), members(5), {})
     assert page.count("None.") == 2 and len(tables(page)) == 1 and len(pictures(page)) == 2
 
 
-def test_thousands_of_queries_and_many_slices_stay_small():
+def test_thousands_of_queries_and_many_slices_stay_small() -> None:
     random = np.random.default_rng(0)
     ours, theirs = random.random(5_000), random.random(5_000)
     page = compared(ours, theirs, members(5_000, *(f"source:{place} $x_$ {'y' * 60}" for place in range(30))), {})
@@ -94,7 +94,7 @@ def test_thousands_of_queries_and_many_slices_stay_small():
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_text_breaks_a_table(text):
+def test_no_text_breaks_a_table(text: str) -> None:
     page = compared(np.array([0.9, 0.1]), np.array([0.1, 0.1]), members(2, text), {"q00000": text})
     by_slice, gained = tables(page)
     printable = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
@@ -102,10 +102,10 @@ def test_no_text_breaks_a_table(text):
     assert by_slice[2][0] == printable and len(by_slice[2]) == 6
 
 
-def test_long_texts_are_cut():
+def test_long_texts_are_cut() -> None:
     assert len(escaped("word " * 100)) == 120 and escaped("word " * 100).endswith("…")
 
 
-def test_values_that_are_not_numbers_are_drawn_as_nothing():
+def test_values_that_are_not_numbers_are_drawn_as_nothing() -> None:
     page = compared(np.array([np.nan, 0.5]), np.array([0.5, 0.5]), members(2), {})
     assert tables(page)[1][1] == ["q00000", "0.0000", "0.5000", "-0.5000"]

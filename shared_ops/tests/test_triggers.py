@@ -1,8 +1,11 @@
 """What is due is decided by what is there: no event can be missed, and a burst leads to one training."""
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
+import polars as pl
 import pytest
 from dagster import (
     DagsterInstance,
@@ -16,7 +19,8 @@ from dagster import (
 )
 from dagster._core.test_utils import create_run_for_test
 
-from shared_ops.data.feedback import FeedbackManifest
+from shared_ops.data.feedback import FeedbackManifest, FeedbackRef
+from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.pipeline.ops import load_inputs_op
 from shared_ops.pipeline.references import AGAIN, BECAUSE, BY_HAND
@@ -30,23 +34,23 @@ from shared_ops.settings import families, search_families
 
 
 @pytest.fixture
-def instance(tmp_path):
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
     with DagsterInstance.local_temp(str(tmp_path)) as instance:
         yield instance
 
 
 @pytest.fixture
-def snapshot(content):
+def snapshot(content: dict[str, pl.DataFrame]) -> SnapshotRef:
     return new_snapshot(content)
 
 
-def new_snapshot(content):
+def new_snapshot(content: dict[str, pl.DataFrame]) -> SnapshotRef:
     ref = PROD.snapshots.publish(content)
     PROD.snapshots.point_to(ref)
     return ref
 
 
-def new_feedback(tables_of):
+def new_feedback(tables_of: dict[str, pl.DataFrame]) -> FeedbackRef:
     manifest = FeedbackManifest(
         applications={}, left_out={}, propensities=[1.0], held_back_sessions=0, oldest=None, newest=None, watermark=1
     )
@@ -55,7 +59,7 @@ def new_feedback(tables_of):
     return ref
 
 
-def learn(tmp_path, family: str, version: str, accepted: bool = True) -> None:
+def learn(tmp_path: Path, family: str, version: str, accepted: bool = True) -> None:
     """Publish a release of the family that learned from the present data."""
     data = find(family, PROD.snapshots, PROD.feedback.latest(), PROD.staging)
     folder = tmp_path / f"{family}-{version}"
@@ -71,9 +75,9 @@ def learn(tmp_path, family: str, version: str, accepted: bool = True) -> None:
         PROD.staging.accept(manifest)
 
 
-def test_a_run_that_says_nothing_else_says_that_it_was_started_by_hand_or_every_day():
+def test_a_run_that_says_nothing_else_says_that_it_was_started_by_hand_or_every_day() -> None:
     @graph
-    def keyword():
+    def keyword() -> None:
         pass
 
     dev, prod = family_jobs(keyword)
@@ -82,21 +86,27 @@ def test_a_run_that_says_nothing_else_says_that_it_was_started_by_hand_or_every_
     assert request.tags[BECAUSE] == "every day, for new code or another environment"
 
 
-def why(decided) -> str:
+def why(decided: object) -> str:
     assert isinstance(decided, SkipReason), decided
     return decided.skip_message
 
 
-def test_without_a_snapshot_nothing_is_due_and_it_says_how_to_get_one(instance):
+def test_without_a_snapshot_nothing_is_due_and_it_says_how_to_get_one(instance: DagsterInstance) -> None:
     assert "make train REPO=corpus" in why(due(instance, "keyword"))
 
 
-def test_a_snapshot_that_was_not_learned_is_due(instance, snapshot):
+def test_a_snapshot_that_was_not_learned_is_due(instance: DagsterInstance, snapshot: SnapshotRef) -> None:
     request = due(instance, "keyword")
     assert isinstance(request, RunRequest) and snapshot.id in request.tags["searchloop/because"]
 
 
-def test_its_run_learns_from_just_what_the_trigger_found(instance, snapshot, content, tmp_path, empty_feedback):
+def test_its_run_learns_from_just_what_the_trigger_found(
+    instance: DagsterInstance,
+    snapshot: SnapshotRef,
+    content: dict[str, pl.DataFrame],
+    tmp_path: Path,
+    empty_feedback: dict[str, pl.DataFrame],
+) -> None:
     feedback = new_feedback(empty_feedback)
     for family in search_families():
         learn(tmp_path, family, "v1")
@@ -110,7 +120,7 @@ def test_its_run_learns_from_just_what_the_trigger_found(instance, snapshot, con
     load_inputs = load_inputs_op("ranker")
 
     @job(resource_defs={"deployment": PROD})
-    def loading():
+    def loading() -> None:
         load_inputs()
 
     data = loading.execute_in_process(run_config=config, instance=instance).output_for_node("load_inputs")
@@ -118,12 +128,16 @@ def test_its_run_learns_from_just_what_the_trigger_found(instance, snapshot, con
 
 
 @pytest.mark.parametrize(("accepted", "word"), [(True, "accepted"), (False, "rejected")])
-def test_what_was_learned_is_not_due_whatever_became_of_it(instance, snapshot, tmp_path, accepted, word):
+def test_what_was_learned_is_not_due_whatever_became_of_it(
+    instance: DagsterInstance, snapshot: SnapshotRef, tmp_path: Path, accepted: bool, word: str
+) -> None:
     learn(tmp_path, "keyword", "v1", accepted)
     assert f"keyword/v1 ({word}) already learned from snapshot {snapshot.id}" in why(due(instance, "keyword"))
 
 
-def test_an_older_release_of_the_same_data_that_is_accepted_again_is_no_news(instance, snapshot, tmp_path):
+def test_an_older_release_of_the_same_data_that_is_accepted_again_is_no_news(
+    instance: DagsterInstance, snapshot: SnapshotRef, tmp_path: Path
+) -> None:
     """As where code was changed back: the newer release learned from the same data, with other code."""
     for version in ("v1", "v2"):
         learn(tmp_path, "keyword", version)
@@ -131,7 +145,9 @@ def test_an_older_release_of_the_same_data_that_is_accepted_again_is_no_news(ins
     assert "keyword/v1 (accepted) already learned" in why(due(instance, "keyword"))
 
 
-def test_data_that_comes_back_is_due_once_to_accept_what_it_led_to(instance, snapshot, content, tmp_path):
+def test_data_that_comes_back_is_due_once_to_accept_what_it_led_to(
+    instance: DagsterInstance, snapshot: SnapshotRef, content: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
     """So it is for a ranker when an upstream family's code is changed back: the family's earlier release comes back."""
     learn(tmp_path, "keyword", "v1")
     new_snapshot(content | {"slices": content["slices"].clear()})
@@ -147,8 +163,8 @@ def test_data_that_comes_back_is_due_once_to_accept_what_it_led_to(instance, sna
 
 
 def test_a_rollback_is_not_undone_by_a_ranker_of_the_same_data_over_the_releases_that_were_gone_back_to(
-    instance, snapshot, content, tmp_path
-):
+    instance: DagsterInstance, snapshot: SnapshotRef, content: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
     for family in families():
         learn(tmp_path, family, "v1")
     sets = PROD.live_sets
@@ -165,13 +181,17 @@ def test_a_rollback_is_not_undone_by_a_ranker_of_the_same_data_over_the_releases
     assert "keyword/v3" in due(instance, "ranker").tags["searchloop/because"], "something new has come"
 
 
-def test_a_new_snapshot_makes_it_due_again(instance, snapshot, content, tmp_path):
+def test_a_new_snapshot_makes_it_due_again(
+    instance: DagsterInstance, snapshot: SnapshotRef, content: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
     learn(tmp_path, "keyword", "v1")
     other = new_snapshot(content | {"slices": content["slices"].clear()})
     assert other.id in due(instance, "keyword").tags["searchloop/because"]
 
 
-def test_new_clicks_concern_those_alone_who_learn_from_them(instance, snapshot, tmp_path, empty_feedback):
+def test_new_clicks_concern_those_alone_who_learn_from_them(
+    instance: DagsterInstance, snapshot: SnapshotRef, tmp_path: Path, empty_feedback: dict[str, pl.DataFrame]
+) -> None:
     for family in search_families():
         learn(tmp_path, family, "v1")
     feedback = new_feedback(empty_feedback)
@@ -180,25 +200,29 @@ def test_new_clicks_concern_those_alone_who_learn_from_them(instance, snapshot, 
 
 
 @pytest.fixture
-def empty_feedback():
+def empty_feedback() -> dict[str, pl.DataFrame]:
     from shared_ops.data import tables
     from shared_ops.data.feedback import TABLES
 
     return {name: tables.empty(name) for name in TABLES}
 
 
-def test_one_training_of_a_family_at_a_time(instance, snapshot):
+def test_one_training_of_a_family_at_a_time(instance: DagsterInstance, snapshot: SnapshotRef) -> None:
     run = create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.STARTED)
     assert f"Run {run.run_id[:8]} of keyword is in flight" in why(due(instance, "keyword"))
 
 
-def test_a_training_that_failed_is_not_started_again_by_itself(instance, snapshot):
+def test_a_training_that_failed_is_not_started_again_by_itself(
+    instance: DagsterInstance, snapshot: SnapshotRef
+) -> None:
     tags = due(instance, "keyword").tags
     create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=dict(tags))
     assert "ended FAILURE; it is not tried again by itself" in why(due(instance, "keyword"))
 
 
-def test_a_training_that_failed_for_what_has_passed_is_started_again(instance, snapshot):
+def test_a_training_that_failed_for_what_has_passed_is_started_again(
+    instance: DagsterInstance, snapshot: SnapshotRef
+) -> None:
     """As one whose code was saved while it was loaded: saving a file must not stop a family's learning."""
     first = due(instance, "keyword")
     ended = create_run_for_test(
@@ -213,13 +237,17 @@ def test_a_training_that_failed_for_what_has_passed_is_started_again(instance, s
     assert "is not tried again by itself" in why(due(instance, "keyword"))
 
 
-def test_a_run_that_dagster_will_try_again_counts_as_in_flight(instance, snapshot):
+def test_a_run_that_dagster_will_try_again_counts_as_in_flight(
+    instance: DagsterInstance, snapshot: SnapshotRef
+) -> None:
     tags = {**due(instance, "keyword").tags, "dagster/will_retry": "true"}
     create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=tags)
     assert "is in flight" in why(due(instance, "keyword"))
 
 
-def test_a_run_that_was_to_be_tried_again_and_never_was_keeps_nobody_waiting(instance, snapshot, monkeypatch):
+def test_a_run_that_was_to_be_tried_again_and_never_was_keeps_nobody_waiting(
+    instance: DagsterInstance, snapshot: SnapshotRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Dagster gives it up without a word where its job lies in another location by now."""
     tags = {**due(instance, "keyword").tags, "dagster/will_retry": "true"}
     create_run_for_test(instance, job_name="keyword_prod", status=DagsterRunStatus.FAILURE, tags=tags)
@@ -228,7 +256,9 @@ def test_a_run_that_was_to_be_tried_again_and_never_was_keeps_nobody_waiting(ins
     assert "not tried again by itself" in why(due(instance, "keyword"))
 
 
-def test_a_run_learns_from_no_release_that_was_taken_back_since_it_was_asked_for(instance, snapshot, tmp_path):
+def test_a_run_learns_from_no_release_that_was_taken_back_since_it_was_asked_for(
+    instance: DagsterInstance, snapshot: SnapshotRef, tmp_path: Path
+) -> None:
     for version in ("v1", "v2"):
         for family in search_families():
             learn(tmp_path, family, version)
@@ -238,14 +268,16 @@ def test_a_run_learns_from_no_release_that_was_taken_back_since_it_was_asked_for
     load_inputs = load_inputs_op("ranker")
 
     @job(resource_defs={"deployment": PROD})
-    def loading():
+    def loading() -> None:
         load_inputs()
 
     run = loading.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
     assert not run.success and "was taken back with set 2" in instance.get_run_by_id(run.run_id).tags[AGAIN]
 
 
-def test_three_families_that_finish_together_start_one_ranker_training(instance, snapshot, content, tmp_path):
+def test_three_families_that_finish_together_start_one_ranker_training(
+    instance: DagsterInstance, snapshot: SnapshotRef, content: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
     for number, family in enumerate(search_families()):
         assert isinstance(due(instance, "ranker"), SkipReason), f"due after {number} of the families"
         learn(tmp_path, family, "v1")
@@ -261,7 +293,9 @@ def test_three_families_that_finish_together_start_one_ranker_training(instance,
     assert isinstance(due(instance, "ranker"), RunRequest)
 
 
-def test_the_ranker_does_not_wait_for_a_family_whose_training_failed(instance, snapshot, content, tmp_path):
+def test_the_ranker_does_not_wait_for_a_family_whose_training_failed(
+    instance: DagsterInstance, snapshot: SnapshotRef, content: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
     for family in search_families():
         learn(tmp_path, family, "v1")
     learn(tmp_path, "ranker", "r1")
@@ -274,11 +308,11 @@ def test_the_ranker_does_not_wait_for_a_family_whose_training_failed(instance, s
     assert isinstance(due(instance, "ranker"), RunRequest)
 
 
-def test_a_tick_with_nothing_new_asks_no_database(snapshot, tmp_path):
+def test_a_tick_with_nothing_new_asks_no_database(snapshot: SnapshotRef, tmp_path: Path) -> None:
     """The context has no instance: asking for it would raise."""
 
     @job
-    def nothing():
+    def nothing() -> None:
         pass
 
     for family in families():
@@ -287,8 +321,12 @@ def test_a_tick_with_nothing_new_asks_no_database(snapshot, tmp_path):
 
 
 def test_the_ranker_waits_for_a_training_that_was_created_a_moment_ago(
-    instance, snapshot, content, tmp_path, monkeypatch
-):
+    instance: DagsterInstance,
+    snapshot: SnapshotRef,
+    content: dict[str, pl.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Between the look for runs in flight and the look for ended runs, a trigger may start the training."""
     for family in search_families():
         learn(tmp_path, family, "v1")

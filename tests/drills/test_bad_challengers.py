@@ -1,22 +1,27 @@
 """Challengers that must not pass, each rejected for its own reason; what is live stays. Runs keyword's own graph."""
 
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
+from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes.listing import environment_variables
+from shared_ops.release.livesets import LiveSets
+from shared_ops.release.releases import Staging
 from shared_ops.settings import ROOT, python_of
+from tests.conftest import Stack
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _calm(dagit) -> None:
+def _calm(dagit: Dagit) -> None:
     """Nothing else moves what is accepted and live."""
     dagit.settle()
 
 
-def run_bad(stack, how: str) -> str:
+def run_bad(stack: Stack, how: str) -> str:
     """The id of a prod run of keyword whose challenger is bad in this way."""
     python = python_of("keyword")
     done = subprocess.run(
@@ -40,7 +45,9 @@ def run_bad(stack, how: str) -> str:
         ("worse", "not ruled out"),
     ],
 )
-def test_it_is_kept_rejected_with_its_reason_and_what_is_live_stays(stack, dagit, staging, sets, how, reason, say):
+def test_it_is_kept_rejected_with_its_reason_and_what_is_live_stays(
+    stack: Stack, dagit: Dagit, staging: Staging, sets: LiveSets, how: str, reason: str, say: Callable[[str], None]
+) -> None:
     live, accepted, before = sets.live(), staging.accepted("keyword"), set(staging.versions("keyword"))
     run = run_bad(stack, how)
     (version,) = set(staging.versions("keyword")) - before
@@ -53,7 +60,9 @@ def test_it_is_kept_rejected_with_its_reason_and_what_is_live_stays(stack, dagit
     say(f"bad challenger ({how}): rejected: {' '.join(manifest.gate['reasons'])}")
 
 
-def test_one_that_answers_with_no_number_stops_its_run(stack, dagit, staging, sets, say):
+def test_one_that_answers_with_no_number_stops_its_run(
+    stack: Stack, dagit: Dagit, staging: Staging, sets: LiveSets, say: Callable[[str], None]
+) -> None:
     live, accepted, before = sets.live(), staging.accepted("keyword"), staging.versions("keyword")
     page = dagit.run(run_bad(stack, "nan"))
     assert page.status == "FAILURE"

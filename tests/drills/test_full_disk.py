@@ -4,19 +4,21 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import FORCE
 from shared_ops.data import storage
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.settings import families
+from tests.conftest import Stack
 from tests.drills.conftest import finish
 
 pytestmark = pytest.mark.slow
@@ -93,7 +95,9 @@ def names(disk: Path) -> set[str]:
     return {path.relative_to(disk).as_posix() for path in disk.rglob("*") if path.is_file()}
 
 
-def test_a_publish_on_a_full_disk_leaves_what_was_and_goes_through_once_there_is_space(disk, tmp_path, say):
+def test_a_publish_on_a_full_disk_leaves_what_was_and_goes_through_once_there_is_space(
+    disk: Path, tmp_path: Path, say: Callable[[str], None]
+) -> None:
     staging, sets = Staging(f"file://{disk}/prod"), LiveSets(f"file://{disk}/prod")
     empty = free(disk)
     staging.accept(staging.publish(*release(tmp_path / "one", "1", 1)))
@@ -123,11 +127,12 @@ def pointers_on_a_full_disk(
 ) -> None:
     before, live = names(disk), sets.live()
     filler = fill(disk)
-    for move in (
+    moves: list[Callable[[], object]] = [
         lambda: staging.accept(manifest),
         lambda: sets.go_live(after, instead_of=live),
         lambda: sets.propose(live.releases, SNAPSHOT, "drill"),
-    ):
+    ]
+    for move in moves:
         with pytest.raises(OSError) as raised:
             move()
         assert raised.value.errno == errno.ENOSPC
@@ -137,8 +142,8 @@ def pointers_on_a_full_disk(
 
 
 def test_a_training_that_finds_no_space_fails_by_name_and_what_is_live_answers_on(
-    stack, dagit, staging, sets, queries, tmp_path
-):
+    stack: Stack, dagit: Dagit, staging: Staging, sets: LiveSets, queries: list[str], tmp_path: Path
+) -> None:
     dagit.settle()
     live, accepted, versions = sets.live(), staging.accepted("keyword"), staging.versions("keyword")
     folder = storage.local_path(storage.join(staging.url, "keyword"))

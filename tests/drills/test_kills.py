@@ -3,6 +3,7 @@
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -177,8 +178,14 @@ def two_sets(dagit: Dagit, sets: LiveSets) -> None:
 
 
 def test_whatever_is_killed_what_is_live_is_whole_and_nothing_is_lost(
-    stack, dagit, sets, staging, queries, two_sets, say
-):
+    stack: Stack,
+    dagit: Dagit,
+    sets: LiveSets,
+    staging: Staging,
+    queries: list[str],
+    two_sets: None,
+    say: Callable[[str], None],
+) -> None:
     drill, began = Drill(stack, dagit, sets, staging), time.monotonic()
     with People(stack.settings.url("search"), queries, rate=4, clicks=True).searching() as people:
         for kill in plan(SEED, KILLS):
@@ -201,7 +208,9 @@ def test_whatever_is_killed_what_is_live_is_whole_and_nothing_is_lost(
     )
 
 
-def test_a_rollback_whose_process_dies_once_the_set_is_live_goes_back_once(stack, dagit, sets, two_sets, environment):
+def test_a_rollback_whose_process_dies_once_the_set_is_live_goes_back_once(
+    stack: Stack, dagit: Dagit, sets: LiveSets, two_sets: None, environment: None
+) -> None:
     """The run is tried again, and must not take the set before for the one to go back to once more."""
     two, one = sets.live(), sets.past(sets.numbers()[0])
     ranker = Staging(sets.url).manifest(one.ranker, one.releases[one.ranker])
@@ -234,7 +243,8 @@ def every_search_and_click_is_stored_once(stack: Stack, people: People) -> int:
     """Returns how many clicks are stored."""
 
     def feedback() -> dict[str, Any]:
-        return stack.get("search", "/health").json()["feedback"]
+        told: dict[str, Any] = stack.get("search", "/health").json()["feedback"]
+        return told
 
     until(lambda: feedback()["waiting"] == 0, BACK_SECONDS, "all that was recorded is shipped", pause=1)
     assert feedback()["set_aside"] == 0 and feedback()["lost"] == 0 and people.not_taken == []

@@ -1,12 +1,13 @@
 """A steady load of searches during promotions and rollbacks: none fails, and none is answered by a mix of sets."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 import pytest
 
+from deploy.stack.dagit.client import Dagit
 from shared_ops.release import promotion
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import Staging
@@ -36,14 +37,15 @@ Order = list[tuple[str, float]]
 
 
 @pytest.fixture(scope="module")
-def others(stack: Stack, dagit, sets: LiveSets, staging: Staging) -> dict[str, str]:
+def others(stack: Stack, dagit: Dagit, sets: LiveSets, staging: Staging) -> dict[str, str]:
     """A release of every family besides the live one, with other scores: trained in dev, so that nothing follows."""
     runs = {}
     for family, config in OTHERWISE.items():
         ops = {"load_inputs": {"config": {"sample_documents": 0}}, "train": {"config": config}}
         runs[family] = dagit.launch(family, f"{family}_dev", {"ops": ops})
     assert {family: finish(dagit, run) for family, run in runs.items()} == dict.fromkeys(runs, "SUCCESS")
-    dev, made = Staging(stack.settings.staging_url("dev")), {}
+    dev = Staging(stack.settings.staging_url("dev"))
+    made: dict[str, str] = {}
     for family in runs:
         version = dev.versions(family)[-1]
         # As if the ranker had learned from these: a set consists of the releases that its ranker's manifest names.
@@ -77,8 +79,15 @@ def _order(response: httpx.Response) -> Order:
 
 
 def test_no_answer_fails_or_mixes_sets_while_the_live_set_moves_twenty_times(
-    stack, dagit, sets, staging, others, queries, environment, say
-):
+    stack: Stack,
+    dagit: Dagit,
+    sets: LiveSets,
+    staging: Staging,
+    others: dict[str, str],
+    queries: list[str],
+    environment: None,
+    say: Callable[[str], None],
+) -> None:
     dagit.settle()
     first, chosen = sets.live(), queries[:: max(len(queries) // QUERIES, 1)][:QUERIES]
     pair = [others, first.releases]

@@ -29,7 +29,7 @@ from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import families
 from tests.conftest import Stack, until
 from tests.drills.checkouts import ADDED, FAMILY, ONE_PACKAGE_MORE, Checkout, another_python
-from tests.drills.people import People
+from tests.drills.people import People, Search
 
 pytestmark = pytest.mark.slow
 
@@ -60,13 +60,17 @@ Order = list[tuple[str, float]]
 
 @dataclass
 class House:
-    """The stack, the checkout that it runs from, and what each of its sets makes of the queries."""
+    """The stack, the checkout that it runs from, and what each of its sets makes of the queries.
+
+    `expected` holds their final order, `scores` the hits of FAMILY alone: a ranker may scale a change of those away.
+    """
 
     checkout: Checkout
     stack: Stack
     rate_beside_trainings: int = RATE
     say: Callable[[str], None] = field(default=print)
     expected: dict[int, dict[str, Order]] = field(default_factory=dict)
+    scores: dict[int, list[Order]] = field(default_factory=dict)
     searching: People | None = None
 
     @property
@@ -101,9 +105,11 @@ class House:
         return list(zip(answer["doc_ids"], answer["scores"], strict=True))
 
     def learn(self) -> LiveSet:
-        """See that everybody answers with the live set, and remember what it makes of each query."""
+        """See that everybody answers with the live set, as it did before, and remember what it makes of each query."""
         until(lambda: not disagreements(self.stack.settings), 30, f"all answer as set {self.live.number} says")
         live = self.live
+        scores = [self.asked(FAMILY, "search", query=query, k=SHOWN) for query in self.queries]
+        assert self.scores.setdefault(live.number, scores) == scores
         if live.number not in self.expected:
             self.expected[live.number] = {query: self._final(live, query) for query in self.queries}
         return live
@@ -150,7 +156,7 @@ class House:
         )
         assert people.failed == {} and people.degraded == {} and mixed == []
 
-    def _is_of_its_set(self, search) -> bool:
+    def _is_of_its_set(self, search: Search) -> bool:
         shown = [(hit["doc_id"], hit["score"]) for hit in search.answer["hits"]]
         return shown == self.expected[search.answer["live_set"]["number"]][search.query]
 
@@ -203,7 +209,7 @@ def times(factor: float, orders: list[Order]) -> list[Any]:
     return [[(doc_id, pytest.approx(factor * score, rel=1e-5)) for doc_id, score in order] for order in orders]
 
 
-def test_changed_code_goes_live_with_its_set_and_back_with_it(house: House):
+def test_changed_code_goes_live_with_its_set_and_back_with_it(house: House) -> None:
     before, scores = house.learn(), house.by_hand()
     with house.people("code changed"):
         house.checkout.change(MODEL, *THE_LINE)
@@ -216,7 +222,17 @@ def test_changed_code_goes_live_with_its_set_and_back_with_it(house: House):
     assert house.manifest().code != house.manifest(of=before).code
 
 
-def test_a_changed_format_lock_and_python_are_no_dead_end(house: House):
+def test_a_restart_brings_people_no_code_that_no_gate_let_through(house: House) -> None:
+    before = house.learn()
+    house.checkout.change(MODEL, "1000 * score_row", "7 * score_row")
+    house.stack.make("down")
+    house.stack.make("up")
+    assert house.learn() == before
+    house.checkout.change(MODEL, "7 * score_row", "1000 * score_row")
+    reload(house)
+
+
+def test_a_changed_format_lock_and_python_are_no_dead_end(house: House) -> None:
     """The champion is measured in its own code and environment, and each is there to go back to."""
     before, python = house.learn(), another_python()
     with house.people(f"format and lock changed, {f'Python {python[0]}' if python else 'no other Python here'}"):
@@ -243,7 +259,7 @@ def test_a_changed_format_lock_and_python_are_no_dead_end(house: House):
         assert f"Python {python[0]}." in subprocess.run(asked, capture_output=True, text=True, check=True).stdout
 
 
-def test_code_and_packages_that_are_taken_back_bring_their_release_back(house: House):
+def test_code_and_packages_that_are_taken_back_bring_their_release_back(house: House) -> None:
     changed = house.learn()
     before = house.sets.past(changed.number - 1)
     assert before is not None
@@ -264,7 +280,7 @@ def pids(house: House) -> dict[str, int]:
     return {name: state.pid for name, state in running.states().items() if name not in running.workers()}
 
 
-def test_a_family_that_is_added_takes_part_once_a_ranker_has_learned_from_it(house: House):
+def test_a_family_that_is_added_takes_part_once_a_ranker_has_learned_from_it(house: House) -> None:
     before, running = house.learn(), pids(house)
     with house.people("a family added"):
         house.checkout.add_family()
@@ -278,7 +294,7 @@ def test_a_family_that_is_added_takes_part_once_a_ranker_has_learned_from_it(hou
     assert ADDED in house.manifest("ranker").learned_from
 
 
-def test_a_family_that_is_removed_answers_until_a_ranker_does_without_it(house: House):
+def test_a_family_that_is_removed_answers_until_a_ranker_does_without_it(house: House) -> None:
     before, running = house.learn(), pids(house)
     with house.people("a family removed"):
         house.checkout.remove_family()

@@ -5,7 +5,7 @@ a copy of the checkout.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import httpx
@@ -74,7 +74,8 @@ class Company:
         assert httpx.post(f"{app}/events", json=click, timeout=30).status_code == 202
 
         def waiting() -> int:
-            return self.stack.get("search", "/health").json()["feedback"]["waiting"]
+            clicks: int = self.stack.get("search", "/health").json()["feedback"]["waiting"]
+            return clicks
 
         until(lambda: not waiting(), 30, "the click is stored")
 
@@ -122,7 +123,7 @@ def company(copied: tuple[Checkout, Stack]) -> Company:
 
 
 @pytest.mark.parametrize("name", [name for name in repositories() if name not in (live_repository(), ranking_family())])
-def test_what_one_team_breaks_is_no_one_else_s(company: Company, name: str, say):
+def test_what_one_team_breaks_is_no_one_else_s(company: Company, name: str, say: Callable[[str], None]) -> None:
     with company.broken(name):
         learned, failed, runs = company.learned_until(), company.failure(name), company.jobs(name)
         ended = {job: finish(company.dagit, run, SECONDS) for job, run in runs.items()}
@@ -135,7 +136,9 @@ def test_what_one_team_breaks_is_no_one_else_s(company: Company, name: str, say)
     say(f"{name} broken: {', '.join(ended)} ended well, set {number} promoted, gone back from and taken again; told")
 
 
-def test_what_moves_the_live_set_belongs_to_no_model_and_no_model_to_it(company: Company, say):
+def test_what_moves_the_live_set_belongs_to_no_model_and_no_model_to_it(
+    company: Company, say: Callable[[str], None]
+) -> None:
     """While it is broken trainings go on, and `make rollback`; what waits is promoted then, with the ranker broken."""
     live, ranker = live_repository(), ranking_family()
     with ExitStack() as later:

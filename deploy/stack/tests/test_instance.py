@@ -58,6 +58,7 @@ def pool_limits() -> dict[str, int]:
 
 
 def connections(settings: Settings) -> int:
+    opened: int
     (opened,) = query(settings, "SELECT sessions FROM pg_stat_database WHERE datname = current_database()")[0]
     return opened
 

@@ -58,7 +58,7 @@ def running(tmp_path: Path) -> Iterator[Supervisor]:
 
 
 def test_what_goes_on_in_an_environment_of_before_is_told_with_what_renews_it(running: Supervisor) -> None:
-    said = []
+    said: list[str] = []
     lifecycle._tell_of_before(running, [sleeper("one"), sleeper("dagit")], said.append)
     assert not said
     running.add(sleeper("code-keyword"))
@@ -489,7 +489,7 @@ def test_of_what_is_started_by_name_it_is_not_said_that_it_is_ready(
 ) -> None:
     monkeypatch.setattr(lifecycle, "processes", lambda _: [sleeper("one"), sleeper("dagit")])
     (running.settings.home / places.LOCK).touch()
-    said = []
+    said: list[str] = []
     lifecycle.start(running.settings, said.append, ["one"])
     assert said == [] and running.states()["one"].pid
 

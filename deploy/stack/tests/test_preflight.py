@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +12,11 @@ from deploy.stack.processes.listing import Process
 from shared_ops.settings import Settings
 
 
-def listening_on(port):
+def listening_on(port: int) -> Process:
     return Process("search", [], ready=lambda: None, phase=2, port=port)
 
 
-def test_a_taken_port_is_told_with_who_holds_it():
+def test_a_taken_port_is_told_with_who_holds_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         (complaint,) = preflight._port("127.0.0.1", listening_on(port))
@@ -24,24 +25,26 @@ def test_a_taken_port_is_told_with_who_holds_it():
     assert preflight._port("127.0.0.1", listening_on(port)) == []
 
 
-def test_short_memory_is_told():
+def test_short_memory_is_told() -> None:
     assert preflight._memory(preflight.MEMORY_GIB * preflight.GIB) == []
     assert "memory is short: 1.0 GiB available" in preflight._memory(preflight.GIB)[0]
 
 
-def test_a_short_disk_is_told_even_where_the_home_is_not_there_yet(tmp_path, monkeypatch):
+def test_a_short_disk_is_told_even_where_the_home_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(preflight, "DISK_GIB", 10**6)
     (complaint,) = preflight._disk(tmp_path / "not" / "yet")
     assert f"free at {tmp_path}" in complaint and "SEARCHLOOP_HOME" in complaint
 
 
-def test_a_machine_with_room_has_nothing_to_complain_of(tmp_path, monkeypatch):
+def test_a_machine_with_room_has_nothing_to_complain_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "MEMORY_GIB", 0)
     monkeypatch.setattr(preflight, "DISK_GIB", 0)
     assert preflight.complaints(Settings(home=tmp_path), []) == []
 
 
-def test_a_host_that_this_machine_has_not_is_told_once(monkeypatch, tmp_path):
+def test_a_host_that_this_machine_has_not_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(preflight, "MEMORY_GIB", 0)
     monkeypatch.setattr(preflight, "DISK_GIB", 0)
     settings = Settings(home=tmp_path).model_copy(update={"host": "192.0.2.1"})
@@ -50,7 +53,7 @@ def test_a_host_that_this_machine_has_not_is_told_once(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 on this machine")
-def test_a_taken_port_is_told_on_ipv6(tmp_path):
+def test_a_taken_port_is_told_on_ipv6(tmp_path: Path) -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
         port = server.getsockname()[1]
         (complaint,) = preflight._port("::1", listening_on(port))
@@ -70,7 +73,9 @@ def test_a_taken_port_is_told_on_ipv6(tmp_path):
         ("secret", r"cannot be read: expected postgresql://"),
     ],
 )
-def test_a_database_that_leads_nowhere_is_told_in_a_sentence_without_its_password(tmp_path, url, said):
+def test_a_database_that_leads_nowhere_is_told_in_a_sentence_without_its_password(
+    tmp_path: Path, url: str, said: str
+) -> None:
     (complaint,) = preflight._database(Settings(home=tmp_path, postgres_url=url))
     assert re.search(said, complaint) and "\n" not in complaint
     assert "secret" not in complaint and "se%63ret" not in complaint

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import grpc
@@ -26,7 +28,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"
 
 
 class ProxyHandler(BaseHTTPRequestHandler):
-    def do_GET(self):
+    def do_GET(self) -> None:
         body = b'{"hits": [], "live_set": 1, "data": {"runsOrError": {"results": []}}, "state": "ready"}'
         self.rfile.read(int(self.headers.get("content-length", 0)))
         self.send_response(200)
@@ -35,12 +37,12 @@ class ProxyHandler(BaseHTTPRequestHandler):
 
     do_POST = do_GET  # noqa: N815
 
-    def log_message(self, *arguments):
+    def log_message(self, *arguments: object) -> None:
         pass
 
 
 @pytest.fixture(params=[NOBODY, "socks5://127.0.0.1:9", "no address at all"])
-def settings(request, tmp_path, monkeypatch):
+def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """The settings of a stack whose ports are those of one small server, where a proxy is set that does not answer."""
     for name in PROXIES:
         monkeypatch.setenv(name, request.param)
@@ -52,7 +54,7 @@ def settings(request, tmp_path, monkeypatch):
         server.shutdown()
 
 
-def test_no_client_of_the_commands_asks_a_proxy(settings, monkeypatch):
+def test_no_client_of_the_commands_asks_a_proxy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEARCHLOOP_PORT_BASE", str(settings.port_base))
     url = settings.url("search")
     assert processes.answers(f"{url}/health")() is None
@@ -64,7 +66,7 @@ def test_no_client_of_the_commands_asks_a_proxy(settings, monkeypatch):
     assert promotion._state("search", None, live) == ("ready", "")
 
 
-def test_the_stack_s_processes_call_each_other_by_grpc_without_a_proxy(settings):
+def test_the_stack_s_processes_call_each_other_by_grpc_without_a_proxy(settings: Settings) -> None:
     server = grpc.server(ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -76,7 +78,7 @@ def test_the_stack_s_processes_call_each_other_by_grpc_without_a_proxy(settings)
         server.stop(0)
 
 
-def test_the_addresses_that_were_reached_directly_before_still_are(monkeypatch):
+def test_the_addresses_that_were_reached_directly_before_still_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("NO_PROXY", "intranet.example,127.0.0.1")
     variables = environment_variables(Settings(host="::1"))

@@ -78,8 +78,10 @@ class App(ThreadingHTTPServer):
     def __init__(self, sets: LiveSets) -> None:
         super().__init__(("127.0.0.1", 0), SearchHandler)
         self.sets = sets
-        self.searches, self.events, self.refused, self.keeps_events = [], {}, Counter(), True
-        self.reads_words = True
+        self.searches: list[dict[str, Any]] = []
+        self.events: dict[str, dict[str, Any]] = {}
+        self.refused: Counter[str] = Counter()
+        self.keeps_events = self.reads_words = True
         self.lock = threading.Lock()
 
     def answer(self, text: str, k: int) -> dict[str, Any]:
@@ -167,14 +169,14 @@ def serving(sets: LiveSets) -> Iterator[App]:
 
 def simulated(stack: tuple[App, Settings], **wanted: Any) -> tuple[Record, list[str], App]:
     app, settings = stack
-    said = []
+    said: list[str] = []
     path = simulate(settings, TrafficRequest(**wanted), said.append, pauses=(0.01, 0.01))
     return Record.model_validate_json(path.read_text()), said, app
 
 
 def within_bounds(clicks: int, trials: int, probability: float) -> bool:
     """Whether a count is within four standard deviations of a binomial's mean: 1 in 16,000 is not, by chance."""
-    return abs(clicks - trials * probability) <= 4 * np.sqrt(trials * probability * (1 - probability))
+    return bool(abs(clicks - trials * probability) <= 4 * np.sqrt(trials * probability * (1 - probability)))
 
 
 # What people click.
@@ -312,7 +314,7 @@ def test_before_the_drift_nobody_asks_about_the_topic() -> None:
 
 def test_documents_are_asked_for_by_title_first_sentence_and_a_few_words() -> None:
     wishes = visits.document_wishes(documents(), 0)
-    by_document = {}
+    by_document: dict[str, list[str]] = {}
     for wish in wishes:
         (doc_id,) = wish.answers
         by_document.setdefault(doc_id, []).append(wish.text)
@@ -417,7 +419,7 @@ def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack: tup
             time.sleep(0.01)
         app.sets.go_live(app.sets.propose({}, live.snapshot, "learned from the clicks"))
 
-    said = []
+    said: list[str] = []
     learning = threading.Thread(target=learn)
     learning.start()
     path = simulate(stack[1], TrafficRequest(sessions=60, trend=2, watch=True), said.append, pauses=(0.01,))
@@ -433,7 +435,8 @@ def test_whoever_watches_sees_how_much_better_others_are_answered_who_taught_not
 ) -> None:
     app, settings = stack
     app.reads_words = False  # what was clicked is all that it knows, once another set is live
-    live, said = app.sets.live(), []
+    live = app.sets.live()
+    said: list[str] = []
 
     def learn() -> None:
         while not any("watching" in line for line in said):
@@ -473,7 +476,9 @@ def test_nobody_watches_a_stack_that_has_ended(stack: tuple[App, Settings]) -> N
 def test_whoever_watches_is_told_what_the_gates_did_not_let_through_and_what_to_do(
     stack: tuple[App, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said, settled, told = [], [], "not promoted: ranker/2: A loss of 0.02 is not ruled out."
+    said: list[str] = []
+    settled: list[bool] = []
+    told = "not promoted: ranker/2: A loss of 0.02 is not ruled out."
     rejected = lambda settings: [told] if any("watching" in line for line in said) else []  # noqa: E731
     monkeypatch.setattr("deploy.stack.traffic.simulation.rejected_lines", rejected)
     wanted = TrafficRequest(sessions=3, seed=7, watch=True)
@@ -503,7 +508,7 @@ def test_requests_that_fail_are_sent_again_and_no_click_is_doubled(stack: tuple[
 def test_a_search_app_that_keeps_failing_ends_it_with_the_reason_and_the_counts(stack: tuple[App, Settings]) -> None:
     app, settings = stack
     app.refused["GET"] = 10**6
-    said = []
+    said: list[str] = []
     with pytest.raises(SearchError, match=r"GET .*/search answered 503.*not ready.*make status"):
         simulate(settings, TrafficRequest(sessions=50), said.append, pauses=(0.01, 0.01))
     told = re.fullmatch(r"SIMULATED 0 sessions, 0 searches, 0 clicks, .* (\d+) failed requests", said[-1])
@@ -528,7 +533,7 @@ def test_searches_are_paced(stack: tuple[App, Settings]) -> None:
 
 
 def test_no_rate_is_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    waited = []
+    waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
     pace = Pace(None)
     for _ in range(1000):

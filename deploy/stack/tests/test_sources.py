@@ -1,6 +1,7 @@
 """Sources are looked at before anything starts, in the corpus' own environment; what comes too late is told."""
 
 import tempfile
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -21,7 +22,7 @@ sources:
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a home of the test's own, its sources file not written yet."""
     monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SEARCHLOOP_SOURCES", str(tmp_path / "sources.yaml"))
@@ -29,7 +30,7 @@ def settings(tmp_path, monkeypatch):
     return Settings()
 
 
-def test_up_starts_nothing_on_sources_that_cannot_be_read_and_says_all_that_is_wrong(settings):
+def test_up_starts_nothing_on_sources_that_cannot_be_read_and_says_all_that_is_wrong(settings: Settings) -> None:
     missing = CliRunner().invoke(commands, ["up"])
     assert "There is no sources file at" in str(missing.exception) and "SEARCHLOOP_SOURCES" in str(missing.exception)
     settings.sources.write_text(SEVERAL)
@@ -45,18 +46,20 @@ def test_up_starts_nothing_on_sources_that_cannot_be_read_and_says_all_that_is_w
     assert not (settings.home / "supervisor").exists() and not (settings.home / "logs").exists()
 
 
-def test_where_a_set_is_live_it_is_said_and_search_goes_on(settings):
+def test_where_a_set_is_live_it_is_said_and_search_goes_on(settings: Settings) -> None:
     sets = LiveSets(settings.staging_url("prod"))
     sets.go_live(sets.propose({"ranker": "v1"}, SnapshotRef(id="s", url="file:///s"), note="a test's"))
-    told = []
+    told: list[str] = []
     sources.check(settings, told.append)
     (line,) = told
     assert "There is no sources file" in line and line.endswith("What is live stays as it is.")
 
 
-def test_a_look_that_takes_too_long_is_given_up_with_a_word_and_stops_nothing(settings, monkeypatch):
+def test_a_look_that_takes_too_long_is_given_up_with_a_word_and_stops_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.sources.write_text(SEVERAL)
     monkeypatch.setattr(sources, "SECONDS", 0.01)
-    told = []
+    told: list[str] = []
     sources.check(settings, told.append)
     assert told == ["sources: the look at them was given up after 0.01 s; the build will say what is wrong with them."]

@@ -1,7 +1,7 @@
 """The order of training."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Never
 
 import pytest
@@ -43,7 +43,7 @@ class Looks:
     def load_errors(self) -> dict[str, str]:
         return self.broken
 
-    broken: ClassVar = {}
+    broken: ClassVar[dict[str, str]] = {}
 
     over = ()
 
@@ -67,7 +67,7 @@ SAID_LATE = [page("STARTING"), page("FAILURE", LOST), page("FAILURE"), page("FAI
 
 def trained(monkeypatch: pytest.MonkeyPatch, looks: Any) -> list[str]:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    said = []
+    said: list[str] = []
     training.train(Settings(), looks, ["keyword"], said.append)
     return said
 
@@ -104,7 +104,7 @@ def test_a_run_that_was_cancelled_is_told_in_a_sentence_and_not_in_dagster_s_wor
 ) -> None:
     interrupted = "dagster._core.errors.DagsterExecutionInterruptedError"
     cut_short = Event("ExecutionStepFailureEvent", "Execution of step failed", "ERROR", "train", interrupted)
-    said = []
+    said: list[str] = []
     with pytest.raises(training.TrainingError) as told:
         monkeypatch.setattr(time, "sleep", lambda _: None)
         looks = dagit(first=[page("CANCELING", cut_short), page("CANCELED")])
@@ -122,7 +122,13 @@ def test_the_last_line_of_a_run_says_what_its_gate_said(monkeypatch: pytest.Monk
 def test_a_run_that_waits_for_one_that_a_trigger_has_started_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = dagit(first=[page("QUEUED"), page("QUEUED"), page("SUCCESS")])
     others = [RunInFlight("other", "semantic_prod", "STARTED"), RunInFlight("earlier", "keyword_prod", "STARTED")]
-    launched, looks.launch = looks.launch, lambda *names, **_: (setattr(looks, "running", others), launched(*names))[1]
+    launched: Callable[..., str] = looks.launch
+
+    def launch(*names: str, **_: object) -> str:
+        looks.running = others
+        return launched(*names)
+
+    looks.launch = launch
     (said,) = (line for line in trained(monkeypatch, looks) if "waiting" in line)
     assert "waiting for run earlier, which trains already: http://127.0.0.1:9/runs/earlier" in said
 
@@ -144,7 +150,8 @@ def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_ow
         due[:] = [None, None]
         monkeypatch.setattr(training, "TRIGGER_SECONDS", trigger_seconds)
         looks = dagit(first=[page("SUCCESS")], theirs=[page("SUCCESS")])
-        looks.running, said = others, []
+        looks.running = others
+        said: list[str] = []
         monkeypatch.setattr(time, "sleep", lambda _: None)
         training.train(Settings(), looks, ["ranker"], said.append)
         assert "ranker_prod ended: SUCCESS" in said[1] and "promotion_prod ended: SUCCESS" in said[-1]
@@ -162,7 +169,7 @@ def test_a_promotion_that_ended_before_anyone_looked_is_told_with_what_it_said(m
         EndedRun("theirs", "promotion_prod", "SUCCESS", 2.0),
         EndedRun("earlier", "promotion_prod", "SUCCESS", 2.0),
     ]
-    said = []
+    said: list[str] = []
     training.train(Settings(), looks, ["ranker"], said.append)
     assert any("gate: Accepted: nothing was judged." in line for line in said)
     assert said[-1].startswith("promotion ") and "promotion_prod ended: SUCCESS" in said[-1]
@@ -174,7 +181,7 @@ def test_code_that_does_not_load_is_told_and_leaves_the_others_trainings_alone(m
     monkeypatch.setattr(time, "sleep", lambda _: None)
     looks = dagit(keyword=[page("SUCCESS")])
     looks.broken, looks.launch = {"behavior": "SyntaxError: '(' was never closed"}, lambda location, *_, **__: location
-    said = []
+    said: list[str] = []
     with pytest.raises(training.TrainingError, match=r"does not load: SyntaxError.*\n.*make code-server REPO=behavior"):
         training.train(Settings(), looks, ["keyword", "behavior", "ranker"], said.append)
     assert any("keyword_prod ended: SUCCESS" in line for line in said)
@@ -194,7 +201,7 @@ def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(
     monkeypatch.setattr(time, "sleep", lambda _: None)
     looks = dagit(keyword=failure("no memory"), ranker=[page("SUCCESS")])
     looks.launch = lambda location, *_, **__: location
-    said = []
+    said: list[str] = []
     with pytest.raises(training.TrainingError, match=r"^keyword_prod ended with FAILURE: no memory"):
         training.train(Settings(), looks, ["keyword", "ranker"], said.append)
     assert any("ranker_prod ended: SUCCESS" in line for line in said) == bool(accepted)
@@ -202,8 +209,14 @@ def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(
 
 def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    looks, launched = dagit(corpus=failure("no disk")), []
-    looks.launch = lambda location, *_, **__: launched.append(location) or location
+    looks = dagit(corpus=failure("no disk"))
+    launched: list[str] = []
+
+    def launch(location: str, *_: object, **__: object) -> str:
+        launched.append(location)
+        return location
+
+    looks.launch = launch
     with pytest.raises(training.TrainingError, match="no disk"):
         training.train(Settings(), looks, None, lambda _: None)
     assert launched == ["corpus"]
@@ -212,6 +225,6 @@ def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch: pytest
 def test_a_ranker_that_was_decided_upon_is_not_promoted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "promotion_obstacle", lambda *_: "ranker/r1 was decided upon: worse end to end")
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    said = []
+    said: list[str] = []
     training.train(Settings(), dagit(first=[page("SUCCESS")]), ["ranker"], said.append)
     assert not any("promotion" in line for line in said)

@@ -164,7 +164,7 @@ def test_its_own_page_and_programs_change_what_they_want(settings: Settings, nam
 
 
 def test_code_locations_that_could_not_be_taken_up_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    tries = []
+    tries: list[int] = []
 
     def refresh() -> Never:
         tries.append(len(tries))

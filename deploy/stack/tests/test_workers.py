@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -240,9 +240,14 @@ def test_one_that_cannot_be_started_keeps_no_other_from_it(
 def test_those_whose_environment_is_here_come_first_then_in_the_order_of_the_sets(
     settings: Settings, sets: LiveSets, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked: list[Runtime] = []
+
+    def none_made(_: Settings, wanted: Iterable[Runtime]) -> list[Process]:
+        asked.extend(wanted)
+        return []
+
     monkeypatch.setattr(Runtime, "is_here", lambda runtime, _: runtime.family != "keyword")
-    monkeypatch.setattr(workers, "worker_processes", lambda _, wanted: asked.extend(wanted) or [])
+    monkeypatch.setattr(workers, "worker_processes", none_made)
     sets.go_live(sets.propose(of(), SNAPSHOT, "first"))
     sets.propose(of(keyword="v2"), SNAPSHOT, "second")
     Workers(settings).look()

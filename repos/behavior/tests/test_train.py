@@ -5,14 +5,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from repos.behavior.model import Parameters, load
+from repos.behavior.model import BehaviorModel, Parameters, load
 from repos.behavior.simulation import SimulationParameters, simulate_clicks
 from repos.behavior.tests.conftest import click
 from repos.behavior.train import FEWEST_DEV_QUERIES, train
 from shared_ops.data import tables
 from shared_ops.data.feedback import HELD_BACK
 from shared_ops.judge import evaluation
-from shared_ops.judge.training import answer
+from shared_ops.judge.training import TrainingResult, answer
 from shared_ops.release.inputs import asked_id
 from shared_ops.settings import ROOT
 
@@ -21,7 +21,13 @@ BOOTSTRAP = "bootstrap (simulated)"
 NO_TRIALS = Parameters(trials=0)
 
 
-def run(documents, queries, qrels, clicks=None, parameters=NO_TRIALS):
+def run(
+    documents: pl.DataFrame,
+    queries: pl.DataFrame,
+    qrels: pl.DataFrame,
+    clicks: pl.DataFrame | None = None,
+    parameters: Parameters = NO_TRIALS,
+) -> TrainingResult[BehaviorModel]:
     if clicks is None:
         clicks = simulate_clicks(documents, queries, qrels, SimulationParameters(distractors=3, page_size=4))
     return train(documents, queries, qrels, {BOOTSTRAP: clicks}, parameters, log=lambda line: None)
@@ -31,7 +37,9 @@ def answers(frame: pl.DataFrame, query_id: str) -> list[str]:
     return frame.filter(pl.col("query_id") == query_id).sort("rank")["doc_id"].to_list()
 
 
-def test_training_answers_every_split_and_says_what_it_learned_from(documents, queries, qrels):
+def test_training_answers_every_split_and_says_what_it_learned_from(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> None:
     trained = run(documents, queries, qrels)
     assert set(trained.hits) == {"train", "dev", "test"}
     assert answers(trained.hits["test"], "q-test")[0] == "d-inv"
@@ -43,7 +51,9 @@ def test_training_answers_every_split_and_says_what_it_learned_from(documents, q
     assert 0 < told["learned_from"][BOOTSTRAP]["clicks"] < told["learned_from"][BOOTSTRAP]["impressions"]
 
 
-def test_a_training_query_is_answered_by_a_model_that_saw_none_of_its_clicks(documents, queries, qrels):
+def test_a_training_query_is_answered_by_a_model_that_saw_none_of_its_clicks(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> None:
     text = "unheard-of gadget"  # alike to no other query: only its own clicks can answer it
     asked = tables.make(
         "queries",
@@ -57,7 +67,9 @@ def test_a_training_query_is_answered_by_a_model_that_saw_none_of_its_clicks(doc
     assert answers(trained.hits["train"], "twin") == []
 
 
-def test_what_was_asked_is_answered_by_a_model_that_saw_the_clicks_of_all_other_sessions(documents, queries, qrels):
+def test_what_was_asked_is_answered_by_a_model_that_saw_the_clicks_of_all_other_sessions(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> None:
     text = "unheard-of gadget"
     rows = [click("one", text, "d-plot", fold=0), click("one", text, "d-fft", fold=1)]
     asked = tables.make(
@@ -71,7 +83,9 @@ def test_what_was_asked_is_answered_by_a_model_that_saw_the_clicks_of_all_other_
     assert set(answers(hits, asked_id("one", HELD_BACK))) == {"d-plot", "d-fft"}
 
 
-def test_what_was_made_up_is_known_whatever_session_asks(documents, queries, qrels):
+def test_what_was_made_up_is_known_whatever_session_asks(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> None:
     bootstrap = simulate_clicks(documents, queries, qrels, SimulationParameters(distractors=3, page_size=4))
     text = queries.filter(pl.col("query_id") == "q-sort")["text"].item()
     asked = tables.make("asked", [{"query_id": "a", "text": text, "fold": 3, "hits": "{}"}])
@@ -80,7 +94,9 @@ def test_what_was_made_up_is_known_whatever_session_asks(documents, queries, qre
     assert doc_ids and answers(trained.hits["asked"], asked_id("a", 3)) == doc_ids
 
 
-def test_a_training_query_is_still_answered_by_the_others(documents, queries, qrels):
+def test_a_training_query_is_still_answered_by_the_others(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> None:
     asked = tables.make(
         "queries", [{"query_id": "near", "text": "matrix to invert", "split": "train", "source": "library"}]
     )
@@ -89,7 +105,9 @@ def test_a_training_query_is_still_answered_by_the_others(documents, queries, qr
     assert answers(run(documents, pl.concat([queries, asked]), qrels, clicks).hits["train"], "near") == ["d-inv"]
 
 
-def test_clicks_of_held_out_queries_teach_nothing(documents, queries, qrels):
+def test_clicks_of_held_out_queries_teach_nothing(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> None:
     clicks = tables.make(
         "clicks",
         [
@@ -112,8 +130,8 @@ QUERY, ANSWER, TREND = "invert a matrix", "d-inv", "d-plot"
 )
 @pytest.mark.parametrize("shown_above", [False, True])
 def test_what_people_click_now_rises_above_what_the_bootstrap_clicked(
-    documents, queries, qrels, looked_at, shown_above
-):
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame, looked_at: float, shown_above: bool
+) -> None:
     """40 sessions clicked a document at position 5, while 50 of the bootstrap clicked another, which may be above it.
 
     However few of them are thought to have looked there.
@@ -134,7 +152,9 @@ def test_what_people_click_now_rises_above_what_the_bootstrap_clicked(
     }
 
 
-def test_one_click_does_not_overturn_what_fifty_sessions_clicked(documents, queries, qrels):
+def test_one_click_does_not_overturn_what_fifty_sessions_clicked(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> None:
     bootstrap = simulate_clicks(documents, queries, qrels, SimulationParameters(distractors=3, page_size=4))
     once = tables.make("clicks", [click("v", QUERY, TREND, 1, 1, position=2.0, looked_at=0.5, days_ago=-YEAR)])
     trained = train(
@@ -143,11 +163,11 @@ def test_one_click_does_not_overturn_what_fifty_sessions_clicked(documents, quer
     assert answer_order(trained.model, QUERY)[:2] == [ANSWER, TREND]
 
 
-def answer_order(model, text) -> list[str]:
+def answer_order(model: BehaviorModel, text: str) -> list[str]:
     return [doc_id for doc_id, _ in model.search([text], 10)[0]]
 
 
-def test_test_judgements_are_never_read(documents, queries, qrels):
+def test_test_judgements_are_never_read(documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame) -> None:
     swapped = qrels.with_columns(
         doc_id=pl.when(pl.col("query_id") == "q-test").then(pl.lit("d-plot")).otherwise(pl.col("doc_id"))
     )
@@ -156,7 +176,9 @@ def test_test_judgements_are_never_read(documents, queries, qrels):
     assert all(first.hits[split].equals(second.hits[split]) for split in first.hits)
 
 
-def test_two_trainings_write_the_same_bytes(documents, queries, qrels, tmp_path):
+def test_two_trainings_write_the_same_bytes(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame, tmp_path: Path
+) -> None:
     many = with_dev_queries(queries, qrels, FEWEST_DEV_QUERIES)
     trained = [run(documents, *many, parameters=Parameters(trials=12, seed=3)) for _ in range(2)]
     for number, each in enumerate(trained):
@@ -168,7 +190,9 @@ def test_two_trainings_write_the_same_bytes(documents, queries, qrels, tmp_path)
     assert load(tmp_path / "0").parameters == trained[0].model.parameters
 
 
-def test_parameters_are_chosen_on_enough_dev_queries_where_they_gain(documents, queries, qrels):
+def test_parameters_are_chosen_on_enough_dev_queries_where_they_gain(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> None:
     wrong = Parameters(neighbours=1, exponent=0.1, clicked_text=1.0, characters=0.0, trials=40)
     few = run(documents, *with_dev_queries(queries, qrels, FEWEST_DEV_QUERIES - 2), parameters=wrong)
     assert few.model.parameters == wrong
@@ -177,7 +201,7 @@ def test_parameters_are_chosen_on_enough_dev_queries_where_they_gain(documents, 
     assert many.hyperparameters["dev_ndcg"] > few.hyperparameters["dev_ndcg"]
 
 
-def with_dev_queries(queries, qrels, more) -> tuple[pl.DataFrame, pl.DataFrame]:
+def with_dev_queries(queries: pl.DataFrame, qrels: pl.DataFrame, more: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Dev queries that ask as the training queries do: close to those, and not to the texts of what was clicked."""
     asked = [(f"dev-{n}", ("array values order", "group the similar points")[n % 2], n) for n in range(more)]
     rows = [{"query_id": name, "text": f"{text} {n}", "split": "dev", "source": "library"} for name, text, n in asked]
@@ -186,14 +210,18 @@ def with_dev_queries(queries, qrels, more) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 @pytest.mark.parametrize("absent", ["train", "dev", "test"])
-def test_a_collection_may_lack_a_split(documents, queries, qrels, absent):
+def test_a_collection_may_lack_a_split(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame, absent: str
+) -> None:
     fewer = queries.filter(pl.col("split") != absent)
     trained = run(documents, fewer, qrels.join(fewer, on="query_id", how="semi"), parameters=Parameters(trials=3))
     assert trained.hits[absent].is_empty()
     assert trained.hits["test"].is_empty() == (absent in ("train", "test"))
 
 
-def test_without_clicks_everything_is_answered_with_nothing(documents, queries, qrels):
+def test_without_clicks_everything_is_answered_with_nothing(
+    documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame
+) -> None:
     trained = run(documents, queries, qrels, tables.empty("clicks"), Parameters())
     assert all(hits.equals(tables.empty("hits")) for hits in trained.hits.values())
     assert trained.hyperparameters["dev_ndcg"] == 0.0
@@ -201,7 +229,7 @@ def test_without_clicks_everything_is_answered_with_nothing(documents, queries, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "floor"), [("cranfield", 0.20), ("cisi", 0.10)])
-def test_public_collections_are_answered_as_well_as_measured(name, floor):
+def test_public_collections_are_answered_as_well_as_measured(name: str, floor: float) -> None:
     folder = COLLECTIONS / name
     if not folder.is_dir():
         pytest.skip(f"the public collection {name} is not beside this checkout")
@@ -214,9 +242,10 @@ def test_public_collections_are_answered_as_well_as_measured(name, floor):
     assert ndcg(trained.hits["train"], queries, qrels, "train") < 0.5 * ndcg(memorised, queries, qrels, "train")
 
 
-def ndcg(hits, queries, qrels, split) -> float:
+def ndcg(hits: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame, split: str) -> float:
     judged = qrels.join(queries.filter(pl.col("split") == split), on="query_id", how="semi")
-    return evaluation.per_query(hits, judged).select(pl.mean("nDCG@10")).item()
+    mean: float = evaluation.per_query(hits, judged).select(pl.mean("nDCG@10")).item()
+    return mean
 
 
 def read_beir(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:

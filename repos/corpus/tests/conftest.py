@@ -12,7 +12,7 @@ COLLECTIONS = Path(__file__).resolve().parents[4] / "shared" / "collections"
 """Where two public collections, cranfield and cisi, may lie in BEIR's layout: outside of the checkout, beside it."""
 
 
-def write_lines(path: Path, lines) -> Path:
+def write_lines(path: Path, lines: list[Any]) -> Path:
     """A file of these lines: dicts as JSON, bytes as they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = [
@@ -23,13 +23,13 @@ def write_lines(path: Path, lines) -> Path:
     return path
 
 
-def write_qrels(path: Path, judgements) -> Path:
+def write_qrels(path: Path, judgements: list[tuple[Any, ...]]) -> Path:
     """A qrels file of (query, document, score)."""
     return write_lines(path, ["query-id\tcorpus-id\tscore", *("\t".join(map(str, each)) for each in judgements)])
 
 
 @pytest.fixture
-def beir(tmp_path):
+def beir(tmp_path: Path) -> Path:
     """A BEIR folder: 10 documents d0..d9, 10 queries q0..q9, each answered by the document of its number."""
     folder = tmp_path / "collection"
     documents = [{"_id": f"d{i}", "title": f"Title {i}", "text": f"Document number {i}."} for i in range(10)]
@@ -40,6 +40,6 @@ def beir(tmp_path):
     return folder
 
 
-def source_of(entry) -> Any:
+def source_of(entry: dict[str, Any]) -> Any:
     """The source, of whichever kind, that an entry of a sources file is."""
     return Sources.model_validate({"sources": [entry]}).sources[0]

@@ -1,25 +1,28 @@
 """BEIR folders: ids and splits are theirs; what is bad in them is counted."""
 
+from pathlib import Path
+from typing import Any
+
 import polars as pl
 import pytest
 
 from repos.corpus import build
-from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.collected import Collected, SourceError
 from repos.corpus.sources.config import Sources
 from repos.corpus.sources.readers import beir as reader
 from repos.corpus.tests.conftest import COLLECTIONS, source_of, write_lines, write_qrels
 
 
-def read(folder, **settings):
+def read(folder: Path, **settings: Any) -> Collected:
     entry = {"kind": "beir", "name": "it", "path": str(folder), **settings}
     return reader.read(source_of(entry))
 
 
-def splits(collected):
+def splits(collected: Collected) -> dict[str, str]:
     return {query["query_id"]: query["split"] for query in collected.queries}
 
 
-def test_ids_and_splits_are_the_folders_own(beir):
+def test_ids_and_splits_are_the_folders_own(beir: Path) -> None:
     write_qrels(beir / "qrels" / "dev.tsv", [("q0", "d0", 1)])
     write_qrels(beir / "qrels" / "train.tsv", [(f"q{i}", f"d{i}", 1) for i in range(1, 6)])
     collected = read(beir)
@@ -32,7 +35,7 @@ def test_ids_and_splits_are_the_folders_own(beir):
     assert {"query_id": "q7", "doc_id": "d7", "grade": 2} in collected.qrels
 
 
-def test_without_a_dev_split_one_is_cut_from_train_and_test_stays(beir):
+def test_without_a_dev_split_one_is_cut_from_train_and_test_stays(beir: Path) -> None:
     write_lines(beir / "queries.jsonl", [{"_id": f"q{i}", "text": f"question number {i}"} for i in range(1000)])
     write_qrels(beir / "qrels" / "train.tsv", [(f"q{i}", "d1", 1) for i in range(900)])
     write_qrels(beir / "qrels" / "test.tsv", [(f"q{i}", "d1", 1) for i in range(900, 1000)])
@@ -43,19 +46,19 @@ def test_without_a_dev_split_one_is_cut_from_train_and_test_stays(beir):
     assert by_query == splits(read(beir))
 
 
-def test_a_folder_with_test_queries_alone_is_a_corpus_too(beir):
+def test_a_folder_with_test_queries_alone_is_a_corpus_too(beir: Path) -> None:
     (beir / "qrels" / "train.tsv").unlink()
     assert set(splits(read(beir)).values()) == {"test"}
 
 
-def test_a_query_judged_in_two_splits_belongs_to_the_more_held_back(beir):
+def test_a_query_judged_in_two_splits_belongs_to_the_more_held_back(beir: Path) -> None:
     write_qrels(beir / "qrels" / "train.tsv", [("q6", "d1", 1), ("q0", "d0", 1)])
     collected = read(beir)
     assert splits(collected)["q6"] == "test"
     assert [row["doc_id"] for row in collected.qrels if row["query_id"] == "q6"] == ["d6"]
 
 
-def test_grades_of_zero_are_not_judged_relevant_and_unjudged_queries_are_left_out(beir):
+def test_grades_of_zero_are_not_judged_relevant_and_unjudged_queries_are_left_out(beir: Path) -> None:
     write_qrels(beir / "qrels" / "test.tsv", [("q6", "d6", 0), ("q7", "d7", -1), ("q8", "d8", "1.0")])
     collected = read(beir)
     assert collected.report.notes == {"qrels: judged not relevant": 2, "queries: nothing is judged relevant": 3}
@@ -63,7 +66,7 @@ def test_grades_of_zero_are_not_judged_relevant_and_unjudged_queries_are_left_ou
     assert splits(collected)["q8"] == "test" and "q6" not in splits(collected)
 
 
-def test_everything_bad_is_counted_by_kind_with_its_place(beir):
+def test_everything_bad_is_counted_by_kind_with_its_place(beir: Path) -> None:
     with (beir / "corpus.jsonl").open("ab") as file:
         file.write(b'{"_id": "d3", "text": "again"}\n{"_id": "e1", "title": " ", "text": ""}\n{"text": "no id"}\n')
         file.write(
@@ -107,12 +110,12 @@ def test_everything_bad_is_counted_by_kind_with_its_place(beir):
     assert [row["grade"] for row in collected.qrels if row["query_id"] == "q6"] == [2]
 
 
-def test_a_title_stands_for_a_text_that_is_not_there(beir):
+def test_a_title_stands_for_a_text_that_is_not_there(beir: Path) -> None:
     write_lines(beir / "corpus.jsonl", [{"_id": f"d{i}", "title": f"Title {i}", "text": ""} for i in range(10)])
     assert read(beir).documents[4]["text"] == "Title 4"
 
 
-def test_addresses_are_kept_where_a_browser_may_follow_them(beir):
+def test_addresses_are_kept_where_a_browser_may_follow_them(beir: Path) -> None:
     documents = [
         {"_id": "d0", "text": "one", "metadata": {"url": "https://example.org/a"}},
         {"_id": "d1", "text": "two", "metadata": {"url": "javascript:alert(1)", "nan": float("nan")}},
@@ -126,13 +129,13 @@ def test_addresses_are_kept_where_a_browser_may_follow_them(beir):
 
 
 @pytest.mark.parametrize("missing", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"])
-def test_a_missing_file_is_named(beir, missing):
+def test_a_missing_file_is_named(beir: Path, missing: str) -> None:
     (beir / missing).unlink()
     with pytest.raises(SourceError, match=f"'it': .*has no {missing}.*Check `path`"):
         read(beir)
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         SourceError,
         match=r"nowhere is not there. A folder in BEIR's layout holds corpus.jsonl, queries.jsonl, qrels/test.tsv",
@@ -140,14 +143,14 @@ def test_a_missing_folder_is_named(tmp_path):
         read(tmp_path / "nowhere")
 
 
-def test_a_file_in_a_folders_place_and_a_folder_of_other_files_are_told(beir):
+def test_a_file_in_a_folders_place_and_a_folder_of_other_files_are_told(beir: Path) -> None:
     with pytest.raises(SourceError, match=r"'it': .*corpus.jsonl cannot be read: NotADirectoryError"):
         read(beir / "corpus.jsonl")
     with pytest.raises(SourceError, match=r"qrels has no corpus.jsonl, .*; it has test.tsv, train.tsv. A folder in"):
         read(beir / "qrels")
 
 
-def test_lines_without_an_id_of_beir_are_told(beir):
+def test_lines_without_an_id_of_beir_are_told(beir: Path) -> None:
     write_lines(beir / "corpus.jsonl", [{"id": "d1", "text": "words"}])
     with pytest.raises(SourceError, match=r"has no column '_id'; it has 'id', 'text'. In BEIR's layout each"):
         read(beir)
@@ -166,7 +169,7 @@ TESTS = {("q6", "d6"): 2, ("q7", "d7"): 2, ("q8", "d8"): 2, ("q9", "d9"): 2}
         ["", *(f"{q}  Q0  {d}  {g}.0" for (q, d), g in TESTS.items()), ""],
     ],
 )
-def test_judgements_are_read_in_the_columns_of_beir_and_of_trec(beir, lines):
+def test_judgements_are_read_in_the_columns_of_beir_and_of_trec(beir: Path, lines: list[str]) -> None:
     write_lines(beir / "qrels" / "test.tsv", lines)
     collected = read(beir)
     judged = {(row["query_id"], row["doc_id"]): row["grade"] for row in collected.qrels if row["query_id"] >= "q6"}
@@ -174,7 +177,7 @@ def test_judgements_are_read_in_the_columns_of_beir_and_of_trec(beir, lines):
     assert {query for query, split in splits(collected).items() if split == "test"} == {"q6", "q7", "q8", "q9"}
 
 
-def test_a_bad_line_among_trecs_is_counted_with_its_place(beir):
+def test_a_bad_line_among_trecs_is_counted_with_its_place(beir: Path) -> None:
     write_lines(beir / "qrels" / "test.tsv", ["q6 0 d6 1", "q7 0 d7", "q8 0 d8 high"])
     bad = read(beir).report.bad
     assert bad["qrels: broken line"].examples[0].endswith("test.tsv, line 2: fields: 3, columns: 4")
@@ -189,14 +192,14 @@ def test_a_bad_line_among_trecs_is_counted_with_its_place(beir):
         (b"", "neither|holds no judgements in BEIR's columns"),
     ],
 )
-def test_judgements_in_another_form_are_named_with_the_way_out(beir, content, told):
+def test_judgements_in_another_form_are_named_with_the_way_out(beir: Path, content: bytes, told: str) -> None:
     (beir / "qrels" / "test.tsv").write_bytes(content)
     with pytest.raises(SourceError, match=f"'it': .*test.tsv .*{told}") as error:
         read(beir)
     assert "`columns`" not in str(error.value)
 
 
-def test_grades_that_are_fractions_become_whole_ones_in_the_same_proportion(beir):
+def test_grades_that_are_fractions_become_whole_ones_in_the_same_proportion(beir: Path) -> None:
     write_qrels(
         beir / "qrels" / "test.tsv", [("q6", "d6", 0.5), ("q6", "d7", "0.75"), ("q7", "d7", 0), ("q8", "d8", 1)]
     )
@@ -207,7 +210,7 @@ def test_grades_that_are_fractions_become_whole_ones_in_the_same_proportion(beir
     assert not collected.report.bad
 
 
-def test_a_text_that_is_a_list_is_joined(beir):
+def test_a_text_that_is_a_list_is_joined(beir: Path) -> None:
     documents = [
         {"_id": "d0", "title": ["A", "title"], "text": ["first line", "second line"]},
         {"_id": "d1", "title": "Title", "text": {"body": "words"}},
@@ -219,7 +222,7 @@ def test_a_text_that_is_a_list_is_joined(beir):
 
 
 @pytest.mark.parametrize(("name", "documents", "train", "test"), [("cranfield", 1398, 131, 94), ("cisi", 1460, 46, 30)])
-def test_public_collections(name, documents, train, test):
+def test_public_collections(name: str, documents: int, train: int, test: int) -> None:
     if not (COLLECTIONS / name).is_dir():
         pytest.skip(f"it needs the collection {name} in BEIR's layout outside of the checkout: {COLLECTIONS / name}")
     entry = {"kind": "beir", "name": name, "path": str(COLLECTIONS / name)}

@@ -2,37 +2,39 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from repos.corpus import build
+from repos.corpus.build import Built
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import Sources
 from repos.corpus.tests.conftest import write_lines, write_qrels
 from shared_ops.data.snapshots import Snapshots
 
 
-def build_from(*folders, **settings):
+def build_from(*folders: Path, **settings: float) -> Built:
     entries = [{"kind": "beir", "name": folder.name, "path": str(folder)} for folder in folders]
     return build.build(Sources.model_validate({"sources": entries, **settings}))
 
 
 @pytest.fixture
-def other(beir):
+def other(beir: Path) -> Path:
     """A second collection with the same ids and texts."""
     folder = beir.parent / "other"
     shutil.copytree(beir, folder)
     return folder
 
 
-def test_a_single_source_keeps_its_ids(beir):
+def test_a_single_source_keeps_its_ids(beir: Path) -> None:
     tables = build_from(beir).tables
     assert set(tables["qrels"].columns) == {"query_id", "doc_id", "grade"}
     assert tables["documents"]["doc_id"].to_list() == [f"d{i}" for i in range(10)]
     assert tables["qrels"]["query_id"].to_list() == [f"q{i}" for i in range(10)]
 
 
-def test_ids_of_several_sources_carry_the_sources_name(beir, other):
+def test_ids_of_several_sources_carry_the_sources_name(beir: Path, other: Path) -> None:
     tables = build_from(beir, other).tables
     assert len(tables["documents"]) == 20
     assert {"collection:d1", "other:d1"} <= set(tables["documents"]["doc_id"])
@@ -41,7 +43,7 @@ def test_ids_of_several_sources_carry_the_sources_name(beir, other):
     assert not tables["qrels"].join(tables["documents"], on="doc_id", how="anti").height
 
 
-def test_a_text_is_in_one_split_across_sources_the_most_held_back(beir, other):
+def test_a_text_is_in_one_split_across_sources_the_most_held_back(beir: Path, other: Path) -> None:
     write_qrels(other / "qrels" / "train.tsv", [("q9", "d9", 1)])
     write_qrels(other / "qrels" / "test.tsv", [("q0", "d0", 1)])
     built = build_from(beir, other)
@@ -52,7 +54,7 @@ def test_a_text_is_in_one_split_across_sources_the_most_held_back(beir, other):
     assert built.reports[0].notes["queries: text stands in a more held-back split too"] == 1
 
 
-def test_any_id_of_up_to_1024_characters_stays_as_it_is(beir):
+def test_any_id_of_up_to_1024_characters_stays_as_it_is(beir: Path) -> None:
     ids = ["with spaces in it", "\u2003x\u2003y", "é" * 300, "a%20b", "n" * (1024 - len("collection:"))]
     write_lines(beir / "corpus.jsonl", [{"_id": each, "text": each} for each in [*ids, "n" * 1024]])
     write_lines(beir / "queries.jsonl", [{"_id": each, "text": each} for each in ids])
@@ -67,7 +69,7 @@ def test_any_id_of_up_to_1024_characters_stays_as_it_is(beir):
     assert tables["documents"]["doc_id"].to_list() == tables["queries"]["query_id"].to_list() == stripped
 
 
-def test_a_query_that_is_a_document_too_is_not_its_own_answer_where_its_source_says_so(beir, other):
+def test_a_query_that_is_a_document_too_is_not_its_own_answer_where_its_source_says_so(beir: Path, other: Path) -> None:
     write_lines(beir / "queries.jsonl", [{"_id": each, "text": f"against {each}"} for each in ("d1", "d2", "q3")])
     write_qrels(beir / "qrels" / "test.tsv", [("d1", "d2", 1), ("d1", "d1", 1), ("d2", "d2", 1), ("q3", "d3", 1)])
     write_qrels(beir / "qrels" / "train.tsv", [])
@@ -86,7 +88,7 @@ def test_a_query_that_is_a_document_too_is_not_its_own_answer_where_its_source_s
     assert "own_doc_id" not in build_from(beir).tables["queries"].columns
 
 
-def test_the_same_sources_give_the_same_snapshot_in_any_order_of_lines(beir, tmp_path):
+def test_the_same_sources_give_the_same_snapshot_in_any_order_of_lines(beir: Path, tmp_path: Path) -> None:
     first = Snapshots(f"file://{tmp_path}/a").publish(build_from(beir).tables)
     for path in (beir / "corpus.jsonl", beir / "queries.jsonl"):
         path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
@@ -94,20 +96,20 @@ def test_the_same_sources_give_the_same_snapshot_in_any_order_of_lines(beir, tmp
     assert first.id == second.id
 
 
-def spoil(folder, count):
+def spoil(folder: Path, count: int) -> None:
     """Make the last `count` of 100 documents lines that are no JSON."""
     lines = [{"_id": f"d{i}", "text": f"Document {i}."} for i in range(100 - count)]
     write_lines(folder / "corpus.jsonl", lines + ['{"_id": "cut'] * count)
 
 
-def test_up_to_its_share_bad_rows_are_left_out(beir):
+def test_up_to_its_share_bad_rows_are_left_out(beir: Path) -> None:
     spoil(beir, 1)
     built = build_from(beir)
     build.check(built.reports)
     assert len(built.tables["documents"]) == 99
 
 
-def test_past_its_share_the_build_stops_and_says_all(beir):
+def test_past_its_share_the_build_stops_and_says_all(beir: Path) -> None:
     spoil(beir, 2)
     with pytest.raises(SourceError) as error:
         build.check(build_from(beir).reports)
@@ -119,7 +121,7 @@ def test_past_its_share_the_build_stops_and_says_all(beir):
     assert "max_bad_share" in str(error.value)
 
 
-def test_the_share_can_be_set_for_the_file_and_for_a_source(beir):
+def test_the_share_can_be_set_for_the_file_and_for_a_source(beir: Path) -> None:
     spoil(beir, 3)
     build.check(build_from(beir, max_bad_share=0.03).reports)
     entry = {"kind": "beir", "name": "it", "path": str(beir), "max_bad_share": 0.02}
@@ -128,7 +130,7 @@ def test_the_share_can_be_set_for_the_file_and_for_a_source(beir):
         build.check(built.reports)
 
 
-def test_a_source_without_documents_stops_the_build(beir):
+def test_a_source_without_documents_stops_the_build(beir: Path) -> None:
     write_lines(beir / "corpus.jsonl", [])
     write_lines(beir / "qrels" / "test.tsv", ["query-id\tcorpus-id\tscore"])
     write_lines(beir / "qrels" / "train.tsv", ["query-id\tcorpus-id\tscore"])
@@ -136,7 +138,7 @@ def test_a_source_without_documents_stops_the_build(beir):
         build.check(build_from(beir).reports)
 
 
-def test_the_summary_names_each_kind_of_bad_row(beir):
+def test_the_summary_names_each_kind_of_bad_row(beir: Path) -> None:
     spoil(beir, 1)
     cells = " ".join(build.summary(build_from(beir).reports).replace("|", " ").split())
     assert "collection documents: broken line 1 100 1.0%" in cells

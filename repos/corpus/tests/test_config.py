@@ -1,6 +1,7 @@
 """What a sources file may say, and what is said of its mistakes."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -9,13 +10,13 @@ from repos.corpus.sources.config import load
 from shared_ops.settings import ROOT
 
 
-def test_the_files_that_come_with_it_can_be_read():
+def test_the_files_that_come_with_it_can_be_read() -> None:
     names = {path.name: load(path) for path in sorted((ROOT / "deploy" / "sources").glob("*.yaml"))}
     assert len(names["pydocs.yaml"].sources[0].packages) == 8
     assert "small.yaml" in names
 
 
-def test_relative_paths_start_at_the_file_and_urls_stay(tmp_path):
+def test_relative_paths_start_at_the_file_and_urls_stay(tmp_path: Path) -> None:
     file = tmp_path / "deploy" / "sources.yaml"
     file.parent.mkdir()
     file.write_text("""
@@ -125,7 +126,7 @@ NO_VALUES = [
         ('sources: "\\UFFFFFFFF"', "cannot be read as YAML: Python int too large to convert to C int. See that it"),
     ],
 )
-def test_a_mistake_is_named_with_its_place(tmp_path, content, told):
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, content: bytes | str, told: str) -> None:
     file = tmp_path / "sources.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SourceError, match=str(file)) as error:
@@ -133,12 +134,12 @@ def test_a_mistake_is_named_with_its_place(tmp_path, content, told):
     assert told in str(error.value)
 
 
-def test_a_missing_file_is_told_with_the_variable_that_names_it(tmp_path):
+def test_a_missing_file_is_told_with_the_variable_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="SEARCHLOOP_SOURCES"):
         load(tmp_path / "none.yaml")
 
 
-def test_a_folder_and_a_pipe_in_the_files_place_are_told(tmp_path):
+def test_a_folder_and_a_pipe_in_the_files_place_are_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(SourceError, match=f"{path} cannot be read: it is no file. Name a sources file that"):

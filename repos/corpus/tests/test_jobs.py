@@ -1,11 +1,13 @@
 """The jobs of the corpus, run in one process: from a sources file to the latest snapshot, or to none."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult, JobDefinition
 
 from repos.corpus.graph import jobs
 from repos.corpus.sources.collected import SourceError
@@ -20,7 +22,7 @@ CORPUS_DEV, CORPUS_PROD = jobs
 
 
 @pytest.fixture
-def sources(beir, home, monkeypatch):
+def sources(beir: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sources file that names the small folder, and the stack's setting that names it."""
     path = beir.parent / "sources.yaml"
     path.write_text("sources: [{kind: beir, name: tiny, path: collection}]")
@@ -29,16 +31,18 @@ def sources(beir, home, monkeypatch):
 
 
 @pytest.fixture
-def instance():
+def instance() -> Iterator[DagsterInstance]:
     with DagsterInstance.ephemeral() as instance:
         yield instance
 
 
-def run(job, instance, **options):
-    return job.execute_in_process(instance=instance, raise_on_error=False, **options)
+def run(
+    job: JobDefinition, instance: DagsterInstance, run_config: dict[str, Any] | None = None
+) -> ExecuteInProcessResult:
+    return job.execute_in_process(run_config, instance, raise_on_error=False)
 
 
-def message(result):
+def message(result: ExecuteInProcessResult) -> str:
     """What the failed step says in Dagit, causes included."""
     error = next(event for event in result.all_events if event.is_step_failure).step_failure_data.error
     texts = []
@@ -48,13 +52,13 @@ def message(result):
     return "\n".join(texts)
 
 
-def checks_of(result):
+def checks_of(result: ExecuteInProcessResult) -> dict[str, bool]:
     """The checks that a run evaluated, each with whether it passed."""
     checks = [event for event in result.all_events if event.event_type_value == "ASSET_CHECK_EVALUATION"]
     return {check.event_specific_data.check_name: check.event_specific_data.passed for check in checks}
 
 
-def test_a_build_publishes_the_snapshot_and_tells_of_it(sources, instance):
+def test_a_build_publishes_the_snapshot_and_tells_of_it(sources: Path, instance: DagsterInstance) -> None:
     result = run(CORPUS_PROD, instance)
     assert result.success and checks_of(result) == {"sources": True, "tables": True}
     ref = PROD.snapshots.latest()
@@ -93,7 +97,7 @@ def test_a_build_checks_the_rows_read_the_tables_to_publish_and_the_published_fo
     assert check_snapshot(ref).success and set(read.values()) == {1}
 
 
-def test_the_same_sources_change_nothing(sources, instance):
+def test_the_same_sources_change_nothing(sources: Path, instance: DagsterInstance) -> None:
     run(CORPUS_PROD, instance)
     first = PROD.snapshots.latest()
     run(CORPUS_PROD, instance)
@@ -102,7 +106,7 @@ def test_the_same_sources_change_nothing(sources, instance):
     assert event.metadata["changed"].value is False
 
 
-def test_dev_builds_its_own_and_touches_nothing_of_prod(sources, instance):
+def test_dev_builds_its_own_and_touches_nothing_of_prod(sources: Path, instance: DagsterInstance) -> None:
     config = {"ops": {"publish": {"config": {"sample_documents": 4}}}}
     assert run(CORPUS_DEV, instance, run_config=config).success
     assert len(load(DEV.snapshots.latest()).documents()) == 4
@@ -110,7 +114,7 @@ def test_dev_builds_its_own_and_touches_nothing_of_prod(sources, instance):
     assert not instance.get_latest_materialization_event(snapshot_key("prod"))
 
 
-def test_a_run_may_name_another_sources_file(sources, instance, beir):
+def test_a_run_may_name_another_sources_file(sources: Path, instance: DagsterInstance, beir: Path) -> None:
     other = beir.parent / "other.yaml"
     other.write_text("sources: [{kind: beir, name: renamed, path: collection}]")
     config = {"ops": {"read_sources": {"config": {"sources": str(other)}}}}
@@ -118,7 +122,9 @@ def test_a_run_may_name_another_sources_file(sources, instance, beir):
     assert set(load(PROD.snapshots.latest()).documents()["source"]) == {"renamed"}
 
 
-def test_too_many_bad_rows_stop_the_run_and_the_last_snapshot_stays(sources, instance, beir):
+def test_too_many_bad_rows_stop_the_run_and_the_last_snapshot_stays(
+    sources: Path, instance: DagsterInstance, beir: Path
+) -> None:
     run(CORPUS_PROD, instance)
     before = PROD.snapshots.latest()
     write_lines(beir / "corpus.jsonl", [*({"_id": f"d{i}", "text": f"New {i}."} for i in range(10)), b'{"_id": \xff}'])
@@ -129,7 +135,9 @@ def test_too_many_bad_rows_stop_the_run_and_the_last_snapshot_stays(sources, ins
     assert checks_of(result) == {"sources": False}
 
 
-def test_a_source_that_is_gone_stops_the_run_and_the_last_snapshot_stays(sources, instance, beir):
+def test_a_source_that_is_gone_stops_the_run_and_the_last_snapshot_stays(
+    sources: Path, instance: DagsterInstance, beir: Path
+) -> None:
     run(CORPUS_PROD, instance)
     before = PROD.snapshots.latest()
     (beir / "queries.jsonl").unlink()
@@ -138,7 +146,9 @@ def test_a_source_that_is_gone_stops_the_run_and_the_last_snapshot_stays(sources
     assert PROD.snapshots.latest() == before
 
 
-def test_a_sources_file_with_a_mistake_still_loads_and_its_job_tells_of_it(sources, instance, monkeypatch):
+def test_a_sources_file_with_a_mistake_still_loads_and_its_job_tells_of_it(
+    sources: Path, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sources.write_text("sources: [{kind: bier, name: tiny}]")
     from repos.corpus import definitions
 
@@ -147,7 +157,7 @@ def test_a_sources_file_with_a_mistake_still_loads_and_its_job_tells_of_it(sourc
         CORPUS_PROD.execute_in_process(instance=instance)
 
 
-def test_definitions_show_sources_snapshot_jobs_and_checks(sources):
+def test_definitions_show_sources_snapshot_jobs_and_checks(sources: Path) -> None:
     from repos.corpus import definitions
 
     assert definitions.source_names() == ["tiny"]

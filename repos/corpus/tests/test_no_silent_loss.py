@@ -3,13 +3,16 @@
 import os
 import signal
 import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 import pytest
 
 from repos.corpus import build, fingerprints, preflight
 from repos.corpus.sources import config
-from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.collected import SourceError, SourceReport
 from repos.corpus.sources.config import load
 from repos.corpus.tests.conftest import write_lines
 
@@ -17,12 +20,16 @@ DOCUMENTS = "doc_id,title,text\nd1,One,first words\nd2,Two,second words\n"
 QUERIES = "query_id,text,split\nq1,first one,test\nq2,second one,train\n"
 TABLE = "{kind: table, name: faq, documents: {path: d.csv}, queries: {path: q.csv}, qrels: {path: j.csv}}"
 
+Build = Callable[..., tuple[dict[str, pl.DataFrame], SourceReport]]
+
 
 @pytest.fixture
-def built(tmp_path):
+def built(tmp_path: Path) -> Build:
     """Builds a table source from the content of its files."""
 
-    def of(documents=DOCUMENTS, queries=QUERIES, qrels="query_id,doc_id,grade\nq1,d1,1\nq2,d2,3\n"):
+    def of(
+        documents: str = DOCUMENTS, queries: str = QUERIES, qrels: str = "query_id,doc_id,grade\nq1,d1,1\nq2,d2,3\n"
+    ) -> tuple[dict[str, pl.DataFrame], SourceReport]:
         for name, content in (("d.csv", documents), ("q.csv", queries), ("j.csv", qrels)):
             (tmp_path / name).write_text(content)
         (tmp_path / "sources.yaml").write_text(f"max_bad_share: 1.0\nsources: [{TABLE}]")
@@ -44,37 +51,41 @@ def built(tmp_path):
         ("- {kind: beir}", "expected `sources:` and a list, and it holds a list"),
     ],
 )
-def test_a_sources_file_that_says_a_thing_twice_or_something_else_is_told(tmp_path, content, told):
+def test_a_sources_file_that_says_a_thing_twice_or_something_else_is_told(
+    tmp_path: Path, content: str, told: str
+) -> None:
     (tmp_path / "sources.yaml").write_text(content)
     with pytest.raises(SourceError, match=told):
         load(tmp_path / "sources.yaml")
 
 
-def test_a_document_that_stays_keeps_its_judgements_though_another_row_of_its_id_is_bad(built):
+def test_a_document_that_stays_keeps_its_judgements_though_another_row_of_its_id_is_bad(built: Build) -> None:
     tables, report = built(DOCUMENTS + "d1,,\n", QUERIES + "q1,,test\n")
     assert tables["qrels"]["doc_id"].sort().to_list() == ["d1", "d2"]
     assert report.bad["documents: empty text"].count == 1
 
 
-def test_judgements_of_a_query_with_a_bad_split_are_of_one_that_was_left_out(built):
+def test_judgements_of_a_query_with_a_bad_split_are_of_one_that_was_left_out(built: Build) -> None:
     _, report = built(queries=QUERIES.replace("test", "Test"))
     assert report.notes["qrels: of a query or document that was left out"] == 1
     assert "qrels: unknown query" not in report.bad
 
 
 @pytest.mark.parametrize("header", ["query_id,doc_id,Grade", "query_id,doc_id,GRADE"])
-def test_a_column_under_our_name_in_other_letters_is_told_for_it_would_not_be_read(built, header):
+def test_a_column_under_our_name_in_other_letters_is_told_for_it_would_not_be_read(built: Build, header: str) -> None:
     with pytest.raises(SourceError, match=r"'(Grade|GRADE)', and 'grade' is looked for"):
         built(qrels=f"{header}\nq1,d1,0\nq2,d2,3\n")
 
 
-def test_judgements_of_two_ids_alone_say_that_each_counts_as_one(built):
+def test_judgements_of_two_ids_alone_say_that_each_counts_as_one(built: Build) -> None:
     tables, report = built(qrels="query_id,doc_id,,\nq1,d1,,\nq2,d2,,\n")
     assert report.notes["qrels: no column 'grade', each is relevant with grade 1"] == 2
     assert tables["qrels"]["grade"].to_list() == [1, 1]
 
 
-def test_judgements_without_a_grade_beside_other_columns_are_refused_for_a_0_would_count_as_1(built, tmp_path):
+def test_judgements_without_a_grade_beside_other_columns_are_refused_for_a_0_would_count_as_1(
+    built: Build, tmp_path: Path
+) -> None:
     has = "header line of .*j.csv has no column 'grade', .*it has 'query_id', 'doc_id', 'relevance'. Where one is"
     way_out = r"write `columns: \{grade: relevance\}`; where none is, leave all but query_id and doc_id away"
     with pytest.raises(SourceError, match=f"{has}, {way_out}"):
@@ -89,7 +100,9 @@ def test_judgements_without_a_grade_beside_other_columns_are_refused_for_a_0_wou
 
 
 @pytest.mark.parametrize("rows", [3, 5000])
-def test_judgements_in_json_without_a_grade_beside_other_names_are_refused_in_whole_and_in_part(built, tmp_path, rows):
+def test_judgements_in_json_without_a_grade_beside_other_names_are_refused_in_whole_and_in_part(
+    built: Build, tmp_path: Path, rows: int
+) -> None:
     built()
     (tmp_path / "sources.yaml").write_text(f"max_bad_share: 1.0\nsources: [{TABLE.replace('j.csv', 'j.jsonl')}]")
     write_lines(tmp_path / "j.jsonl", [{"query_id": "q1", "doc_id": "d1", "relevance": 0}] * rows)
@@ -105,7 +118,7 @@ def test_judgements_in_json_without_a_grade_beside_other_names_are_refused_in_wh
     assert result.reports[0].bad["qrels: no grade, beside other names"].examples == [f"{tmp_path}/j.jsonl, line 2"]
 
 
-def test_a_statement_for_judgements_without_a_grade_beside_other_columns_is_refused(tmp_path):
+def test_a_statement_for_judgements_without_a_grade_beside_other_columns_is_refused(tmp_path: Path) -> None:
     statements = {
         "documents": "SELECT 'd' AS doc_id, 'words' AS text",
         "queries": "SELECT 'q' AS query_id, 'words' AS text",
@@ -116,12 +129,12 @@ def test_a_statement_for_judgements_without_a_grade_beside_other_columns_is_refu
         build.build(config.Sources.model_validate({"sources": [entry]}))
 
 
-def test_a_grade_is_a_number_as_people_write_it(built):
+def test_a_grade_is_a_number_as_people_write_it(built: Build) -> None:
     _, report = built(qrels="query_id,doc_id,grade\nq1,d1,1_0\nq2,d2,3\n")
     assert report.bad["qrels: grade that is no number"].count == 1
 
 
-def test_two_files_put_together_give_no_document_of_column_names(built):
+def test_two_files_put_together_give_no_document_of_column_names(built: Build) -> None:
     tables, report = built(DOCUMENTS + "\ufeff" + DOCUMENTS.replace("d1", "d3").replace("d2", "d4"))
     assert tables["documents"]["doc_id"].to_list() == ["d1", "d2", "d3", "d4"]
     assert report.bad["documents: the header line again"].count == 1
@@ -138,14 +151,16 @@ def test_two_files_put_together_give_no_document_of_column_names(built):
         'doc_id,title,text\nd0, , ""\n' + "d2, Two, second words\n" * 40 + 'd1, "One", "first, words"\n',
     ],
 )
-def test_quotation_marks_after_a_space_are_no_part_of_the_text(built, content):
+def test_quotation_marks_after_a_space_are_no_part_of_the_text(built: Build, content: str) -> None:
     tables, report = built(content)
     assert tables["documents"].select("title", "text").rows() == [("One", "first, words"), ("Two", "second words")]
     assert "documents: broken line" not in report.bad
 
 
 @pytest.mark.parametrize("row", ['d1, "One",first words', 'd1,One, "first words"', 'd1, "One", "first, words"'])
-def test_a_quotation_after_a_space_in_a_file_without_spaces_is_a_bad_row_that_says_what_to_do(built, row):
+def test_a_quotation_after_a_space_in_a_file_without_spaces_is_a_bad_row_that_says_what_to_do(
+    built: Build, row: str
+) -> None:
     tables, report = built(f"doc_id,title,text\nd2,Two,second words\n{row}\n")
     assert tables["documents"]["doc_id"].to_list() == ["d2"]
     (message,) = report.bad["documents: broken line"].examples
@@ -155,15 +170,15 @@ def test_a_quotation_after_a_space_in_a_file_without_spaces_is_a_bad_row_that_sa
     )
 
 
-def test_a_text_that_begins_with_a_quotation_or_is_one_after_a_space_stays_as_it_is_written(built):
+def test_a_text_that_begins_with_a_quotation_or_is_one_after_a_space_stays_as_it_is_written(built: Build) -> None:
     tables, report = built('doc_id,title,text\nd1, "One" of many,first words\nd2," ""Two""",second words\n')
     assert tables["documents"]["title"].to_list() == ['"One" of many', '"Two"']
     assert not report.bad
 
 
 @pytest.fixture
-def sql_source(tmp_path):
-    def at(url):
+def sql_source(tmp_path: Path) -> Callable[[str], Path]:
+    def at(url: str) -> Path:
         (tmp_path / "sources.yaml").write_text(
             f"sources: [{{kind: sql, name: shop, url: '{url}', documents: {{query: SELECT * FROM t}}}}]"
         )
@@ -172,7 +187,9 @@ def sql_source(tmp_path):
     return at
 
 
-def test_a_database_that_is_a_file_lies_beside_the_sources_file(tmp_path, sql_source, monkeypatch):
+def test_a_database_that_is_a_file_lies_beside_the_sources_file(
+    tmp_path: Path, sql_source: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     with sqlite3.connect(tmp_path / "x.db") as connection:
@@ -182,28 +199,30 @@ def test_a_database_that_is_a_file_lies_beside_the_sources_file(tmp_path, sql_so
 
 
 @pytest.mark.parametrize("url", ["sqlite:///missing.db", "sqlite:////nowhere/missing.db"])
-def test_a_database_that_is_not_there_is_told_and_not_made(tmp_path, sql_source, url):
+def test_a_database_that_is_not_there_is_told_and_not_made(
+    tmp_path: Path, sql_source: Callable[[str], Path], url: str
+) -> None:
     (problem,) = preflight.problems(sql_source(url))
     assert "missing.db' is not there" in problem
     assert not (tmp_path / "missing.db").exists()
 
 
-def test_an_option_that_the_driver_cannot_read_is_told(tmp_path, sql_source):
+def test_an_option_that_the_driver_cannot_read_is_told(tmp_path: Path, sql_source: Callable[[str], Path]) -> None:
     (tmp_path / "x.db").touch()
     (problem,) = preflight.problems(sql_source("sqlite:///x.db?timeout=abc"))
     assert "cannot be read" in problem and "abc" in problem
 
 
-def table_of(tmp_path, path):
+def table_of(tmp_path: Path, path: str) -> Path:
     (tmp_path / "sources.yaml").write_text(f"sources: [{{kind: table, name: faq, documents: {{path: '{path}'}}}}]")
     return tmp_path / "sources.yaml"
 
 
 @pytest.fixture
-def impatient():
+def impatient() -> Iterator[None]:
     """Fails a test that waits for a pipe, after 10 seconds."""
 
-    def woken(*_):
+    def woken(*_: object) -> NoReturn:
         pytest.fail("a pipe was waited for")
 
     before = signal.signal(signal.SIGALRM, woken)
@@ -222,7 +241,9 @@ def impatient():
         ("zip://d.csv::{}/p.csv", "/p.csv is neither a file nor a folder"),
     ],
 )
-def test_a_folder_and_a_pipe_are_no_file_that_can_be_read_or_looked_at(tmp_path, impatient, name, what):
+def test_a_folder_and_a_pipe_are_no_file_that_can_be_read_or_looked_at(
+    tmp_path: Path, impatient: None, name: str, what: str
+) -> None:
     (tmp_path / "d.csv").mkdir()
     os.mkfifo(tmp_path / "p.csv")
     (tmp_path / "link.csv").symlink_to("p.csv")
@@ -235,7 +256,9 @@ def test_a_folder_and_a_pipe_are_no_file_that_can_be_read_or_looked_at(tmp_path,
         assert str(error.value) == problem
 
 
-def test_a_pipe_in_the_place_of_a_folders_file_is_told_where_changes_are_looked_for(beir, impatient):
+def test_a_pipe_in_the_place_of_a_folders_file_is_told_where_changes_are_looked_for(
+    beir: Path, impatient: None
+) -> None:
     (beir / "corpus.jsonl").unlink()
     os.mkfifo(beir / "corpus.jsonl")
     (beir.parent / "sources.yaml").write_text(f"sources: [{{kind: beir, name: it, path: '{beir}'}}]")
@@ -244,17 +267,17 @@ def test_a_pipe_in_the_place_of_a_folders_file_is_told_where_changes_are_looked_
 
 
 @pytest.mark.parametrize("url", ["zip://d.csv::{}/no.zip", "tar://d.csv::{}/no.tar", "github://d.csv"])
-def test_an_archive_that_is_none_and_half_an_address_are_told(tmp_path, url):
+def test_an_archive_that_is_none_and_half_an_address_are_told(tmp_path: Path, url: str) -> None:
     for name in ("no.zip", "no.tar"):
         (tmp_path / name).write_text("no archive")
     (problem,) = preflight.problems(table_of(tmp_path, url.format(tmp_path)))
     assert "cannot be read" in problem
 
 
-def test_a_parquet_file_at_which_its_reader_gives_up_is_told(tmp_path, monkeypatch):
+def test_a_parquet_file_at_which_its_reader_gives_up_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pl.DataFrame({"doc_id": ["1"], "text": ["words"]}).write_parquet(tmp_path / "d.parquet")
 
-    def panics(file):
+    def panics(file: object) -> NoReturn:
         raise pl.exceptions.PanicException("called `Option::unwrap()` on a `None` value")
 
     monkeypatch.setattr(pl, "read_parquet", panics)
@@ -262,10 +285,10 @@ def test_a_parquet_file_at_which_its_reader_gives_up_is_told(tmp_path, monkeypat
         build.build(load(table_of(tmp_path, "d.parquet")))
 
 
-def test_a_path_through_what_may_not_be_read_is_told(tmp_path, monkeypatch):
+def test_a_path_through_what_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.path.realpath
 
-    def denied(path, **options):
+    def denied(path: Path, **options: bool) -> str:
         if str(path).endswith("locked"):
             raise PermissionError(13, "Permission denied", path)
         return real(path, **options)
@@ -275,7 +298,7 @@ def test_a_path_through_what_may_not_be_read_is_told(tmp_path, monkeypatch):
         load(table_of(tmp_path, "locked/d.csv"))
 
 
-def test_judgements_of_no_split_and_metadata_without_names_are_told(beir):
+def test_judgements_of_no_split_and_metadata_without_names_are_told(beir: Path) -> None:
     for name in ("valid.tsv", "dev.tsv.gz"):
         (beir / "qrels" / name).write_text("")
     write_lines(

@@ -7,7 +7,7 @@ import lzma
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import polars as pl
 import pytest
 
 from repos.corpus import build, fingerprints
-from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.collected import SourceError, SourceReport
 from repos.corpus.sources.config import Sources, load
 from repos.corpus.tests.conftest import write_lines
 
 ROWS = "doc_id,title,text\n1,One,first words\n2,Two,second words\n"
 
 
-def read(path, **settings):
+def read(path: Path | str, **settings: Any) -> tuple[pl.DataFrame, SourceReport]:
     """The tables and the report of a table source with these documents."""
     columns = settings.pop("columns", {})
     entry = {"kind": "table", "name": "faq", "documents": {"path": str(path), "columns": columns, **settings}}
@@ -31,7 +31,7 @@ def read(path, **settings):
     return built.tables["documents"], built.reports[0]
 
 
-def write(path, content):
+def write(path: Path, content: bytes | str) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
@@ -52,7 +52,7 @@ def write(path, content):
         'doc_id;title;text;"notes, long"\r1;One;first words;"a;\r\nb"\r2;Two;second words;\r',
     ],
 )
-def test_a_csv_file_as_spreadsheets_write_it_is_read(tmp_path, content):
+def test_a_csv_file_as_spreadsheets_write_it_is_read(tmp_path: Path, content: str) -> None:
     documents, report = read(write(tmp_path / "d.csv", content))
     assert documents.select("doc_id", "title", "text").rows() == [
         ("1", "One", "first words"),
@@ -61,7 +61,7 @@ def test_a_csv_file_as_spreadsheets_write_it_is_read(tmp_path, content):
     assert not report.bad
 
 
-def test_a_stray_carriage_return_does_not_cut_a_row_in_two(tmp_path):
+def test_a_stray_carriage_return_does_not_cut_a_row_in_two(tmp_path: Path) -> None:
     documents, report = read(write(tmp_path / "d.csv", ROWS + "3,Three,cut\rhere\n4,Four,fourth words\n"))
     assert documents["doc_id"].to_list() == ["1", "2", "4"]
     assert report.bad["documents: broken line"].examples == [
@@ -71,14 +71,14 @@ def test_a_stray_carriage_return_does_not_cut_a_row_in_two(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "tab"), [("d.csv", ","), ("d.tsv", "\t")])
-def test_after_blank_lines_rows_keep_their_places(tmp_path, name, tab):
+def test_after_blank_lines_rows_keep_their_places(tmp_path: Path, name: str, tab: str) -> None:
     content = "\n\n" + ROWS.replace(",", tab) + "3\n"
     documents, report = read(write(tmp_path / name, content))
     assert documents["doc_id"].to_list() == ["1", "2"]
     assert report.bad["documents: broken line"].examples == [f"{tmp_path}/{name}, line 6: fields: 1, columns: 3"]
 
 
-def test_a_broken_line_of_json_says_what_breaks_it(tmp_path):
+def test_a_broken_line_of_json_says_what_breaks_it(tmp_path: Path) -> None:
     lines = ['{"doc_id": "1", "text": "x"},', '{"doc_id": "2", "text": "a", "text": "b"}', '["3", "x"]']
     _, report = read(write_lines(tmp_path / "d.jsonl", lines))
     assert report.bad["documents: broken line"].examples == [
@@ -88,7 +88,7 @@ def test_a_broken_line_of_json_says_what_breaks_it(tmp_path):
     ]
 
 
-def test_a_link_has_the_format_of_its_own_name(tmp_path):
+def test_a_link_has_the_format_of_its_own_name(tmp_path: Path) -> None:
     """As in caches of downloads, which keep files under their hashes and links under their names."""
     write(tmp_path / "9f86d081", ROWS)
     (tmp_path / "d.csv").symlink_to("9f86d081")
@@ -97,7 +97,7 @@ def test_a_link_has_the_format_of_its_own_name(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/dev.tsv", "qrels/test.tsv"])
-def test_a_link_to_what_is_not_there_is_told(beir, name):
+def test_a_link_to_what_is_not_there_is_told(beir: Path, name: str) -> None:
     (beir / name).unlink(missing_ok=True)
     (beir / name).symlink_to("nowhere")
     (beir.parent / "sources.yaml").write_text(f"sources: [{{kind: beir, name: it, path: {beir}}}]")
@@ -111,8 +111,8 @@ def test_a_link_to_what_is_not_there_is_told(beir, name):
 @pytest.mark.parametrize(
     ("url", "package"), [("s3://b/d.csv", "s3fs"), ("gs://b/d.csv", "gcsfs"), ("az://b/d.csv", "adlfs")]
 )
-def test_the_package_that_an_address_needs_is_named(monkeypatch, url, package):
-    def missing(url):
+def test_the_package_that_an_address_needs_is_named(monkeypatch: pytest.MonkeyPatch, url: str, package: str) -> None:
+    def missing(url: str) -> None:
         raise ImportError("no such package")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
@@ -121,7 +121,7 @@ def test_the_package_that_an_address_needs_is_named(monkeypatch, url, package):
         read(url)
 
 
-def test_columns_under_other_names_are_told_as_the_file_has_them(tmp_path):
+def test_columns_under_other_names_are_told_as_the_file_has_them(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", "id;body\n1;words, and words\n")
     with pytest.raises(SourceError, match=r"has no column 'doc_id', 'text'; it has 'id', 'body'. Name its columns"):
         read(path)
@@ -142,17 +142,17 @@ def test_columns_under_other_names_are_told_as_the_file_has_them(tmp_path):
         (b"doc_id,text,gr\xf6\xdfe\n1,a,b\n", "header line of .* is not in UTF-8. Save the file as UTF-8"),
     ],
 )
-def test_a_header_that_cannot_be_understood_is_told(tmp_path, content, told):
+def test_a_header_that_cannot_be_understood_is_told(tmp_path: Path, content: bytes | str, told: str) -> None:
     with pytest.raises(SourceError, match=f"'faq': .*{told}"):
         read(write(tmp_path / "d.csv", content))
 
 
-def test_a_column_that_nobody_reads_may_stand_twice(tmp_path):
+def test_a_column_that_nobody_reads_may_stand_twice(tmp_path: Path) -> None:
     documents, _ = read(write(tmp_path / "d.csv", "doc_id,text,,,note,note\n1,words,,,a,b\n"))
     assert documents["text"].to_list() == ["words"]
 
 
-def test_json_lines_need_their_columns_in_some_row_and_no_name_twice(tmp_path):
+def test_json_lines_need_their_columns_in_some_row_and_no_name_twice(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "d.jsonl", [{"id": "1", "body": "words"}, {"id": "2", "body": "words"}])
     with pytest.raises(SourceError, match=r"d.jsonl has no column 'doc_id', 'text'; it has 'id', 'body'. Name its"):
         read(path)
@@ -162,14 +162,14 @@ def test_json_lines_need_their_columns_in_some_row_and_no_name_twice(tmp_path):
     assert set(report.bad) == {"documents: broken line", "documents: empty text"}
 
 
-def workbook():
+def workbook() -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("[Content_Types].xml", "<Types/>")
     return packed.getvalue()
 
 
-def tarred():
+def tarred() -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("d.csv"))
@@ -226,12 +226,14 @@ def tarred():
         ("d.csv.zip", ROWS, "cannot be read: BadZipFile"),
     ],
 )
-def test_a_file_of_another_kind_is_named_with_the_way_out(tmp_path, name, content, told):
+def test_a_file_of_another_kind_is_named_with_the_way_out(
+    tmp_path: Path, name: str, content: bytes | str, told: str
+) -> None:
     with pytest.raises(SourceError, match=f"'faq': .*{name} cannot be read.*{told}|'faq': .*{told}"):
         read(write(tmp_path / name, content))
 
 
-def zipped(content, *more):
+def zipped(content: bytes | str, *more: str) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.mkdir("export")
@@ -252,7 +254,7 @@ LONG = "doc_id,text\n" + "".join(f"{i},words {i * i}\n" for i in range(2000))
 
 
 @pytest.mark.parametrize("ending", PACKED)
-def test_a_flipped_byte_in_a_compressed_file_is_told_as_the_sources_own_error(tmp_path, ending):
+def test_a_flipped_byte_in_a_compressed_file_is_told_as_the_sources_own_error(tmp_path: Path, ending: str) -> None:
     packed = PACKED[ending](LONG.encode())
     assert len(read(write(tmp_path / f"d.csv.{ending}", packed))[0]) == 2000
     for place in range(len(packed) // 3, len(packed) // 2, 401):
@@ -261,13 +263,13 @@ def test_a_flipped_byte_in_a_compressed_file_is_told_as_the_sources_own_error(tm
             read(write(tmp_path / f"d.csv.{ending}", broken))
 
 
-def test_an_archive_of_several_files_is_not_read_in_part(tmp_path):
+def test_an_archive_of_several_files_is_not_read_in_part(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv.zip", zipped(ROWS, "other.csv"))
     with pytest.raises(SourceError, match=r"holds 2 \(export/d.csv, other.csv\); unpack it and name one of them"):
         read(path)
 
 
-def test_parquet_ids_that_were_rounded_are_bad_rows_and_null_is_none(tmp_path):
+def test_parquet_ids_that_were_rounded_are_bad_rows_and_null_is_none(tmp_path: Path) -> None:
     ids = [1.0, 2.5, float(2**53 + 1), None, float("nan")]
     pl.DataFrame({"doc_id": ids, "text": ["words"] * 5}).write_parquet(tmp_path / "d.parquet")
     documents, report = read(tmp_path / "d.parquet")
@@ -298,7 +300,7 @@ def test_parquet_ids_that_their_columns_type_may_have_rounded_are_bad_rows(
     assert [bad.count for bad in report.bad.values()] == [3]
 
 
-def test_parquet_columns_of_bytes_are_text_in_utf8_or_bad_rows(tmp_path):
+def test_parquet_columns_of_bytes_are_text_in_utf8_or_bad_rows(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {
             "doc_id": [b"1", b"\xff", b"3", b"4"],
@@ -319,14 +321,14 @@ def test_parquet_columns_of_bytes_are_text_in_utf8_or_bad_rows(tmp_path):
     assert not any("b'" in str(value) or "memory at" in str(value) for value in documents.row(0))
 
 
-def nested(depth):
+def nested(depth: int) -> Any:
     value: Any = "x"
     for _ in range(depth):
         value = [value]
     return value
 
 
-def test_whatever_a_row_holds_it_is_a_bad_row_at_worst(beir):
+def test_whatever_a_row_holds_it_is_a_bad_row_at_worst(beir: Path) -> None:
     lines = [
         {"_id": "deep", "text": "words", "metadata": {"deep": nested(900), "lang": "en"}},
         {"_id": "a\ud800", "text": "words"},
@@ -361,7 +363,7 @@ def test_whatever_a_row_holds_it_is_a_bad_row_at_worst(beir):
     build.summary(built.reports).encode()
 
 
-def test_a_path_of_links_in_a_circle_is_told(tmp_path):
+def test_a_path_of_links_in_a_circle_is_told(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(SourceError, match=r"'faq': .* cannot be read: .*[Ss]ymbolic links"):
@@ -371,7 +373,7 @@ def test_a_path_of_links_in_a_circle_is_told(tmp_path):
 
 
 @pytest.fixture
-def not_root():
+def not_root() -> Iterator[None]:
     """Root may read everything, so this process becomes another user during a test."""
     if os.geteuid() != 0:
         yield
@@ -382,12 +384,12 @@ def not_root():
 
 
 @pytest.fixture
-def locked(beir):
+def locked(beir: Path) -> Iterator[Path]:
     beir.chmod(0)
     yield beir
     beir.chmod(0o755)
 
 
-def test_a_folder_that_may_not_be_read_is_not_called_empty(locked, not_root):
+def test_a_folder_that_may_not_be_read_is_not_called_empty(locked: Path, not_root: None) -> None:
     with pytest.raises(SourceError, match=r"'it': .* cannot be read: PermissionError.*this process may read it"):
         build.build(Sources.model_validate({"sources": [{"kind": "beir", "name": "it", "path": str(locked)}]}))

@@ -1,6 +1,7 @@
 """A source's password shows nowhere: no log, no event, no check, no message, whatever is wrong beside it."""
 
 import logging
+from pathlib import Path
 
 import pytest
 from dagster import DagsterEventType, DagsterInstance, build_run_status_sensor_context, build_sensor_context
@@ -33,7 +34,7 @@ BROKEN = {
 
 
 @pytest.fixture(params=BROKEN)
-def sources(request, home, tmp_path, monkeypatch):
+def sources(request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "sources.yaml"
     entry = BROKEN[request.param]
     path.write_text(f"sources: [{{name: shop, {'' if entry.startswith('kind') else 'kind: sql, '}{entry}}}]")
@@ -41,14 +42,17 @@ def sources(request, home, tmp_path, monkeypatch):
     return path
 
 
-def test_a_password_shows_nowhere_and_the_message_is_the_sources_own(sources, capfd, caplog):
+def test_a_password_shows_nowhere_and_the_message_is_the_sources_own(
+    sources: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     _, corpus_prod = jobs
     with caplog.at_level(logging.DEBUG), DagsterInstance.ephemeral() as instance:
         definitions.source_names()
         tick = sources_changed(build_sensor_context(instance))
         run = corpus_prod.execute_in_process(instance=instance, raise_on_error=False)
         assert not run.success
-        events = [record.to_json() for record in instance.all_logs(run.run_id)]
+        # Dagster's method has no annotations.
+        events = [record.to_json() for record in instance.all_logs(run.run_id)]  # type: ignore[no-untyped-call]
         (failure,) = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)
         sensor = failure_sensor()
         sensor(
@@ -63,7 +67,7 @@ def test_a_password_shows_nowhere_and_the_message_is_the_sources_own(sources, ca
         assert part not in everything
 
 
-def test_a_mistake_in_yaml_is_told_with_its_place_and_without_its_line(tmp_path):
+def test_a_mistake_in_yaml_is_told_with_its_place_and_without_its_line(tmp_path: Path) -> None:
     path = tmp_path / "sources.yaml"
     path.write_text(f"sources:\n  - kind: sql\n    url: {AWAY}: again\n")
     with pytest.raises(SourceError, match=r"sources.yaml, line 3, column \d+ cannot be read as YAML: mapping values"):
@@ -87,6 +91,6 @@ def test_a_mistake_in_yaml_is_told_with_its_place_and_without_its_line(tmp_path)
         ("s3://b/d.csv?versionId=7 is not there", "s3://b/d.csv?versionId=7 is not there"),
     ],
 )
-def test_what_is_secret_in_an_address_is_hidden_and_the_rest_of_a_message_stays(told, shown):
+def test_what_is_secret_in_an_address_is_hidden_and_the_rest_of_a_message_stays(told: str, shown: str) -> None:
     assert mask_secrets(told) == shown
     assert mask_secrets(shown) == shown

@@ -4,6 +4,9 @@ import json
 import runpy
 import sqlite3
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,25 +16,27 @@ from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.config import load
 from repos.corpus.tests.conftest import write_lines
 
+Command = Callable[..., tuple[int | str, str, str]]
+
 BROKEN = '{"doc_id"\n'
 GOOD = '{"doc_id": "1", "text": "words"}\n'
 
 
-def write(folder, source, **more):
+def write(folder: Path, source: dict[str, Any], **more: float) -> Path:
     (folder / "sources.yaml").write_text(json.dumps({"sources": [source], **more}))
     return folder / "sources.yaml"
 
 
-def table(path, **more):
+def table(path: str, **more: dict[str, str]) -> dict[str, Any]:
     return {"kind": "table", "name": "faq", "documents": {"path": path}, **more}
 
 
-def sql(statement, **more):
+def sql(statement: str, **more: dict[str, str] | str) -> dict[str, Any]:
     return {"kind": "sql", "name": "shop", "url": "sqlite:///x.db", "documents": {"query": statement}, **more}
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.execute("CREATE TABLE t AS SELECT 1 AS doc_id, 'words' AS text")
     (tmp_path / "d.jsonl").write_text(GOOD)
@@ -70,7 +75,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("source", "told"), REFUSED)
-def test_what_a_build_refuses_is_refused_in_the_same_words(folder, source, told):
+def test_what_a_build_refuses_is_refused_in_the_same_words(folder: Path, source: dict[str, Any], told: str) -> None:
     path = write(folder, source)
     with pytest.raises(SourceError, match=told) as error:
         build.check(build.build(load(path)).reports)
@@ -84,14 +89,14 @@ def test_what_a_build_refuses_is_refused_in_the_same_words(folder, source, told)
         ("BEGIN", "its changed_query gives no rows. Write one like SELECT"),
     ],
 )
-def test_a_changed_query_that_fails_is_told(folder, statement, told):
+def test_a_changed_query_that_fails_is_told(folder: Path, statement: str, told: str) -> None:
     path = write(folder, sql("SELECT * FROM t", changed_query=statement))
     with pytest.raises(SourceError, match=told) as error:
         fingerprints.take(path, {})
     assert preflight.problems(path) == [str(error.value)]
 
 
-def test_packages_of_which_none_is_installed_are_told(folder):
+def test_packages_of_which_none_is_installed_are_told(folder: Path) -> None:
     packages = {"a": "not_installed_anywhere.part"}
     source = {"kind": "pydocs", "name": "docs", "packages": packages}
     (problem,) = preflight.problems(write(folder, source))
@@ -101,17 +106,17 @@ def test_packages_of_which_none_is_installed_are_told(folder):
 
 
 @pytest.fixture
-def few(monkeypatch):
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look at 3 rows of each table."""
     monkeypatch.setattr(preflight, "ROWS", 3)
 
 
-def numbered(count, **more):
+def numbered(count: int, **more: str) -> list[dict[str, str]]:
     return [{"doc_id": f"d{number}", "text": f"words {number}", **more} for number in range(count)]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet", "db"])
-def test_only_the_first_rows_are_read(folder, ending):
+def test_only_the_first_rows_are_read(folder: Path, ending: str) -> None:
     frame = pl.DataFrame(numbered(10))
     source = table(f"many.{ending}")
     match ending:
@@ -133,7 +138,7 @@ def test_only_the_first_rows_are_read(folder, ending):
     assert collected.rows_read["documents"] == 1 and not collected.cut
 
 
-def test_what_later_rows_may_hold_is_not_asked_of_the_first(folder, few):
+def test_what_later_rows_may_hold_is_not_asked_of_the_first(folder: Path, few: None) -> None:
     lines = [*numbered(5), {"doc_id": "d5", "text": "words", "link": "https://h/"}, {"doc_id": "d6", "text": ""}]
     write_lines(folder / "late.jsonl", [BROKEN.strip(), *lines])
     (folder / "q.csv").write_text("query_id,text\n" + "".join(f"q{number},ask {number}\n" for number in range(9)))
@@ -143,7 +148,7 @@ def test_what_later_rows_may_hold_is_not_asked_of_the_first(folder, few):
     assert preflight.problems(write(folder, source, max_bad_share=0.4)) == []
 
 
-def test_what_is_wrong_with_all_of_the_first_rows_is_told(folder, few):
+def test_what_is_wrong_with_all_of_the_first_rows_is_told(folder: Path, few: None) -> None:
     write_lines(folder / "many.jsonl", [BROKEN.strip()] * 9)
     (problem,) = preflight.problems(write(folder, table("many.jsonl")))
     assert "documents: broken line: 3 of 3 rows (100.0%, the limit is 1.0%)" in problem
@@ -154,10 +159,10 @@ def test_what_is_wrong_with_all_of_the_first_rows_is_told(folder, few):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Calls a program of the corpus as a command line does: its status, and what it says there."""
 
-    def of(program, *arguments):
+    def of(program: str, *arguments: Path | str) -> tuple[int | str, str, str]:
         monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
         monkeypatch.delitem(sys.modules, f"repos.corpus.{program}")
         with pytest.raises(SystemExit) as end:
@@ -169,7 +174,9 @@ def command(monkeypatch, capsys):
 
 @pytest.mark.parametrize("program", ["build", "preflight"])
 @pytest.mark.parametrize(("arguments", "got"), [([], "got 0: nothing"), (["a.yaml", "b.yaml"], "got 2: a.yaml b.yaml")])
-def test_a_command_line_that_names_no_sources_file_or_two_says_what_to_write(command, program, arguments, got):
+def test_a_command_line_that_names_no_sources_file_or_two_says_what_to_write(
+    command: Command, program: str, arguments: list[str], got: str
+) -> None:
     status, said, complained = command(program, *arguments)
     assert (status, said) == (2, "")
     assert complained == (
@@ -178,7 +185,7 @@ def test_a_command_line_that_names_no_sources_file_or_two_says_what_to_write(com
     )
 
 
-def test_called_by_hand_what_is_wrong_with_the_sources_is_said_in_a_line(folder, command):
+def test_called_by_hand_what_is_wrong_with_the_sources_is_said_in_a_line(folder: Path, command: Command) -> None:
     path = write(folder, table("missing.csv"))
     (problem,) = preflight.problems(path)
     assert command("preflight", path) == (1, f"{problem}\n", "")

@@ -3,11 +3,12 @@
 import json
 import os
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from repos.corpus import build
-from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.collected import Collected, SourceError
 from repos.corpus.sources.config import load as load_sources
 from repos.corpus.sources.readers.pydocs import reader as pydocs
 from repos.corpus.sources.readers.pydocs.queries import tells_something
@@ -102,7 +103,7 @@ FILES = {
 
 
 @pytest.fixture
-def shapes(tmp_path, monkeypatch):
+def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package that does what packages do, on the path of the process that reads it."""
     for name, content in FILES.items():
         path = tmp_path / "lib" / "shapes" / name
@@ -112,12 +113,12 @@ def shapes(tmp_path, monkeypatch):
     return tmp_path / "lib"
 
 
-def read(packages, **settings):
+def read(packages: dict[str, str], **settings: int) -> Collected:
     entry = {"kind": "pydocs", "name": "docs", "packages": packages, **settings}
     return pydocs.read(source_of(entry))
 
 
-def answers(found):
+def answers(found: Collected) -> dict[str, list[str]]:
     texts = {query["query_id"]: query["text"] for query in found.queries}
     result: dict[str, list[str]] = {}
     for row in found.qrels:
@@ -125,7 +126,7 @@ def answers(found):
     return result
 
 
-def test_each_object_is_one_document_under_the_name_that_people_know(shapes):
+def test_each_object_is_one_document_under_the_name_that_people_know(shapes: Path) -> None:
     documents = {row["doc_id"]: row for row in read({"Shapes": "shapes"}).documents}
     assert sorted(documents) == [
         "shapes",
@@ -143,14 +144,14 @@ def test_each_object_is_one_document_under_the_name_that_people_know(shapes):
     assert documents["shapes.area"]["source"] == "Shapes"
 
 
-def test_see_also_leaves_the_text_and_so_does_what_differs_between_machines(shapes):
+def test_see_also_leaves_the_text_and_so_does_what_differs_between_machines(shapes: Path) -> None:
     text = {row["doc_id"]: row for row in read({"Shapes": "shapes"}).documents}["shapes.area"]["text"]
     assert "See Also" not in text and "Round shape" not in text
     assert "Parameters" in text
     assert text.endswith("At 0x... a shapes.area is `small`.")
 
 
-def test_descriptions_are_queries_answered_by_what_their_target_means(shapes):
+def test_descriptions_are_queries_answered_by_what_their_target_means(shapes: Path) -> None:
     assert answers(read({"Shapes": "shapes"})) == {
         "Round shape with one centre.": ["shapes.Circle"],
         "Make a thing larger or measure it.": ["shapes.Base.grow", "shapes.solid.volume"],
@@ -161,7 +162,7 @@ def test_descriptions_are_queries_answered_by_what_their_target_means(shapes):
     }
 
 
-def test_what_makes_no_query_is_counted_with_its_reason(shapes):
+def test_what_makes_no_query_is_counted_with_its_reason(shapes: Path) -> None:
     notes = read({"Shapes": "shapes"}).report.notes
     assert notes["see also: target not found"] == 2
     assert notes["see also: target is the document itself"] == 1
@@ -169,7 +170,7 @@ def test_what_makes_no_query_is_counted_with_its_reason(shapes):
     assert notes["Shapes: see also pages"] == 1
 
 
-def test_a_query_is_verbatim_where_its_words_stand_in_its_answer(shapes):
+def test_a_query_is_verbatim_where_its_words_stand_in_its_answer(shapes: Path) -> None:
     collected = read({"Shapes": "shapes"})
     texts = {query["query_id"]: query["text"] for query in collected.queries}
     slices = {texts[row["query_id"]]: row["slice"] for row in collected.slices}
@@ -180,18 +181,18 @@ def test_a_query_is_verbatim_where_its_words_stand_in_its_answer(shapes):
     assert set(slices.values()) == {"verbatim", "paraphrase"} and len(slices) == len(texts)
 
 
-def test_modules_and_packages_that_fail_or_exit_are_reported_and_end_nothing(shapes):
+def test_modules_and_packages_that_fail_or_exit_are_reported_and_end_nothing(shapes: Path) -> None:
     (shapes / "crash").mkdir()
     (shapes / "crash" / "__init__.py").write_text("import os\nos._exit(7)")
     collected = read({"Shapes": "shapes", "Crash": "crash", "None": "no_such_package"})
     assert len(collected.documents) == 9
     assert collected.report.notes["Shapes: failed import of shapes.leaves"] == "SystemExit: a module may exit"
-    assert "ModuleNotFoundError" in collected.report.notes["Shapes: failed import of shapes.breaks"]
-    assert "status 7" in collected.report.notes["Crash: failed import of crash"]
-    assert "ModuleNotFoundError" in collected.report.notes["None: failed import of no_such_package"]
+    assert "ModuleNotFoundError" in str(collected.report.notes["Shapes: failed import of shapes.breaks"])
+    assert "status 7" in str(collected.report.notes["Crash: failed import of crash"])
+    assert "ModuleNotFoundError" in str(collected.report.notes["None: failed import of no_such_package"])
 
 
-def test_a_package_that_hangs_is_given_up_after_its_time(shapes):
+def test_a_package_that_hangs_is_given_up_after_its_time(shapes: Path) -> None:
     (shapes / "hang").mkdir()
     (shapes / "hang" / "__init__.py").write_text("import time\ntime.sleep(600)")
     collected = read({"Hang": "hang"}, timeout_seconds=2)
@@ -211,11 +212,11 @@ def test_a_package_that_hangs_is_given_up_after_its_time(shapes):
         ("which should be used for new code.", False),
     ],
 )
-def test_a_description_must_tell_something(description, tells):
+def test_a_description_must_tell_something(description: str, tells: bool) -> None:
     assert tells_something(description) is tells
 
 
-def test_examples_computed_on_import_are_shortened_because_processors_differ_in_the_last_digits():
+def test_examples_computed_on_import_are_shortened_because_processors_differ_in_the_last_digits() -> None:
     computed = "(np.float64(0.2572915634331659), np.float64(1.4418186690070737e-15))"
     assert clean(f"{computed}\narray([1.])  # may vary") == (
         "(np.float64(0.257292), np.float64(0))\narray([1.])  # may vary"
@@ -223,7 +224,7 @@ def test_examples_computed_on_import_are_shortened_because_processors_differ_in_
     assert clean(computed) == computed
 
 
-def test_markup_for_links_becomes_what_a_reader_sees():
+def test_markup_for_links_becomes_what_a_reader_sees() -> None:
     assert clean(r"A :class:`~a.B`\ s, :func:`text <a.b>`, ``x``.") == "A a.Bs, text, `x`."
 
 
@@ -245,13 +246,17 @@ def test_markup_for_links_becomes_what_a_reader_sees():
         ("unknown", "function", "unknown.f", "unknown", None),
     ],
 )  # fmt: skip
-def test_a_document_links_to_its_page_where_the_project_has_one(package, kind, name, module, url):
+def test_a_document_links_to_its_page_where_the_project_has_one(
+    package: str, kind: str, name: str, module: str, url: str | None
+) -> None:
     names = [name, "statsmodels.regression.linear_model.OLS"]
     assert documentation_url(package, kind, name, names, module) == url
 
 
 @pytest.mark.slow
-def test_the_default_corpus_is_large_and_the_same_wherever_it_is_built(tmp_path, monkeypatch):
+def test_the_default_corpus_is_large_and_the_same_wherever_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sources = load_sources(ROOT / "deploy" / "sources" / "pydocs.yaml")
     first = build.build(sources)
     build.check(first.reports)

@@ -3,17 +3,21 @@
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import create_engine, text
 
-from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.collected import Collected, SourceError
 from repos.corpus.sources.readers import sql
 from repos.corpus.tests.conftest import source_of
 
 
 @pytest.fixture
-def shop(postgres):
+def shop(postgres: str) -> Iterator[sqlalchemy.Engine]:
     """A database with 1,000 products, 100 searches and what was bought after them."""
     engine = create_engine(postgres)
     with engine.begin() as connection:
@@ -33,7 +37,7 @@ def shop(postgres):
     engine.dispose()
 
 
-def read(url, documents, **settings):
+def read(url: str, documents: dict[str, Any], **settings: Any) -> Collected:
     entry = {"kind": "sql", "name": "shop", "url": url, "documents": documents, **settings}
     return sql.read(source_of(entry))
 
@@ -44,7 +48,7 @@ PRODUCTS = {
 }
 
 
-def test_statements_give_documents_queries_and_judgements(postgres, shop):
+def test_statements_give_documents_queries_and_judgements(postgres: str, shop: sqlalchemy.Engine) -> None:
     collected = read(
         postgres,
         PRODUCTS,
@@ -62,20 +66,20 @@ def test_statements_give_documents_queries_and_judgements(postgres, shop):
     assert {row["split"] for row in collected.queries} == {"train", "dev", "test"}
 
 
-def test_the_order_of_rows_changes_nothing(postgres, shop):
+def test_the_order_of_rows_changes_nothing(postgres: str, shop: sqlalchemy.Engine) -> None:
     turned = {**PRODUCTS, "query": "SELECT * FROM product ORDER BY sku DESC"}
     assert read(postgres, PRODUCTS).documents == read(postgres, turned).documents
 
 
-def test_rows_come_in_batches_from_a_cursor_on_the_server(postgres, shop):
+def test_rows_come_in_batches_from_a_cursor_on_the_server(postgres: str, shop: sqlalchemy.Engine) -> None:
     collected = read(postgres, {"query": "SELECT name AS doc_id, statement AS text FROM pg_cursors"})
     assert [row["text"] for row in collected.documents if "pg_cursors" in row["text"]]
 
 
-def test_all_statements_see_one_moment(postgres, shop):
+def test_all_statements_see_one_moment(postgres: str, shop: sqlalchemy.Engine) -> None:
     """A row that comes while the documents are read is in none of the later statements."""
 
-    def write_meanwhile():
+    def write_meanwhile() -> None:
         time.sleep(0.5)
         with shop.begin() as connection:
             connection.execute(text("INSERT INTO search VALUES (5000, 'came later')"))
@@ -93,7 +97,7 @@ def test_all_statements_see_one_moment(postgres, shop):
     assert len(collected.queries) == 100
 
 
-def test_bad_rows_are_counted(postgres, shop):
+def test_bad_rows_are_counted(postgres: str, shop: sqlalchemy.Engine) -> None:
     with shop.begin() as connection:
         connection.execute(text("INSERT INTO product VALUES (1, 'Again', 'x', 1, NULL), (NULL, 'No id', 'x', 1, NULL)"))
         connection.execute(text("INSERT INTO product VALUES (2001, NULL, '  ', 1, NULL)"))
@@ -111,7 +115,7 @@ BYTES = {
 }
 
 
-def test_columns_of_bytes_are_text_in_utf8_or_bad_rows(postgres, tmp_path):
+def test_columns_of_bytes_are_text_in_utf8_or_bad_rows(postgres: str, tmp_path: Path) -> None:
     """bytea of PostgreSQL comes as memoryview, BLOB of SQLite as bytes."""
     rows = [(b"1", "caf\u00e9".encode(), b"https://x.example/"), (b"\xff", b"x", None), (b"3", b"caf\xe9", None)]
     for url, kind in ((postgres, "bytea"), (f"sqlite:///{tmp_path}/raw.db", "BLOB")):
@@ -132,12 +136,14 @@ def test_columns_of_bytes_are_text_in_utf8_or_bad_rows(postgres, tmp_path):
         engine.dispose()
 
 
-def test_a_column_that_a_statement_gives_twice_is_told(postgres, shop):
+def test_a_column_that_a_statement_gives_twice_is_told(postgres: str, shop: sqlalchemy.Engine) -> None:
     with pytest.raises(SourceError, match="statement for documents has more than one column 'text'"):
         read(postgres, {"query": "SELECT sku AS doc_id, name AS text, about AS text, page, page FROM product"})
 
 
-def test_a_password_comes_from_the_environment_and_shows_nowhere(postgres, monkeypatch):
+def test_a_password_comes_from_the_environment_and_shows_nowhere(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SHOP_PASSWORD", "p@ss/word")
     url = sql.address("postgresql+psycopg2://reader:${SHOP_PASSWORD}@127.0.0.1:1/shop", "shop")
     assert url.password == "p@ss/word"
@@ -146,7 +152,9 @@ def test_a_password_comes_from_the_environment_and_shows_nowhere(postgres, monke
     assert "p@ss/word" not in str(error.value)
 
 
-def test_a_whole_address_may_come_from_the_environment(postgres, shop, monkeypatch):
+def test_a_whole_address_may_come_from_the_environment(
+    postgres: str, shop: sqlalchemy.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SHOP_DATABASE", postgres)
     assert len(read("${SHOP_DATABASE}", PRODUCTS).documents) == 1000
 
@@ -175,7 +183,7 @@ def test_a_whole_address_may_come_from_the_environment(postgres, shop, monkeypat
         ("mysql://host/db", "No module named 'MySQLdb'. .*driver has to stand in envs/light/requirements.in"),
     ],
 )
-def test_a_wrong_address_is_told(url, told):
+def test_a_wrong_address_is_told(url: str, told: str) -> None:
     with pytest.raises(SourceError, match=f"'shop'.*{told}"):
         read(url, PRODUCTS)
 
@@ -190,13 +198,13 @@ def test_a_wrong_address_is_told(url, told):
         ("SELECT * FROM nothing", 'relation "nothing" does not exist'),
     ],
 )
-def test_a_wrong_statement_is_told(postgres, shop, statement, told):
+def test_a_wrong_statement_is_told(postgres: str, shop: sqlalchemy.Engine, statement: str, told: str) -> None:
     with pytest.raises(SourceError, match=told):
         read(postgres, {**PRODUCTS, "query": statement})
 
 
-def test_a_connection_lost_in_mid_read_stops_the_build(postgres, shop):
-    def cut():
+def test_a_connection_lost_in_mid_read_stops_the_build(postgres: str, shop: sqlalchemy.Engine) -> None:
+    def cut() -> None:
         statement = text(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE pid <> pg_backend_pid() AND datname = current_database() AND query LIKE '%FETCH%'"
@@ -211,12 +219,12 @@ def test_a_connection_lost_in_mid_read_stops_the_build(postgres, shop):
     cutter.join()
 
 
-def _execute(engine, statement):
+def _execute(engine: sqlalchemy.Engine, statement: sqlalchemy.TextClause) -> list[bool]:
     with engine.connect() as connection:
         return [row[0] for row in connection.execute(statement)]
 
 
-def test_a_statement_reaches_the_database_as_it_was_typed(postgres, tmp_path):
+def test_a_statement_reaches_the_database_as_it_was_typed(postgres: str, tmp_path: Path) -> None:
     (tmp_path / "x.db").touch()
     for url in (postgres, f"sqlite:///{tmp_path}/x.db"):
         collected = read(url, {"query": "SELECT '1' AS doc_id, ':note \\:b 100% %s %(c)s ? a::b' AS text"})
@@ -225,7 +233,7 @@ def test_a_statement_reaches_the_database_as_it_was_typed(postgres, tmp_path):
         assert sql.fingerprint(source_of(entry))
 
 
-def test_a_text_of_sqlite_that_is_no_utf8_is_one_bad_row(tmp_path):
+def test_a_text_of_sqlite_that_is_no_utf8_is_one_bad_row(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.execute("CREATE TABLE t (doc_id TEXT, text TEXT, url TEXT)")
         connection.execute("INSERT INTO t VALUES ('1', 'words', NULL), ('2', CAST(x'636166e9' AS TEXT), NULL)")
@@ -242,13 +250,13 @@ def test_a_text_of_sqlite_that_is_no_utf8_is_one_bad_row(tmp_path):
 
 
 @pytest.mark.parametrize("statement", ["", "CREATE TEMPORARY TABLE t (a)", "-- SELECT"])
-def test_a_statement_that_gives_no_rows_is_told(tmp_path, statement):
+def test_a_statement_that_gives_no_rows_is_told(tmp_path: Path, statement: str) -> None:
     (tmp_path / "x.db").touch()
     with pytest.raises(SourceError, match=r"the statement for documents gives no rows\. Write one like SELECT"):
         read(f"sqlite:///{tmp_path}/x.db", {"query": statement})
 
 
-def test_variables_are_filled_in_every_part_of_an_address(monkeypatch):
+def test_variables_are_filled_in_every_part_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = {"WHO": "ann@home", "SECRET": "a/b?c&d=e", "WHERE": "db.example", "PORT": "5433", "MODE": "verify full"}
     for name, value in parts.items():
         monkeypatch.setenv(name, value)

@@ -2,25 +2,27 @@
 
 import gzip
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import polars as pl
 import pytest
 
-from repos.corpus.sources.collected import Collected, SourceError, SourceReport
+from repos.corpus.sources.collected import Collected, Row, SourceError, SourceReport
 from repos.corpus.sources.formats import rows
 from repos.corpus.sources.readers import table
 from repos.corpus.sources.wanted import WantedColumns
 from repos.corpus.tests.conftest import source_of
 
 
-def read(documents, **settings):
+def read(documents: dict[str, Any], **settings: Any) -> Collected:
     entry = {"kind": "table", "name": "faq", "documents": documents, **settings}
     return table.read(source_of(entry))
 
 
-def write(url, content):
+def write(url: str, content: bytes | str) -> str:
     with fsspec.open(url, "wb") as file:
         file.write(content if isinstance(content, bytes) else content.encode())
     return url
@@ -38,18 +40,19 @@ FRAME = pl.DataFrame(
 )
 
 
-def as_csv(frame):
+def as_csv(frame: pl.DataFrame) -> bytes:
     return frame.write_csv().encode()
 
 
-def as_json_lines(frame):
+def as_json_lines(frame: pl.DataFrame) -> bytes:
     return frame.write_ndjson().encode()
 
 
-def as_parquet(frame):
+def as_parquet(frame: pl.DataFrame) -> bytes:
     with fsspec.open("memory://scratch.parquet", "wb") as file:
         frame.write_parquet(file)
-    return fsspec.filesystem("memory").cat_file("/scratch.parquet")
+    content: bytes = fsspec.filesystem("memory").cat_file("/scratch.parquet")
+    return content
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def as_parquet(frame):
         ("docs.csv.gz", gzip.compress(as_csv(FRAME))),
     ],
 )
-def test_every_format_gives_the_same_documents_from_any_url(name, content):
+def test_every_format_gives_the_same_documents_from_any_url(name: str, content: bytes) -> None:
     collected = read({"path": write(f"memory://in/{name}", content), "columns": COLUMNS})
     assert [(row["doc_id"], row["title"], row["text"], row["url"], row["metadata"]) for row in collected.documents] == [
         ("1", "One", 'He said "no", twice', "https://example.org/1", '{"lang": "en"}'),
@@ -70,7 +73,7 @@ def test_every_format_gives_the_same_documents_from_any_url(name, content):
     assert not collected.report.bad
 
 
-def test_queries_and_judgements_come_along_and_a_hash_splits_them(tmp_path):
+def test_queries_and_judgements_come_along_and_a_hash_splits_them(tmp_path: Path) -> None:
     documents = write(f"file://{tmp_path}/d.csv", "doc_id,text\n" + "".join(f"{i},text {i}\n" for i in range(100)))
     queries = write(f"file://{tmp_path}/q.tsv", "nr\tq\n" + "".join(f"{i}\tasks for {i}\n" for i in range(100)))
     qrels = write(f"file://{tmp_path}/r.csv", "nr,doc_id\n" + "".join(f"{i},{i}\n" for i in range(100)))
@@ -85,7 +88,7 @@ def test_queries_and_judgements_come_along_and_a_hash_splits_them(tmp_path):
     assert {row["grade"] for row in collected.qrels} == {1}
 
 
-def test_a_table_may_have_splits_of_its_own(tmp_path):
+def test_a_table_may_have_splits_of_its_own(tmp_path: Path) -> None:
     documents = write(f"file://{tmp_path}/d.csv", "doc_id,text\na,b\n")
     queries = write(f"file://{tmp_path}/q.csv", "query_id,text,fold\n1,x y,test\n2,y z,train\n3,z,holdout\n")
     qrels = write(f"file://{tmp_path}/r.csv", "query_id,doc_id,grade\n1,a,3\n2,a,1\n3,a,1\n")
@@ -98,7 +101,9 @@ def test_a_table_may_have_splits_of_its_own(tmp_path):
     assert collected.report.bad["queries: split that is none of train, dev, test"].count == 1
 
 
-def read_judged(tmp_path, judgements, **qrels):
+def read_judged(
+    tmp_path: Path, judgements: bytes | str, **qrels: Any
+) -> tuple[dict[tuple[str, str], int], SourceReport]:
     """What a source of two documents and two queries gives with these judgements, (query, document) to grade."""
     documents = write(f"file://{tmp_path}/d.csv", "doc_id,text\nd1,one\nd2,two\n")
     queries = write(f"file://{tmp_path}/q.csv", "query_id,text\nq1,first\nq2,second\n")
@@ -119,18 +124,18 @@ def read_judged(tmp_path, judgements, **qrels):
         ("j.txt.gz", gzip.compress(b"q1 0 d1 3\nq2 0 d2 1\nq2 0 d1 0\n")),
     ],
 )
-def test_judgements_of_a_table_may_be_in_trecs_columns(tmp_path, name, content):
+def test_judgements_of_a_table_may_be_in_trecs_columns(tmp_path: Path, name: str, content: bytes | str) -> None:
     judged, report = read_judged(tmp_path, content, path=name)
     assert judged == {("q1", "d1"): 3, ("q2", "d2"): 1}
     assert report.notes == {"qrels: judged not relevant": 1} and not report.bad
 
 
-def test_a_bad_line_among_trecs_is_counted_with_its_place(tmp_path):
+def test_a_bad_line_among_trecs_is_counted_with_its_place(tmp_path: Path) -> None:
     _, report = read_judged(tmp_path, "q1 0 d1 3\nq2 0 d2\n", path="j.txt")
     assert report.bad["qrels: broken line"].examples == [f"{tmp_path}/j.txt, line 2: fields: 3, columns: 4"]
 
 
-def test_names_for_trecs_columns_are_refused_and_what_is_not_trecs_is_read_as_before(tmp_path):
+def test_names_for_trecs_columns_are_refused_and_what_is_not_trecs_is_read_as_before(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"TREC's four columns .* have no names, and `columns` names some. Leave"):
         read_judged(tmp_path, "q1 0 d1 3\n", path="j.tsv", columns={"grade": "stars"})
     with pytest.raises(SourceError, match=r"does not tell its format. Write `format:`"):
@@ -141,7 +146,8 @@ def test_names_for_trecs_columns_are_refused_and_what_is_not_trecs_is_read_as_be
 
 def line_to_write(message: str) -> str:
     """The line of names that a message says to write above a file's first row."""
-    return re.findall("`([^`]+)`", message)[0].replace("<TAB>", "\t")
+    line: str = re.findall("`([^`]+)`", message)[0]
+    return line.replace("<TAB>", "\t")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +205,7 @@ def test_a_line_of_more_columns_than_are_read_is_asked_for_by_their_number(tmp_p
         read({"path": url})
 
 
-def test_ids_that_are_numbers_become_text(tmp_path):
+def test_ids_that_are_numbers_become_text(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     pl.DataFrame({"doc_id": [7.0, 8.0, None], "text": ["a", "b", "c"]}).write_parquet(path)
     collected = read({"path": str(path)})
@@ -207,7 +213,7 @@ def test_ids_that_are_numbers_become_text(tmp_path):
     assert collected.report.bad["documents: no id"].count == 1
 
 
-def test_bad_rows_of_a_csv_file_are_counted(tmp_path):
+def test_bad_rows_of_a_csv_file_are_counted(tmp_path: Path) -> None:
     content = b'doc_id,text\n1,fine\n2\n3,caf\xe9\n4,"a"b\n5,fine too\n'
     collected = read({"path": write(f"file://{tmp_path}/d.csv", content)})
     assert [row["doc_id"] for row in collected.documents] == ["1", "5"]
@@ -216,13 +222,13 @@ def test_bad_rows_of_a_csv_file_are_counted(tmp_path):
     assert bad["documents: wrong encoding"].examples[0].endswith("d.csv, line 4")
 
 
-def test_a_quotation_mark_that_never_closes_stops_the_build_because_it_hides_rows(tmp_path):
+def test_a_quotation_mark_that_never_closes_stops_the_build_because_it_hides_rows(tmp_path: Path) -> None:
     url = write(f"file://{tmp_path}/d.csv", 'doc_id,text\n1,fine\n2,"open\n3,hidden\n4,hidden\n')
     with pytest.raises(SourceError, match="the row of line 3 never ends"):
         read({"path": url})
 
 
-def test_duplicates_leave_the_same_row_in_whatever_order_they_come(tmp_path):
+def test_duplicates_leave_the_same_row_in_whatever_order_they_come(tmp_path: Path) -> None:
     texts = set()
     for name, lines in {"a": "1,first\n1,second\n", "b": "1,second\n1,first\n"}.items():
         collected = read({"path": write(f"file://{tmp_path}/{name}.csv", f"doc_id,text\n{lines}")})
@@ -242,7 +248,7 @@ def test_duplicates_leave_the_same_row_in_whatever_order_they_come(tmp_path):
         ("d.xls", "x", "does not tell its format. Write `format:`"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path, name, content, told):
+def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, name: str, content: bytes | str, told: str) -> None:
     url = write(f"file://{tmp_path}/{name}", content)
     with pytest.raises(SourceError, match="'faq'") as error:
         read({"path": url})
@@ -250,29 +256,29 @@ def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path, name, content, tol
 
 
 @pytest.mark.parametrize("path", ["/nowhere/d.csv", "memory://nowhere/d.csv"])
-def test_a_missing_file_is_named(path):
+def test_a_missing_file_is_named(path: str) -> None:
     with pytest.raises(SourceError, match=rf"{path} is not there. Check its path in the sources file."):
         read({"path": path})
 
 
-def test_an_address_of_no_known_kind_is_told():
+def test_an_address_of_no_known_kind_is_told() -> None:
     with pytest.raises(SourceError, match=r"gopher://x/d.csv cannot be read"):
         read({"path": "gopher://x/d.csv"})
 
 
-def lines_of(path):
+def lines_of(path: Path) -> Iterator[tuple[str, Row]]:
     collected = Collected(SourceReport(name="faq", kind="table"))
     return rows(str(path), None, collected, "documents", WantedColumns([]))
 
 
 @pytest.fixture
-def long_file(tmp_path):
+def long_file(tmp_path: Path) -> Path:
     path = tmp_path / "d.csv"
     path.write_text("doc_id,text\n" + "".join(f"{i},{'word ' * 20}\n" for i in range(5000)))
     return path
 
 
-def test_a_file_removed_while_it_is_read_stops_the_build(long_file):
+def test_a_file_removed_while_it_is_read_stops_the_build(long_file: Path) -> None:
     reading = lines_of(long_file)
     next(reading)
     long_file.unlink()
@@ -280,7 +286,7 @@ def test_a_file_removed_while_it_is_read_stops_the_build(long_file):
         list(reading)
 
 
-def test_a_file_cut_short_while_it_is_read_stops_the_build(long_file):
+def test_a_file_cut_short_while_it_is_read_stops_the_build(long_file: Path) -> None:
     reading = lines_of(long_file)
     next(reading)
     with long_file.open("rb+") as file:
@@ -289,7 +295,7 @@ def test_a_file_cut_short_while_it_is_read_stops_the_build(long_file):
         list(reading)
 
 
-def test_a_column_that_the_sources_file_names_must_be_there(tmp_path):
+def test_a_column_that_the_sources_file_names_must_be_there(tmp_path: Path) -> None:
     url = write(f"file://{tmp_path}/d.csv", "doc_id,text\n1,x\n")
     assert read({"path": url}).documents[0]["title"] == ""
     for columns in ({"title": "headline"}, {"metadata": ["lang"]}):
@@ -298,7 +304,9 @@ def test_a_column_that_the_sources_file_names_must_be_there(tmp_path):
 
 
 @pytest.mark.parametrize("header", ["doc_id,Title,text,url", "doc_id,TITLE,text,url", "doc_id,title,text,URL"])
-def test_documents_columns_under_our_names_in_other_letters_are_told_for_they_would_not_be_read(tmp_path, header):
+def test_documents_columns_under_our_names_in_other_letters_are_told_for_they_would_not_be_read(
+    tmp_path: Path, header: str
+) -> None:
     url = write(f"file://{tmp_path}/d.csv", f"{header}\n1,One,words,https://h.example/\n")
     cased = next(name for name in header.split(",") if name != name.lower())
     message = f"has a column '{cased}', and '{cased.lower()}' is looked for: it would not be read. Name its columns"

@@ -25,7 +25,7 @@ from repos.corpus.sources.values import FlawError, address_of, grade_of, id_of, 
         (date(2026, 1, 2), "2026-01-02"),
     ],
 )
-def test_a_text_is_what_the_value_says(value, text):
+def test_a_text_is_what_the_value_says(value: Any, text: str) -> None:
     assert text_of(value) == text
 
 
@@ -44,7 +44,7 @@ def test_a_text_is_what_the_value_says(value, text):
         (["a", float("inf")], "number that is not finite"),
     ],
 )
-def test_what_is_no_text_is_a_bad_row(value, flaw):
+def test_what_is_no_text_is_a_bad_row(value: Any, flaw: str) -> None:
     with pytest.raises(FlawError, match=flaw):
         text_of(value)
 
@@ -59,7 +59,7 @@ def test_what_is_no_text_is_a_bad_row(value, flaw):
         (Decimal("123456789012345678901234567890.00"), "123456789012345678901234567890"),
     ],
 )
-def test_an_id_is_text_or_a_whole_number(value, found):
+def test_an_id_is_text_or_a_whole_number(value: Any, found: str) -> None:
     assert id_of(value) == found
 
 
@@ -81,7 +81,7 @@ def test_an_id_is_text_or_a_whole_number(value, found):
         ("d\x1b[31m", "control character"),
     ],
 )
-def test_what_is_no_id_is_a_bad_row(value, flaw):
+def test_what_is_no_id_is_a_bad_row(value: Any, flaw: str) -> None:
     with pytest.raises(FlawError, match=flaw):
         id_of(value)
 
@@ -90,7 +90,7 @@ def test_what_is_no_id_is_a_bad_row(value, flaw):
     "url",
     ["http://h", "HTTPS://H:8080/a?b=c#d", "http://münchen.example/ü", "http://[::1]/x", "http://u:p@h/", " http://h "],
 )
-def test_an_address_has_a_host(url):
+def test_an_address_has_a_host(url: str) -> None:
     assert address_of(url) == url.strip()
 
 
@@ -102,7 +102,7 @@ def test_an_address_has_a_host(url):
         *("ftp://h/", "javascript:alert(1)", "www.example.org", "//h/x"),
     ],
 )
-def test_what_is_no_address_is_left_out(url):
+def test_what_is_no_address_is_left_out(url: str) -> None:
     with pytest.raises(FlawError, match="url that is no http address"):
         address_of(url)
 
@@ -110,7 +110,7 @@ def test_what_is_no_address_is_left_out(url):
 @pytest.mark.parametrize(
     ("value", "grade"), [("2", 2), ("1.0", 1), (0.75, 0.75), (Decimal("0.5"), 0.5), (-1e30, -1e30)]
 )
-def test_a_grade_may_be_a_fraction(value, grade):
+def test_a_grade_may_be_a_fraction(value: Decimal | float | str, grade: float) -> None:
     assert grade_of(value) == grade
 
 
@@ -122,7 +122,7 @@ def test_a_grade_may_be_a_fraction(value, grade):
         *(("high", "no number"), (None, "no number"), (float("nan"), "no number")),
     ],
 )
-def test_what_is_no_grade_is_a_bad_row(value, flaw):
+def test_what_is_no_grade_is_a_bad_row(value: Decimal | float | str | None, flaw: str) -> None:
     with pytest.raises(FlawError, match=flaw):
         grade_of(value)
 
@@ -140,11 +140,11 @@ def test_what_is_no_grade_is_a_bad_row(value, flaw):
         ([0.5, 300.25], 3),  # not 4: no grade goes past 1000
     ],
 )
-def test_fractions_become_whole_by_the_least_factor(grades, factor):
+def test_fractions_become_whole_by_the_least_factor(grades: list[float], factor: int) -> None:
     assert whole_factor(grades) == factor
 
 
-def test_metadata_is_kept_as_deep_as_json_is_read_everywhere():
+def test_metadata_is_kept_as_deep_as_json_is_read_everywhere() -> None:
     deep: Any = {"x": b"caf\xc3\xa9", "y": float("nan")}
     for _ in range(90):
         deep = [deep]
@@ -158,6 +158,6 @@ def test_metadata_is_kept_as_deep_as_json_is_read_everywhere():
         plain(deep)
 
 
-def test_metadata_hold_no_number_that_is_not_finite():
+def test_metadata_hold_no_number_that_is_not_finite() -> None:
     with pytest.raises(FlawError, match="number that is not finite"):
         plain({"price": [1.5, float("inf")]})

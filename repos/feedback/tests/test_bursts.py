@@ -98,7 +98,8 @@ def invented(
 def best_document(feedback: Feedback) -> str:
     """The document with the highest relevance to QUERY."""
     relevance = feedback.judged().filter(text=QUERY).group_by("doc_id").agg(pl.mean("relevance"))
-    return relevance.sort("relevance", descending=True)["doc_id"][0]
+    best: str = relevance.sort("relevance", descending=True)["doc_id"][0]
+    return best
 
 
 def test_hundreds_of_invented_sessions_make_no_document_the_best(learned: Learn) -> None:

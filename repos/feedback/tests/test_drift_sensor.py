@@ -82,7 +82,8 @@ def traffic(
 ) -> None:
     """Store searches for one of the words, two a session, with clicks on the first result, `late` seconds later."""
     random = np.random.default_rng(next(store.numbers))
-    queries, events = [], []
+    queries: list[UbiQuery] = []
+    events: list[UbiEvent] = []
     for number in range(searches):
         identity = f"{application}-{next(store.numbers)}"
         session = f"{application}-{queries[0].query_id if queries else identity}-{number // 2}"

@@ -27,7 +27,7 @@ def score_of(index: TermIndex, counts: TermCounts, query: str) -> dict[int, floa
     return {int(row): float(score) for row, score in zip(documents[0], scores[0], strict=True) if row >= 0}
 
 
-def test_a_score_is_the_published_formula():
+def test_a_score_is_the_published_formula() -> None:
     counts = counted(["red", "blue", "green"], ["red red car", "blue car boat", "sea"])
     scores = score_of(TermIndex.of(counts, k1=1.5, b=0.6, title_weight=2.0), counts, "red car")
     frequency, length, average = {"red": 2.0 * 1 + 2, "car": 1.0}, 2.0 * 1 + 3, (5 + 5 + 3) / 3
@@ -38,13 +38,13 @@ def test_a_score_is_the_published_formula():
     assert set(scores) == {0, 1}
 
 
-def test_a_term_of_the_query_counts_as_often_as_it_stands_there():
+def test_a_term_of_the_query_counts_as_often_as_it_stands_there() -> None:
     counts = counted(["", ""], ["red car", "blue boat"])
     index = TermIndex.of(counts, k1=1.2, b=0.75, title_weight=1.0)
     assert score_of(index, counts, "red red")[0] == pytest.approx(2 * score_of(index, counts, "red")[0])
 
 
-def test_stop_words_count_for_no_length_but_can_be_found():
+def test_stop_words_count_for_no_length_but_can_be_found() -> None:
     tokenizer = Tokenizer(stem=False)
     counts = counted(["", ""], ["where the car is", "boat"], tokenizer)
     assert counts.text_length.tolist() == [1.0, 1.0]
@@ -52,7 +52,7 @@ def test_stop_words_count_for_no_length_but_can_be_found():
     assert set(score_of(TermIndex.of(counts, 1.2, 0.75, 1.0), counts, "where")) == {0}
 
 
-def test_equal_scores_keep_the_order_of_the_documents_at_every_depth():
+def test_equal_scores_keep_the_order_of_the_documents_at_every_depth() -> None:
     counts = counted([""] * 9, ["red car"] * 5 + ["red"] * 4)
     index = TermIndex.of(counts, k1=1.2, b=0.75, title_weight=1.0)
     column = [counts.terms.index("red")]
@@ -62,7 +62,7 @@ def test_equal_scores_keep_the_order_of_the_documents_at_every_depth():
         assert index.search([column], depth)[0][0].tolist() == every[:depth]
 
 
-def test_many_threads_find_what_one_finds():
+def test_many_threads_find_what_one_finds() -> None:
     rng = np.random.default_rng(0)
     vocabulary = [f"term{number}" for number in range(50)]
     texts = [" ".join(rng.choice(vocabulary, 20)) for _ in range(300)]
@@ -73,7 +73,7 @@ def test_many_threads_find_what_one_finds():
     assert np.array_equal(one[0], many[0]) and np.array_equal(one[1], many[1])
 
 
-def test_the_best_are_those_of_the_dense_product():
+def test_the_best_are_those_of_the_dense_product() -> None:
     rng = np.random.default_rng(1)
     vocabulary = [f"term{number}" for number in range(40)]
     texts = [" ".join(rng.choice(vocabulary, rng.integers(1, 30))) for _ in range(200)]
@@ -90,7 +90,7 @@ def test_the_best_are_those_of_the_dense_product():
         assert np.allclose(totals[documents[0]], scores[0], rtol=1e-6)
 
 
-def test_documents_without_words_are_refused():
+def test_documents_without_words_are_refused() -> None:
     for nothing in ("", "!!! ---", "___"):
         with pytest.raises(ValueError, match="No document holds a word"):
             counted([""], [nothing])
@@ -148,12 +148,12 @@ def compare(documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame,
     ],
     ids=["default", "plain", "long"],
 )
-def test_ranking_is_as_good_as_bm25s(parameters):
+def test_ranking_is_as_good_as_bm25s(parameters: Parameters) -> None:
     compare(*collection("numpy.lib"), parameters)
 
 
 @pytest.mark.parametrize("name", ["cranfield", "cisi"])
-def test_ranking_is_as_good_as_bm25s_on_public_collections(name):
+def test_ranking_is_as_good_as_bm25s_on_public_collections(name: str) -> None:
     folder = COLLECTIONS / name
     if not folder.exists():
         pytest.skip(f"{folder} is not here")

@@ -1,7 +1,8 @@
 """A release answers by the code that made it, whatever the checkout has become since."""
 
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import polars as pl
 import pytest
@@ -24,12 +25,12 @@ INPUTS = Inputs(family="keyword", snapshot=SNAPSHOT)
 
 
 @pytest.fixture
-def staging(tmp_path, monkeypatch):
+def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Staging:
     monkeypatch.setenv("SEARCHLOOP_HOME", str(tmp_path / "home"))
     return Staging(current().staging_url("prod"))
 
 
-def released(staging, folder, version, old="", new=""):
+def released(staging: Staging, folder: Path, version: str, old: str = "", new: str = "") -> None:
     """A tiny model, released with the code of this checkout in which `old` is `new`."""
     content = codes.tree("keyword")
     assert old.encode() in content[MODEL]
@@ -49,13 +50,13 @@ def released(staging, folder, version, old="", new=""):
     staging.publish(folder, manifest)
 
 
-def test_a_release_of_this_code_answers_in_this_process(staging, tmp_path):
+def test_a_release_of_this_code_answers_in_this_process(staging: Staging, tmp_path: Path) -> None:
     released(staging, tmp_path / "a", "v1")
     with answering(staging, INPUTS, "v1", opened) as answers:
         assert not isinstance(answers, ReleaseProcess)
 
 
-def test_a_release_of_other_code_answers_by_that(staging, tmp_path):
+def test_a_release_of_other_code_answers_by_that(staging: Staging, tmp_path: Path) -> None:
     released(staging, tmp_path / "a", "v1")
     released(staging, tmp_path / "b", "v2", SCORES, f"(1000 * {SCORES.removesuffix('.tolist()')}).tolist()")
     asked = pl.DataFrame([QUERY], schema=["query_id", "text"], orient="row")
@@ -66,18 +67,18 @@ def test_a_release_of_other_code_answers_by_that(staging, tmp_path):
         assert theirs.many(asked)["score"].to_list() == pytest.approx([1000 * s for s in ours.many(asked)["score"]])
 
 
-def test_a_release_of_another_format_answers_by_the_code_that_reads_it(staging, tmp_path):
+def test_a_release_of_another_format_answers_by_the_code_that_reads_it(staging: Staging, tmp_path: Path) -> None:
     """What this checkout's code cannot load any more is no dead end: it is measured as it was made."""
     released(staging, tmp_path / "a", "v1", "FORMAT = 1", "FORMAT = 1  # the code of before")
 
-    def refuse(*_):
+    def refuse(*_: object) -> NoReturn:
         raise ValueError("this format is not read any more")
 
     with answering(staging, INPUTS, "v1", refuse) as answers:
         assert answers.one(*QUERY)
 
 
-def test_code_that_does_not_run_is_told(staging, tmp_path):
+def test_code_that_does_not_run_is_told(staging: Staging, tmp_path: Path) -> None:
     released(staging, tmp_path / "a", "v1", "import ", "import no_such_module\nimport ")
     with (
         pytest.raises(AnsweringError, match=r"keyword/v1 does not answer in the code"),

@@ -1,11 +1,12 @@
 import time
+from typing import Any
 
 import pytest
 
 from repos.keyword.words import MAX_TERM, Tokenizer, words
 
 
-def terms(text: str, **fields) -> list[str]:
+def terms(text: str, **fields: Any) -> list[str]:
     tokenizer = Tokenizer(**fields)
     return [term for word in words(text) for term in tokenizer.terms(word)]
 
@@ -21,15 +22,15 @@ def terms(text: str, **fields) -> list[str]:
         ("<b>bold</b>", ["b", "bold", "b"]),
     ],
 )
-def test_identifiers_are_found_by_their_parts_and_as_a_whole(text, expected):
+def test_identifiers_are_found_by_their_parts_and_as_a_whole(text: str, expected: list[str]) -> None:
     assert terms(text, stem=False) == expected
 
 
-def test_identifiers_can_be_left_whole():
+def test_identifiers_can_be_left_whole() -> None:
     assert terms("pandas.read_csv", stem=False, identifiers=False) == ["pandas", "read_csv"]
 
 
-def test_stemming_unites_the_forms_of_a_word():
+def test_stemming_unites_the_forms_of_a_word() -> None:
     assert set(terms("sorting sorts sorted Sort")) == {"sort"}
     assert terms("Häuser", language="german") == terms("Hauses", language="german")
     assert terms("sorting", stem=False) == ["sorting"]
@@ -46,24 +47,24 @@ def test_stemming_unites_the_forms_of_a_word():
         ("ﬁle ２", ["file", "2"]),
     ],
 )
-def test_words_of_any_script_are_found(text, expected):
+def test_words_of_any_script_are_found(text: str, expected: list[str]) -> None:
     assert terms(text, stem=False) == expected
 
 
-def test_stop_words_are_looked_up_only_where_a_query_has_nothing_else():
+def test_stop_words_are_looked_up_only_where_a_query_has_nothing_else() -> None:
     tokenizer = Tokenizer()
     assert tokenizer.query(words("where is the file")) == ["file"]
     assert tokenizer.query(words("where")) == ["where"]
     assert Tokenizer(stop_words=False).query(words("where is it")) == ["where", "is", "it"]
 
 
-def test_an_unknown_language_is_refused():
+def test_an_unknown_language_is_refused() -> None:
     with pytest.raises(ValueError, match=r"klingon.*expected one of.*english"):
         Tokenizer(language="klingon")
 
 
 @pytest.mark.parametrize("text", ["a" * 100_000, "a_" * 50_000, "aB" * 50_000, "信" * 100_000, "\ud800\x00<" * 30_000])
-def test_long_and_broken_text_takes_no_more_than_linear_time(text):
+def test_long_and_broken_text_takes_no_more_than_linear_time(text: str) -> None:
     def seconds(part: str) -> float:
         start = time.process_time()
         assert all(0 < len(term) <= MAX_TERM for term in terms(part))

@@ -1,5 +1,7 @@
 """A small corpus, and a home of its own for every test."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
@@ -8,7 +10,7 @@ from tests import corpus
 
 
 @pytest.fixture(autouse=True)
-def _own_home(home) -> None:
+def _own_home(home: Path) -> None:
     """No test here reads or writes another one's state."""
 
 
@@ -18,10 +20,10 @@ def content() -> dict[str, pl.DataFrame]:
 
 
 @pytest.fixture
-def snapshots(tmp_path) -> Snapshots:
+def snapshots(tmp_path: Path) -> Snapshots:
     return Snapshots((tmp_path / "snapshots").as_uri())
 
 
 @pytest.fixture
-def snapshot(snapshots, content) -> SnapshotRef:
+def snapshot(snapshots: Snapshots, content: dict[str, pl.DataFrame]) -> SnapshotRef:
     return snapshots.publish(content)

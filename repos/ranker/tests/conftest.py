@@ -37,10 +37,12 @@ class Collection:
         """Mean nDCG@10 of the hits of a split's queries."""
         qrels = self.qrels.filter(pl.col("query_id").is_in(self.ids(split)))
         split_hits = hits.filter(pl.col("query_id").is_in(self.ids(split)))
-        return per_query(split_hits, qrels).select(pl.mean(PRIMARY)).item()
+        mean: float = per_query(split_hits, qrels).select(pl.mean(PRIMARY)).item()
+        return mean
 
     def text(self, query_id: str) -> str:
-        return self.queries.filter(pl.col("query_id") == query_id)["text"].item()
+        text: str = self.queries.filter(pl.col("query_id") == query_id)["text"].item()
+        return text
 
 
 def _documents() -> pl.DataFrame:

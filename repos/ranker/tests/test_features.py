@@ -1,11 +1,13 @@
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 from repos.ranker.features import FeatureSpace, stems
-from repos.ranker.tests.conftest import unions
+from repos.ranker.tests.conftest import Collection, unions
+from shared_ops.data.tables import Hits
 from shared_ops.judge.fusion import min_max_fusion
 
 FAMILIES = ["behavior", "keyword", "semantic"]
@@ -17,16 +19,16 @@ HITS = {
 
 
 @pytest.fixture(scope="module")
-def space(collection) -> FeatureSpace:
+def space(collection: Collection) -> FeatureSpace:
     return FeatureSpace.build(collection.documents, FAMILIES)
 
 
-def column(space: FeatureSpace, text: str, hits: dict[str, Any], name: str) -> dict[str, float]:
+def column(space: FeatureSpace, text: str, hits: Mapping[str, Hits], name: str) -> dict[str, float]:
     candidates = space.candidates(text, hits)
     return dict(zip(candidates.doc_ids, candidates.features[:, space.names.index(name)].tolist(), strict=True))
 
 
-def test_every_column_has_a_name(space, hits, collection):
+def test_every_column_has_a_name(space: FeatureSpace, hits: dict[str, pl.DataFrame], collection: Collection) -> None:
     candidates = space.candidates("sort an array", unions(hits, collection.ids("test")[:1])[0])
     assert candidates.features.shape == (len(candidates.doc_ids), len(space.names))
     assert candidates.features.dtype == np.float32
@@ -34,13 +36,13 @@ def test_every_column_has_a_name(space, hits, collection):
     assert np.isfinite(candidates.features).all()
 
 
-def test_the_first_columns_add_up_to_min_max_fusion(space):
+def test_the_first_columns_add_up_to_min_max_fusion(space: FeatureSpace) -> None:
     candidates = space.candidates("", HITS)
     fused = dict(zip(candidates.doc_ids, candidates.features[:, : len(FAMILIES)].sum(axis=1), strict=True))
     assert fused == pytest.approx(dict(min_max_fusion(HITS)))
 
 
-def test_ranks_and_presence(space):
+def test_ranks_and_presence(space: FeatureSpace) -> None:
     assert column(space, "", HITS, "reciprocal: keyword") == pytest.approx(
         {"sort-array": 1.0, "plot-array": 1 / 2, "sort-table": 1 / 3, "group-table": 0.0}
     )
@@ -49,7 +51,7 @@ def test_ranks_and_presence(space):
     }  # fmt: skip
 
 
-def test_agreement_is_how_many_models_found_it_and_how_near_the_ranks(space):
+def test_agreement_is_how_many_models_found_it_and_how_near_the_ranks(space: FeatureSpace) -> None:
     assert column(space, "", HITS, "share found")["plot-array"] == pytest.approx(2 / 3)
     near = {"keyword": [("a", 2.0), ("b", 1.0)], "semantic": [("a", 2.0), ("b", 1.0)]}
     far = {"keyword": [("a", 2.0), ("b", 1.0)], "semantic": [("b", 2.0), ("a", 1.0)]}
@@ -57,12 +59,12 @@ def test_agreement_is_how_many_models_found_it_and_how_near_the_ranks(space):
     assert column(space, "", near, apart)["a"] == 0 < column(space, "", far, apart)["a"]
 
 
-def test_a_family_that_is_down_is_one_that_found_nothing(space):
+def test_a_family_that_is_down_is_one_that_found_nothing(space: FeatureSpace) -> None:
     down = {family: hits for family, hits in HITS.items() if family != "behavior"}
     np.testing.assert_array_equal(space.candidates("sort", down).features, space.candidates("sort", HITS).features)
 
 
-def test_terms_meet_by_stem_in_title_and_text(space):
+def test_terms_meet_by_stem_in_title_and_text(space: FeatureSpace) -> None:
     covers = column(space, "sorting arrays", HITS, "title covers")
     assert covers["sort-array"] == pytest.approx(1.0)
     assert 0 < covers["sort-table"] < 1
@@ -70,28 +72,28 @@ def test_terms_meet_by_stem_in_title_and_text(space):
     assert column(space, "leaves the old one", HITS, "bigrams in text")["sort-array"] == pytest.approx(1.0)
 
 
-def test_a_rare_term_weighs_more_than_a_common_one(space):
+def test_a_rare_term_weighs_more_than_a_common_one(space: FeatureSpace) -> None:
     covers = column(space, "function array", HITS, "text covers")
     assert covers["plot-array"] > 0.5 > covers["group-table"] > 0
 
 
-def test_what_no_document_holds_covers_nothing(space):
+def test_what_no_document_holds_covers_nothing(space: FeatureSpace) -> None:
     assert max(column(space, "zyzzyva", HITS, "text covers").values()) == 0
     assert set(column(space, "zyzzyva", HITS, "query unknown share").values()) == {1.0}
 
 
-def test_identifiers_are_taken_apart_and_counted():
+def test_identifiers_are_taken_apart_and_counted() -> None:
     assert stems("DataFrame.groupby_rows", 9) == ["data", "frame", "groupbi", "row"]
 
 
 @pytest.mark.parametrize(
     ("text", "share"), [("numpy.linalg", 1.0), ("read_csv fast", 0.5), ("KMeans", 1.0), ("Sort it.", 0.0), ("", 0.0)]
 )
-def test_what_looks_like_an_identifier(space, text, share):
+def test_what_looks_like_an_identifier(space: FeatureSpace, text: str, share: float) -> None:
     assert set(column(space, text, HITS, "query identifier share").values()) == {share}
 
 
-def test_a_document_newer_than_the_release_has_hits_but_no_document_features(space):
+def test_a_document_newer_than_the_release_has_hits_but_no_document_features(space: FeatureSpace) -> None:
     candidates = space.candidates("sort an array", {"keyword": [("sort-array", 2.0), ("new", 1.0)]})
     known, new = candidates.features
     assert np.isfinite(known).all()
@@ -100,7 +102,7 @@ def test_a_document_newer_than_the_release_has_hits_but_no_document_features(spa
     assert not any(name.endswith(tuple(FAMILIES)) or name.startswith("query") for name in missing)
 
 
-def test_no_hits_are_no_rows(space):
+def test_no_hits_are_no_rows(space: FeatureSpace) -> None:
     assert space.candidates("sort", {}).doc_ids == []
 
 
@@ -109,21 +111,23 @@ def test_no_hits_are_no_rows(space):
     ["", " ", "sort " * 20_000, "x" * 100_000, "数组排序 مصفوفة массив", "\x00\x01\x1b[31m", "<b>sort</b>", "🙂"],
     ids=["empty", "blank", "100 kB", "one word of 100 kB", "non-Latin", "control", "markup", "emoji"],
 )
-def test_any_text_is_legal(space, text):
+def test_any_text_is_legal(space: FeatureSpace, text: str) -> None:
     assert np.isfinite(space.candidates(text, HITS).features).all()
 
 
-def test_hits_of_a_family_it_does_not_know_are_refused(space):
+def test_hits_of_a_family_it_does_not_know_are_refused(space: FeatureSpace) -> None:
     with pytest.raises(ValueError, match="clairvoyant: expected hits of behavior, keyword, semantic"):
         space.candidates("sort", {"clairvoyant": [("sort-array", 1.0)]})
 
 
-def test_a_score_that_is_no_number_is_refused(space):
+def test_a_score_that_is_no_number_is_refused(space: FeatureSpace) -> None:
     with pytest.raises(ValueError, match="finite"):
         space.candidates("sort", {"keyword": [("sort-array", float("nan"))]})
 
 
-def test_saved_and_loaded_it_computes_the_same(space, tmp_path, hits, collection):
+def test_saved_and_loaded_it_computes_the_same(
+    space: FeatureSpace, tmp_path: Path, hits: dict[str, pl.DataFrame], collection: Collection
+) -> None:
     space.save(tmp_path)
     loaded = FeatureSpace.load(tmp_path)
     union = unions(hits, collection.ids("test")[:1])[0]
@@ -133,7 +137,7 @@ def test_saved_and_loaded_it_computes_the_same(space, tmp_path, hits, collection
     assert before.doc_ids == after.doc_ids
 
 
-def test_the_order_of_the_documents_table_changes_nothing(space, collection):
+def test_the_order_of_the_documents_table_changes_nothing(space: FeatureSpace, collection: Collection) -> None:
     shuffled = FeatureSpace.build(collection.documents.sample(fraction=1, shuffle=True, seed=3), FAMILIES)
     np.testing.assert_array_equal(shuffled.candidates("sort", HITS).features, space.candidates("sort", HITS).features)
     assert isinstance(collection.documents, pl.DataFrame)

@@ -1,7 +1,9 @@
 """Features that were served and those that training computes are compared bit by bit, through JSON and tables."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,7 +12,7 @@ import pytest
 from repos.ranker.checks import logged_spaces
 from repos.ranker.features import FeatureSpace
 from repos.ranker.skew import Unequal, compare
-from repos.ranker.tests.conftest import unions
+from repos.ranker.tests.conftest import Collection, unions
 from shared_ops.data import tables
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.release.codes import code_version
@@ -19,17 +21,20 @@ from shared_ops.release.releases import ReleaseManifest, Staging
 SHOWN = 10
 NEW = "newer than the release"
 
+Change = Callable[[str, list[list[float]]], object]
+Requests = Callable[..., pl.DataFrame]
+
 
 @pytest.fixture(scope="module")
-def space(collection) -> FeatureSpace:
+def space(collection: Collection) -> FeatureSpace:
     return FeatureSpace.build(collection.documents, ["behavior", "keyword", "semantic"])
 
 
 @pytest.fixture
-def requests(space, collection, hits):
+def requests(space: FeatureSpace, collection: Collection, hits: dict[str, pl.DataFrame]) -> Requests:
     """requests(change) gives the `requests` table of some searches, each logged as JSON after `change`."""
 
-    def make(change=lambda query_id, features: None):
+    def make(change: Change = lambda query_id, features: None) -> pl.DataFrame:
         rows = []
         for query_id, union in zip(ids := collection.ids("test")[:5], unions(hits, ids), strict=True):
             union = union | {"behavior": [*union["behavior"], (NEW, 0.1 + 0.2)]}
@@ -50,23 +55,23 @@ def requests(space, collection, hits):
     return make
 
 
-def test_what_was_served_is_what_training_computes_to_the_last_bit(requests, space):
+def test_what_was_served_is_what_training_computes_to_the_last_bit(requests: Requests, space: FeatureSpace) -> None:
     skew = compare(requests(), {"ranker-1": space}.get)
     assert (skew.compared, skew.unequal, skew.skipped) == (5, 0, 0)
     assert skew.largest_difference == 0 and skew.examples == []
 
 
-def test_what_was_not_known_may_be_logged_as_null(requests, space):
-    def nulled(query_id, features):
+def test_what_was_not_known_may_be_logged_as_null(requests: Requests, space: FeatureSpace) -> None:
+    def nulled(query_id: str, features: list[list[float]]) -> None:
         features[0] = [None if np.isnan(value) else value for value in features[0]]
 
     assert compare(requests(nulled), {"ranker-1": space}.get).unequal == 0
 
 
-def test_one_changed_value_is_found_and_named(requests, space, collection):
+def test_one_changed_value_is_found_and_named(requests: Requests, space: FeatureSpace, collection: Collection) -> None:
     changed, column = collection.ids("test")[3], space.names.index("raw: keyword")
 
-    def nudged(query_id, features):
+    def nudged(query_id: str, features: list[list[float]]) -> None:
         if query_id == changed:
             before.append(features[4][column])
             features[4][column] = float(np.nextafter(np.float32(before[0]), np.float32(np.inf)))
@@ -81,7 +86,7 @@ def test_one_changed_value_is_found_and_named(requests, space, collection):
     assert 0 < skew.largest_difference == difference.served - difference.trained < 1e-5
 
 
-def test_a_value_that_was_not_known_and_now_is_differs(requests, space):
+def test_a_value_that_was_not_known_and_now_is_differs(requests: Requests, space: FeatureSpace) -> None:
     column = space.names.index("raw: keyword")
     skew = compare(requests(lambda _, features: features[1].__setitem__(column, float("nan"))), lambda _: space)
     assert skew.unequal == 5
@@ -89,7 +94,7 @@ def test_a_value_that_was_not_known_and_now_is_differs(requests, space):
     assert skew.largest_difference == 0
 
 
-def test_other_columns_and_documents_out_of_nowhere_differ(requests, space):
+def test_other_columns_and_documents_out_of_nowhere_differ(requests: Requests, space: FeatureSpace) -> None:
     short = compare(requests(lambda _, features: features[2].pop()), lambda _: space)
     assert {(each.feature, each.served) for each in short.examples} == {("number of features", len(space.names) - 1)}
     strange = requests().with_columns(hits=requests()["hits"].str.replace_all(NEW, "another"))
@@ -98,21 +103,21 @@ def test_other_columns_and_documents_out_of_nowhere_differ(requests, space):
     )
 
 
-def test_requests_of_a_ranker_that_is_gone_are_skipped_and_counted(requests):
+def test_requests_of_a_ranker_that_is_gone_are_skipped_and_counted(requests: Requests) -> None:
     skew = compare(requests(), lambda release: None)
     assert (skew.compared, skew.unequal, skew.skipped) == (0, 0, 5)
     assert compare(tables.empty("requests"), lambda release: None).compared == 0
 
 
-def test_examples_are_few(requests, space):
+def test_examples_are_few(requests: Requests, space: FeatureSpace) -> None:
     skew = compare(requests(lambda _, features: features.__setitem__(1, [9.0] * len(space.names))), lambda _: space)
     assert skew.unequal == 5 and len(skew.examples) == 20
 
 
 @pytest.mark.parametrize(("code", "counts"), [(code_version("ranker"), (5, 0, 0)), ("of before", (0, 0, 5))])
 def test_requests_of_other_code_are_skipped_whose_features_are_others_by_intent(
-    requests, space, tmp_path, code, counts
-):
+    requests: Requests, space: FeatureSpace, tmp_path: Path, code: str, counts: tuple[int, int, int]
+) -> None:
     (folder := tmp_path / "release").mkdir()
     space.save(folder)
     staging = Staging((tmp_path / "staging").as_uri())

@@ -1,15 +1,18 @@
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from repos.ranker.model import Parameters, load
-from repos.ranker.tests.conftest import FAST, unions
+from repos.ranker.model import Parameters, Ranker, load
+from repos.ranker.tests.conftest import FAST, Collection, Search, unions
 from repos.ranker.train import OptimismError, optimism, train
 from shared_ops.data import tables
 from shared_ops.judge.fusion import min_max_fusion, reciprocal_rank_fusion
+from shared_ops.judge.training import TrainingResult
 from shared_ops.release.inputs import Asked
 
 
@@ -17,38 +20,46 @@ def quiet(line: str) -> None:
     pass
 
 
-def fit(collection, hits, parameters=FAST):
+def fit(collection: Collection, hits: dict[str, pl.DataFrame], parameters: Parameters = FAST) -> TrainingResult[Ranker]:
     return train(collection.documents, collection.queries, collection.qrels, hits, parameters, quiet)
 
 
 @pytest.fixture(scope="module")
-def trained(collection, hits):
+def trained(collection: Collection, hits: dict[str, pl.DataFrame]) -> TrainingResult[Ranker]:
     return fit(collection, hits)
 
 
-def fused(fusion, collection, hits) -> float:
+def fused(
+    fusion: Callable[[Mapping[str, tables.Hits]], tables.Hits], collection: Collection, hits: dict[str, pl.DataFrame]
+) -> float:
     ids = collection.ids("test")
     return collection.ndcg(tables.hits_table(ids, [fusion(union) for union in unions(hits, ids)]))
 
 
-def test_the_order_is_better_than_each_model_and_than_fusing_without_learning(trained, collection, hits):
+def test_the_order_is_better_than_each_model_and_than_fusing_without_learning(
+    trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
     ranked = collection.ndcg(trained.hits["test"])
     assert ranked > max(collection.ndcg(table) for table in hits.values()) + 0.02
     assert ranked > fused(min_max_fusion, collection, hits) + 0.02
     assert ranked > fused(reciprocal_rank_fusion, collection, hits) + 0.02
 
 
-def test_each_split_is_ordered_and_train_out_of_fold(trained, collection, hits):
+def test_each_split_is_ordered_and_train_out_of_fold(
+    trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
     assert set(trained.hits) == {"train", "dev", "test"}
     for split, table in trained.hits.items():
         assert sorted(table["query_id"].unique()) == sorted(collection.ids(split))
-        assert table["rank"].max() <= 100
+        assert max(table["rank"]) <= 100
     texts, unions_of = zip(*((collection.text(i), unions(hits, [i])[0]) for i in collection.ids("train")), strict=True)
     learned = tables.hits_table(collection.ids("train"), trained.model.rank_many(texts, unions_of))
     assert not trained.hits["train"].equals(learned)
 
 
-def test_rank_orders_all_documents_of_the_union(trained, collection, hits):
+def test_rank_orders_all_documents_of_the_union(
+    trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
     query_id = collection.ids("test")[0]
     union = unions(hits, [query_id])[0]
     ranked = trained.model.rank(collection.text(query_id), union)
@@ -57,13 +68,17 @@ def test_rank_orders_all_documents_of_the_union(trained, collection, hits):
     assert trained.model.rank_many([collection.text(query_id)], [union]) == [ranked]
 
 
-def test_it_serves_what_it_was_evaluated_on(trained, collection, hits):
+def test_it_serves_what_it_was_evaluated_on(
+    trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
     for query_id, union in zip(collection.ids("test")[:5], unions(hits, collection.ids("test")[:5]), strict=True):
         expected = trained.hits["test"].filter(pl.col("query_id") == query_id).sort("rank")["doc_id"].to_list()
         assert [doc_id for doc_id, _ in trained.model.rank(collection.text(query_id), union)][:100] == expected
 
 
-def test_it_explains_the_order_that_it_gives_by_what_it_scored(trained, collection, hits):
+def test_it_explains_the_order_that_it_gives_by_what_it_scored(
+    trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
     query_id = collection.ids("test")[0]
     text, union = collection.text(query_id), unions(hits, [query_id])[0]
     order, features = trained.model.explain(text, union, 7)
@@ -76,12 +91,12 @@ def test_it_explains_the_order_that_it_gives_by_what_it_scored(trained, collecti
     assert len(features) == len(everything) == len(candidates.doc_ids)
 
 
-def test_what_a_document_newer_than_the_release_lacks_is_explained_as_nan(trained):
+def test_what_a_document_newer_than_the_release_lacks_is_explained_as_nan(trained: TrainingResult[Ranker]) -> None:
     _, features = trained.model.explain("sort", {"keyword": [("new", 9.0)]}, 1)
     assert np.isnan(features[0, trained.model.space.names.index("title covers")])
 
 
-def test_no_hits_give_no_hits(trained):
+def test_no_hits_give_no_hits(trained: TrainingResult[Ranker]) -> None:
     assert trained.model.rank("sort", {}) == []
     assert trained.model.rank("sort", {"keyword": []}) == []
     order, features = trained.model.explain("sort", {}, 10)
@@ -90,7 +105,9 @@ def test_no_hits_give_no_hits(trained):
 
 
 @pytest.mark.parametrize("down", ["keyword", "semantic", "behavior"])
-def test_without_one_family_the_rest_is_still_ordered_well(trained, collection, hits, down):
+def test_without_one_family_the_rest_is_still_ordered_well(
+    trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame], down: str
+) -> None:
     ids = collection.ids("test")
     rest = {family: table for family, table in hits.items() if family != down}
     texts = [collection.text(query_id) for query_id in ids]
@@ -99,7 +116,7 @@ def test_without_one_family_the_rest_is_still_ordered_well(trained, collection, 
     assert ranked > max(collection.ndcg(table) for table in rest.values())
 
 
-def test_a_document_newer_than_the_release_is_ordered_by_its_hits(trained):
+def test_a_document_newer_than_the_release_is_ordered_by_its_hits(trained: TrainingResult[Ranker]) -> None:
     hits = {
         family: [("new", 9.0), ("sort-array", 3.0), ("plot-table", 1.0)]
         for family in ("keyword", "semantic", "behavior")
@@ -108,7 +125,9 @@ def test_a_document_newer_than_the_release_is_ordered_by_its_hits(trained):
     assert ranked.index("new") < ranked.index("plot-table")
 
 
-def test_saved_and_loaded_it_ranks_the_same(trained, collection, hits, tmp_path):
+def test_saved_and_loaded_it_ranks_the_same(
+    trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
     trained.model.save(tmp_path)
     loaded = load(tmp_path)
     ids = collection.ids("test")[:10]
@@ -116,14 +135,16 @@ def test_saved_and_loaded_it_ranks_the_same(trained, collection, hits, tmp_path)
     assert loaded.rank_many(texts, unions(hits, ids)) == trained.model.rank_many(texts, unions(hits, ids))
 
 
-def test_another_format_is_refused(trained, tmp_path):
+def test_another_format_is_refused(trained: TrainingResult[Ranker], tmp_path: Path) -> None:
     trained.model.save(tmp_path)
     (tmp_path / "ranker.json").write_text('{"format": 99, "kind": "network"}')
     with pytest.raises(ValueError, match="Expected a ranker in format 2, got 99"):
         load(tmp_path)
 
 
-def test_the_same_input_gives_the_same_bytes(trained, collection, hits, tmp_path):
+def test_the_same_input_gives_the_same_bytes(
+    trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
     shuffled = {family: table.sample(fraction=1, shuffle=True, seed=5) for family, table in reversed(hits.items())}
     again = train(
         collection.documents.reverse(), collection.queries.reverse(), collection.qrels.reverse(), shuffled, FAST, quiet
@@ -139,13 +160,17 @@ def test_the_same_input_gives_the_same_bytes(trained, collection, hits, tmp_path
     assert trained.hits["test"].equals(again.hits["test"])
 
 
-def test_another_seed_gives_other_weights(collection, hits, trained):
+def test_another_seed_gives_other_weights(
+    collection: Collection, hits: dict[str, pl.DataFrame], trained: TrainingResult[Ranker]
+) -> None:
     other = fit(collection, hits, FAST.model_copy(update={"seed": 1, "kind": "network", "epochs": 1}))
     assert not np.array_equal(other.model.weights["hidden"].numpy(), trained.model.weights["hidden"].numpy())
 
 
 @pytest.mark.parametrize("kind", ["fusion", "linear", "network"])
-def test_a_kind_that_is_asked_for_is_taken(collection, hits, kind, tmp_path):
+def test_a_kind_that_is_asked_for_is_taken(
+    collection: Collection, hits: dict[str, pl.DataFrame], kind: str, tmp_path: Path
+) -> None:
     parameters = FAST.model_copy(update={"kind": kind, "epochs": 2})
     model = fit(collection, hits, parameters).model
     assert model.kind == kind
@@ -153,7 +178,7 @@ def test_a_kind_that_is_asked_for_is_taken(collection, hits, kind, tmp_path):
     assert load(tmp_path).kind == kind
 
 
-def test_the_linear_fusion_trusts_the_better_models(collection, hits):
+def test_the_linear_fusion_trusts_the_better_models(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
     model = fit(collection, hits, FAST.model_copy(update={"kind": "linear"})).model
     weights = dict(zip(model.families, model.fusion, strict=True))
     assert weights["keyword"] > weights["behavior"]
@@ -161,7 +186,7 @@ def test_the_linear_fusion_trusts_the_better_models(collection, hits):
     assert min(weights.values()) > 0
 
 
-def test_with_too_little_to_learn_from_scores_are_fused(collection, hits):
+def test_with_too_little_to_learn_from_scores_are_fused(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
     few = [*collection.ids("train")[:6], *collection.ids("test")]
     queries = collection.queries.filter(pl.col("query_id").is_in(few))
     trained = train(collection.documents, queries, collection.qrels, hits, FAST, quiet)
@@ -169,32 +194,36 @@ def test_with_too_little_to_learn_from_scores_are_fused(collection, hits):
     assert collection.ndcg(trained.hits["test"]) == pytest.approx(fused(min_max_fusion, collection, hits))
 
 
-def test_without_any_train_or_dev_query_scores_are_fused(collection, hits):
+def test_without_any_train_or_dev_query_scores_are_fused(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
     queries = collection.queries.filter(pl.col("split") == "test")
     trained = train(collection.documents, queries, collection.qrels, hits, FAST, quiet)
     assert trained.hyperparameters["kind_chosen"] == "fusion"
     assert len(trained.hits["train"]) == len(trained.hits["dev"]) == 0
 
 
-def test_without_dev_queries_the_choice_is_made_out_of_fold(collection, hits):
+def test_without_dev_queries_the_choice_is_made_out_of_fold(
+    collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
     queries = collection.queries.filter(pl.col("split") != "dev")
     trained = train(collection.documents, queries, collection.qrels, hits, FAST, quiet)
     assert collection.ndcg(trained.hits["test"]) > fused(min_max_fusion, collection, hits)
 
 
-def test_test_judgements_are_not_read(collection, hits, trained):
+def test_test_judgements_are_not_read(
+    collection: Collection, hits: dict[str, pl.DataFrame], trained: TrainingResult[Ranker]
+) -> None:
     learned = collection.qrels.filter(~pl.col("query_id").is_in(collection.ids("test")))
     again = train(collection.documents, collection.queries, learned, hits, FAST, quiet)
     assert again.hits["test"].equals(trained.hits["test"])
 
 
-def test_one_family_alone_is_legal(collection, hits):
+def test_one_family_alone_is_legal(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
     trained = fit(collection, {"keyword": hits["keyword"]})
     assert trained.model.families == ("keyword",)
     assert collection.ndcg(trained.hits["test"]) > collection.ndcg(hits["keyword"])
 
 
-def test_queries_without_hits_or_judgements_do_no_harm(collection, hits):
+def test_queries_without_hits_or_judgements_do_no_harm(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
     bare = collection.ids("train")[:10] + collection.ids("test")[:10]
     fewer = {family: table.filter(~pl.col("query_id").is_in(bare)) for family, table in hits.items()}
     judged = collection.qrels.filter(~pl.col("query_id").is_in(collection.ids("train")[10:20]))
@@ -203,7 +232,7 @@ def test_queries_without_hits_or_judgements_do_no_harm(collection, hits):
     assert set(trained.hits["test"]["query_id"]) == set(collection.ids("test")[10:])
 
 
-def test_no_families_are_refused(collection):
+def test_no_families_are_refused(collection: Collection) -> None:
     with pytest.raises(ValueError, match="at least one family"):
         fit(collection, {})
 
@@ -212,17 +241,19 @@ def test_no_families_are_refused(collection):
 
 
 @pytest.fixture(scope="module")
-def in_sample(hits, simulate):
+def in_sample(hits: dict[str, pl.DataFrame], simulate: Search) -> dict[str, pl.DataFrame]:
     return {**hits, "behavior": simulate("memoriser", 0.0, known=("train",))}
 
 
 @pytest.fixture(scope="module")
-def out_of_fold(hits, simulate):
+def out_of_fold(hits: dict[str, pl.DataFrame], simulate: Search) -> dict[str, pl.DataFrame]:
     return {**hits, "behavior": simulate("memoriser", 0.0)}
 
 
 @pytest.mark.parametrize("kind", ["auto", "linear"])
-def test_in_sample_hits_would_mislead_the_ranker_and_out_of_fold_hits_do_not(collection, in_sample, out_of_fold, kind):
+def test_in_sample_hits_would_mislead_the_ranker_and_out_of_fold_hits_do_not(
+    collection: Collection, in_sample: dict[str, pl.DataFrame], out_of_fold: dict[str, pl.DataFrame], kind: str
+) -> None:
     unguarded = FAST.model_copy(update={"max_optimism": 1.0, "kind": kind})
     misled, sound = fit(collection, in_sample, unguarded), fit(collection, out_of_fold, unguarded)
     best_alone = max(collection.ndcg(table) for table in out_of_fold.values())
@@ -230,7 +261,9 @@ def test_in_sample_hits_would_mislead_the_ranker_and_out_of_fold_hits_do_not(col
     assert collection.ndcg(misled.hits["test"]) < collection.ndcg(sound.hits["test"]) - 0.2
 
 
-def test_in_sample_hits_would_put_the_memoriser_first_and_out_of_fold_hits_do_not(collection, in_sample, out_of_fold):
+def test_in_sample_hits_would_put_the_memoriser_first_and_out_of_fold_hits_do_not(
+    collection: Collection, in_sample: dict[str, pl.DataFrame], out_of_fold: dict[str, pl.DataFrame]
+) -> None:
     unguarded = FAST.model_copy(update={"max_optimism": 1.0, "kind": "linear"})
     weights = []
     for hits in (in_sample, out_of_fold):
@@ -241,19 +274,23 @@ def test_in_sample_hits_would_put_the_memoriser_first_and_out_of_fold_hits_do_no
     assert min(out_of_fold_weights, key=out_of_fold_weights.__getitem__) == "behavior"
 
 
-def test_hits_of_a_memoriser_are_refused_before_anything_is_learned(collection, in_sample):
+def test_hits_of_a_memoriser_are_refused_before_anything_is_learned(
+    collection: Collection, in_sample: dict[str, pl.DataFrame]
+) -> None:
     with pytest.raises(OptimismError, match=r"behavior's hits reach nDCG@10 1\.000 on train queries and 0\.\d+ on dev"):
         fit(collection, in_sample)
 
 
-def test_the_gap_is_reported_by_family(trained, collection, hits):
+def test_the_gap_is_reported_by_family(
+    trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
     gaps = optimism(collection.queries, collection.qrels, hits, bound=0.15)
     assert set(gaps) == {"keyword", "semantic", "behavior"}
     assert max(map(abs, gaps.values())) < 0.15
     assert {f"optimism/{family}": gap for family, gap in gaps.items()}.items() <= trained.hyperparameters.items()
 
 
-def test_parameters_can_be_written_as_json():
+def test_parameters_can_be_written_as_json() -> None:
     assert Parameters.model_validate_json(Parameters().model_dump_json()) == Parameters()
 
 
@@ -263,7 +300,7 @@ ASKED_AGAIN = 40.0
 """Behavior's raw score of a document that was clicked for the very same query."""
 
 
-def asked_again(collection, number: int) -> tuple[str, str, dict[str, tables.Hits]]:
+def asked_again(collection: Collection, number: int) -> tuple[str, str, dict[str, tables.Hits]]:
     """A query, the document that is clicked for it, and hits among which only behavior ranks that document high."""
     random = np.random.default_rng(1000 + number)
     doc_ids = random.permutation(collection.documents["doc_id"].sort().to_numpy())[:30].tolist()
@@ -299,11 +336,13 @@ def feedback_of(*pages: tuple[str, str, dict[str, tables.Hits]]) -> ClickedPages
 
 
 @pytest.fixture(scope="module")
-def feedback(collection):
+def feedback(collection: Collection) -> ClickedPages:
     return feedback_of(*(asked_again(collection, number) for number in range(60)))
 
 
-def fit_clicks(collection, hits, feedback, parameters=FAST):
+def fit_clicks(
+    collection: Collection, hits: dict[str, pl.DataFrame], feedback: ClickedPages, parameters: Parameters = FAST
+) -> TrainingResult[Ranker]:
     return train(
         collection.documents, collection.queries, collection.qrels, hits, parameters, quiet,
         judged=feedback.judged, asked=feedback.asked,
@@ -311,15 +350,17 @@ def fit_clicks(collection, hits, feedback, parameters=FAST):
 
 
 @pytest.fixture(scope="module")
-def clicked(collection, hits, feedback):
+def clicked(collection: Collection, hits: dict[str, pl.DataFrame], feedback: ClickedPages) -> TrainingResult[Ranker]:
     return fit_clicks(collection, hits, feedback)
 
 
-def weights(trained) -> dict[str, bytes]:
+def weights(trained: TrainingResult[Ranker]) -> dict[str, bytes]:
     return {name: tensor.numpy().tobytes() for name, tensor in trained.model.weights.items()}
 
 
-def test_clicks_teach_how_far_behavior_can_be_trusted_on_queries_asked_again(collection, trained, clicked):
+def test_clicks_teach_how_far_behavior_can_be_trusted_on_queries_asked_again(
+    collection: Collection, trained: TrainingResult[Ranker], clicked: TrainingResult[Ranker]
+) -> None:
     new = [asked_again(collection, number) for number in range(100, 130)]
     first = [
         [model.rank(text, union)[0][0] == trend for text, trend, union in new]
@@ -329,11 +370,15 @@ def test_clicks_teach_how_far_behavior_can_be_trusted_on_queries_asked_again(col
     assert sum(first[1]) > 25
 
 
-def test_what_clicks_teach_costs_no_quality_on_judged_queries(collection, trained, clicked):
+def test_what_clicks_teach_costs_no_quality_on_judged_queries(
+    collection: Collection, trained: TrainingResult[Ranker], clicked: TrainingResult[Ranker]
+) -> None:
     assert collection.ndcg(clicked.hits["test"]) > collection.ndcg(trained.hits["test"]) - 0.01
 
 
-def test_clicks_that_contradict_judgements_unlearn_next_to_nothing(collection, hits, trained):
+def test_clicks_that_contradict_judgements_unlearn_next_to_nothing(
+    collection: Collection, hits: dict[str, pl.DataFrame], trained: TrainingResult[Ranker]
+) -> None:
     ids = collection.ids("train")
     vandalised = feedback_of(*(  # vandals, who click what all models put last
         (f"again {collection.text(query_id)}", min_max_fusion(union)[-1][0], union)
@@ -351,19 +396,25 @@ def test_clicks_that_contradict_judgements_unlearn_next_to_nothing(collection, h
     assert collection.ndcg(guarded.hits["test"]) > collection.ndcg(trained.hits["test"]) - 0.02
 
 
-def test_it_says_how_much_came_from_judgements_and_how_much_from_clicks(trained, clicked):
+def test_it_says_how_much_came_from_judgements_and_how_much_from_clicks(
+    trained: TrainingResult[Ranker], clicked: TrainingResult[Ranker]
+) -> None:
     told = clicked.hyperparameters
     assert (told["judged/lists"], told["clicked/lists"], told["clicked/documents"]) == (120, 60, 600)
     assert told["clicked/examinations"] == pytest.approx(600 * 8.0)
     assert trained.hyperparameters["clicked/lists"] == 0
 
 
-def test_the_same_clicks_in_another_order_give_the_same_bytes(collection, hits, feedback, clicked):
+def test_the_same_clicks_in_another_order_give_the_same_bytes(
+    collection: Collection, hits: dict[str, pl.DataFrame], feedback: ClickedPages, clicked: TrainingResult[Ranker]
+) -> None:
     shuffled = ClickedPages(feedback.judged.sample(fraction=1, shuffle=True, seed=3), feedback.asked[::-1])
     assert weights(fit_clicks(collection, hits, shuffled)) == weights(clicked)
 
 
-def test_clicks_for_dev_and_test_queries_teach_nothing(collection, hits, trained):
+def test_clicks_for_dev_and_test_queries_teach_nothing(
+    collection: Collection, hits: dict[str, pl.DataFrame], trained: TrainingResult[Ranker]
+) -> None:
     held_out = [collection.text(query_id).upper() + "?" for query_id in collection.ids("dev") + collection.ids("test")]
     pages = ((text, *asked_again(collection, number)[1:]) for number, text in enumerate(held_out))
     again = fit_clicks(collection, hits, feedback_of(*pages))
@@ -371,7 +422,9 @@ def test_clicks_for_dev_and_test_queries_teach_nothing(collection, hits, trained
     assert again.hyperparameters["clicked/left out: of dev or test"] == len(held_out)
 
 
-def test_clicks_of_no_weight_and_of_unknown_hits_teach_nothing(collection, hits, feedback, trained):
+def test_clicks_of_no_weight_and_of_unknown_hits_teach_nothing(
+    collection: Collection, hits: dict[str, pl.DataFrame], feedback: ClickedPages, trained: TrainingResult[Ranker]
+) -> None:
     weightless = FAST.model_copy(update={"click_weight": 0.0})
     assert weights(fit_clicks(collection, hits, feedback, weightless)) == weights(trained)
     unknown = fit_clicks(collection, hits, ClickedPages(feedback.judged, []))
@@ -379,7 +432,9 @@ def test_clicks_of_no_weight_and_of_unknown_hits_teach_nothing(collection, hits,
     assert unknown.hyperparameters["clicked/left out: of unknown hits"] == 60
 
 
-def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_words(collection, hits):
+def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_words(
+    collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
     asked = collection.ids("train")[7]
     text, twin = collection.text(asked), "twin of it"
     queries = pl.concat(
@@ -405,7 +460,9 @@ def test_a_train_query_is_ordered_by_a_member_that_learned_no_click_for_its_word
 # Without judgements.
 
 
-def fit_clicks_alone(collection, hits, feedback, parameters=FAST):
+def fit_clicks_alone(
+    collection: Collection, hits: dict[str, pl.DataFrame], feedback: ClickedPages, parameters: Parameters = FAST
+) -> TrainingResult[Ranker]:
     return train(
         collection.documents, collection.queries, collection.qrels.clear(), hits, parameters, quiet,
         judged=feedback.judged, asked=feedback.asked,
@@ -413,11 +470,11 @@ def fit_clicks_alone(collection, hits, feedback, parameters=FAST):
 
 
 @pytest.fixture(scope="module")
-def unjudged(collection, hits, feedback):
+def unjudged(collection: Collection, hits: dict[str, pl.DataFrame], feedback: ClickedPages) -> TrainingResult[Ranker]:
     return fit_clicks_alone(collection, hits, feedback)
 
 
-def test_without_judgements_and_clicks_it_is_the_fusion(collection, hits):
+def test_without_judgements_and_clicks_it_is_the_fusion(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
     trained = fit_clicks_alone(collection, hits, ClickedPages(tables.empty("judged"), []))
     assert trained.model.kind == "fusion"
     ids = collection.ids("test")
@@ -426,13 +483,13 @@ def test_without_judgements_and_clicks_it_is_the_fusion(collection, hits):
     assert order.equals(fused_hits.sort("query_id", "rank").select("query_id", "doc_id"))
 
 
-def test_without_a_query_it_is_the_fusion_too(collection, hits):
+def test_without_a_query_it_is_the_fusion_too(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
     nothing = {family: table.clear() for family, table in hits.items()}
     trained = train(collection.documents, collection.queries.clear(), collection.qrels.clear(), nothing, FAST, quiet)
     assert trained.model.kind == "fusion" and all(table.is_empty() for table in trained.hits.values())
 
 
-def test_clicks_alone_teach_and_choose(collection, unjudged):
+def test_clicks_alone_teach_and_choose(collection: Collection, unjudged: TrainingResult[Ranker]) -> None:
     told = unjudged.hyperparameters
     assert unjudged.model.kind != "fusion" and told["judged/lists"] == 0
     assert told[f"out_of_fold/{unjudged.model.kind}"] > told["out_of_fold/fusion"] + 0.1
@@ -441,7 +498,7 @@ def test_clicks_alone_teach_and_choose(collection, unjudged):
     assert sum(first) > 25
 
 
-def test_clicks_that_teach_nothing_leave_the_fusion(collection, hits):
+def test_clicks_that_teach_nothing_leave_the_fusion(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
     random = np.random.default_rng(5)
     pages = []
     for number in range(60):
@@ -453,12 +510,16 @@ def test_clicks_that_teach_nothing_leave_the_fusion(collection, hits):
     assert trained.model.kind == "fusion" or gain > 0
 
 
-def test_the_same_clicks_alone_give_the_same_bytes(collection, hits, feedback, unjudged):
+def test_the_same_clicks_alone_give_the_same_bytes(
+    collection: Collection, hits: dict[str, pl.DataFrame], feedback: ClickedPages, unjudged: TrainingResult[Ranker]
+) -> None:
     shuffled = ClickedPages(feedback.judged.sample(fraction=1, shuffle=True, seed=3), feedback.asked[::-1])
     assert weights(fit_clicks_alone(collection, hits, shuffled)) == weights(unjudged)
 
 
-def test_clicks_alone_teach_nothing_of_dev_and_test_queries(collection, hits):
+def test_clicks_alone_teach_nothing_of_dev_and_test_queries(
+    collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
     held_out = [collection.text(query_id).upper() + "?" for query_id in collection.ids("dev") + collection.ids("test")]
     pages = ((text, *asked_again(collection, number)[1:]) for number, text in enumerate(held_out))
     again = fit_clicks_alone(collection, hits, feedback_of(*pages))

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,26 +29,26 @@ for first in range(0, 40000, 100):
 """
 
 
-def write_in_a_process(folder, mark):
+def write_in_a_process(folder: Path, mark: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", WRITER, str(folder), str(mark)], stdout=subprocess.PIPE)
 
 
-def test_what_was_put_is_found_again(tmp_path):
+def test_what_was_put_is_found_again(tmp_path: Path) -> None:
     VectorCache(tmp_path, "test", 4).put(INPUTS[:30], VECTORS[:30])
     vectors, cached = VectorCache(tmp_path, "test", 4).get(INPUTS)
     assert cached.tolist() == [True] * 30 + [False] * 20
     assert np.array_equal(vectors[:30], VECTORS[:30])
 
 
-def test_another_encoding_finds_nothing(tmp_path):
+def test_another_encoding_finds_nothing(tmp_path: Path) -> None:
     VectorCache(tmp_path, "one encoder", 4).put(INPUTS, VECTORS)
     assert not VectorCache(tmp_path, "another", 4).get(INPUTS)[1].any()
 
 
-def test_only_what_is_missing_is_encoded(tmp_path):
-    encoded = []
+def test_only_what_is_missing_is_encoded(tmp_path: Path) -> None:
+    encoded: list[list[int]] = []
 
-    def encode(inputs):
+    def encode(inputs: Sequence[list[int]]) -> np.ndarray:
         encoded.extend(inputs)
         return np.array([VECTORS[tokens[1]] for tokens in inputs], np.float32)
 
@@ -58,14 +59,14 @@ def test_only_what_is_missing_is_encoded(tmp_path):
     assert np.array_equal(vectors, VECTORS)
 
 
-def test_two_writers_at_once_both_succeed(tmp_path):
+def test_two_writers_at_once_both_succeed(tmp_path: Path) -> None:
     with write_in_a_process(tmp_path, 1) as one, write_in_a_process(tmp_path, 2) as other:
         assert one.wait(60) == other.wait(60) == 0
     cache = VectorCache(tmp_path, "test", 4)
     assert all(cache.get([[101, row, mark] for row in range(40000)])[1].all() for mark in (1, 2))
 
 
-def test_a_killed_writer_leaves_whole_batches(tmp_path):
+def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
     with write_in_a_process(tmp_path, 1) as writer:
         writer.stdout.readline()
         cache = VectorCache(tmp_path, "test", 4)
@@ -78,7 +79,7 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path):
     cache.put(INPUTS, VECTORS)
 
 
-def test_a_broken_file_says_what_to_do(tmp_path):
+def test_a_broken_file_says_what_to_do(tmp_path: Path) -> None:
     cache = VectorCache(tmp_path, "test", 4)
     cache.put(INPUTS, VECTORS)
     for path in tmp_path.iterdir():

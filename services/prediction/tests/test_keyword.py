@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from services.tests.stack import DOCUMENTS, stack, until
+from services.tests.stack import DOCUMENTS, ServingStack, stack, until
 from shared_ops.data import tables
 from shared_ops.settings import ROOT, families
 
@@ -15,12 +17,12 @@ pytest.importorskip("Stemmer", reason="runs in envs/keyword")
 
 
 @pytest.fixture
-def local(tmp_path):
+def local(tmp_path: Path) -> Iterator[ServingStack]:
     with stack(tmp_path) as made:
         yield made
 
 
-def start(local):
+def start(local: ServingStack) -> subprocess.Popen[bytes]:
     variables = {
         **os.environ,
         "SEARCHLOOP_HOME": str(local.settings.home),
@@ -30,7 +32,7 @@ def start(local):
     return subprocess.Popen(command, cwd=ROOT, env=variables)
 
 
-def trained(local, folder):
+def trained(local: ServingStack, folder: Path) -> None:
     from repos.keyword.model import Parameters, train
 
     rows = [
@@ -42,7 +44,7 @@ def trained(local, folder):
     model.save(folder)
 
 
-def test_it_serves_the_staged_model_and_is_back_after_a_kill(local, tmp_path):
+def test_it_serves_the_staged_model_and_is_back_after_a_kill(local: ServingStack, tmp_path: Path) -> None:
     trained(local, tmp_path / "model")
     snapshot = local.snapshot()
     local.release("keyword", "v1", snapshot, folder=tmp_path / "model")
@@ -59,7 +61,7 @@ def test_it_serves_the_staged_model_and_is_back_after_a_kill(local, tmp_path):
             service.wait()
 
 
-def test_it_names_the_families_that_there_are():
+def test_it_names_the_families_that_there_are() -> None:
     command = [sys.executable, "-m", "services.prediction", "corpus"]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2

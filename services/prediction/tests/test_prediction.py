@@ -3,14 +3,29 @@
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from services.prediction import app
-from services.tests.stack import DOCUMENTS, SEARCHING, ServingStack, TinyEncoder, TinyExplainer, load_tiny, stack, until
+from services.tests.stack import (
+    DOCUMENTS,
+    SEARCHING,
+    ServingStack,
+    TinyEncoder,
+    TinyExplainer,
+    TinyRanker,
+    TinySearch,
+    load_tiny,
+    stack,
+    until,
+)
+from shared_ops.data.tables import Hits
 from shared_ops.data.wire import WIRE
 from shared_ops.release.livesets import NOTHING_LIVE
 
@@ -18,13 +33,13 @@ QUERY = "fourier transform"
 
 
 @pytest.fixture
-def local(tmp_path):
+def local(tmp_path: Path) -> Iterator[ServingStack]:
     with stack(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def live(local):
+def live(local: ServingStack) -> ServingStack:
     """A stack whose keyword service answers from set 1, release v1."""
     local.snapshot_ref = local.snapshot()
     local.release("keyword", "v1", local.snapshot_ref)
@@ -34,11 +49,11 @@ def live(local):
     return local
 
 
-def ask(local, release, query=QUERY, **more):
+def ask(local: ServingStack, release: str, query: str = QUERY, **more: int) -> httpx.Response:
     return local.post("keyword", "/search", release=release, query=query, **more)
 
 
-def ask_rank(local, explains=None, **more):
+def ask_rank(local: ServingStack, explains: bool | None = None, **more: int) -> httpx.Response:
     """Ask the ranker's service; where `explains` is given, start it first, with a model that can or cannot."""
     if explains is not None:
         snapshot = local.snapshot()
@@ -49,7 +64,7 @@ def ask_rank(local, explains=None, **more):
     return local.post("ranker", "/rank", release="r1", query=QUERY, hits=hits, **more)
 
 
-def ask_embed(local, texts, embeds=None):
+def ask_embed(local: ServingStack, texts: list[str], embeds: bool | None = None) -> httpx.Response:
     """Ask semantic's service; where `embeds` is given, start it first, with a model that can or cannot."""
     if embeds is not None:
         snapshot = local.snapshot()
@@ -60,7 +75,7 @@ def ask_embed(local, texts, embeds=None):
 
 
 class TestBeforeAnythingIsLive:
-    def test_it_says_so(self, local):
+    def test_it_says_so(self, local: ServingStack) -> None:
         local.start("keyword")
         health = local.get("keyword", "/health")
         assert health.status_code == 503
@@ -69,11 +84,11 @@ class TestBeforeAnythingIsLive:
         assert answer.status_code == 503
         assert NOTHING_LIVE in answer.json()["error"]
 
-    def test_it_does_not_know_any_set(self, local):
+    def test_it_does_not_know_any_set(self, local: ServingStack) -> None:
         local.start("keyword")
         assert local.get("keyword", "/sets/1").json()["state"] == "unknown"
 
-    def test_a_set_that_goes_live_is_picked_up_without_a_restart(self, local):
+    def test_a_set_that_goes_live_is_picked_up_without_a_restart(self, local: ServingStack) -> None:
         local.start("keyword")
         snapshot = local.snapshot()
         local.release("keyword", "v1", snapshot)
@@ -81,7 +96,7 @@ class TestBeforeAnythingIsLive:
         assert ask(local, "v1").status_code == 200
         assert local.get("keyword", "/health").status_code == 200
 
-    def test_a_live_release_that_cannot_be_loaded_is_named_with_its_reason(self, local):
+    def test_a_live_release_that_cannot_be_loaded_is_named_with_its_reason(self, local: ServingStack) -> None:
         local.start("keyword")
         local.go_live(local.snapshot(), keyword="v9")
         reason = until(lambda: "failed" in (text := local.get("keyword", "/health").json()["reason"]) and text)
@@ -89,14 +104,14 @@ class TestBeforeAnythingIsLive:
 
 
 class TestWorkerAnswers:
-    def test_hits_come_best_first_with_the_family_and_the_release(self, live):
+    def test_hits_come_best_first_with_the_family_and_the_release(self, live: ServingStack) -> None:
         answer = ask(live, "v1", k=2)
         assert answer.status_code == 200
         body = answer.json()
         assert body == {"family": "keyword", "release": "v1", "doc_ids": ["fft", "window"], "scores": body["scores"]}
         assert body["scores"] == sorted(body["scores"], reverse=True)
 
-    def test_a_ranker_ranks_the_union(self, local):
+    def test_a_ranker_ranks_the_union(self, local: ServingStack) -> None:
         snapshot = local.snapshot()
         local.release("ranker", "r1", snapshot)
         local.start("ranker")
@@ -105,38 +120,43 @@ class TestWorkerAnswers:
         answer = local.post("ranker", "/rank", release="r1", query=QUERY, hits=hits)
         assert answer.json()["doc_ids"] == ["mean", "fft"]
 
-    def test_a_ranker_explains_the_best_of_its_order(self, local):
+    def test_a_ranker_explains_the_best_of_its_order(self, local: ServingStack) -> None:
         ask_rank(local, explains=True)
         plain = ask_rank(local).json()
         explained = ask_rank(local, explain=1).json()
         assert explained == {**plain, "features": [[pytest.approx(ord("m") / 3, abs=1e-5), 1.0, None]]}
         assert len(ask_rank(local, explain=100).json()["features"]) == 2
 
-    def test_a_ranker_without_features_gives_none(self, local):
+    def test_a_ranker_without_features_gives_none(self, local: ServingStack) -> None:
         ask_rank(local, explains=False)
         answer = ask_rank(local, explain=5)
         assert answer.status_code == 200
         assert "features" not in answer.json()
 
-    def test_features_are_the_same_float32_numbers_at_the_other_end(self, local):
+    def test_features_are_the_same_float32_numbers_at_the_other_end(self, local: ServingStack) -> None:
         ask_rank(local, explains=True)
         (row,) = ask_rank(local, explain=1).json()["features"]
         assert np.float32(row[0]) == np.float32(ord("m") / 3)
 
-    def test_a_search_model_with_vectors_embeds_many_texts_at_once(self, local):
+    def test_a_search_model_with_vectors_embeds_many_texts_at_once(self, local: ServingStack) -> None:
         texts = [f"text {'x' * n}" for n in range(50)]
         answer = ask_embed(local, texts, embeds=True)
         assert answer.status_code == 200
         assert answer.json()["vectors"] == [[5.0 + n, 2.0 if n else 1.0] for n in range(50)]
         assert ask_embed(local, []).json()["vectors"] == []
 
-    def test_a_search_goes_before_the_texts_of_a_list(self):
+    def test_a_search_goes_before_the_texts_of_a_list(self) -> None:
         """One that came first is answered first; a search that comes later waits for the one text under way."""
-        done, gate = [], threading.Event()
+        done: list[str] = []
+        gate = threading.Event()
 
-        async def come():
+        def first_text() -> None:
+            gate.wait(10)
+            done.append("text 1")
+
+        async def come() -> None:
             worker = app.Worker(waiting_limit=16)
-            under_way = asyncio.create_task(worker.call_last(lambda: (gate.wait(10), done.append("text 1"))))
+            under_way = asyncio.create_task(worker.call_last(first_text))
             await asyncio.sleep(0)
             searches = [asyncio.create_task(worker.call(done.append, f"search {number}")) for number in (1, 2)]
             await asyncio.sleep(0)
@@ -164,12 +184,12 @@ class TestWorkerAnswers:
         broken = ask_embed(local, ["flat"])
         assert broken.status_code == 500 and "ValidationError" in broken.json()["error"]
 
-    def test_one_without_vectors_says_so(self, local):
+    def test_one_without_vectors_says_so(self, local: ServingStack) -> None:
         answer = ask_embed(local, ["x"], embeds=False)
         assert answer.status_code == 404
         assert "no vectors" in answer.json()["error"]
 
-    def test_too_much_to_embed_is_refused(self, local):
+    def test_too_much_to_embed_is_refused(self, local: ServingStack) -> None:
         ask_embed(local, ["x"], embeds=True)
         many, long = ask_embed(local, ["x"] * 257), ask_embed(local, ["x", "y" * 5001])
         assert many.status_code == long.status_code == 422
@@ -177,15 +197,17 @@ class TestWorkerAnswers:
         assert "5000" in long.json()["error"]
 
     @pytest.mark.parametrize("query", ["", "<b>&'\"</b>", "дискретное 変換 تحويل", "a\x00b\x1b[31m", "x" * 5000])
-    def test_any_text_is_legal(self, live, query):
+    def test_any_text_is_legal(self, live: ServingStack, query: str) -> None:
         assert ask(live, "v1", query=query).status_code == 200
 
-    def test_a_release_it_does_not_hold_is_404_and_named(self, live):
+    def test_a_release_it_does_not_hold_is_404_and_named(self, live: ServingStack) -> None:
         answer = ask(live, "v2")
         assert answer.status_code == 404
         assert answer.json()["error"] == "keyword does not hold release 'v2', only: v1."
 
-    def test_a_model_that_breaks_on_a_query_is_a_500_in_words_and_the_next_query_is_answered(self, live):
+    def test_a_model_that_breaks_on_a_query_is_a_500_in_words_and_the_next_query_is_answered(
+        self, live: ServingStack
+    ) -> None:
         live.release("keyword", "v2", live.snapshot_ref, crash="bomb")
         live.settled("keyword", live.propose(live.snapshot_ref, keyword="v2"))
         broken = ask(live, "v2", query="a bomb")
@@ -193,7 +215,7 @@ class TestWorkerAnswers:
         assert "RuntimeError" in broken.json()["error"]
         assert ask(live, "v2").status_code == 200
 
-    def test_past_the_bound_it_is_busy_at_once(self, tmp_path):
+    def test_past_the_bound_it_is_busy_at_once(self, tmp_path: Path) -> None:
         with stack(tmp_path, waiting_limit=1) as local:
             snapshot = local.snapshot()
             local.release("keyword", "v1", snapshot, seconds=0.5)
@@ -204,7 +226,7 @@ class TestWorkerAnswers:
             assert {answer.status_code for answer in answers} == {200, 503}
             assert all("Busy" in answer.json()["error"] for answer in answers if answer.status_code == 503)
 
-    def test_metrics_count_requests_and_name_what_is_held(self, live):
+    def test_metrics_count_requests_and_name_what_is_held(self, live: ServingStack) -> None:
         ask(live, "v1")
         ask(live, "v2")
         text = live.get("keyword", "/metrics").text
@@ -215,14 +237,14 @@ class TestWorkerAnswers:
 
 
 @pytest.fixture(scope="module")
-def ranking(tmp_path_factory):
+def ranking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingStack]:
     """A stack whose ranker's service answers with the release r1."""
     with stack(tmp_path_factory.mktemp("ranking")) as made:
         ask_rank(made, explains=True)
         yield made
 
 
-def rank(local, hits, **more):
+def rank(local: ServingStack, hits: dict[str, Any], **more: str) -> httpx.Response:
     return local.post("ranker", "/rank", **{"release": "r1", "query": QUERY, "hits": hits, **more})
 
 
@@ -241,16 +263,16 @@ class TestBadRankings:
             ({"keyword": {"doc_ids": [str(n) for n in range(1001)], "scores": [0] * 1001}}, "at most 1000 items"),
         ],
     )
-    def test_each_is_a_422_in_words(self, ranking, hits, words):
+    def test_each_is_a_422_in_words(self, ranking: ServingStack, hits: dict[str, Any], words: str) -> None:
         answer = rank(ranking, hits)
         assert answer.status_code == 422
         assert words in answer.json()["error"]
 
-    def test_the_largest_scores_that_it_takes_are_ranked(self, ranking):
+    def test_the_largest_scores_that_it_takes_are_ranked(self, ranking: ServingStack) -> None:
         hits = {name: {"doc_ids": ["fft", "mean"], "scores": [1e15, -1e15]} for name in SEARCHING}
         assert rank(ranking, hits).status_code == 200
 
-    def test_as_much_as_a_search_can_send_is_taken(self, ranking):
+    def test_as_much_as_a_search_can_send_is_taken(self, ranking: ServingStack) -> None:
         hits = {
             name: {"doc_ids": [f"{n}{'變' * 1000}" for n in range(100)], "scores": [1 / (n + 7) for n in range(100)]}
             for name in SEARCHING
@@ -258,7 +280,7 @@ class TestBadRankings:
         assert rank(ranking, hits, query="變" * 5000).status_code == 200
 
     @pytest.mark.parametrize("headers", [{"content-length": "50000000"}, {}], ids=["with its length", "without"])
-    def test_50_mb_are_refused_before_they_are_read(self, ranking, headers):
+    def test_50_mb_are_refused_before_they_are_read(self, ranking: ServingStack, headers: dict[str, str]) -> None:
         resident = float(metric(ranking, "ranker", "process_resident_memory_bytes"))
         url, parts = ranking.settings.url("ranker") + "/rank", (b"x" * 1_000_000 for _ in range(50))
         answer = ranking.client.post(url, content=parts, headers=headers)
@@ -267,7 +289,7 @@ class TestBadRankings:
         assert float(metric(ranking, "ranker", "process_resident_memory_bytes")) - resident < 40_000_000
 
 
-def metric(local, name, metric):
+def metric(local: ServingStack, name: str, metric: str) -> str:
     return next(
         line.split()[1] for line in local.get(name, "/metrics").text.splitlines() if line.startswith(f"{metric} ")
     )
@@ -277,22 +299,22 @@ class TestBadRequests:
     @pytest.mark.parametrize(
         "number", [2**63, 2**64, "9" * 5000, -1, "1.5", "%00", "x"], ids=lambda number: str(number)[:9]
     )
-    def test_what_is_no_sets_number(self, ranking, number):
+    def test_what_is_no_sets_number(self, ranking: ServingStack, number: int | str) -> None:
         answer = ranking.get("ranker", f"/sets/{number}")
         assert answer.status_code == 422
         assert answer.json()["error"].startswith("number: ")
 
-    def test_one_that_no_set_has_yet(self, ranking):
+    def test_one_that_no_set_has_yet(self, ranking: ServingStack) -> None:
         assert ranking.get("ranker", f"/sets/{2**63 - 1}").json()["state"] == "unknown"
 
     @pytest.mark.parametrize("host", ["rebound.example", "[::1", "", "127.0.0.1.rebound.example"])
-    def test_one_that_means_another_server(self, ranking, host):
+    def test_one_that_means_another_server(self, ranking: ServingStack, host: str) -> None:
         answer = ranking.client.get(ranking.settings.url("ranker") + "/health", headers={"host": host})
         assert answer.status_code == 403
         assert "expected 127.0.0.1 or localhost" in answer.json()["error"]
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "LOCALHOST:7700", "[::1]:7700"])
-    def test_this_machines_names(self, ranking, host):
+    def test_this_machines_names(self, ranking: ServingStack, host: str) -> None:
         answer = ranking.client.get(ranking.settings.url("ranker") + "/health", headers={"host": host})
         assert answer.status_code == 200
 
@@ -313,7 +335,7 @@ class TestBadBodies:
             (b'{"release": "v1", "query": "%s"}' % (b"x" * 100_000), "5000"),
         ],
     )
-    def test_each_is_a_4xx_that_names_what_is_wrong(self, live, body, word):
+    def test_each_is_a_4xx_that_names_what_is_wrong(self, live: ServingStack, body: bytes, word: str) -> None:
         answer = live.client.post(
             live.settings.url("keyword") + "/search", content=body, headers={"content-type": "application/json"}
         )
@@ -321,7 +343,7 @@ class TestBadBodies:
         assert word in answer.json()["error"]
 
     @pytest.mark.parametrize("scores", ["[1]", "[1, NaN]", '[1, "x"]'])
-    def test_hits_without_a_score_for_each_are_refused_by_a_ranker(self, local, scores):
+    def test_hits_without_a_score_for_each_are_refused_by_a_ranker(self, local: ServingStack, scores: str) -> None:
         snapshot = local.snapshot()
         local.release("ranker", "r1", snapshot)
         local.start("ranker")
@@ -335,7 +357,7 @@ class TestBadBodies:
 
 
 class TestProposals:
-    def test_a_proposal_is_held_beside_the_live_release(self, live):
+    def test_a_proposal_is_held_beside_the_live_release(self, live: ServingStack) -> None:
         live.release("keyword", "v2", live.snapshot_ref)
         proposed = live.propose(live.snapshot_ref, keyword="v2")
         assert live.settled("keyword", proposed) == {
@@ -348,10 +370,10 @@ class TestProposals:
         assert ask(live, "v1").status_code == ask(live, "v2").status_code == 200
         assert live.get("keyword", "/health").json()["live_set"] == live.first.number
 
-    def test_the_live_release_answers_while_a_proposal_is_loading(self, local):
+    def test_the_live_release_answers_while_a_proposal_is_loading(self, local: ServingStack) -> None:
         may_load = threading.Event()
 
-        def load(family, folder):
+        def load(family: str, folder: Path) -> TinySearch | TinyRanker:
             if folder.name == "v2":
                 assert may_load.wait(10)
             return load_tiny(family, folder)
@@ -368,10 +390,10 @@ class TestProposals:
         may_load.set()
         assert local.settled("keyword", proposed)["state"] == "ready"
 
-    def test_a_set_with_the_same_release_is_ready_without_loading_it_again(self, local):
+    def test_a_set_with_the_same_release_is_ready_without_loading_it_again(self, local: ServingStack) -> None:
         loaded = []
 
-        def load(family, folder):
+        def load(family: str, folder: Path) -> TinySearch | TinyRanker:
             loaded.append(folder.name)
             return load_tiny(family, folder)
 
@@ -382,7 +404,7 @@ class TestProposals:
         assert local.settled("keyword", local.propose(snapshot, keyword="v1", ranker="r2"))["state"] == "ready"
         assert loaded == ["v1"]
 
-    def test_the_set_before_is_held_as_long_as_it_is_that_and_for_a_grace_period_more(self, tmp_path):
+    def test_the_set_before_is_held_as_long_as_it_is_that_and_for_a_grace_period_more(self, tmp_path: Path) -> None:
         with stack(tmp_path, grace_seconds=0.5) as local:
             snapshot = local.snapshot()
             local.start("keyword")
@@ -398,10 +420,10 @@ class TestProposals:
             assert ask(local, "v2").status_code == 200
 
     @pytest.mark.parametrize("number", ["the same", "a new"])
-    def test_rolled_back_and_forth_nothing_is_loaded_again(self, tmp_path, number):
+    def test_rolled_back_and_forth_nothing_is_loaded_again(self, tmp_path: Path, number: str) -> None:
         loaded = []
 
-        def load(family, folder):
+        def load(family: str, folder: Path) -> TinySearch | TinyRanker:
             loaded.append(folder.name)
             return load_tiny(family, folder)
 
@@ -427,7 +449,7 @@ class TestProposals:
 class TestProposalsThatFail:
     """Whatever is wrong with a proposal: it is reported with its reason, and what is live goes on answering."""
 
-    def check_failed(self, live, version, word):
+    def check_failed(self, live: ServingStack, version: str, word: str) -> None:
         proposed = live.propose(live.snapshot_ref, keyword=version)
         state = live.settled("keyword", proposed)
         assert state["state"] == "failed"
@@ -436,7 +458,7 @@ class TestProposalsThatFail:
         assert ask(live, version).status_code == 404
         assert live.get("keyword", "/health").status_code == 200
 
-    def test_one_changed_byte(self, live):
+    def test_one_changed_byte(self, live: ServingStack) -> None:
         live.release("keyword", "v2", live.snapshot_ref)
         path = live.release_folder("keyword", "v2") / "model.json"
         content = bytearray(path.read_bytes())
@@ -446,19 +468,19 @@ class TestProposalsThatFail:
         self.check_failed(live, "v2", "model.json is not the one that was published")
         assert 'searchloop_load_failures_total{service="keyword"} 0.0' not in live.get("keyword", "/metrics").text
 
-    def test_a_missing_file(self, live):
+    def test_a_missing_file(self, live: ServingStack) -> None:
         live.release("keyword", "v2", live.snapshot_ref)
         (live.release_folder("keyword", "v2") / "model.json").unlink()
         self.check_failed(live, "v2", "lacks the file model.json")
 
-    def test_a_manifest_of_a_newer_format(self, live):
+    def test_a_manifest_of_a_newer_format(self, live: ServingStack) -> None:
         live.release("keyword", "v2", live.snapshot_ref, format_version=99)
         self.check_failed(live, "v2", "manifest format 99")
 
-    def test_a_release_that_is_not_there(self, live):
+    def test_a_release_that_is_not_there(self, live: ServingStack) -> None:
         self.check_failed(live, "v2", "is not in")
 
-    def test_a_set_without_this_family(self, live):
+    def test_a_set_without_this_family(self, live: ServingStack) -> None:
         proposed = live.propose(live.snapshot_ref, semantic="s1")
         state = until(lambda: (answer := live.state("keyword", proposed))["state"] != "unknown" and answer)
         assert state["state"] == "elsewhere" and "takes no part in it" in state["reason"]
@@ -473,11 +495,11 @@ class TestProposalsThatFail:
             ({"crash": "fourier"}, "the model broke"),
         ],
     )
-    def test_answers_that_cannot_be_right(self, live, content, word):
+    def test_answers_that_cannot_be_right(self, live: ServingStack, content: dict[str, Any], word: str) -> None:
         live.release("keyword", "v2", live.snapshot_ref, **content)
         self.check_failed(live, "v2", word)
 
-    def test_a_ranker_that_loses_documents(self, local):
+    def test_a_ranker_that_loses_documents(self, local: ServingStack) -> None:
         snapshot = local.snapshot()
         local.release("ranker", "r1", snapshot, keeps=1)
         local.start("ranker")
@@ -485,9 +507,9 @@ class TestProposalsThatFail:
         assert state["state"] == "failed"
         assert "exactly the documents" in state["reason"]
 
-    def test_a_ranker_that_explains_another_order(self, local):
+    def test_a_ranker_that_explains_another_order(self, local: ServingStack) -> None:
         class Liar(TinyExplainer):
-            def explain(self, text, hits, n):
+            def explain(self, text: str, hits: Mapping[str, Hits], n: int) -> tuple[Hits, np.ndarray]:
                 order, features = super().explain(text, hits, n)
                 return order[::-1], features
 
@@ -498,9 +520,9 @@ class TestProposalsThatFail:
         assert state["state"] == "failed"
         assert "explains another order" in state["reason"]
 
-    def test_vectors_that_are_not_numbers(self, local):
+    def test_vectors_that_are_not_numbers(self, local: ServingStack) -> None:
         class Broken(TinyEncoder):
-            def embed(self, texts):
+            def embed(self, texts: Sequence[str]) -> np.ndarray:
                 return super().embed(texts) * np.nan
 
         content = {"texts": {doc_id: text for doc_id, (_, text) in DOCUMENTS.items()}}
@@ -511,23 +533,23 @@ class TestProposalsThatFail:
         assert state["state"] == "failed"
         assert "vectors are not" in state["reason"]
 
-    def test_a_document_that_has_left_the_corpus_is_no_failure(self, live):
+    def test_a_document_that_has_left_the_corpus_is_no_failure(self, live: ServingStack) -> None:
         smaller = live.snapshot({doc_id: each for doc_id, each in DOCUMENTS.items() if doc_id != "fft"})
         live.release("keyword", "v2", live.snapshot_ref)
         assert live.settled("keyword", live.propose(smaller, keyword="v2"))["state"] == "ready"
 
-    def test_the_next_proposal_is_loaded(self, live):
+    def test_the_next_proposal_is_loaded(self, live: ServingStack) -> None:
         self.check_failed(live, "v2", "is not in")
         live.release("keyword", "v2", live.snapshot_ref)
         assert live.settled("keyword", live.propose(live.snapshot_ref, keyword="v2"))["state"] == "ready"
 
-    def test_a_load_is_tried_again_after_a_while(self, live):
+    def test_a_load_is_tried_again_after_a_while(self, live: ServingStack) -> None:
         proposed = live.propose(live.snapshot_ref, keyword="v2")
         assert live.settled("keyword", proposed)["state"] == "failed"
         live.release("keyword", "v2", live.snapshot_ref)
         until(lambda: live.state("keyword", proposed)["state"] == "ready")
 
-    def test_a_pointer_that_cannot_be_read_is_reported_and_nothing_is_lost(self, live):
+    def test_a_pointer_that_cannot_be_read_is_reported_and_nothing_is_lost(self, live: ServingStack) -> None:
         pointer = live.settings.home / "staging" / "prod" / "live.json"
         before = pointer.read_text()
         pointer.write_text("{")

@@ -3,6 +3,9 @@
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -10,12 +13,13 @@ import pytest
 from services import web
 from services.prediction import __main__ as command
 from services.prediction import front
-from services.tests.stack import stack, until
+from services.tests.stack import ServingStack, stack, until
+from shared_ops.release.livesets import LiveSet
 from shared_ops.release.runtimes import Runtime
 
 
 @pytest.fixture
-def two(tmp_path, monkeypatch):
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServingStack]:
     """A live set whose release was made with old code, a worker of that, and a worker of new code."""
     monkeypatch.setattr(front, "OVERLAP_SECONDS", 1.0)
     with stack(tmp_path) as made:
@@ -29,25 +33,26 @@ def two(tmp_path, monkeypatch):
         yield made
 
 
-def ask(local, code, path, **body):
+def ask(local: ServingStack, code: str, path: str, **body: int | str) -> httpx.Response:
     """Ask the worker of a code over its socket."""
     place = Runtime("keyword", code, "").socket(local.settings)
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(place)), base_url="http://localhost") as client:
         return client.post(path, json=body) if body else client.get(path)
 
 
-def health(local, code):
-    return ask(local, code, "/health").json()
+def health(local: ServingStack, code: str) -> dict[str, Any]:
+    answer: dict[str, Any] = ask(local, code, "/health").json()
+    return answer
 
 
-def proposed(local):
+def proposed(local: ServingStack) -> LiveSet:
     """A set that the new code answers, which has loaded it."""
     proposal = local.propose(local.snapshot_ref, keyword="new")
     until(lambda: ask(local, "new", f"/sets/{proposal.number}").json()["state"] == "ready")
     return proposal
 
 
-def test_a_worker_holds_the_releases_of_its_own_code_alone(two):
+def test_a_worker_holds_the_releases_of_its_own_code_alone(two: ServingStack) -> None:
     proposal = proposed(two)
     assert ask(two, "old", f"/sets/{proposal.number}").json()["state"] == "elsewhere"
     assert ask(two, "new", f"/sets/{two.first.number}").json()["state"] == "elsewhere"
@@ -55,11 +60,11 @@ def test_a_worker_holds_the_releases_of_its_own_code_alone(two):
     assert [health(two, code)["code"] for code in ("old", "new")] == ["old", "new"]
 
 
-def test_health_says_whether_the_live_release_was_made_with_what_answers(two):
+def test_health_says_whether_the_live_release_was_made_with_what_answers(two: ServingStack) -> None:
     assert health(two, "old")["as_stated"] is False, "the tests' environment is not that of the manifest: none"
 
 
-def test_health_of_what_was_made_with_what_answers_agrees(tmp_path, monkeypatch):
+def test_health_of_what_was_made_with_what_answers_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.prediction.app.runtimes.made_from", lambda folder: "")
     with stack(tmp_path) as made:
         ref = made.snapshot()
@@ -70,10 +75,10 @@ def test_health_of_what_was_made_with_what_answers_agrees(tmp_path, monkeypatch)
         assert health(made, "code")["as_stated"] is True
 
 
-def test_the_port_goes_from_one_to_the_other_without_a_gap_and_back(two):
+def test_the_port_goes_from_one_to_the_other_without_a_gap_and_back(two: ServingStack) -> None:
     refused, seen, statuses, ended = [], [], set(), threading.Event()
 
-    def look():
+    def look() -> None:
         while not ended.is_set():
             try:
                 answer = two.get("keyword", "/health")
@@ -96,7 +101,7 @@ def test_the_port_goes_from_one_to_the_other_without_a_gap_and_back(two):
     assert [health(two, code)["status"] for code in ("old", "new")] == ["ok", "standing by"]
 
 
-def test_the_set_before_stays_held_by_the_worker_that_answered(two):
+def test_the_set_before_stays_held_by_the_worker_that_answered(two: ServingStack) -> None:
     second = proposed(two)
     two.sets.go_live(second)
     until(lambda: health(two, "new")["live_set"] == second.number and health(two, "old")["live_set"] is None)
@@ -105,7 +110,9 @@ def test_the_set_before_stays_held_by_the_worker_that_answered(two):
     assert ask(two, "old", "/search", release="new", query="median", k=3).status_code == 404
 
 
-def test_what_a_later_stack_tells_it_besides_is_said_and_left_out(monkeypatch, caplog):
+def test_what_a_later_stack_tells_it_besides_is_said_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     served = []
     monkeypatch.setattr(sys, "argv", ["", "keyword", "--port", "0", "--traces", "on"])
     monkeypatch.setattr(command, "holder_of", lambda *_: None)

@@ -2,12 +2,15 @@
 
 import re
 import socket
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
+import httpx
 import pytest
 
 from services.search.tests.test_search import FAMILIES, start_all
-from services.tests.stack import SEARCHING, stack
+from services.tests.stack import SEARCHING, ServingStack, stack
 
 EVIL = {
     "evil": ("<script>alert('t')</script> signal", 'A signal <img src=x onerror=alert(1)> & "quotes" signal.'),
@@ -31,23 +34,24 @@ URLS = {
 class Reader(HTMLParser):
     """Collects what a browser would see: elements with their attributes, and the text."""
 
-    def __init__(self, html):
+    def __init__(self, html: str) -> None:
         super().__init__()
-        self.elements, self.text = [], ""
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
         self.feed(html)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text += data
 
-    def all(self, tag):
+    def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory):
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingStack]:
     with stack(tmp_path_factory.mktemp("page")) as made:
         snapshot = made.snapshot(EVIL, URLS)
         texts = {"texts": {doc_id: text for doc_id, (_, text) in EVIL.items()}}
@@ -55,12 +59,12 @@ def local(tmp_path_factory):
         yield made
 
 
-def page(local, **parameters):
+def page(local: ServingStack, **parameters: int | str) -> tuple[httpx.Response, Reader]:
     answer = local.get("search", "/", **parameters)
     return answer, Reader(answer.text)
 
 
-def test_the_start_page_is_a_form_and_asks_no_model(local):
+def test_the_start_page_is_a_form_and_asks_no_model(local: ServingStack) -> None:
     answer, read = page(local)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -69,7 +73,7 @@ def test_the_start_page_is_a_form_and_asks_no_model(local):
     assert len(read.all("h1")) == 1
 
 
-def test_everything_comes_from_the_app_in_files_of_its_own(local):
+def test_everything_comes_from_the_app_in_files_of_its_own(local: ServingStack) -> None:
     answer, read = page(local, q="signal")
     policy = dict(each.split(" ", 1) for each in answer.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == policy["script-src"] == policy["connect-src"] == "'self'"
@@ -84,7 +88,7 @@ def test_everything_comes_from_the_app_in_files_of_its_own(local):
         assert local.get("search", asset["href"]).status_code == 200
 
 
-def test_titles_texts_and_queries_are_text_whatever_they_hold(local):
+def test_titles_texts_and_queries_are_text_whatever_they_hold(local: ServingStack) -> None:
     query = "\"><script>alert('q')</script> signal"
     answer, read = page(local, q=query)
     assert len(read.all("script")) == 1
@@ -94,18 +98,18 @@ def test_titles_texts_and_queries_are_text_whatever_they_hold(local):
     assert next(each for each in read.all("input"))["value"] == query
 
 
-def test_the_querys_words_are_marked(local):
+def test_the_querys_words_are_marked(local: ServingStack) -> None:
     answer, _ = page(local, q="SIGNAL")
     assert "A linked <mark>signal</mark>" in answer.text
 
 
-def test_a_name_may_break_between_its_parts(local):
+def test_a_name_may_break_between_its_parts(local: ServingStack) -> None:
     answer, read = page(local, q="signal")
     assert "package.<wbr>&lt;b&gt;_<wbr>module.<wbr><mark>signal</mark>" in answer.text
     assert EVIL["name"][0] in read.text
 
 
-def test_only_addresses_of_the_web_are_links(local):
+def test_only_addresses_of_the_web_are_links(local: ServingStack) -> None:
     _, read = page(local, q="signal")
     targets = [
         each["href"] for each in read.all("a") if each["href"] not in ("/",) and not each["href"].startswith("/?")
@@ -113,7 +117,7 @@ def test_only_addresses_of_the_web_are_links(local):
     assert sorted(targets) == sorted([URLS["linked"], URLS["shouted"]])
 
 
-def test_a_title_without_end_is_cut_where_it_is_shown(local):
+def test_a_title_without_end_is_cut_where_it_is_shown(local: ServingStack) -> None:
     answer, read = page(local, q="signal")
     assert len(answer.content) < 20_000
     assert re.search(r"A signal without end( and| on)+ …", re.sub(r"\s+", " ", read.text))
@@ -126,7 +130,7 @@ def test_a_title_without_end_is_cut_where_it_is_shown(local):
 @pytest.mark.parametrize(
     "path", ["/", "/?q=signal", "/search?q=signal", "/health", "/metrics", "/sets/1", "/static/style.css"]
 )
-def test_a_head_is_answered_as_a_get_is_without_the_body(local, path):
+def test_a_head_is_answered_as_a_get_is_without_the_body(local: ServingStack, path: str) -> None:
     url = local.settings.url("search") + path
     head, get = local.client.head(url), local.client.get(url)
     assert head.status_code == get.status_code == 200
@@ -134,7 +138,7 @@ def test_a_head_is_answered_as_a_get_is_without_the_body(local, path):
     assert head.content == b""
 
 
-def test_a_result_says_to_the_script_what_it_is_and_where_it_stands(local):
+def test_a_result_says_to_the_script_what_it_is_and_where_it_stands(local: ServingStack) -> None:
     _, read = page(local, q="signal")
     link = next(each for each in read.all("a") if each["href"] == URLS["linked"])
     answer = local.get("search", "/search", q="signal").json()
@@ -145,7 +149,7 @@ def test_a_result_says_to_the_script_what_it_is_and_where_it_stands(local):
     assert results["data-query-id"] != answer["query_id"]
 
 
-def test_a_session_is_a_random_id_that_ends_with_the_browser(local):
+def test_a_session_is_a_random_id_that_ends_with_the_browser(local: ServingStack) -> None:
     local.client.cookies.clear()
     first, _ = page(local, q="signal")
     local.client.cookies.clear()
@@ -166,27 +170,27 @@ def test_a_session_is_a_random_id_that_ends_with_the_browser(local):
     local.client.cookies.clear()
 
 
-def test_the_start_page_knows_nobody(local):
+def test_the_start_page_knows_nobody(local: ServingStack) -> None:
     answer, read = page(local)
     assert "set-cookie" not in answer.headers
     assert read.all("script") == []
 
 
-def test_each_result_says_which_models_found_it_at_which_rank(local):
+def test_each_result_says_which_models_found_it_at_which_rank(local: ServingStack) -> None:
     _, read = page(local, q="linked signal")
     words = re.sub(r"\s+", " ", read.text)
     for family in SEARCHING:
         assert re.search(rf"{family} \d", words)
 
 
-def test_the_live_sets_versions_are_in_the_footer(local):
+def test_the_live_sets_versions_are_in_the_footer(local: ServingStack) -> None:
     _, read = page(local)
     words = re.sub(r"\s+", " ", read.text)
     for family in FAMILIES:
         assert f"{family} v1" in words
 
 
-def test_a_degraded_answer_says_so(tmp_path):
+def test_a_degraded_answer_says_so(tmp_path: Path) -> None:
     with stack(tmp_path) as made:
         start_all(made, made.snapshot())
         made.stop("behavior")
@@ -203,7 +207,7 @@ def test_a_degraded_answer_says_so(tmp_path):
         assert "No search model answers" in read.text
 
 
-def test_nothing_found_is_said(local):
+def test_nothing_found_is_said(local: ServingStack) -> None:
     _, read = page(local, q="xylophone")
     assert "Nothing was found" in read.text
 
@@ -212,7 +216,9 @@ def test_nothing_found_is_said(local):
     ("parameters", "words"),
     [({"q": "x" * 5001}, "5,000 characters at most"), ({"q": "x", "k": 0}, "k: "), ({"q": "x", "k": "many"}, "k: ")],
 )
-def test_a_bad_question_gets_a_page_that_says_what_is_wrong(local, parameters, words):
+def test_a_bad_question_gets_a_page_that_says_what_is_wrong(
+    local: ServingStack, parameters: dict[str, int | str], words: str
+) -> None:
     answer, read = page(local, **parameters)
     assert answer.status_code == 422
     assert answer.headers["content-type"].startswith("text/html")
@@ -221,7 +227,7 @@ def test_a_bad_question_gets_a_page_that_says_what_is_wrong(local, parameters, w
     assert read.all("form")
 
 
-def test_an_address_of_100_kb_gets_a_page_too(local):
+def test_an_address_of_100_kb_gets_a_page_too(local: ServingStack) -> None:
     with socket.create_connection(("127.0.0.1", local.settings.ports["search"])) as client:
         client.sendall(b"GET /?q=" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: client.recv(65536), b""))

@@ -5,10 +5,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
 from uuid import uuid4
 
+import httpx
 import numpy as np
 import psycopg2
 import pytest
@@ -17,83 +21,89 @@ from markupsafe import escape
 from services.search.outbox import Outbox
 from services.search.shipping import Shipper
 from services.search.tests.test_search import FAMILIES, QUERY, start_all
-from services.tests.database import database
-from services.tests.stack import SEARCHING, TinyExplainer, stack, until
-from shared_ops.data.ubi import ClickedObject, EventAttributes, Position, Store, UbiEvent, Window
+from services.tests.database import Database, database
+from services.tests.stack import SEARCHING, ServingStack, TinyExplainer, stack, until
+from shared_ops.data.ubi import ClickedObject, EventAttributes, Position, Store, UbiEvent, UbiQuery, Window
 from shared_ops.settings import ROOT
 
 AGENT = "A browser that tells a lot about its user"
 EVER = 2**62
 
+Row = TypeVar("Row")
+Click = dict[str, Any]
+"""One as a page sends it."""
+
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     with database(tmp_path_factory.mktemp("postgres")) as made:
         yield made
 
 
 @pytest.fixture
-def tables(postgres):
+def tables(postgres: Database) -> Database:
     """The database, with nothing in it."""
     postgres.rows("DROP TABLE IF EXISTS ubi_queries, ubi_events")
     return postgres
 
 
 @pytest.fixture
-def local(tmp_path, tables):
+def local(tmp_path: Path, tables: Database) -> Iterator[ServingStack]:
     with stack(tmp_path, postgres_url=tables.url) as made:
         made.live_set = start_all(made, made.snapshot(), ranker={"explains": True})
         yield made
 
 
 @pytest.fixture
-def offline(tmp_path):
+def offline(tmp_path: Path) -> Iterator[ServingStack]:
     """A stack that has no database."""
     with stack(tmp_path) as made:
         start_all(made, made.snapshot(), ranker={"explains": True})
         yield made
 
 
-def search(local, q=QUERY, headers=None, **more):
+def search(local: ServingStack, q: str = QUERY, headers: dict[str, str] | None = None, **more: int) -> dict[str, Any]:
     answer = local.client.get(local.settings.url("search") + "/search", params={"q": q, **more}, headers=headers or {})
     assert answer.status_code == 200
-    return answer.json()
+    body: dict[str, Any] = answer.json()
+    return body
 
 
-def click(query_id, doc_id="fft", position=1, **more):
+def click(query_id: str | None, doc_id: str = "fft", position: int = 1, **more: str) -> Click:
     attributes = {"object": {"object_id": doc_id}, "position": {"ordinal": position}}
     return {"action_name": "click", "query_id": query_id, "event_attributes": attributes, **more}
 
 
-def send(local, content, headers=None):
+def send(local: ServingStack, content: Click | list[Click], headers: dict[str, str] | None = None) -> httpx.Response:
     return local.client.post(local.settings.url("search") + "/events", json=content, headers=headers or {})
 
 
-def stored(tables, table="ubi_queries"):
+def stored(tables: Database, table: str = "ubi_queries") -> list[str]:
     return tables.column(f"SELECT {'query_id' if table == 'ubi_queries' else 'event_id'} FROM {table}")
 
 
-def feedback(local):
-    return local.get("search", "/health").json()["feedback"]
+def feedback(local: ServingStack) -> dict[str, Any]:
+    told: dict[str, Any] = local.get("search", "/health").json()["feedback"]
+    return told
 
 
-def only(found):
+def only(found: Sequence[Row]) -> Row:
     (one,) = found
     return one
 
 
-def queries(tables, count=1):
+def queries(tables: Database, count: int = 1) -> list[UbiQuery]:
     until(lambda: len(stored(tables)) == count)
     return Store(tables.url).queries(Window(0, EVER))
 
 
-def events(tables, count=1):
+def events(tables: Database, count: int = 1) -> list[UbiEvent]:
     until(lambda: len(stored(tables, "ubi_events")) == count)
     return Store(tables.url).events(Window(0, EVER))
 
 
 class TestWhatIsRecordedOfASearch:
-    def test_who_asked_what_and_what_was_shown(self, local, tables):
+    def test_who_asked_what_and_what_was_shown(self, local: ServingStack, tables: Database) -> None:
         answer = search(local, q="  fourier \x00 TRANSFORM ", k=2, headers={"x-session-id": "s-1"})
         query = only(queries(tables))
         assert query.query_id == answer["query_id"]
@@ -104,14 +114,16 @@ class TestWhatIsRecordedOfASearch:
         assert query.query_response_hit_ids == [hit["doc_id"] for hit in answer["hits"]]
         assert abs(datetime.now(UTC) - query.timestamp) < timedelta(minutes=1)
 
-    def test_the_live_set_that_answered(self, local, tables):
+    def test_the_live_set_that_answered(self, local: ServingStack, tables: Database) -> None:
         search(local)
         logged = only(queries(tables)).query_attributes.live_set
         assert logged.number == local.live_set.number
         assert logged.releases == local.live_set.releases
         assert logged.snapshot == local.live_set.snapshot.id
 
-    def test_the_features_of_the_documents_shown_as_the_ranker_computes_them_from_the_hits_logged(self, local, tables):
+    def test_the_features_of_the_documents_shown_as_the_ranker_computes_them_from_the_hits_logged(
+        self, local: ServingStack, tables: Database
+    ) -> None:
         shown = [hit["doc_id"] for hit in search(local, k=2)["hits"]]
         attributes = only(queries(tables)).query_attributes
         hits = {family: list(zip(each.doc_ids, each.scores, strict=True)) for family, each in attributes.hits.items()}
@@ -122,13 +134,13 @@ class TestWhatIsRecordedOfASearch:
         np.testing.assert_array_equal(logged, again)
         assert attributes.features.values[0][2] is None
 
-    def test_nothing_found_is_a_search_too(self, local, tables):
+    def test_nothing_found_is_a_search_too(self, local: ServingStack, tables: Database) -> None:
         search(local, q="xylophone")
         query = only(queries(tables))
         assert query.query_response_hit_ids == []
         assert query.query_attributes.features is None
 
-    def test_who_had_no_part_in_it(self, local, tables):
+    def test_who_had_no_part_in_it(self, local: ServingStack, tables: Database) -> None:
         local.stop("ranker")
         local.stop("behavior")
         search(local)
@@ -137,7 +149,7 @@ class TestWhatIsRecordedOfASearch:
         assert attributes.degraded == ["behavior", "ranker"]
         assert attributes.features is None
 
-    def test_a_ranker_without_features(self, local, tables):
+    def test_a_ranker_without_features(self, local: ServingStack, tables: Database) -> None:
         local.release("ranker", "plain", local.live_set.snapshot)
         releases = {**local.live_set.releases, "ranker": "plain"}
         chosen = local.go_live(local.live_set.snapshot, **releases)
@@ -146,17 +158,17 @@ class TestWhatIsRecordedOfASearch:
         assert search(local)["ranking"] == "ranker"
         assert only(queries(tables)).query_attributes.features is None
 
-    def test_the_page_records_as_the_json_does(self, local, tables):
+    def test_the_page_records_as_the_json_does(self, local: ServingStack, tables: Database) -> None:
         assert local.get("search", "/", q=QUERY).status_code == 200
         assert only(queries(tables)).user_query == QUERY
 
-    def test_the_start_page_and_a_refused_query_are_no_searches(self, local, tables):
+    def test_the_start_page_and_a_refused_query_are_no_searches(self, local: ServingStack, tables: Database) -> None:
         local.get("search", "/")
         local.get("search", "/search", q="")
         search(local)
         queries(tables)
 
-    def test_simulated_traffic_says_so(self, local, tables):
+    def test_simulated_traffic_says_so(self, local: ServingStack, tables: Database) -> None:
         query_id = search(local, headers={"x-application": "simulation"})["query_id"]
         send(local, click(query_id, application="simulation"))
         assert only(queries(tables)).application == only(events(tables)).application == "simulation"
@@ -170,7 +182,7 @@ class TestWhatIsRecordedOfASearch:
             ("x-session-id", "a@b"),
         ],
     )
-    def test_headers_of_another_form_are_refused(self, offline, header, value):
+    def test_headers_of_another_form_are_refused(self, offline: ServingStack, header: str, value: str) -> None:
         answer = offline.client.get(
             offline.settings.url("search") + "/search", params={"q": QUERY}, headers={header: value}
         )
@@ -179,7 +191,7 @@ class TestWhatIsRecordedOfASearch:
 
 
 class TestWhatIsRecordedOfAClick:
-    def test_what_was_clicked_where_by_whom(self, local, tables):
+    def test_what_was_clicked_where_by_whom(self, local: ServingStack, tables: Database) -> None:
         sent = click("q-1", "mean", 3, session_id="s-7", event_id="e-1")
         assert send(local, sent).json() == {"accepted": 1}
         event = only(events(tables))
@@ -190,7 +202,9 @@ class TestWhatIsRecordedOfAClick:
         assert abs(datetime.now(UTC) - event.timestamp) < timedelta(minutes=1)
 
     @pytest.mark.parametrize("doc_id", ["a document with  spaces", "long " * 60 + "id", 'é"<&%20' * 146])
-    def test_whatever_the_id_of_the_document_that_the_page_shows(self, tmp_path, tables, doc_id):
+    def test_whatever_the_id_of_the_document_that_the_page_shows(
+        self, tmp_path: Path, tables: Database, doc_id: str
+    ) -> None:
         with stack(tmp_path, postgres_url=tables.url) as made:
             title, text = "Fast Fourier transform", "Compute the Fourier transform of a signal."
             snapshot = made.snapshot({doc_id: (title, text)}, urls={doc_id: "https://example.org/fft"})
@@ -201,11 +215,11 @@ class TestWhatIsRecordedOfAClick:
             assert send(made, click(answer["query_id"], doc_id)).json() == {"accepted": 1}
             assert only(events(tables)).event_attributes.object.object_id == doc_id
 
-    def test_a_list_of_them(self, local, tables):
+    def test_a_list_of_them(self, local: ServingStack, tables: Database) -> None:
         assert send(local, [click("q-1"), click("q-1", "mean", 2)]).json() == {"accepted": 2}
         assert len({event.event_id for event in events(tables, 2)}) == 2
 
-    def test_the_session_is_the_headers_or_the_cookies(self, local, tables):
+    def test_the_session_is_the_headers_or_the_cookies(self, local: ServingStack, tables: Database) -> None:
         cookie = uuid4().hex
         send(local, click("q-1"), headers={"x-session-id": "s-1"})
         send(local, click("q-2"), headers={"cookie": f"session={cookie}"})
@@ -215,7 +229,7 @@ class TestWhatIsRecordedOfAClick:
         assert sessions["q-2"] == cookie
         assert sessions["q-3"] not in ("not-one-of-ours", "s-1", cookie)
 
-    def test_nothing_is_recorded_of_who_asks_for_privacy(self, local, tables):
+    def test_nothing_is_recorded_of_who_asks_for_privacy(self, local: ServingStack, tables: Database) -> None:
         private = {"sec-gpc": "1"}
         assert send(local, click("q-1"), headers=private).json() == {"accepted": 0}
         url = local.settings.url("search")
@@ -226,7 +240,7 @@ class TestWhatIsRecordedOfAClick:
         assert only(events(tables)).query_id == "q-2"
         assert stored(tables, "ubi_queries") == []
 
-    def test_one_that_is_sent_again_counts_once(self, local, tables):
+    def test_one_that_is_sent_again_counts_once(self, local: ServingStack, tables: Database) -> None:
         for _ in range(3):
             assert send(local, click("q-1", event_id="e-1")).status_code == 202
         send(local, click("q-1", event_id="e-2"))
@@ -234,12 +248,12 @@ class TestWhatIsRecordedOfAClick:
         until(lambda: feedback(local)["waiting"] == 0)
         assert len(stored(tables, "ubi_events")) == 2
 
-    def test_the_clients_time_is_taken_where_it_is_about_now(self, local, tables):
+    def test_the_clients_time_is_taken_where_it_is_about_now(self, local: ServingStack, tables: Database) -> None:
         then = datetime.now(UTC) - timedelta(hours=2)
         send(local, click("q-1", timestamp=then.isoformat()))
         assert only(events(tables)).timestamp == then
 
-    def test_a_beacon_may_come_as_plain_text(self, offline):
+    def test_a_beacon_may_come_as_plain_text(self, offline: ServingStack) -> None:
         content = b'{"action_name": "click", "query_id": "q", "event_attributes": {"object": {"object_id": "fft"}, '
         content += b'"position": {"ordinal": 1}}}'
         url = offline.settings.url("search") + "/events"
@@ -249,7 +263,7 @@ class TestWhatIsRecordedOfAClick:
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingStack]:
     """The search app alone."""
     with stack(tmp_path_factory.mktemp("events")) as made:
         made.start("search")
@@ -280,14 +294,16 @@ class TestBadEvents:
             ([click("q")] * 101, "100"),
         ],
     )
-    def test_each_is_a_422_that_names_what_is_wrong_and_nothing_is_taken(self, app, event, word):
+    def test_each_is_a_422_that_names_what_is_wrong_and_nothing_is_taken(
+        self, app: ServingStack, event: bytes | Click | list[Click], word: str
+    ) -> None:
         how = {"content": event} if isinstance(event, bytes) else {"json": event}
         answer = app.client.post(app.settings.url("search") + "/events", **how)
         assert answer.status_code == 422
         assert word in answer.json()["error"]
         assert feedback(app)["waiting"] == 0
 
-    def test_too_many_bytes(self, app):
+    def test_too_many_bytes(self, app: ServingStack) -> None:
         answer = send(app, click("q", more="x" * 70_000))
         assert answer.status_code == 413
         assert "64,000 bytes" in answer.json()["error"]
@@ -303,10 +319,10 @@ class TestBadEvents:
             {"referer": "http://elsewhere.example/page"},
         ],
     )
-    def test_another_sites_page_cannot_send_any(self, app, headers):
+    def test_another_sites_page_cannot_send_any(self, app: ServingStack, headers: dict[str, str]) -> None:
         assert send(app, click("q"), headers=headers).status_code == 403
 
-    def test_the_apps_own_page_can(self, tmp_path):
+    def test_the_apps_own_page_can(self, tmp_path: Path) -> None:
         with stack(tmp_path) as app:
             app.start("search")
             own = {"origin": app.settings.url("search")}
@@ -315,7 +331,7 @@ class TestBadEvents:
 
 
 @pytest.fixture(scope="module")
-def answering(tmp_path_factory):
+def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingStack]:
     """A stack that answers; what it records waits on disk."""
     with stack(tmp_path_factory.mktemp("sites")) as made:
         start_all(made, made.snapshot())
@@ -336,7 +352,7 @@ class TestAnotherSitesSearches:
         ],
         ids=str,
     )
-    def test_are_answered_and_not_recorded(self, answering, headers):
+    def test_are_answered_and_not_recorded(self, answering: ServingStack, headers: dict[str, str]) -> None:
         before = feedback(answering)["waiting"]
         assert search(answering, headers=headers)["hits"]
         page = answering.client.get(answering.settings.url("search"), params={"q": QUERY}, headers=headers)
@@ -345,21 +361,25 @@ class TestAnotherSitesSearches:
         assert "set-cookie" not in page.headers
         assert feedback(answering)["waiting"] == before
 
-    def test_and_a_head_is_nobodys_search(self, answering):
+    def test_and_a_head_is_nobodys_search(self, answering: ServingStack) -> None:
         before = feedback(answering)["waiting"]
         url = answering.settings.url("search") + "/search"
         assert answering.client.head(url, params={"q": QUERY}).status_code == 200
         assert feedback(answering)["waiting"] == before
 
     @pytest.mark.parametrize("headers", [{"sec-fetch-site": "none"}, {"sec-fetch-site": "same-origin"}, {}], ids=str)
-    def test_those_of_the_own_page_of_the_address_bar_and_of_programs_are(self, answering, headers):
+    def test_those_of_the_own_page_of_the_address_bar_and_of_programs_are(
+        self, answering: ServingStack, headers: dict[str, str]
+    ) -> None:
         before = feedback(answering)["waiting"]
         search(answering, headers=headers)
         assert feedback(answering)["waiting"] == before + 1
 
 
 class TestPrivacy:
-    def test_neither_address_nor_browser_nor_other_headers_are_stored(self, local, tables):
+    def test_neither_address_nor_browser_nor_other_headers_are_stored(
+        self, local: ServingStack, tables: Database
+    ) -> None:
         headers = {
             "user-agent": AGENT,
             "x-forwarded-for": "203.0.113.9",
@@ -368,7 +388,12 @@ class TestPrivacy:
             "cookie": "other=tracked",
         }
         query_id = search(local, headers=headers)["query_id"]
-        personal = {"user_id": "somebody", "ip": "203.0.113.9", "message": "my words", "user_agent": AGENT}
+        personal: dict[str, Any] = {
+            "user_id": "somebody",
+            "ip": "203.0.113.9",
+            "message": "my words",
+            "user_agent": AGENT,
+        }
         assert send(local, click(query_id, **personal), headers=headers).status_code == 202
         queries(tables)
         events(tables)
@@ -377,12 +402,12 @@ class TestPrivacy:
             for secret in (*headers.values(), *personal.values(), "tracked", "127.0.0.1"):
                 assert secret not in text
 
-    def test_without_a_session_every_search_is_somebody_elses(self, local, tables):
+    def test_without_a_session_every_search_is_somebody_elses(self, local: ServingStack, tables: Database) -> None:
         search(local)
         search(local)
         assert len({query.client_id for query in queries(tables, 2)}) == 2
 
-    def test_switched_off_nothing_is_recorded_and_nobody_gets_a_cookie(self, tmp_path):
+    def test_switched_off_nothing_is_recorded_and_nobody_gets_a_cookie(self, tmp_path: Path) -> None:
         with stack(tmp_path, feedback=False) as local:
             start_all(local, local.snapshot())
             search(local)
@@ -395,12 +420,12 @@ class TestPrivacy:
 
 
 class TestNothingIsLost:
-    def test_postgres_killed_and_started_again(self, tmp_path, tables):
+    def test_postgres_killed_and_started_again(self, tmp_path: Path, tables: Database) -> None:
         with stack(tmp_path, postgres_url=tables.url) as local:
             start_all(local, local.snapshot())
             asked, clicked = [], []
 
-            def use(times):
+            def use(times: int) -> None:
                 for _ in range(times):
                     asked.append(search(local)["query_id"])
                     clicked.append(uuid4().hex)
@@ -419,11 +444,10 @@ class TestNothingIsLost:
         assert sorted(stored(tables)) == sorted(asked)
         assert sorted(stored(tables, "ubi_events")) == sorted(clicked)
 
-    def test_the_search_app_killed_with_events_on_disk(self, tmp_path, tables):
+    def test_the_search_app_killed_with_events_on_disk(self, tmp_path: Path, tables: Database) -> None:
         with stack(tmp_path) as local:
-            chosen = local.go_live(
-                (snapshot := local.snapshot()), **{each: local.release(each, "v1", snapshot) for each in FAMILIES}
-            )
+            snapshot = local.snapshot()
+            chosen = local.go_live(snapshot, **{each: local.release(each, "v1", snapshot) for each in FAMILIES})
             for family in FAMILIES:
                 local.start(family)
                 local.until_live(family, chosen)
@@ -438,13 +462,13 @@ class TestNothingIsLost:
             assert sorted(stored(tables)) == sorted(asked)
             assert sorted(stored(tables, "ubi_events")) == sorted(clicked)
 
-    def test_a_batch_that_was_stored_without_our_knowing_is_stored_once(self, tmp_path, tables):
+    def test_a_batch_that_was_stored_without_our_knowing_is_stored_once(self, tmp_path: Path, tables: Database) -> None:
         class Disconnected(Store):
             """The connection breaks after the commit, before the answer: the first three times."""
 
             times = 0
 
-            def add(self, queries, events):
+            def add(self, queries: Sequence[UbiQuery], events: Sequence[UbiEvent]) -> None:
                 super().add(queries, events)
                 self.times += 1
                 if self.times <= 3:
@@ -457,14 +481,14 @@ class TestNothingIsLost:
         assert store.times == 4
         assert len(stored(tables, "ubi_events")) == 5
 
-    def test_tables_that_were_dropped_are_made_again(self, local, tables):
+    def test_tables_that_were_dropped_are_made_again(self, local: ServingStack, tables: Database) -> None:
         search(local)
         queries(tables)
         tables.rows("DROP TABLE ubi_queries, ubi_events")
         query_id = search(local)["query_id"]
         assert only(queries(tables)).query_id == query_id
 
-    def test_without_a_database_all_waits(self, offline):
+    def test_without_a_database_all_waits(self, offline: ServingStack) -> None:
         search(offline)
         assert feedback(offline) == {
             "on": True,
@@ -477,7 +501,9 @@ class TestNothingIsLost:
 
 
 class TestPoison:
-    def test_what_postgres_refuses_is_set_aside_with_its_reason_and_the_rest_is_stored(self, tmp_path, tables):
+    def test_what_postgres_refuses_is_set_aside_with_its_reason_and_the_rest_is_stored(
+        self, tmp_path: Path, tables: Database
+    ) -> None:
         outbox = Outbox(tmp_path / "outbox.sqlite")
         good = [made_event(number) for number in range(300)]
         poisoned = [
@@ -500,7 +526,7 @@ class TestPoison:
         assert all(reasons)
         assert "NUL" in reasons[1]
 
-    def test_metrics_count_them(self, local, tables):
+    def test_metrics_count_them(self, local: ServingStack, tables: Database) -> None:
         outbox = Outbox(local.settings.home / "outbox" / "search.sqlite")
         outbox.put([("event", made_event("a\0b").model_dump_json())])
         search(local)
@@ -515,7 +541,7 @@ class TestPoison:
 
 
 class TestDiskFails:
-    def test_a_search_is_answered_and_what_was_lost_is_counted_until_the_disk_is_back(self, tmp_path):
+    def test_a_search_is_answered_and_what_was_lost_is_counted_until_the_disk_is_back(self, tmp_path: Path) -> None:
         with stack(tmp_path) as local:
             # A file where the folder would be: no outbox can be opened.
             (tmp_path / "outbox").write_text("")
@@ -532,7 +558,7 @@ class TestDiskFails:
             assert feedback(local)["recording"] is None
             assert feedback(local)["waiting"] == 1
 
-    def test_a_full_disk_takes_nothing_and_breaks_nothing(self, tmp_path):
+    def test_a_full_disk_takes_nothing_and_breaks_nothing(self, tmp_path: Path) -> None:
         outbox = Outbox(tmp_path / "outbox.sqlite")
         outbox.put([("event", "kept")])
         outbox._connection.execute("PRAGMA max_page_count = 20")
@@ -543,7 +569,7 @@ class TestDiskFails:
         assert [entry.content for entry in outbox.first(10)] == ["kept", "after"]
 
 
-def made_event(name, doc_id="fft"):
+def made_event(name: int | str, doc_id: str = "fft") -> UbiEvent:
     return UbiEvent(
         application="searchloop",
         event_id=f"event-{name}",
@@ -556,13 +582,13 @@ def made_event(name, doc_id="fft"):
     )
 
 
-def set_aside(path):
+def set_aside(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return [reason for (reason,) in connection.execute("SELECT reason FROM set_aside ORDER BY number")]
 
 
 @contextmanager
-def running(local, postgres_url):
+def running(local: ServingStack, postgres_url: str) -> Iterator[None]:
     """The search app as a process of its own, killed when the block ends."""
     variables = {
         **os.environ,

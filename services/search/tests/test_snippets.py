@@ -16,27 +16,27 @@ LONG = "\n".join(
 )
 
 
-def test_terms_are_words_without_endings_and_stop_words():
+def test_terms_are_words_without_endings_and_stop_words() -> None:
     assert terms("How to compute the windows of a Signal") == ["compute", "window", "signal"]
 
 
-def test_a_query_of_stop_words_keeps_them():
+def test_a_query_of_stop_words_keeps_them() -> None:
     assert terms("to be or not to be")[0] == "not"
     assert terms("what is it") == ["what", "is", "it"]
 
 
-def test_a_short_text_is_its_own_snippet():
+def test_a_short_text_is_its_own_snippet() -> None:
     assert snippet("Compute   the\nmean.", ["mean"]) == "Compute the mean."
 
 
-def test_the_line_with_the_words_is_chosen():
+def test_the_line_with_the_words_is_chosen() -> None:
     excerpt = snippet(LONG, terms("hann window"))
     assert excerpt.startswith("… The Hann window tapers a signal")
     assert excerpt.endswith(" …")
     assert len(excerpt) <= LENGTH + 4
 
 
-def test_a_rare_word_tells_more_than_a_frequent_one():
+def test_a_rare_word_tells_more_than_a_frequent_one() -> None:
     assert "Hann" in snippet(LONG, terms("line hann"))
 
 
@@ -73,7 +73,7 @@ Examples
 """
 
 
-def test_marks_of_restructuredtext_are_not_shown():
+def test_marks_of_restructuredtext_are_not_shown() -> None:
     whole = " ".join(snippet(part, []) for part in DOCSTRING.split("\n\n"))
     assert "Quick utility for sklearn.utils.check and next(iter), see [1] and the guide." in whole
     assert "Parameters: *arrays : sequence Sequences of the same length: split(a, b)" in whole
@@ -86,21 +86,21 @@ def test_marks_of_restructuredtext_are_not_shown():
     "text",
     ["a - b = c", "- one", "* one", "x[1::2]", "`_private`", "1 < 2 > 1", "** kwargs", "don't :stop: it", "a_b_"],
 )
-def test_other_text_stays_as_it_is(text):
+def test_other_text_stays_as_it_is(text: str) -> None:
     assert snippet(text, []) == text.replace("`", "")
 
 
-def test_the_summary_is_chosen_where_it_holds_most_of_the_words():
+def test_the_summary_is_chosen_where_it_holds_most_of_the_words() -> None:
     text = "Split arrays into train and test subsets.\n" + LONG + "\nData set: split the data set in a train set."
     assert snippet(text, terms("split a data set into train and test")).startswith("Split arrays into train and test")
     assert "Data set" in snippet(text, terms("a data set in train"))
 
 
-def test_without_a_match_it_is_the_beginning():
+def test_without_a_match_it_is_the_beginning() -> None:
     assert snippet(LONG, terms("xylophone")).startswith("Introduction to the module.")
 
 
-def test_whole_words_are_marked_where_they_begin_with_a_term():
+def test_whole_words_are_marked_where_they_begin_with_a_term() -> None:
     assert mark("Windows rewind a window", ["window"]) == [
         Part("Windows", True),
         Part(" rewind a ", False),
@@ -108,17 +108,17 @@ def test_whole_words_are_marked_where_they_begin_with_a_term():
     ]
 
 
-def test_marked_parts_are_the_text():
+def test_marked_parts_are_the_text() -> None:
     for text in ("", "Signal", "İstanbul signal ẞ signal", "傅里叶变换 signal"):
         assert "".join(part.text for part in mark(text, ["signal", "sig", "变换"])) == text
 
 
-def test_letters_whose_lower_case_is_longer_do_not_shift_the_marks():
+def test_letters_whose_lower_case_is_longer_do_not_shift_the_marks() -> None:
     assert Part("signal", True) in mark("İİİİ signal", ["signal"])
 
 
 @pytest.mark.parametrize("text", ["a" * 5_000_000, "a " * 2_000_000, "fourier " * 500_000, "\n" * 1_000_000, ""])
-def test_the_cost_is_bounded_whatever_the_text(text):
+def test_the_cost_is_bounded_whatever_the_text(text: str) -> None:
     started = time.process_time()
     for _ in range(10):
         snippet(text, terms("fourier a transform " * 300))
