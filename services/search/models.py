@@ -80,8 +80,8 @@ class Models:
         """
         try:
             runtime = runtimes.of_release(self._staging, family, release)
-        except ReleaseError as error:
-            raise UnavailableError(str(error)) from error
+        except (ReleaseError, OSError) as error:  # the latter of a staging area that is away
+            raise UnavailableError(f"its release cannot be looked up: {error}") from error
         if runtime.worker not in self._sessions:
             connector = aiohttp.UnixConnector(str(runtime.socket(self._settings)), limit=0, keepalive_timeout=30)
             timeout = aiohttp.ClientTimeout(total=self._patience_ms / 1000)

@@ -140,6 +140,19 @@ def test_one_that_speaks_another_version_of_the_wire_keeps_the_live_set(sets: Li
     assert promote(sets, ranker(), SNAPSHOT, "first", services=True) == sets.live()
 
 
+def test_a_search_app_that_was_started_with_an_older_wire_is_asked_to_be_started_anew(
+    sets: LiveSets, services: States, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not read the workers' answers, although this code, which is newer, could."""
+    monkeypatch.setattr(promotion, "WIRE", 2)
+    monkeypatch.setattr(promotion, "SPOKEN", (1, 2))
+    services["keyword"] = {"state": "ready", "wire": 2}
+    with pytest.raises(PromotionError, match=r"search could not load set 1: It speaks version 1.*make down, then"):
+        promote(sets, ranker(), SNAPSHOT, "first", services=True)
+    services["search"] = {"state": "ready", "wire": 2}
+    assert promote(sets, ranker(), SNAPSHOT, "first", services=True) == sets.live()
+
+
 def test_one_that_never_answers_ends_the_wait(sets: LiveSets, services: States) -> None:
     services["keyword"] = {"state": "loading"}
     with pytest.raises(PromotionError, match=r"not loaded by keyword within"):

@@ -6,7 +6,7 @@ import socket
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import httpx
 import orjson
@@ -206,6 +206,16 @@ class TestDegraded:
         asked = Models(local.settings).rank("ranker", "v1", "words", {"keyword": [("a", 2.0), ("a", 1.0)]}, 0)
         with pytest.raises(UnavailableError, match="expected every document once"):
             asyncio.run(asked)
+
+    def test_a_release_that_cannot_be_looked_up_is_a_model_that_is_away(
+        self, local: ServingStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*_: str) -> Never:
+            raise PermissionError("the staging area refuses")
+
+        monkeypatch.setattr("services.search.models.runtimes.of_release", away)
+        with pytest.raises(UnavailableError, match=r"cannot be looked up: the staging area refuses"):
+            asyncio.run(Models(local.settings).search("keyword", "v1", "words"))
 
     def test_with_every_search_model_down_it_is_a_503_with_the_reasons(self, local: ServingStack) -> None:
         for family in SEARCHING:
