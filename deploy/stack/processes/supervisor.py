@@ -26,6 +26,8 @@ from shared_ops.waiting import until
 
 STOP_SECONDS = 5
 """How long a process may take to stop before it is killed."""
+BACKOFF = "BACKOFF"
+"""The state of a process that ended as soon as it was started, and that the supervisor starts again after a while."""
 ENDED = ("STOPPED", "EXITED", "FATAL")
 """The states of a process that does not run, and that the supervisor does not start by itself."""
 

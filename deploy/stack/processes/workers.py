@@ -16,7 +16,7 @@ import psutil
 
 from deploy.stack.processes import postgres
 from deploy.stack.processes.listing import Process, worker
-from deploy.stack.processes.supervisor import ENDED, State, Supervisor
+from deploy.stack.processes.supervisor import BACKOFF, ENDED, State, Supervisor
 from shared_ops.release import codes, runtimes
 from shared_ops.release.codes import CodeError
 from shared_ops.release.livesets import LiveSet, LiveSets
@@ -26,6 +26,8 @@ from shared_ops.settings import ROOT, Settings, families
 
 SECONDS = 0.5
 """Seconds between two looks at which sets are live and proposed."""
+BROKEN_SECONDS = 15.0
+"""Seconds between two looks at whether a worker ends again and again, as when its code or environment was removed."""
 LONGEST_SECONDS = 3600.0
 """Seconds between two tries to start a worker that could not be started, at most; they double from try to try."""
 logger = logging.getLogger("deploy.stack.processes.workers")
@@ -125,17 +127,19 @@ class Workers:
         self._unneeded: dict[str, float] = {}
         """By name: since when a worker has not been needed."""
         self._lacking: set[str] = set()
-        """The workers that are needed, and could not be started when last tried."""
-        self._retry_at = self._pause = 0.0
+        """The workers that are needed, and did not come up when last tried."""
+        self._retry_at = self._pause = self._look_at = 0.0
 
     def look(self) -> None:
         """Start what is needed and does not run, end what has not been needed for the time of grace."""
         sets = self._sets.live(), self._sets.proposed()
-        if sets == (None, None) or (sets == self._seen and not self._unneeded and not self._lacking):
+        nothing_to_do = sets == self._seen and not self._unneeded and not self._lacking
+        if sets == (None, None) or (nothing_to_do and time.monotonic() < self._look_at):
             return
+        self._look_at = time.monotonic() + BROKEN_SECONDS
         pairs = required_runtimes(self._sets)
         names = {each.worker for each in pairs}
-        if sets != self._seen or time.monotonic() >= self._retry_at:
+        if sets != self._seen or (self._lacking and time.monotonic() >= self._retry_at):
             self._pause = min(2 * self._pause, LONGEST_SECONDS) if sets == self._seen else self._settings.retry_seconds
             self._seen, self._lacking = sets, names
             try:
@@ -143,7 +147,7 @@ class Workers:
             finally:  # counted from here: making an environment may have taken longer than the pause
                 self._retry_at = time.monotonic() + self._pause
         states, now = self._supervisor.states(), time.monotonic()
-        self._lacking = {name for name in names if not _is_started(states.get(name))}
+        self._lacking = {name for name in names if not _is_up(states.get(name))}
         idle = states.keys() & set(self._supervisor.workers()) - names
         self._unneeded = {name: self._unneeded.get(name, now) for name in idle}
         for name in [name for name, since in self._unneeded.items() if now - since > self._settings.grace_seconds]:
@@ -154,18 +158,21 @@ class Workers:
     def _start(self, pairs: Iterable[Runtime]) -> None:
         """Start the workers that do not run: first those whose environment is here, each group in the given order."""
         states = self._supervisor.states()
-        lacking = [each for each in pairs if not _is_started(states.get(each.worker))]
+        lacking = [each for each in pairs if not _is_up(states.get(each.worker))]
         for runtime in sorted(lacking, key=lambda each: not each.is_here(self._settings)):
             for process in worker_processes(self._settings, [runtime]):
+                state = states.get(process.name)
+                if state and state.state == BACKOFF:  # what it runs with may have been made again in another place
+                    self._supervisor.drop(process.name)
                 logger.info("starting %s", process.name)
-                if process.name not in states:
+                if state is None or state.state == BACKOFF:
                     self._supervisor.add(process, worker=True)
                 self._supervisor.start_process(process.name)
 
 
-def _is_started(state: State | None) -> bool:
-    """Whether the supervisor holds a worker and was told to start it; it starts it again where it ends."""
-    return state is not None and state.state not in ENDED
+def _is_up(state: State | None) -> bool:
+    """Whether the supervisor holds a worker that runs or is about to."""
+    return state is not None and state.state not in (*ENDED, BACKOFF)
 
 
 def keep_up() -> None:

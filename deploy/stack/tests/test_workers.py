@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Never
 
+import psutil
 import pytest
 
 from deploy.stack.processes import workers
@@ -197,6 +198,27 @@ def test_what_could_not_be_started_is_tried_again(
     monkeypatch.setattr(workers, "worker", lambda _, runtime: sleeper(runtime.worker))
     held.look()
     wait_for(lambda: running(supervisor) == named())
+
+
+def test_a_worker_whose_code_was_removed_while_it_ran_is_given_it_again(
+    settings: Settings, sets: LiveSets, supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "code.py"
+
+    def provided(_: object, runtime: Runtime) -> Process:
+        code.write_text("import time; time.sleep(600)")
+        return Process(runtime.worker, [sys.executable, str(code)], ready=lambda: None, phase=0)
+
+    monkeypatch.setattr(workers, "worker", provided)
+    monkeypatch.setattr(workers, "BROKEN_SECONDS", 0.0)
+    held = Workers(settings.model_copy(update={"retry_seconds": 0.0}))
+    sets.propose(of(), SNAPSHOT, "first")
+    held.look()
+    wait_for(lambda: running(supervisor) == named())
+    code.unlink()
+    for name in named():
+        psutil.Process(supervisor.states()[name].pid).kill()
+    wait_for(lambda: held.look() or (code.exists() and running(supervisor) == named()))
 
 
 def test_what_cannot_be_started_is_tried_ever_less_often_counted_from_the_end_of_a_try(
