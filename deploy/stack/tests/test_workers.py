@@ -218,7 +218,12 @@ def test_a_worker_whose_code_was_removed_while_it_ran_is_given_it_again(
     code.unlink()
     for name in named():
         psutil.Process(supervisor.states()[name].pid).kill()
-    wait_for(lambda: held.look() or (code.exists() and running(supervisor) == named()))
+
+    def answering_again() -> bool:
+        held.look()
+        return code.exists() and running(supervisor) == named()
+
+    wait_for(answering_again)
 
 
 def test_what_cannot_be_started_is_tried_ever_less_often_counted_from_the_end_of_a_try(
