@@ -57,7 +57,7 @@ class DagsterStack:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start_daemon(self) -> None:
-        self._start("dagster-daemon", "run", "-w", str(self.workspace))
+        self._start("dagster-daemon", "run", "-w", str(self.workspace), paced=True)
 
     def start_server(self) -> None:
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-f", str(HERE / "sleeping.py"), "-d", str(HERE)]
@@ -116,9 +116,11 @@ class DagsterStack:
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
 
-    def _start(self, command: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, command: str, *arguments: str, paced: bool = False) -> subprocess.Popen[bytes]:
+        """Start one of Dagster's commands; `paced` as a stack starts it."""
+        program = [sys.executable, "-m", "deploy.stack.processes.paced", command] if paced else [str(BIN / command)]
         with (self.home / f"{command}.log").open("a") as log:
-            process = subprocess.Popen([str(BIN / command), *arguments], env=self.environment, stdout=log, stderr=log)
+            process = subprocess.Popen([*program, *arguments], cwd=ROOT, env=self.environment, stdout=log, stderr=log)
         self.processes.append(process)
         return process
 

@@ -134,6 +134,9 @@ def main(command: str, *arguments: str) -> None:
         following = _following(Controller.check_workspace_freshness, changed)
         Controller.check_workspace_freshness = following  # type: ignore[method-assign]
         _tick_seldom_where_nothing_goes_on()
+        from deploy.stack.processes.lost_runs import overlook_none
+
+        overlook_none()
     sys.argv = [command, *arguments]
     entry_points(group="console_scripts")[command].load()()
 
