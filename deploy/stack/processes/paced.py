@@ -17,6 +17,7 @@ The daemon follows the workspace.yaml in DAGSTER_HOME, which names the code serv
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +127,8 @@ def main(command: str, *arguments: str) -> None:
     Raises:
         KeyError: where this environment has no such command.
     """
+    # A shell that starts a stack in the background has it ignore SIGINT; Dagster would then ignore SIGTERM, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pace()
     if command == "dagster-daemon":
         from dagster._daemon.controller import DagsterDaemonController as Controller

@@ -29,7 +29,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"
 
 class ProxyHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        body = b'{"hits": [], "live_set": 1, "data": {"runsOrError": {"results": []}}, "state": "ready"}'
+        body = b'{"hits": [], "live_set": 1, "data": {"runsOrError": {"results": []}}, "state": "ready", "number": 1}'
         self.rfile.read(int(self.headers.get("content-length", 0)))
         self.send_response(200)
         self.end_headers()
