@@ -10,6 +10,7 @@ ROOMS = {
     "shared_ops": [
         "settings",
         "causes",
+        "refused",
         "waiting",
         "notifications",
         "data",

@@ -26,6 +26,7 @@ from deploy.stack.search import evaluation
 from deploy.stack.search.searching import SearchError, ask, follows, wait_for_search
 from deploy.stack.terminal import console, say, visible
 from deploy.stack.traffic import simulation
+from shared_ops.refused import refused_code
 from shared_ops.release import promotion, runtimes
 from shared_ops.release.codes import CodeError
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSets, asset_path
@@ -135,7 +136,7 @@ def code_servers(settings: Settings) -> None:
 @click.argument("repository", type=Name(repositories))
 @click.pass_obj
 def code_server(settings: Settings, repository: str) -> None:
-    """Start one code server, or reload its code; runs in flight finish on the old code."""
+    """Start one code server, or reload its code, if it loads; runs in flight finish on the old code."""
     _reload(settings, [repository])
 
 
@@ -148,16 +149,17 @@ def _reload(settings: Settings, names: list[str]) -> None:
         say("Dagit does not run, so there is nothing to reload: make up")
         return
     dagit = _dagit(settings)
-    broken = {name: error for name in names if (error := _reloaded(dagit, name))}
+    broken = {name: problem for name in names if (problem := _reloaded(settings, dagit, name))}
     if broken:
-        said = (f"{name}'s code server runs, and its code does not load: {error}" for name, error in broken.items())
-        raise StackError("\n".join([*said, f"Mend it, then: make code-server REPO={next(iter(broken))}"]))
+        raise StackError("\n".join([*broken.values(), f"Mend it, then: make code-server REPO={next(iter(broken))}"]))
 
 
-def _reloaded(dagit: Dagit, name: str) -> str | None:
-    """Reload one's code, and say so; returns what keeps it from loading."""
+def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
+    """Reload one's code, and say so; returns what keeps it from loading, and what runs in its place."""
     if error := dagit.reload(name):
-        return error
+        return f"{name}'s code server runs, and its code does not load: {error}"
+    if refused := refused_code(name, settings):
+        return f"{name}'s code does not load, and the code of before stays in Dagit: {refused.told}"
     people = f"; people get it by: make train REPO={name}" if name in families() else ""
     say(f"{name:<17} reloaded{people}")
     return None

@@ -9,9 +9,10 @@ from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes.listing import answers_at, processes
 from deploy.stack.processes.supervisor import State, Supervisor
 from deploy.stack.search.searching import lacking_lines
+from shared_ops.refused import refused_code
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.runtimes import socket_of
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, repositories
 
 UNKNOWN = State("", "not started yet: make up", 0, 0)
 """A process that repos.toml has gained since the stack started."""
@@ -46,12 +47,21 @@ def lines(settings: Settings) -> Iterator[str]:
         yield from _dagit_lines(Dagit(settings.url("dagit")))
     except DagitError as error:
         yield str(error)
+    yield from _refused_lines(settings)
     yield from lacking_lines(settings)
     yield from history.live_lines(settings)
     for line in disagreements(settings):
         yield f"not as the live set says: {line}"
     yield from history.rejected_lines(settings)
     yield from history.moved_lines(settings)
+
+
+def _refused_lines(settings: Settings) -> Iterator[str]:
+    for refused in filter(None, (refused_code(name, settings) for name in repositories())):
+        yield (
+            f"not as saved: {refused.location} runs the code of before, as that of {refused.at:%Y-%m-%d %H:%M} UTC "
+            f"does not load: {refused.told}. Its sensors wait. Mend it, then: make code-server REPO={refused.location}"
+        )
 
 
 def _dagit_lines(dagit: Dagit) -> Iterator[str]:

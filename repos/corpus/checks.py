@@ -6,14 +6,19 @@ from repos.corpus.build import check
 from repos.corpus.ops import report_metadata
 from repos.corpus.sources.collected import SourceError, SourceReport
 from shared_ops.data.snapshots import Snapshots, load
+from shared_ops.pipeline.checks import code_check
 from shared_ops.pipeline.lineage import snapshot_key
 from shared_ops.pipeline.types import check_snapshot
-from shared_ops.settings import DEPLOYMENTS, Deployment, current
+from shared_ops.settings import DEPLOYMENTS, Deployment, current, repository_of
 
 
 def snapshot_checks() -> list[AssetChecksDefinition]:
-    """Two checks of each deployment's snapshot: the bad rows of its sources, and whether its tables hold together."""
-    return [make(deployment) for deployment in DEPLOYMENTS for make in (_sources, _tables)]
+    """Two checks of each deployment's snapshot: the bad rows of its sources, and whether its tables hold together.
+
+    And whether the code that makes snapshots loads, in prod.
+    """
+    of_tables = [make(deployment) for deployment in DEPLOYMENTS for make in (_sources, _tables)]
+    return [*of_tables, code_check(repository_of(__name__), snapshot_key("prod"))]
 
 
 def _sources(deployment: Deployment) -> AssetChecksDefinition:

@@ -4,13 +4,15 @@ from dagster import AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity,
 
 from repos.feedback.ops import BURSTS, burst_check
 from shared_ops.data.feedback import Feedback, Feedbacks
+from shared_ops.pipeline.checks import code_check
 from shared_ops.pipeline.lineage import feedback_key
-from shared_ops.settings import DEPLOYMENTS, Deployment, current
+from shared_ops.settings import DEPLOYMENTS, Deployment, current, repository_of
 
 
 def feedback_checks() -> list[AssetChecksDefinition]:
-    """A check of each deployment's feedback: whether sessions were left out as a burst."""
-    return [_bursts(deployment) for deployment in DEPLOYMENTS]
+    """A check of each deployment's feedback: whether sessions were left out as a burst. In prod, whether code loads."""
+    bursts = [_bursts(deployment) for deployment in DEPLOYMENTS]
+    return [*bursts, code_check(repository_of(__name__), feedback_key("prod"))]
 
 
 def _bursts(deployment: Deployment) -> AssetChecksDefinition:

@@ -2,11 +2,12 @@
 
 from dagster import AssetCheckResult, AssetChecksDefinition, MetadataValue, asset_check
 
+from shared_ops.pipeline.checks import code_check
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
-from shared_ops.settings import DEPLOYMENTS, Deployment, current, ranking_family
+from shared_ops.settings import DEPLOYMENTS, Deployment, current, ranking_family, repository_of
 
 END_TO_END = "end_to_end"
 """The name of the check of a proposed set's final order."""
@@ -15,8 +16,12 @@ ANSWERS = "answers"
 
 
 def live_set_checks() -> list[AssetChecksDefinition]:
-    """The end-to-end gate's verdict on the newest accepted ranker, in each deployment; and who answers, in prod."""
-    return [*(_end_to_end(deployment) for deployment in DEPLOYMENTS), _answers()]
+    """The end-to-end gate's verdict on the newest accepted ranker, in each deployment.
+
+    In prod, who answers, and whether the code that moves the live set loads.
+    """
+    verdicts = [_end_to_end(deployment) for deployment in DEPLOYMENTS]
+    return [*verdicts, _answers(), code_check(repository_of(__name__), live_set_key("prod"))]
 
 
 def _answers() -> AssetChecksDefinition:

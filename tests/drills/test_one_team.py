@@ -1,7 +1,8 @@
 """The code of one team does not load. Each location is broken in turn, and all that is not its own goes on at work.
 
-The others' trainings, the learning from clicks, promotion, rollback, and the alerts of failed runs. The stack runs from
-a copy of the checkout.
+The others' trainings, the learning from clicks, promotion, rollback, and the alerts of failed runs. A reload alone
+breaks nothing: the location is broken once its code server has been started anew. The stack runs from a copy of the
+checkout.
 """
 
 import uuid
@@ -9,15 +10,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import httpx
+import psutil
 import pytest
+from dagster import AssetKey
 
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import FORCE
+from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.data.feedback import Feedbacks
+from shared_ops.pipeline.checks import CODE_LOADS
+from shared_ops.pipeline.lineage import feedback_key, live_set_key, release_key, snapshot_key
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import live_repository, ranking_family, repositories, search_families
-from tests.conftest import Stack, until
+from tests.conftest import Stack, asked_graphql, until
 from tests.drills.checkouts import Checkout
 from tests.drills.conftest import finish
 
@@ -25,6 +31,24 @@ pytestmark = pytest.mark.slow
 
 MISTAKE = 'raise RuntimeError("this team broke its code")\n'
 SECONDS = 300
+
+
+DEFINED = """
+query ($location: String!) {
+  repositoryOrError(repositorySelector: {repositoryLocationName: $location, repositoryName: "__repository__"}) {
+    ... on Repository { jobs { name } sensors { name } schedules { name } }
+  }
+}"""
+CHECKED = """
+query ($key: AssetKeyInput!, $check: String!) {
+  assetCheckExecutions(assetKey: $key, checkName: $check, limit: 1) { status }
+}"""
+
+
+def asset_of(name: str) -> AssetKey:
+    """The asset that bears the check of a repository's code."""
+    makes = {"data": snapshot_key, "feedback": feedback_key, "live": live_set_key}.get(repositories()[name].role)
+    return makes("prod") if makes else release_key("prod", name)
 
 
 class Company:
@@ -38,17 +62,46 @@ class Company:
 
     @contextmanager
     def broken(self, name: str) -> Iterator[None]:
-        """The code of a repository does not load while the block runs."""
+        """The code of a repository does not load while the block runs, nor has its code server any of before."""
         definitions = f"repos/{name}/definitions.py"
-        path = self.checkout.root / definitions
+        path, before = self.checkout.root / definitions, self.defined(name)
         path.write_text(MISTAKE + path.read_text())
-        said = self.stack.make("code-server", f"REPO={name}", check=False)
-        assert said.returncode != 0 and "this team broke its code" in said.stdout
         try:
+            self.fails_to_load(name, "and the code of before stays in Dagit")
+            assert self.defined(name) == before
+            until(lambda: self.code_loads(name) == "FAILED", SECONDS, "Dagit shows that the code does not load")
+            self.end_code_server(name)
+            self.fails_to_load(name, "code server runs, and its code does not load")
+            assert "this team broke its code" in (self.dagit.load_errors()[name] or "")
             yield
         finally:
             self.checkout.restore(definitions)
             self.stack.make("code-server", f"REPO={name}")
+        assert self.defined(name) == before
+        until(lambda: self.code_loads(name) == "SUCCEEDED", SECONDS, "Dagit shows that the code loads")
+
+    def fails_to_load(self, name: str, how: str) -> None:
+        """Have a repository's code server started or reloaded, which says how its code does not load."""
+        said = self.stack.make("code-server", f"REPO={name}", check=False)
+        assert said.returncode != 0 and "this team broke its code" in said.stdout and how in said.stdout, said.stdout
+
+    def end_code_server(self, name: str) -> None:
+        """Kill the process that holds a code server's port; the supervisor starts another, with the code as it is."""
+        server = psutil.Process(Supervisor(self.stack.settings).states()[f"code-{name}"].pid)
+        server.kill()
+        server.wait(30)
+
+    def defined(self, name: str) -> dict[str, list[str]]:
+        """The names of a repository's jobs, sensors and schedules in Dagit."""
+        found = asked_graphql(self.stack, DEFINED, location=name)["repositoryOrError"]
+        return {kind: [each["name"] for each in found[kind]] for kind in ("jobs", "sensors", "schedules")}
+
+    def code_loads(self, name: str) -> str | None:
+        """The newest result of the check whether a repository's code loads, as Dagit shows it."""
+        key = {"path": list(asset_of(name).path)}
+        found = asked_graphql(self.stack, CHECKED, key=key, check=CODE_LOADS)["assetCheckExecutions"]
+        status: str | None = found[0]["status"] if found else None
+        return status
 
     def jobs(self, broken: str) -> dict[str, str]:
         """Launch a run of each other repository, after somebody has clicked; returns the runs by job."""

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from deploy.stack.dagit.client import Dagit, DagitError, Event, RunPage
 from shared_ops.pipeline.references import VERDICT
+from shared_ops.refused import refused_code
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import promotion_obstacle
 from shared_ops.release.releases import Staging
@@ -85,7 +86,7 @@ def train(
     for wave in waves(names):
         if failures and not _goes_on(settings, wave):
             break
-        broken = _broken(dagit, wave)
+        broken = _broken(settings, dagit, wave)
         failures += broken.values()
         failures += _follow_all([_RunFollower(dagit, name, say, because, force) for name in wave if name not in broken])
         if ranking_family() in wave and ranking_family() not in broken:
@@ -97,13 +98,17 @@ def train(
         raise TrainingError("\n".join(failures))
 
 
-def _broken(dagit: Dagit, names: Sequence[str]) -> dict[str, str]:
-    """The repositories among these whose code does not load, each with a message that says what to do."""
+def _broken(settings: Settings, dagit: Dagit, names: Sequence[str]) -> dict[str, str]:
+    """The repositories among these whose code does not load, each with a message that says what to do.
+
+    Where Dagit still has the code of before, its run would fail, too: it starts from the files as they are.
+    """
     errors = dagit.load_errors()
+    refused = {name: found.told for name in names if (found := refused_code(name, settings))}
     return {
         name: f"{name} is not trained, its code does not load: {error}\n  Mend it, then: make code-server REPO={name}"
         for name in names
-        if (error := errors.get(name))
+        if (error := refused.get(name) or errors.get(name))
     }
 
 

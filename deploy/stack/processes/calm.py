@@ -1,8 +1,11 @@
-"""The daemon's sensors tick often while something goes on, and now and then where nothing does.
+"""The daemon's sensors tick often while something goes on, seldom where nothing does, and not where runs would fail.
 
 A sensor with the tag `triggers.IDLE_SECONDS` compares what lies in the staging area, the snapshots and the feedback,
 and what runs have done. Where none of these has changed for a minute, it has nothing new to see: then it ticks
 that seldom, for what has escaped. Every look costs a few `stat` and one query, a tick some 50 ms of processor.
+
+A run starts from the files as they are. Where a location goes on with the code of before, as what was saved does not
+load, its runs would fail, and what they were for would not be tried again by itself: so its sensors wait.
 """
 
 import time
@@ -16,6 +19,7 @@ from dagster import DagsterInstance, RunsFilter
 
 from shared_ops.data import storage
 from shared_ops.pipeline.triggers import IDLE_SECONDS
+from shared_ops.refused import refused_code
 from shared_ops.settings import Settings
 
 IDLE_AFTER_SECONDS = 60.0
@@ -84,5 +88,25 @@ def _longer_where_idle(under: Callable[..., bool], watch: IdleWatch) -> Callable
         if watch.is_idle and IDLE_SECONDS in sensor.tags:
             least = max(least or 0, int(sensor.tags[IDLE_SECONDS]))
         return under(state, sensor, least)
+
+    return is_under_min_interval
+
+
+def hold_where_runs_would_fail(settings: Settings) -> None:
+    """Have the daemon in this process leave out sensors that start runs, while their location's code does not load."""
+    from dagster._daemon import sensor
+
+    sensor.is_under_min_interval = _waiting_where_refused(sensor.is_under_min_interval, settings)
+
+
+def _waiting_where_refused(under: Callable[..., bool], settings: Settings) -> Callable[..., bool]:
+    """The daemon's `under`, which holds as well for a sensor of a job whose location was given code that does not load.
+
+    A sensor that only tells people of runs has no job, and goes on.
+    """
+
+    def is_under_min_interval(state: Any, sensor: Any, least: int | None = None) -> bool:
+        refused = sensor.job_name and refused_code(sensor.handle.location_name, settings)
+        return bool(refused) or under(state, sensor, least)
 
     return is_under_min_interval

@@ -48,6 +48,8 @@ def environment_variables(settings: Settings) -> dict[str, str]:
         "SEARCHLOOP_PORT_BASE": str(settings.port_base),
         "SEARCHLOOP_POSTGRES_URL": postgres.url(settings),
         "SEARCHLOOP_SOURCES": str(settings.sources),
+        # Where a code server tells Dagit whether its code loads: it knows no settings.
+        "SEARCHLOOP_DAGIT_URL": settings.url("dagit"),
         # A busy machine may need longer to start a run; a call that is given up meanwhile would start it twice.
         "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",
         # The daemon looks at every asset, and no asset here states a freshness policy.

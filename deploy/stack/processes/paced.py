@@ -13,6 +13,8 @@ Dagster's own constants make an idle stack do this:
 
 Together that was half of what an idle stack took.
 
+A code server is guarded, besides: code that does not load never replaces code that works (guarded.py).
+
 The daemon follows the workspace.yaml in DAGSTER_HOME, which names the code servers, as soon as it is changed.
 """
 
@@ -113,10 +115,11 @@ def _paced_dagster(executable_path: str) -> list[str]:
     return [executable_path, "-m", "deploy.stack.processes.paced", "dagster"]
 
 
-def _tick_seldom_where_nothing_goes_on() -> None:
+def _tick_only_where_it_helps() -> None:
     from deploy.stack.processes import calm
     from shared_ops.settings import current
 
+    calm.hold_where_runs_would_fail(current())
     if watch := calm.idle_watch(current()):
         calm.slow_down_by(watch)
 
@@ -130,13 +133,17 @@ def main(command: str, *arguments: str) -> None:
     # A shell that starts a stack in the background has it ignore SIGINT; Dagster would then ignore SIGTERM, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     pace()
+    if arguments[:2] == ("code-server", "start"):
+        from deploy.stack.processes.guarded import guard
+
+        guard()
     if command == "dagster-daemon":
         from dagster._daemon.controller import DagsterDaemonController as Controller
 
         changed = FileWatch(Path(os.environ["DAGSTER_HOME"]) / "workspace.yaml")
         following = _following(Controller.check_workspace_freshness, changed)
         Controller.check_workspace_freshness = following  # type: ignore[method-assign]
-        _tick_seldom_where_nothing_goes_on()
+        _tick_only_where_it_helps()
         from deploy.stack.processes.lost_runs import overlook_none
 
         overlook_none()

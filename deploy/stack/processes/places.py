@@ -10,7 +10,7 @@ from shared_ops.settings import ROOT, Settings
 WORKSPACE = ROOT / "workspace.yaml"
 LOCK = "stack.lock"
 MADE = (
-    *("cache", "dagster", "environments", "feedback", "logs", "outbox", "postgres", "postgres.unfinished"),
+    *("cache", "code", "dagster", "environments", "feedback", "logs", "outbox", "postgres", "postgres.unfinished"),
     *("simulation", "snapshots", "sockets", "staging", "supervisor", LOCK),
 )
 """Everything that a stack makes in its home, the lock last: as long as it is there, the home is a stack's."""

@@ -1,13 +1,15 @@
-"""Sensors that have nothing new to see tick seldom, and at once again when anything goes on."""
+"""Sensors that have nothing new to see tick seldom, and at once again when anything goes on; some wait for code."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance, job, op
 from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon import sensor
 
@@ -15,6 +17,7 @@ from deploy.stack.processes import calm
 from deploy.stack.processes.calm import IdleWatch
 from deploy.stack.tests.test_supervisor import wait_for
 from shared_ops.data import storage
+from shared_ops.refused import RefusedCode
 from shared_ops.settings import Settings, file_url
 
 LOCATION = """
@@ -28,7 +31,17 @@ def patient():
 def eager():
     return dagster.SkipReason("nothing is new")
 
-defs = dagster.Definitions(sensors=[patient, eager])
+@dagster.sensor(job_name="nothing", minimum_interval_seconds=1, default_status=ON)
+def starts():
+    return dagster.SkipReason("nothing is new")
+
+@dagster.op
+def done(): ...
+
+@dagster.job
+def nothing(): done()
+
+defs = dagster.Definitions(jobs=[nothing], sensors=[patient, eager, starts])
 """.replace("ON", "dagster.DefaultSensorStatus.RUNNING")
 
 
@@ -101,11 +114,42 @@ def test_the_daemon_asks_a_patient_sensor_seldom_where_nothing_goes_on(
     target = PythonFileTarget(str(file), attribute=None, working_directory=None, location_name="sensors")
     with create_test_daemon_workspace_context(target, instance) as context:
         for _ in range(3):
-            for _ in sensor.execute_sensor_iteration(context, logging.getLogger("test"), None, None):
-                pass
-            time.sleep(1.1)
-        sensors = (
-            context.create_request_context().get_code_location("sensors").get_repository("__repository__").get_sensors()
-        )
-        ticks = {each.name: len(instance.get_ticks(each.get_remote_origin_id(), each.selector_id)) for each in sensors}
-    assert ticks == {"patient": 1, "eager": 3}
+            iterate(context)
+        assert ticks(context) == {"patient": 1, "eager": 3, "starts": 3}
+
+
+def test_a_sensor_that_starts_runs_waits_while_its_location_s_code_does_not_load(
+    tmp_path: Path, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run starts from the files as they are, and would fail; what the sensor waits with is found once they load."""
+    monkeypatch.setattr(sensor, "is_under_min_interval", sensor.is_under_min_interval)  # put back afterwards
+    file, record = tmp_path / "sensors.py", tmp_path / "code" / "sensors.json"
+    file.write_text(LOCATION)
+    record.parent.mkdir()
+    refused = RefusedCode(location="sensors", at=datetime.now(UTC), place=None, message="SyntaxError: invalid syntax")
+    record.write_text(refused.model_dump_json())
+    calm.hold_where_runs_would_fail(Settings(home=tmp_path))
+    target = PythonFileTarget(str(file), attribute=None, working_directory=None, location_name="sensors")
+    with create_test_daemon_workspace_context(target, instance) as context:
+        for _ in range(2):
+            iterate(context)
+        assert ticks(context) == {"patient": 2, "eager": 2, "starts": 0}
+        record.unlink()
+        iterate(context)
+        assert ticks(context) == {"patient": 3, "eager": 3, "starts": 1}
+
+
+def iterate(context: WorkspaceProcessContext) -> None:
+    """Let the daemon look at all sensors once, and their least interval pass."""
+    for _ in sensor.execute_sensor_iteration(context, logging.getLogger("test"), None, None):
+        pass
+    time.sleep(1.1)
+
+
+def ticks(context: WorkspaceProcessContext) -> dict[str, int]:
+    """How often each sensor of the location was asked."""
+    repository = context.create_request_context().get_code_location("sensors").get_repository("__repository__")
+    return {
+        each.name: len(context.instance.get_ticks(each.get_remote_origin_id(), each.selector_id))
+        for each in repository.get_sensors()
+    }

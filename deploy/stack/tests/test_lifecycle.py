@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ from deploy.stack.search.searching import SearchError
 from deploy.stack.tests.test_supervisor import sleeper, wait_for
 from shared_ops.data import snapshots
 from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.refused import RefusedCode
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import PromotionError
 from shared_ops.settings import ROOT, Settings, repositories
@@ -511,6 +513,32 @@ def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded
         "Mend it, then: make code-server REPO=keyword",
     ]
     assert "keyword" not in done.stdout and done.stdout.count("reloaded") == len(repositories()) - 1
+
+
+def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Takes:
+        def reload(self, name: str) -> None: ...
+
+    running.start_process("dagit")
+    wait_for(lambda: running.states()["dagit"].pid)
+    monkeypatch.setattr(lifecycle, "start", lambda *_: None)
+    monkeypatch.setattr(stack, "_dagit", lambda _: Takes())
+    record = running.settings.home / "code" / "keyword.json"
+    record.parent.mkdir()
+    place, words = "repos/keyword/model.py:3", "SyntaxError: invalid syntax"
+    refused = RefusedCode(location="keyword", at=datetime.now(UTC), place=place, message=words)
+    record.write_text(refused.model_dump_json())
+    done = command(running.settings, "code-server", "keyword")
+    assert str(done.exception).splitlines() == [
+        f"keyword's code does not load, and the code of before stays in Dagit: {place}: {words}",
+        "Mend it, then: make code-server REPO=keyword",
+    ]
+    assert done.exit_code == 1 and "reloaded" not in done.stdout
+    record.unlink()
+    done = command(running.settings, "code-server", "keyword")
+    assert done.exit_code == 0 and "reloaded; people get it by: make train REPO=keyword" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from deploy.stack.terminal import console
 from deploy.stack.tests.test_supervisor import sleeper
 from shared_ops.data import storage
 from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.refused import RefusedCode
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseManifest
 from shared_ops.settings import Settings, families
@@ -33,6 +34,17 @@ def without_ranker(tmp_path: Path) -> Settings:
     (tmp_path / "staging" / "prod" / "live.json").write_text(made.model_dump_json())
     assert LiveSets(settings.staging_url("prod")).live() == made
     return settings
+
+
+def test_a_location_that_runs_the_code_of_before_is_a_line(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, port_base=31_200, postgres_url=None)
+    at = datetime(2026, 11, 30, 9, tzinfo=UTC)
+    refused = RefusedCode(location="live", at=at, place="repos/live/ops.py:4", message="ImportError: no name x")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "live.json").write_text(refused.model_dump_json())
+    (line,) = [line for line in status.lines(settings) if "live runs the code of before" in line]
+    assert "of 2026-11-30 09:00 UTC does not load: repos/live/ops.py:4: ImportError: no name x" in line
+    assert line.endswith("Mend it, then: make code-server REPO=live")
 
 
 def test_a_family_without_a_release_is_a_line(without_ranker: Settings) -> None:

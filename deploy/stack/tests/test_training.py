@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar, Never
 
 import pytest
 
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import Dagit, EndedRun, Event, RunInFlight, RunPage
+from shared_ops.refused import RefusedCode
 from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings
 
@@ -185,6 +188,18 @@ def test_code_that_does_not_load_is_told_and_leaves_the_others_trainings_alone(m
     with pytest.raises(training.TrainingError, match=r"does not load: SyntaxError.*\n.*make code-server REPO=behavior"):
         training.train(Settings(), looks, ["keyword", "behavior", "ranker"], said.append)
     assert any("keyword_prod ended: SUCCESS" in line for line in said)
+
+
+def test_code_that_was_not_taken_is_told_and_no_run_is_started_from_its_files(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    said: list[str] = []
+    refused = RefusedCode(location="behavior", at=datetime.now(UTC), place="repos/behavior/ops.py:3", message="no x")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "behavior.json").write_text(refused.model_dump_json())
+    expected = "behavior is not trained, its code does not load: repos/behavior/ops.py:3: no x\n"
+    with pytest.raises(training.TrainingError, match=f"^{expected}  Mend it, then: make code-server REPO=behavior$"):
+        training.train(settings, dagit(), ["behavior"], said.append)
+    assert said == []
 
 
 def failure(cause: str) -> list[RunPage]:

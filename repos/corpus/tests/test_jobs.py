@@ -165,4 +165,4 @@ def test_definitions_show_sources_snapshot_jobs_and_checks(sources: Path) -> Non
     assert {snapshot_key("dev"), snapshot_key("prod")} <= set(keys)
     assert {job.name for job in definitions.defs.resolve_all_job_defs()} >= {"corpus_dev", "corpus_prod"}
     names = {check.name for each in definitions.defs.asset_checks for check in each.check_specs}
-    assert names == {"sources", "tables"}
+    assert names == {"sources", "tables", "code_loads"}

@@ -417,7 +417,7 @@ def test_the_triggers_are_on_by_default(home: Path) -> None:
     assert {each.name: each.default_status.value for each in [*defs.sensors, *defs.schedules]} == {
         "enough_clicks": "RUNNING", "drift": "RUNNING", "daily_feedback": "RUNNING", "daily_forget": "RUNNING",
     }  # fmt: skip
-    assert {check.name for each in defs.asset_checks for check in each.check_specs} == {"bursts"}
+    assert {check.name for each in defs.asset_checks for check in each.check_specs} == {"bursts", "code_loads"}
 
 
 def test_definitions_show_where_feedback_comes_from(home: Path) -> None:

@@ -189,3 +189,5 @@ def test_all_of_it_is_on_by_default_and_dagit_shows_what_moves() -> None:
     }  # fmt: skip
     assert {"promotion_dev", *triggers.JOBS} <= {job.name for job in defs.resolve_all_job_defs()}
     assert {proposed_set_key("prod"), live_set_key("prod")} <= defs.resolve_asset_graph().get_all_asset_keys()
+    checks = {check.name for each in defs.asset_checks for check in each.check_specs}
+    assert checks == {"end_to_end", "answers", "code_loads"}

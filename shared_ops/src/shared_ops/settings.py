@@ -226,8 +226,8 @@ class Settings(BaseSettings):
         return f"{root.rstrip('/')}/{deployment}"
 
 
-ELSEWHERE = ("SEARCHLOOP_TORCH", "SEARCHLOOP_STACK")
-"""Variables that are no settings: one is read before there is a stack, the other marks the stack's processes."""
+ELSEWHERE = ("SEARCHLOOP_TORCH", "SEARCHLOOP_STACK", "SEARCHLOOP_DAGIT_URL")
+"""Variables that are no settings: one is read before there is a stack, the others are the stack's processes' own."""
 
 
 def variable(field: str) -> str:

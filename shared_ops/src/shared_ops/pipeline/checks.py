@@ -15,11 +15,14 @@ from dagster import (
 )
 
 from shared_ops.pipeline.lineage import challenger_key, release_key
+from shared_ops.refused import refused_code
 from shared_ops.release.releases import ReleaseError, Staging
 from shared_ops.settings import DEPLOYMENTS, Deployment, current
 
 GATE, INTEGRITY = "gate", "integrity"
 """The names of the checks of a challenger and of a release. Dagit keeps their results under these names."""
+CODE_LOADS = "code_loads"
+"""The name of the check whether a repository's code loads, which its code server reports (deploy/stack), too."""
 
 
 def log_check(
@@ -47,9 +50,34 @@ def log_check(
 def release_checks(family: str) -> list[AssetChecksDefinition]:
     """A family's checks in each deployment: its challenger's verdict, and whether its release's files are as published.
 
-    The verdict belongs to the challenger: a rejection says nothing of the release that was accepted before.
+    The verdict belongs to the challenger: a rejection says nothing of the release that was accepted before. That the
+    family's code loads is a check of its release in prod.
     """
-    return [make(family, deployment) for deployment in DEPLOYMENTS for make in (_gate, _integrity)]
+    of_releases = [make(family, deployment) for deployment in DEPLOYMENTS for make in (_gate, _integrity)]
+    return [*of_releases, code_check(family, release_key("prod", family))]
+
+
+def code_check(repository: str, asset: AssetKey) -> AssetChecksDefinition:
+    """The check whether a repository's code location runs the newest code that it was to load; on one of its assets.
+
+    Its code server reports the result of each reload as this check's. Run from Dagit, it reads the last one again.
+    """
+
+    @asset_check(
+        asset=asset,
+        name=CODE_LOADS,
+        description="Whether the code location runs the code that was last saved and loaded, or the code of before, as "
+        "the newer one does not load.",
+    )
+    def code_loads() -> AssetCheckResult:
+        refused = refused_code(repository, current())
+        return AssetCheckResult(
+            passed=refused is None,
+            description=refused.told if refused else None,
+            metadata=refused.model_dump(mode="json", exclude_none=True) if refused else {},
+        )
+
+    return code_loads
 
 
 def _gate(family: str, deployment: Deployment) -> AssetChecksDefinition:

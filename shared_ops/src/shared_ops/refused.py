@@ -1,0 +1,33 @@
+"""Code that a code server did not take, as it does not load: the server goes on with the code of before.
+
+Each code server writes down why, and removes that once its code loads (deploy/stack/processes/guarded.py). Knows no
+Dagster.
+"""
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from shared_ops.settings import Settings
+
+
+class RefusedCode(BaseModel):
+    """The newest code of a code location, which does not load."""
+
+    location: str
+    at: datetime = Field(description="when it was to be loaded")
+    place: str | None = Field(description="file:line, from the checkout's root")
+    message: str
+
+    @property
+    def told(self) -> str:
+        """What is wrong, with its place."""
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+def refused_code(location: str, settings: Settings) -> RefusedCode | None:
+    """What keeps a location's newest code from loading; None where the location runs it, or has none that loads."""
+    try:
+        return RefusedCode.model_validate_json((settings.home / "code" / f"{location}.json").read_bytes())
+    except FileNotFoundError:
+        return None
