@@ -5,7 +5,6 @@ import random
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes.places import LOCK
+from shared_ops import waiting
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import ROOT, Settings
@@ -67,10 +67,7 @@ class Stack:
 
 def until(condition: Callable[[], object], seconds: float, what: str, pause: float = 0.1) -> None:
     """Wait until a condition holds; the test fails where it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(pause)
+    assert waiting.until(condition, every=pause, seconds=seconds), f"not within {seconds} s: {what}"
 
 
 def asked_graphql(stack: Stack, query: str, **variables: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ last is kept as page.png in its tmp_path.
 """
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -15,6 +14,7 @@ from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes import postgres
+from shared_ops import waiting
 from shared_ops.data import snapshots
 from shared_ops.data.ubi import CLICK, Store, UbiEvent, UbiQuery
 from shared_ops.release.livesets import LiveSet, LiveSets
@@ -95,15 +95,16 @@ def results(page: Page) -> Locator:
 def clicks(stack: Stack, query: str, seconds: float = 30) -> list[tuple[UbiQuery, UbiEvent]]:
     """What Postgres holds of the clicks on this query's results, each with its search, as soon as it holds any."""
     store = Store(postgres.url(stack.settings))
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+
+    def pairs() -> list[tuple[UbiQuery, UbiEvent]]:
         everything = store.window(0)
         searches = {search.query_id: search for search in store.queries(everything) if search.user_query == query}
         events = store.events(everything)
-        if pairs := [(searches[event.query_id], event) for event in events if event.query_id in searches]:
-            return pairs
-        time.sleep(0.2)
-    raise AssertionError(f"no click on a result of {query!r} is in Postgres after {seconds} s")
+        return [(searches[event.query_id], event) for event in events if event.query_id in searches]
+
+    stored = waiting.until(pairs, every=0.2, seconds=seconds)
+    assert stored, f"no click on a result of {query!r} is in Postgres after {seconds} s"
+    return stored
 
 
 def fits(page: Page) -> bool:

@@ -15,6 +15,7 @@ import pytest
 
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import FORCE
+from shared_ops import waiting
 from shared_ops.data import snapshots
 from shared_ops.judge.fusion import reciprocal_rank_fusion
 from shared_ops.release.livesets import LiveSet, LiveSets
@@ -36,19 +37,16 @@ def queries(stack: Stack, sets: LiveSets) -> list[str]:
 
 def finish(dagit: Dagit, run_id: str, seconds: float = 600) -> str:
     """The status that a run ends with."""
-    deadline = time.monotonic() + seconds
-    while (status := dagit.run(run_id).status) not in ("SUCCESS", "FAILURE", "CANCELED"):
-        assert time.monotonic() < deadline, f"run {run_id} is still {status}"
-        time.sleep(1)
+    ended = ("SUCCESS", "FAILURE", "CANCELED")
+    status = waiting.until(lambda: dagit.run(run_id).status, lambda each: each in ended, every=1, seconds=seconds)
+    assert status in ended, f"run {run_id} is still {status}"
     return status
 
 
 def await_set(sets: LiveSets, number: int, seconds: float = 300) -> LiveSet:
     """The live set, once it has this number."""
-    deadline = time.monotonic() + seconds
-    while (live := sets.live()).number < number:
-        assert time.monotonic() < deadline, f"set {number} is not live after {seconds} s, still set {live.number}"
-        time.sleep(0.5)
+    live = waiting.until(sets.live, lambda each: each.number >= number, every=0.5, seconds=seconds)
+    assert live.number >= number, f"set {number} is not live after {seconds} s, still set {live.number}"
     return live
 
 
@@ -260,13 +258,13 @@ def test_a_release_that_was_changed_never_goes_live(stack: Stack, sets: LiveSets
 
 
 def _settled(stack: Stack, family: str, number: int) -> dict[str, Any]:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        state: dict[str, Any] = stack.get(family, f"/sets/{number}").json()
-        if state["state"] in ("ready", "failed"):
-            return state
-        time.sleep(0.2)
-    raise AssertionError(f"{family} is still {state}")
+    def state() -> dict[str, Any]:
+        answer: dict[str, Any] = stack.get(family, f"/sets/{number}").json()
+        return answer
+
+    last = waiting.until(state, lambda each: each["state"] in ("ready", "failed"), every=0.2, seconds=60)
+    assert last["state"] in ("ready", "failed"), f"{family} is still {last}"
+    return last
 
 
 def test_down_ends_every_process_of_the_stack(stack: Stack) -> None:

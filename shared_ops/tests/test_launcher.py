@@ -19,6 +19,7 @@ from dagster._cli.job import execute_launch_command
 from dagster._core.launcher import WorkerStatus
 from dagster_shared.cli import WorkspaceOpts
 
+from shared_ops import waiting
 from shared_ops.pipeline import launcher
 from shared_ops.settings import ROOT
 
@@ -32,11 +33,9 @@ Starting = tuple[DagsterInstance, str, Callable[[int], object]]
 
 
 def until(condition: Callable[[], Seen], seconds: float) -> Seen:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
-    return found
+    seen = waiting.until(condition, every=0.2, seconds=seconds)
+    assert seen, f"not within {seconds} s"
+    return seen
 
 
 class DagsterStack:
