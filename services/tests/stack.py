@@ -25,7 +25,6 @@ from services.connections import CalmServer
 from services.prediction.app import create_app as prediction_app
 from services.prediction.app import holder_of
 from services.prediction.front import FrontServer
-from shared_ops import waiting
 from shared_ops.data import tables
 from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.data.tables import Hits
@@ -118,9 +117,12 @@ def load_tiny(family: str, folder: Path) -> TinySearch | TinyRanker:
 
 def until(condition: Callable[[], Seen | Literal[False]], seconds: float = 10.0) -> Seen:
     """Wait until `condition()` is true, and return what it gave."""
-    value = waiting.until(condition, every=0.02, seconds=seconds)
-    assert value, f"It did not come true within {seconds} s."
-    return value
+    deadline = time.monotonic() + seconds  # by hand: the services' environment has no tenacity
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"It did not come true within {seconds} s.")
 
 
 def free_base() -> int:
