@@ -60,7 +60,8 @@ def _refused_lines(settings: Settings) -> Iterator[str]:
     for refused in filter(None, (refused_code(name, settings) for name in repositories())):
         yield (
             f"not as saved: {refused.location} runs the code of before, as that of {refused.at:%Y-%m-%d %H:%M} UTC "
-            f"does not load: {refused.told}. Its sensors wait. Mend it, then: make code-server REPO={refused.location}"
+            f"does not load: {refused.told}. Its sensors that start runs wait. "
+            f"Mend it, then: make code-server REPO={refused.location}"
         )
 
 

@@ -56,10 +56,11 @@ class Bounds(BaseModel):
     A narrow session asked a single query, or clicked no more than one document. Those that push a document are narrow,
     and so are most people's (77.6% are of a single query in Silverstein et al. 1999, "Analysis of a Very Large Web
     Search Engine Query Log"); no click can be told to be honest by itself (Radlinski 2007, "Addressing Malicious Noise
-    in Clickthrough Data"). So the number of narrow sessions is limited, by query and hour, and that of their clicks, by
-    document and hour, whatever the query. Nothing that comes in the same hour raises these limits, since it may have
-    been invented with them; what came for the same query or document in the week before does. Where there are more,
-    none of them counts in that hour: what is true is learned from sessions that asked and clicked more.
+    in Clickthrough Data"). So the number of narrow sessions is limited, by query and hour, and that of what they
+    clicked, by document and hour (once for a session and query). Nothing that comes in the same hour raises these
+    limits, since it may have been invented with them; what came for the same query or document in the week before does.
+    Where there are more, none of them counts in that hour: what is true is learned from sessions that asked and clicked
+    more.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -72,14 +72,16 @@ def to_promote(instance: DagsterInstance) -> RunRequest | SkipReason:
         return settled
     ranker = ranking_family()
     version = PROD.staging.accepted(ranker)
+    if version is None:
+        return SkipReason("No ranker is accepted any more.")
     found = _found(accepted_ranker, version=version)
     because = f"its gate accepted it{_trained_because(instance, ranker, version)}"
     return _move(instance, promotion_prod.name, f"{ranker}/{version}", because, found)
 
 
-def _trained_because(instance: DagsterInstance, ranker: str, version: str | None) -> str:
+def _trained_because(instance: DagsterInstance, ranker: str, version: str) -> str:
     """Why a release was trained, for the history of the sets; empty where Dagster knows its run no more."""
-    run = instance.get_run_by_id(PROD.staging.manifest(ranker, version).run_id) if version else None
+    run = instance.get_run_by_id(PROD.staging.manifest(ranker, version).run_id)
     return f" (trained because: {run.tags.get(BECAUSE, BY_HAND)})" if run else ""
 
 
@@ -128,8 +130,8 @@ def _move(
     live = PROD.live_sets.live()
     # With the set's time: a new home numbers its sets from 1 again, and Dagster's database may outlive the home.
     over = f"{what} over set {f'{live.number} of {live.created_at:%Y-%m-%d %H:%M:%S}' if live else 0}"
-    ended = instance.get_run_records(RunsFilter(job_name=job, tags={MOVES: over}, statuses=ENDED), limit=TRIES)
-    tried = [record for record in ended if OVERTAKEN not in record.dagster_run.tags]
+    ended = instance.get_run_records(RunsFilter(job_name=job, tags={MOVES: over}, statuses=ENDED))
+    tried = [record for record in ended if OVERTAKEN not in record.dagster_run.tags][:TRIES]
     if tried:
         last, again = tried[0].dagster_run, _again_at(tried)
         if job == show_snapshot_prod.name and last.status == DagsterRunStatus.SUCCESS:

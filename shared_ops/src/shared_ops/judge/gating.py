@@ -20,7 +20,8 @@ class GatePolicy(BaseModel):
         default=0.02,
         ge=0,
         le=1,
-        description="the share of the way from chance to the best nDCG@10 that a first release must reach",
+        description="a first release must reach this share of the way from chance to the best order of as many hits, "
+        "and this share of the best that it could find",
     )
     margin: float = Field(default=0.02, gt=0, lt=1, description="the loss that must be ruled out (non-inferiority)")
     alpha: float = Field(default=0.05, gt=0, lt=1, description="chance at which a loss of `margin` is let through")
@@ -148,7 +149,7 @@ def judge_first(
     hits: pl.DataFrame | None = None,
     latency: Latency | None = None,
 ) -> Verdict:
-    """The verdict on a first release: it is rejected where it surely misses the floor, is unsound or too slow.
+    """The verdict on a first release: it is rejected where it surely misses a floor, is unsound or too slow.
 
     There are two floors (`_floors`), which suit a collection of three documents, and a family that can find only what
     it has learned of.

@@ -396,7 +396,9 @@ class GateConfig(Config):
     """The bounds of the gate (shared_ops.judge.gating.GatePolicy); unset fields keep its defaults."""
 
     floor: float | None = Field(
-        default=None, description="the share of the way from chance to the best that a first release must reach"
+        default=None,
+        description="a first release must reach this share of the way from chance to the best order of as many hits, "
+        "and this share of the best that it could find",
     )
     margin: float | None = Field(
         default=None, description="the loss in nDCG@10 that must be ruled out; unset takes SEARCHLOOP_GATE_MARGIN"

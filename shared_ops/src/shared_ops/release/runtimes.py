@@ -36,8 +36,8 @@ NICE = 10
 """The niceness of the process that makes an environment again."""
 
 KEPT_SECONDS = 86_400.0
-"""The age at which code, locks, copies of releases and candidates are removed that nothing names. A training names what
-it uses when it ends, and takes less time."""
+"""The age at which code, locks and copies of releases that nothing names are removed, and candidates into which nothing
+was written since. A training takes less time."""
 
 
 class RuntimeMissingError(RuntimeError):
