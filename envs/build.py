@@ -416,7 +416,10 @@ def _without_inputs(lock: str) -> str:
 
 def _environment(name: str) -> str:
     """The environment of this name, or that of the repository of this name."""
-    listed = tomllib.loads((ROOT / "repos" / "repos.toml").read_text())
+    try:
+        listed = tomllib.loads((ROOT / "repos" / "repos.toml").read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise BuildError(f"repos/repos.toml cannot be read: {error}. Mend it there.") from error
     environment = str(listed[name]["environment"]) if name in listed else name
     if environment not in environments():
         raise BuildError(f"No environment {name}: expected {', '.join(environments())}, or a repository's name.")

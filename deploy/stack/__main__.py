@@ -219,9 +219,7 @@ def lineage(settings: Settings) -> None:
 
 
 @commands.command()
-@click.argument(
-    "release", type=Words("a release (make lineage names those that are live)", f"{next(iter(families()))}/<version>")
-)
+@click.argument("release", type=Words("a release (make lineage names those that are live)", "<family>/<version>"))
 @click.pass_obj
 def reproduce(settings: Settings, release: str) -> None:
     """Train a release (family/version) again from its manifest, and compare the weights."""

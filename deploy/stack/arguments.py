@@ -10,9 +10,13 @@ VARIABLES = {"number": "SET", "repository": "REPO", "query": "Q"}
 
 
 class Argument(click.ParamType[Any]):
-    """A value of a certain kind; `example` is one."""
+    """A value of a certain kind."""
 
-    name, example = "value", ""
+    name = "value"
+
+    def example(self) -> str:
+        """A value that fits, as one types it."""
+        raise NotImplementedError
 
     def expected(self) -> str:
         """What fits, in words."""
@@ -38,7 +42,11 @@ class Number(Argument):
     """A number of at least `least`, whole where that is."""
 
     def __init__(self, least: float, most: float | None = None, example: str = "") -> None:
-        self.least, self.most, self.example = least, most, example or f"{least}"
+        self.least, self.most, self._example = least, most, example or f"{least}"
+
+    def example(self) -> str:
+        """A value that fits, as one types it."""
+        return self._example
 
     def expected(self) -> str:
         """What fits, in words."""
@@ -54,10 +62,14 @@ class Number(Argument):
 
 
 class Name(Argument):
-    """One of the names that `known` gives."""
+    """One of the names that `known` gives: asked when a command runs, so that a list that cannot be read is told."""
 
     def __init__(self, known: Callable[[], Iterable[str]]) -> None:
-        self.known, self.example = known, next(iter(known()))
+        self.known = known
+
+    def example(self) -> str:
+        """A value that fits, as one types it."""
+        return next(iter(self.known()), "<name>")
 
     def expected(self) -> str:
         """What fits, in words."""
@@ -74,7 +86,11 @@ class Words(Argument):
     """Any text but an empty one; `what` is what the text is to be, as in "expected words to search for"."""
 
     def __init__(self, what: str, example: str) -> None:
-        self.what, self.example = what, example
+        self.what, self._example = what, example
+
+    def example(self) -> str:
+        """A value that fits, as one types it."""
+        return self._example
 
     def expected(self) -> str:
         """What fits, in words."""
@@ -94,4 +110,4 @@ def argument_error(error: click.BadParameter) -> str:
         return error.format_message()
     variable = VARIABLES.get(str(parameter.name), str(parameter.name).upper())
     said = error.message or f"expected {parameter.type.expected()}, got nothing"
-    return f"{variable}: {said}: make {context.command.name} {variable}={parameter.type.example}"
+    return f"{variable}: {said}: make {context.command.name} {variable}={parameter.type.example()}"

@@ -138,7 +138,7 @@ class GuardedServicer(DagsterProxyApiServicer):
 
     def _refuse(self, error: SerializableErrorInfo) -> dict[str, Any]:
         """Keep what keeps the code from loading; a disk that takes nothing keeps nothing else from going on."""
-        message, place = told(error, self._loadable_target_origin)
+        message, place = message_and_place(error, self._loadable_target_origin)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         refused = {"location": self._location_name, "at": at, "place": place, "message": message}
         if self._record:
@@ -200,7 +200,7 @@ def post(address: str, content: dict[str, Any]) -> None:
         raise OSError(f"{address} gave no answer ({error})") from error
 
 
-def told(error: SerializableErrorInfo, target: LoadableTargetOrigin) -> tuple[str, str | None]:
+def message_and_place(error: SerializableErrorInfo, target: LoadableTargetOrigin) -> tuple[str, str | None]:
     """The words of an error of loading a target, and the place in its folder's code as `file:line`, if there is one.
 
     The words are those of the code's own error: Dagster's, which wrap it, add nothing. Where a definition does not

@@ -17,7 +17,7 @@ from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import instance, places, postgres, preflight, supervisor, workers
 from deploy.stack.processes.listing import Process, environment_variables, processes
 from deploy.stack.processes.patience import Patience, wait_for_stack
-from deploy.stack.processes.supervisor import NotRunningError, Supervisor
+from deploy.stack.processes.supervisor import BACKOFF, NotRunningError, Supervisor
 from shared_ops.settings import ROOT, Settings, variable
 from shared_ops.waiting import until
 
@@ -293,7 +293,7 @@ def _start_phase(settings: Settings, running: Supervisor, group: list[Process], 
                 took = "was running" if process.name in already else f"{time.monotonic() - began:.1f} s"
                 say(f"{process.name:<17} ready ({took})")
             elif (waited := time.monotonic() - began) > CRASHING_SECONDS and (
-                state == "BACKOFF" or patience[process.name].is_over(pid)
+                state == BACKOFF or patience[process.name].is_over(pid)
             ):
                 raise StackError(
                     f"{process.name} did not come up within {waited:.0f} s: {reason}. The end of its log, "

@@ -68,8 +68,9 @@ class StackPatience:
     def is_over(self, lacking: str) -> bool:
         """Whether the stack has stood still for too long.
 
-        It has not where something else than before is `lacking`, a process got further, or a log has another line; nor
-        where it took more of the processor than idling does, or all of the processor was taken.
+        It has not where something else than before is `lacking`, a process was started or ended, or a log has another
+        line; nor where it took more of the processor than idling does, or all of the processor was taken. So for a
+        process that dies again and again it is waited until LONGEST_SECONDS, and said each minute.
         """
         states = self._states()
         seen = lacking, [(each.name, each.state, each.pid) for each in states], self._log_sizes()

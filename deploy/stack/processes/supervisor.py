@@ -156,7 +156,7 @@ class Supervisor:
 
     def start_process(self, name: str) -> None:
         """Have a process started, if it does not run already; does not wait for it."""
-        if self.states()[name].state not in ("RUNNING", "STARTING", "BACKOFF"):
+        if self.states()[name].state not in ("RUNNING", "STARTING", BACKOFF):
             self._call("startProcess", name, False, but=Faults.ALREADY_STARTED)
 
     def stop_processes(self, names: Iterable[str]) -> None:

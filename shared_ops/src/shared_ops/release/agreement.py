@@ -1,6 +1,6 @@
 """Whether the services answer as the live set says: with its release of each family, in that release's own code.
 
-Knows no Dagster. `make status` and the check of the live set in Dagit use it.
+Knows no Dagster. `make status`, `make up` while no search is answered, and the check of the live set in Dagit use it.
 """
 
 from collections.abc import Iterator
