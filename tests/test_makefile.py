@@ -76,7 +76,7 @@ def test_a_variable_that_no_command_reads_is_refused() -> None:
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("reproduce", "make reproduce RELEASE=keyword/"),
+        ("reproduce", "make reproduce RELEASE=<family>/<version>"),
         ("evaluate", "make evaluate OUT=runs"),
         ("code-server", "make code-server REPO="),
     ],
