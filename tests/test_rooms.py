@@ -30,6 +30,7 @@ ROOMS = {
         "sources",
         "status",
         "traffic",
+        "commands",
         "__main__",
     ],
 }

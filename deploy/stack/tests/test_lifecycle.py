@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from deploy.stack import __main__ as stack
 from deploy.stack.__main__ import commands
+from deploy.stack.commands import models
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import DagitError
 from deploy.stack.processes import lifecycle, patience, places, supervisor
@@ -506,7 +507,7 @@ def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded
     running.start_process("dagit")
     wait_for(lambda: running.states()["dagit"].pid)
     monkeypatch.setattr(lifecycle, "start", lambda *_: None)
-    monkeypatch.setattr(stack, "_dagit", lambda _: Reloads())
+    monkeypatch.setattr(models, "dagit_of", lambda _: Reloads())
     done = command(running.settings, "code-servers")
     assert str(done.exception).splitlines() == [
         "keyword's code server runs, and its code does not load: repos/keyword/model.py:3: SyntaxError: invalid syntax",
@@ -524,7 +525,7 @@ def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
     running.start_process("dagit")
     wait_for(lambda: running.states()["dagit"].pid)
     monkeypatch.setattr(lifecycle, "start", lambda *_: None)
-    monkeypatch.setattr(stack, "_dagit", lambda _: Takes())
+    monkeypatch.setattr(models, "dagit_of", lambda _: Takes())
     record = running.settings.home / "code" / "keyword.json"
     record.parent.mkdir()
     place, words = "repos/keyword/model.py:3", "SyntaxError: invalid syntax"

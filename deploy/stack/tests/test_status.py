@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploy.stack import history, status
-from deploy.stack.__main__ import _tell_dagit
+from deploy.stack.commands.running import _tell_dagit
 from deploy.stack.processes.listing import environment_variables
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search import searching

@@ -1,0 +1,129 @@
+"""What loads the teams' code, trains their models, and moves what is live."""
+
+import os
+import subprocess
+import sys
+
+import click
+
+from deploy.stack import history
+from deploy.stack.arguments import Name, Number, Words
+from deploy.stack.commands.common import dagit_of, who
+from deploy.stack.dagit import training
+from deploy.stack.dagit.client import Dagit, DagitError
+from deploy.stack.processes import lifecycle
+from deploy.stack.processes.lifecycle import StackError
+from deploy.stack.processes.shares import TRAINING
+from deploy.stack.processes.supervisor import Supervisor
+from deploy.stack.search.searching import follows
+from deploy.stack.terminal import console, say
+from shared_ops.refused import refused_code
+from shared_ops.release import promotion, runtimes
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSets, asset_path
+from shared_ops.release.releases import ReleaseError, Staging
+from shared_ops.settings import ROOT, Settings, families, repositories
+
+
+@click.command("code-servers")
+@click.pass_obj
+def code_servers(settings: Settings) -> None:
+    """Start the running stack's code servers that do not run, and reload the code of those that do."""
+    _reload(settings, list(repositories()))
+
+
+@click.command("code-server")
+@click.argument("repository", type=Name(repositories))
+@click.pass_obj
+def code_server(settings: Settings, repository: str) -> None:
+    """Start one code server, or reload its code, if it loads; runs in flight finish on the old code."""
+    _reload(settings, [repository])
+
+
+def _reload(settings: Settings, names: list[str]) -> None:
+    """Start or reload these; what keeps one's code from loading is told once all have been."""
+    lifecycle.need_running(settings)
+    lifecycle.start(settings, say, [f"code-{name}" for name in names])
+    state = Supervisor(settings).states()["dagit"]
+    if not state.pid:
+        say("Dagit does not run, so there is nothing to reload: make up")
+        return
+    dagit = dagit_of(settings)
+    broken = {name: problem for name in names if (problem := _reloaded(settings, dagit, name))}
+    if broken:
+        raise StackError("\n".join([*broken.values(), f"Mend it, then: make code-server REPO={next(iter(broken))}"]))
+
+
+def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
+    """Reload one's code, and say so; returns what keeps it from loading, and what runs in its place."""
+    if error := dagit.reload(name):
+        return f"{name}'s code server runs, and its code does not load: {error}"
+    if refused := refused_code(name, settings):
+        return f"{name}'s code does not load, and the code of before stays in Dagit: {refused.told}"
+    people = f"; people get it by: make train REPO={name}" if name in families() else ""
+    say(f"{name:<17} reloaded{people}")
+    return None
+
+
+@click.command()
+@click.argument("repository", required=False, type=Name(training.trained))
+@click.option("--force", is_flag=True, help="Train although nothing changed since a release.")
+@click.pass_obj
+def train(settings: Settings, repository: str | None, force: bool) -> None:
+    """Launch the prod jobs, all in order or one, and show their progress until they end."""
+    lifecycle.need_running(settings)
+    because = f"make train{f' REPO={repository}' if repository else ''}{' FORCE=1' if force else ''} by {who()}"
+    training.train(settings, dagit_of(settings), [repository] if repository else None, say, force, because)
+
+
+@click.command()
+@click.argument("number", type=Number(1, example="3"), required=False)
+@click.option("--why", default="", help="The reason, kept with the move.")
+@click.pass_obj
+def rollback(settings: Settings, number: int | None, why: str) -> None:
+    """Make the set before the present live again, or the one of this number."""
+    sets = LiveSets(settings.staging_url("prod"))
+    running = bool(Supervisor(settings).running())
+    before, chosen = sets.live(), promotion.past_set(sets, number)
+    note = f"rollback by {who()}{f': {why}' if why else ''}"
+    if not running:
+        promotion.provide(sets, chosen.releases)  # else make up would find a set that it cannot start
+    live = promotion.rollback(sets, chosen.number, note=note, services=running, log=lambda line: say(f"  {line}"))
+    say(f"live set {live.number}: {', '.join(f'{family}/{version}' for family, version in live.releases.items())}")
+    if not running:
+        say(f"the stack in {settings.home} is not running: make up answers from it")
+        return
+    if not follows(settings, live.number):
+        say("the search app does not answer from it yet: make status")
+    if live == before:
+        return
+    try:
+        dagit_of(settings).report_materialization(asset_path("prod"), live.facts(note))
+    except DagitError as error:
+        say(f"Dagit shows the set before until the next move: {error}")
+
+
+@click.command()
+@click.pass_obj
+def lineage(settings: Settings) -> None:
+    """Print the chain from the sources to the weights of the live set."""
+    tree = history.lineage(settings)
+    console.print(tree or NOTHING_LIVE)
+
+
+@click.command()
+@click.argument("release", type=Words("a release (make lineage names those that are live)", "<family>/<version>"))
+@click.pass_obj
+def reproduce(settings: Settings, release: str) -> None:
+    """Train a release (family/version) again from its manifest, and compare the weights."""
+    family, staging = release.partition("/")[0], Staging(settings.staging_url("prod"))
+    known_families = list(dict.fromkeys([*families(), *staging.families()]))
+    if family not in known_families or "/" not in release:
+        raise StackError(f"Expected <family>/<version> with a family of {', '.join(known_families)}, got {release!r}.")
+    try:
+        runtime = runtimes.of_release(staging.url, family, release.partition("/")[2])
+    except ReleaseError as error:
+        raise StackError(f"{error} Those that are live: make lineage") from error
+    command = [str(runtime.provide(settings)), "-m", "shared_ops.reproduce", release]
+    # With as many threads as it was trained with: sums depend on them.
+    own = {"SEARCHLOOP_HOME": str(settings.home), **TRAINING.variables, **runtime.variables(settings)}
+    sys.exit(subprocess.run(command, cwd=ROOT, env=os.environ | own).returncode)

@@ -1,0 +1,110 @@
+"""What starts the stack, ends it and looks at it."""
+
+import os
+import time
+
+import click
+
+from deploy.stack import sources
+from deploy.stack import status as status_of
+from deploy.stack.commands.common import dagit_of, who
+from deploy.stack.dagit import training
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.processes import lifecycle, places
+from deploy.stack.processes.lifecycle import StackError
+from deploy.stack.processes.listing import processes
+from deploy.stack.processes.supervisor import Supervisor
+from deploy.stack.search.searching import wait_for_search
+from deploy.stack.terminal import console, say
+from shared_ops.release.livesets import LiveSets, asset_path
+from shared_ops.settings import Settings, families, repositories
+
+
+@click.command()
+@click.pass_obj
+def up(settings: Settings) -> None:
+    """Start everything, train where nothing is live yet, and wait until a search answers."""
+    began = time.monotonic()
+    settings = lifecycle.agree_with_running(settings, say)
+    sources.check(settings, say)
+    say(f"servers (home {settings.home})")
+    lifecycle.start(settings, lambda line: say(f"  {line}"))
+    dagit = dagit_of(settings)
+    lifecycle.wait_for_locations(settings, dagit, list(repositories()), lambda line: say(f"  {line}"))
+    if LiveSets(settings.staging_url("prod")).live() is None:
+        say("training the first set of models")
+        because = f"make up by {who()}: no set of models was live yet"
+        training.train(settings, dagit, None, lambda line: say(f"  {line}"), because=because)
+    else:
+        _tell_dagit(settings, dagit)
+    say(f"search: {wait_for_search(settings, say, lambda: lifecycle.need_still_running(settings))}")
+    say(f"up after {time.monotonic() - began:.0f} s\n")
+    _addresses(settings)
+
+
+def _tell_dagit(settings: Settings, dagit: Dagit) -> None:
+    """Tell Dagit of the newest move of the live set if it does not know of it, as of one made while Dagit was down."""
+    sets = LiveSets(settings.staging_url("prod"))
+    live, moved = sets.live(), sets.moves(newest=1)
+    if live and dagit.newest_number(asset_path("prod"), "set") != live.number:
+        dagit.report_materialization(asset_path("prod"), live.facts(moved[0].note if moved else None))
+
+
+@click.command()
+@click.pass_obj
+def down(settings: Settings) -> None:
+    """End everything that belongs to the stack, and nothing else."""
+    lifecycle.stop(settings, say)
+
+
+@click.command()
+@click.pass_obj
+def status(settings: Settings) -> None:
+    """Show the processes, the code locations, what runs and what failed, the live set, and what was rejected."""
+    console.print(status_of.table(settings))
+    for line in status_of.lines(settings):
+        say(line)
+
+
+@click.command()
+@click.argument("process", required=False)
+@click.pass_obj
+def logs(settings: Settings, process: str | None) -> None:
+    """Follow the logs of all processes, or of one; show their ends where the stack is down."""
+    workers = Supervisor(settings).workers()
+    names = [*workers, *(each.name for each in processes(settings))]
+    chosen = [name for name in names if process in (None, name) or (name in workers and name.startswith(f"{process}-"))]
+    if not chosen:
+        raise StackError(f"No process {process}. There are: {', '.join(names)}.")
+    files = [places.log_file(settings, name) for name in chosen]
+    if not any(file.exists() for file in files):
+        raise StackError(f"No logs in {settings.home / 'logs'} yet: make up")
+    follow = ["-F"] if Supervisor(settings).running() else []
+    tail = ["tail", "-n", "20", *follow, *(str(file) for file in files if file.exists())]
+    os.execvp(tail[0], tail)
+
+
+@click.command()
+@click.pass_obj
+def addresses(settings: Settings) -> None:
+    """Print one `name url` line for each address, for scripts."""
+    _addresses(settings)
+    if not Supervisor(settings).running():
+        click.echo(f"Nothing answers there: the stack in {settings.home} is not running. make up", err=True)
+
+
+def _addresses(settings: Settings) -> None:
+    for name in ("search", "dagit", *families()):
+        say(f"{name} {settings.url(name)}")
+
+
+@click.command()
+@click.pass_obj
+def clean(settings: Settings) -> None:
+    """Remove the stack's state: snapshots, models, database, logs."""
+    if Supervisor(settings).running():
+        raise StackError(f"The stack in {settings.home} is running: make down first.")
+    if others := places.clean(settings):
+        say(f"removed what the stack had made in {settings.home}; no stack made what is left: {', '.join(others)}")
+    else:
+        say(f"removed {settings.home}")
