@@ -23,7 +23,7 @@ query { repositoriesOrError { ... on RepositoryConnection { nodes {
   location { name }
   jobs { name description isAssetJob } sensors { name description } schedules { name description }
   usedSolids { definition { name description ... on SolidDefinition { configField { configType { ...options } } } } }
-  assetNodes { assetKey { path } description
+  assetNodes { assetKey { path } description metadataEntries { label ... on JobMetadataEntry { jobName locationName } }
     assetChecksOrError { ... on AssetChecks { checks { name description } } } }
 } } } }
 fragment options on ConfigType { ... on CompositeConfigType { fields { name description configType {
@@ -68,6 +68,22 @@ def test_a_sentence_says_what_each_asset_is(stack: Stack) -> None:
         for asset in repository["assetNodes"]:
             said.setdefault("/".join(asset["assetKey"]["path"]), set()).add(asset["description"] or "")
     assert len(said) > 20 and [name for name, descriptions in said.items() if not any(descriptions)] == []
+
+
+def test_each_asset_leads_to_the_job_that_makes_it(stack: Stack) -> None:
+    """Whoever wants it anew starts that: Dagit's Materialize button is for assets that are their own jobs."""
+    repositories_shown = asked_graphql(stack, DESCRIBED)["repositoriesOrError"]["nodes"]
+    jobs = {(each["location"]["name"], job["name"]) for each in repositories_shown for job in each["jobs"]}
+    nodes = [node for each in repositories_shown for node in each["assetNodes"] if node["description"]]
+    made = {
+        "/".join(node["assetKey"]["path"]): (entry["locationName"], entry["jobName"])
+        for node in nodes
+        for entry in node["metadataEntries"]
+        if entry["label"] == "made by"
+    }
+    assert set(made.values()) <= jobs
+    keys = {"/".join(node["assetKey"]["path"]) for node in nodes}
+    assert keys - set(made) == {key for key in keys if "/source/" in key}  # which are made elsewhere
 
 
 @pytest.mark.parametrize("name", repositories())
