@@ -6,7 +6,7 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate test check bench clean made
+.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate generate test check bench clean made
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
@@ -87,7 +87,10 @@ envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: tor
 lock: ## Make the locks anew from envs/*/requirements.in [REPO=<name>: one; UPGRADE=1: newest versions]
 	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade) $${REPO:+"$$REPO"}
 
-check: made ## Style, types, borders between repositories, fresh locks
+generate: made ## Make the files that follow from the list of the repositories, repos/repos.toml
+	@$(PLATFORM) -m deploy.generate
+
+check: made ## Style, types, borders between repositories, what is generated, fresh locks
 	@$(PLATFORM) -m deploy.checks
 
 test: envs ## All checks and tests, each in its own environment [DRILLS=1: the drills too; SUITE=<folder>: one]
