@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate test check bench clean made
+.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate generate new-repo remove-repo test check bench clean made
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY
+READ := Q REPO OUT PROCESS SUITE DRILLS SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY NAME KIND FRAMEWORK OWNER
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -87,7 +87,18 @@ envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: tor
 lock: ## Make the locks anew from envs/*/requirements.in [REPO=<name>: one; UPGRADE=1: newest versions]
 	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade) $${REPO:+"$$REPO"}
 
-check: made ## Style, types, borders between repositories, fresh locks
+generate: made ## Make the files that follow from the list of the repositories, repos/repos.toml
+	@$(PLATFORM) -m deploy.generate
+
+new-repo: made ## Write a new repository, its environment and its entry in the list:
+##|                     NAME=<name> OWNER=@<org>/<team> [KIND=search FRAMEWORK=sklearn|torch|tensorflow|none]
+	@$(PLATFORM) -m deploy.repositories new --name="$$NAME" --owner="$$OWNER" --kind="$${KIND:-search}" \
+		--framework="$${FRAMEWORK:-none}"
+
+remove-repo: made ## Take a repository away again: NAME=<name>
+	@$(PLATFORM) -m deploy.repositories remove --name="$$NAME"
+
+check: made ## Style, types, borders between repositories, what is generated, fresh locks
 	@$(PLATFORM) -m deploy.checks
 
 test: envs ## All checks and tests, each in its own environment [DRILLS=1: the drills too; SUITE=<folder>: one]

@@ -1,4 +1,4 @@
-"""The checks that need no running model: style, types, borders between repositories, fresh locks.
+"""The checks that need no running model: style, types, borders between repositories, what is generated, fresh locks.
 
 Run as `python -m deploy.checks` in envs/platform. All of them run, whichever fails, one for each core at a time.
 """
@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from shared_ops.settings import ROOT, python_of, repositories
+from shared_ops.settings import ROOT, ListError, python_of, repositories
 
 TOOLS = Path(sys.executable).parent
 
@@ -34,6 +34,7 @@ def commands() -> dict[str, list[str]]:
         "style": [str(TOOLS / "ruff"), "check", "--quiet", "--output-format=concise"],
         "format": [str(TOOLS / "ruff"), "format", "--check", "--quiet"],
         "borders": [str(TOOLS / "lint-imports"), "--no-logo"],
+        "generated": [sys.executable, "-m", "deploy.generate", "--check"],
         "locks": [sys.executable, "envs/build.py", "check"],
     }
 
@@ -61,5 +62,13 @@ def _holds(name: str, command: list[str]) -> bool:
     return holds
 
 
+def main() -> None:
+    """Run every check; a list of repositories that cannot be read leaves nothing to check."""
+    try:
+        sys.exit(0 if all(run().values()) else 1)
+    except ListError as error:
+        sys.exit(str(error))
+
+
 if __name__ == "__main__":
-    sys.exit(0 if all(run().values()) else 1)
+    main()

@@ -21,7 +21,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from deploy import checks
-from shared_ops.settings import ROOT, python_of, repositories, search_families
+from shared_ops.settings import ROOT, ListError, python_of, repositories, search_families
 
 PLACES = (
     "repos/*/tests",
@@ -122,7 +122,11 @@ def outcome(report: Path, status: int) -> Outcome:
 
 def main() -> None:
     """Run the checks and all suites, or the suite of one folder; the last line is the sum."""
-    environments, arguments = suites(), sys.argv[1:]
+    arguments = sys.argv[1:]
+    try:
+        environments = suites()
+    except ListError as error:
+        sys.exit(str(error))
     drills = "--drills" in arguments
     if folders := [name.rstrip("/") for name in arguments if name != "--drills"]:
         environments = {name: environment for name, environment in environments.items() if name in folders}

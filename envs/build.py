@@ -418,9 +418,13 @@ def _environment(name: str) -> str:
     """The environment of this name, or that of the repository of this name."""
     try:
         listed = tomllib.loads((ROOT / "repos" / "repos.toml").read_text())
+        environment = str(listed[name]["environment"]) if name in listed else name
     except tomllib.TOMLDecodeError as error:
         raise BuildError(f"repos/repos.toml cannot be read: {error}. Mend it there.") from error
-    environment = str(listed[name]["environment"]) if name in listed else name
+    except (KeyError, TypeError) as error:
+        raise BuildError(
+            f"repos/repos.toml, {name}: names no environment. Name one of {', '.join(environments())}."
+        ) from error
     if environment not in environments():
         raise BuildError(f"No environment {name}: expected {', '.join(environments())}, or a repository's name.")
     return environment

@@ -362,5 +362,5 @@ def wait_for_locations(settings: Settings, dagit: Dagit, names: Sequence[str], s
 
     if lacks := wait_for_stack(settings, lacking, say, every=0.3):
         raise StackError(f"{lacks}, and that is waited for no longer: make logs")
-    if broken := {name: error for name, error in errors.items() if error}:
+    if broken := {name: errors[name] for name in names if errors[name]}:  # others are listed no more
         raise StackError("\n".join(f"code location {name} does not load: {error}" for name, error in broken.items()))

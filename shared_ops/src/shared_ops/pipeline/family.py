@@ -59,7 +59,6 @@ class FamilyOps(Protocol):
 def family_definitions(
     module: str,
     ops: FamilyOps,
-    kinds: Sequence[str],
     *,
     beside: OpDefinition | None = None,
     asset_checks: Sequence[AssetChecksDefinition] = (),
@@ -69,16 +68,16 @@ def family_definitions(
     Args:
         module: the calling module's name, `repos.<family>.definitions`.
         ops: the family's `ops.py`.
-        kinds: the labels that Dagit shows on the family's assets.
         beside: an op of the family's own that looks at the inputs beside its training.
         asset_checks: checks of the family's own, beside those that every family has.
     """
     family = repository_of(module)
     dev, prod = family_jobs(family_graph(family, ops, beside))
-    ranks = repositories()[family].role == "rank"
+    repository = repositories()[family]
+    ranks = repository.role == "rank"
     return Definitions(
         jobs=[dev, prod],
-        assets=release_specs(family, kinds=kinds, deps=search_families() if ranks else ()),
+        assets=release_specs(family, kinds=[repository.kind], deps=search_families() if ranks else ()),
         asset_checks=[*release_checks(family), *asset_checks],
         sensors=[retrain_sensor(family, prod)],
         schedules=[daily_schedule(family, prod, hour=RANK_HOUR if ranks else SEARCH_HOUR)],
