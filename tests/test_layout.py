@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.matrix import suites
 from deploy.stack.processes.listing import environment_variables, processes, worker
-from deploy.suites import suites
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import ROOT, Settings, families, repositories
 
@@ -70,11 +70,6 @@ def test_each_repository_has_one_owner_for_its_code_and_its_environment() -> Non
     for environment, its in teams.items():  # where several teams share one, it is the platform's
         expected[f"/envs/{environment}/"] = list(its) if len(its) == 1 else ["@searchloop/platform"]
     assert owners == expected
-
-
-def test_continuous_integration_tests_each_repository() -> None:
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    assert workflow["jobs"]["repository"]["strategy"]["matrix"]["repository"] == REPOSITORIES
 
 
 def test_the_borders_between_all_repositories_are_checked() -> None:
