@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate generate new-repo remove-repo test check bench clean made
+.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate generate new-repo remove-repo test check bench clean made needed
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY NAME KIND FRAMEWORK OWNER
+READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY NAME KIND FRAMEWORK OWNER
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -98,17 +98,23 @@ new-repo: made ## Write a new repository, its environment and its entry in the l
 remove-repo: made ## Take a repository away again: NAME=<name>
 	@$(PLATFORM) -m deploy.repositories remove --name="$$NAME"
 
-check: made ## Style, types, borders between repositories, what is generated, fresh locks
-	@$(PLATFORM) -m deploy.checks
+check: needed ## Style, types, borders, what is generated, fresh locks, of all or of one [REPO=<name>]
+	@$(PLATFORM) -m deploy.checks $${REPO:+-- "$$REPO"}
 
-test: envs ## All checks and tests, each in its own environment [DRILLS=1: the drills too; SUITE=<folder>: one]
-	@$(PLATFORM) -m deploy.suites $${DRILLS:+--drills} $${SUITE:+"$$SUITE"}
+test: needed ## All checks and tests, each in its own environment, or the tests of one [REPO=<name>]
+##|                     [DRILLS=1: the drills too; FAST=1: not what is slow; SUITE=<folder>: one suite]
+	@$(PLATFORM) -m deploy.suites $${DRILLS:+--drills} $${FAST:+--fast} $${REPO:+--repository="$$REPO"} \
+		$${SUITE:+-- "$$SUITE"}
 
 bench: made ## Run the benchmarks in bench/
 	@$(PLATFORM) -m deploy.benchmarks
 
 made:
 	@$(PYTHON) envs/build.py place platform
+
+# One team needs the platform's environment and its own alone.
+needed:
+	@$(PYTHON) envs/build.py sync $${REPO:+-- platform "$$REPO"}
 
 ##> Settings, as environment variables
 ##| SEARCHLOOP_HOME=var           where everything lies that running makes

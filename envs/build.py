@@ -154,17 +154,18 @@ def compile_locks(names: Sequence[str], upgrade: bool = False) -> None:
         _say(f"{lock.name} ({time.monotonic() - began:.1f} s)")
 
 
-def check_locks() -> None:
-    """Check that every lock is what its inputs come to.
+def check_locks(names: Sequence[str]) -> None:
+    """Check that every lock of these environments is what its inputs come to.
 
     Raises:
         BuildError: naming the locks that are stale, differ from what their inputs come to, or name an index.
     """
     uv = find_uv()
-    wrong = [f"{lock.name}: {problem}" for lock in locks() if (problem := _problem(uv, lock))]
+    chosen = [lock for lock in locks() if lock.source.parent.name in names]
+    wrong = [f"{lock.name}: {problem}" for lock in chosen if (problem := _problem(uv, lock))]
     if wrong:
         raise BuildError("\n".join(wrong) + "\nmake lock")
-    _say(f"{len(locks())} locks are fresh")
+    _say(f"{len(chosen)} locks are fresh")
 
 
 def find_uv() -> str:
@@ -450,7 +451,8 @@ def main() -> None:
     again.add_argument("lock", type=Path)
     again.add_argument("python", help="the Python version that it ran on")
     again.add_argument("folder", type=Path)
-    commands.add_parser("check", help="fail where a lock is not fresh")
+    checking = commands.add_parser("check", help="fail where a lock is not fresh")
+    checking.add_argument("names", nargs="*", metavar="environment", help="all, where none is named")
     arguments = parser.parse_args()
     try:
         names = list(dict.fromkeys(_environment(name) for name in getattr(arguments, "names", [])))
@@ -468,7 +470,7 @@ def main() -> None:
         elif arguments.command == "lock":
             compile_locks(names or environments(), arguments.upgrade)
         else:
-            check_locks()
+            check_locks(names or environments())
     except BuildError as error:
         sys.exit(str(error))
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from deploy import generate
+from deploy.matrix import suites
 from deploy.stack.processes.listing import environment_variables, processes, worker
-from deploy.suites import suites
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import LIST, ROOT, Repository, Settings, families, repositories
 
@@ -106,11 +106,6 @@ def test_no_two_processes_share_a_name_or_a_port() -> None:
     ports = [process.port for process in listed if process.port]
     assert len(ports) == len(set(ports)) and set(ports) == set(Settings().ports.values())
     assert len(listed) == len({process.name for process in listed})
-
-
-def test_continuous_integration_tests_each_repository() -> None:
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    assert workflow["jobs"]["repository"]["strategy"]["matrix"]["repository"] == REPOSITORIES
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)
