@@ -291,15 +291,12 @@ def check_place(name: str) -> None:
 
 def problems() -> list[str]:
     """What is wrong with uv, the locks and the environments, each with the command that mends it; asks no index."""
-    stale = (
-        f"{lock.name} is stale, what is asked for has changed since: make lock" for lock in locks() if lock.stale()
-    )
-    found = [*stale, *(problem for name in environments() if (problem := _missing(name)))]
+    stale = [lock.name for lock in locks() if lock.stale()]
+    found = [f"{name} is stale, what is asked for has changed since it was made: make lock" for name in stale]
+    found += [problem for name in environments() if (problem := _missing(name))]
     if not _present_uv():
         oldest = ".".join(map(str, OLDEST_UV))
-        found.append(
-            f"there is no uv of version {oldest} or newer, which makes environments: make check, which installs one"
-        )
+        found.append(f"no uv of version {oldest} or newer is here to make environments: make check installs one")
     return found
 
 

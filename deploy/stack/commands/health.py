@@ -20,8 +20,9 @@ def doctor(settings: Settings, as_json: bool) -> None:
         found[area] = findings
         for line in () if as_json else examination.lines(area, findings):
             say(line)
-    click.echo(json.dumps(examination.as_json(settings, found), indent=2)) if as_json else say(
-        examination.summary(found)
-    )
+    if as_json:
+        click.echo(json.dumps(examination.as_json(settings, found), indent=2))
+    else:
+        say(examination.summary(found))
     if any(found.values()):
         sys.exit(1)

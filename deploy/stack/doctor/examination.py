@@ -40,7 +40,7 @@ def examine(settings: Settings) -> Iterator[tuple[str, list[Finding]]]:
             for finding in examination(stack):
                 findings.append(finding)
         except Exception as error:  # what keeps one from looking is a finding like any other
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             findings.append(Finding(f"could not be examined: {reason}", "mend what is named above, then: make doctor"))
         yield area, findings
 

@@ -1,16 +1,20 @@
 """Examines what runs: processes, Postgres, the services' agreement with the live set, and what waits to be stored."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from deploy.stack import status
 from deploy.stack.doctor.finding import Finding, Stack
-from deploy.stack.processes import instance, lifecycle, postgres, preflight, supervisor, workers
+from deploy.stack.processes import instance, lifecycle, postgres, preflight, supervisor
 from deploy.stack.processes.listing import processes as listed
 from deploy.stack.processes.supervisor import BACKOFF, Supervisor
 from deploy.stack.search import searching
 from deploy.stack.status import UNKNOWN, Found
+from shared_ops.release import runtimes
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
+from shared_ops.release.releases import ReleaseError
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings
 
 STARTING_SECONDS = 60
@@ -33,18 +37,13 @@ def processes(stack: Stack) -> Iterator[Finding]:
         yield Finding(f"{name} goes on in the environment it was started in, which has changed", renews)
     if not instance.is_of_this_checkout(stack.settings):
         yield Finding("the stack was started by another version of the platform's code", "make down, then make up")
-    for runtime in workers.required_runtimes(LiveSets(stack.settings.staging_url("prod"))):
-        if (problem := runtime.problem(stack.settings)).exists():
-            yield Finding(f"{runtime.worker} cannot be started: {problem.read_text()}", "make up, once that is mended")
 
 
 def _left(settings: Settings) -> Iterator[Finding]:
     pids = {process.pid for process in (*supervisor.leftovers(settings), postgres.postmaster(settings)) if process}
     if pids:
-        told = ", ".join(map(str, sorted(pids)))
-        yield Finding(
-            f"{len(pids)} processes of the stack run without its supervisor (pid {told})", "make up, or make down"
-        )
+        told = f"{len(pids)} of the stack's processes run without its supervisor: {', '.join(map(str, sorted(pids)))}"
+        yield Finding(told, "make up, or make down")
 
 
 def _of_process(found: Found) -> Finding | None:
@@ -68,15 +67,26 @@ def database(stack: Stack) -> Iterator[Finding]:
     """Postgres: the embedded one while the stack is up, one's own at any time."""
     yield from map(Finding.of, preflight.database(stack.settings))
     if stack.up and not stack.settings.postgres_url and (reason := postgres.ready(stack.settings)):
-        yield Finding(f"Postgres does not answer: {' '.join(reason.split())}", "make up; make logs PROCESS=postgres")
+        yield Finding(f"Postgres does not answer: {reason.splitlines()[0]}", "make up; make logs PROCESS=postgres")
 
 
 def live_set(stack: Stack) -> Iterator[Finding]:
-    """Whether something is live, and every service answers from it as its manifests say."""
-    if LiveSets(stack.settings.staging_url("prod")).live() is None:
+    """Whether something is live, and every service answers from it as its manifests say; and what cannot be started."""
+    sets = LiveSets(stack.settings.staging_url("prod"))
+    if sets.live() is None:
         yield Finding.of(NOTHING_LIVE)
+    for runtime in _runtimes(sets):
+        if (problem := runtime.problem(stack.settings)).exists():
+            yield Finding(f"{runtime.worker} cannot be started: {problem.read_text()}", "make up, once that is mended")
     for disagreement in disagreements(stack.settings):
         yield Finding(disagreement, "make up starts what does not run; where all runs: make down, then make up")
+
+
+def _runtimes(sets: LiveSets) -> Iterator[Runtime]:
+    for chosen in filter(None, (sets.live(), sets.proposed())):
+        for family, version in chosen.releases.items():
+            with suppress(ReleaseError):  # the examination of the staging area tells of it
+                yield runtimes.of_release(sets.url, family, version)
 
 
 def feedback(stack: Stack) -> Iterator[Finding]:
