@@ -32,17 +32,19 @@ WHILE_UP: dict[str, Examination] = {
 
 
 def examine(settings: Settings) -> Iterator[tuple[str, list[Finding]]]:
-    """Each area with what is wrong in it, as soon as that is known; nothing that goes wrong in one ends the others."""
+    """Each area with what is wrong in it, as soon as that is known."""
     stack = Stack(settings, up=Supervisor(settings).running())
     for area, examination in (AT_ANY_TIME | (WHILE_UP if stack.up else {})).items():
-        findings: list[Finding] = []
-        try:
-            for finding in examination(stack):
-                findings.append(finding)
-        except Exception as error:  # what keeps one from looking is a finding like any other
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            findings.append(Finding(f"could not be examined: {reason}", "mend what is named above, then: make doctor"))
-        yield area, findings
+        yield area, list(look(examination, stack))
+
+
+def look(examination: Examination, stack: Stack) -> Iterator[Finding]:
+    """What an examination finds. What keeps it from looking is a finding, too, and ends no other examination."""
+    try:
+        yield from examination(stack)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        yield Finding(f"could not be examined: {reason}", "mend what is named above, then: make doctor")
 
 
 def lines(area: str, findings: Sequence[Finding]) -> Iterator[str]:

@@ -98,8 +98,8 @@ def _holder(path: Path) -> str:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if str(path) in (file.path for file in process.open_files()):
-                seconds = time.time() - process.create_time()
-                return f"pid {process.pid} ({' '.join(process.cmdline())[:100]}), which runs for {seconds:.0f} s"
+                command = " ".join(" ".join(process.cmdline()).split())[:100]
+                return f"pid {process.pid} ({command}), which runs for {time.time() - process.create_time():.0f} s"
     return "a process of another user"
 
 

@@ -29,7 +29,7 @@ def processes(stack: Stack) -> Iterator[Finding]:
         yield from _left(stack.settings)
         return
     for each in status.found(stack.settings):
-        if finding := _of_process(each):
+        if finding := of_process(each):
             yield finding
     running = Supervisor(stack.settings)
     known = [each for each in listed(stack.settings) if each.name in running.states()]
@@ -46,7 +46,7 @@ def _left(settings: Settings) -> Iterator[Finding]:
         yield Finding(told, "make up, or make down")
 
 
-def _of_process(found: Found) -> Finding | None:
+def of_process(found: Found) -> Finding | None:
     """What is wrong with a process, if anything is."""
     name, state, _, reason = found
     log = f"make logs PROCESS={name}"
