@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate generate new-repo remove-repo test check bench clean made needed
+.PHONY: help up sources down status doctor logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate generate new-repo remove-repo test check bench clean made needed
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY NAME KIND FRAMEWORK OWNER
+READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY JSON NAME KIND FRAMEWORK OWNER
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -38,6 +38,9 @@ down: made ## End everything that belongs to the stack, and nothing else
 
 status: made ## Show processes, runs, the live set with its metrics, and what was rejected last and why
 	@$(STACK) status
+
+doctor: made ## Examine machine and stack: what is wrong, each with what mends it; fails where anything is [JSON=1]
+	@$(STACK) doctor $${JSON:+--json}
 
 logs: made ## Follow the logs, or show their ends where the stack is down [PROCESS=<name>]
 	@$(STACK) logs $${PROCESS:+-- "$$PROCESS"}

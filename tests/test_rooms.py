@@ -30,6 +30,7 @@ ROOMS = {
         "sources",
         "status",
         "traffic",
+        "doctor",
         "commands",
         "__main__",
     ],

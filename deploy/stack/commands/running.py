@@ -9,7 +9,7 @@ from deploy.stack import sources
 from deploy.stack import status as status_of
 from deploy.stack.commands.common import dagit_of, who
 from deploy.stack.dagit import training
-from deploy.stack.dagit.client import Dagit
+from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import lifecycle, places
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.listing import processes
@@ -36,7 +36,10 @@ def up(settings: Settings) -> None:
         because = f"make up by {who()}: no set of models was live yet"
         training.train(settings, dagit, None, lambda line: say(f"  {line}"), because=because)
     else:
-        _tell_dagit(settings, dagit)
+        try:
+            _tell_dagit(settings, dagit)
+        except DagitError as error:  # as on the connections that Dagit had to a Postgres which was started anew
+            say(f"Dagit shows the set before until the next move: {error}")
     say(f"search: {wait_for_search(settings, say, lambda: lifecycle.need_still_running(settings))}")
     say(f"up after {time.monotonic() - began:.0f} s\n")
     _addresses(settings)
