@@ -11,7 +11,7 @@ STACK := $(PLATFORM) -W ignore -m deploy.stack
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY
+READ := Q REPO OUT PROCESS SUITE DRILLS SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY DEPLOYMENT
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -51,7 +51,8 @@ clean: made ## Remove the stack's state (it has to be down)
 ##> Models
 
 train: made ## Train all models, or one [REPO=<name>] [FORCE=1: although nothing changed]
-	@$(STACK) train $${FORCE:+--force} $${REPO:+-- "$$REPO"}
+##|                     [DEPLOYMENT=dev: on a sample of prod's data, into a staging area of its own]
+	@$(STACK) train $${FORCE:+--force} $${DEPLOYMENT:+--deployment="$$DEPLOYMENT"} $${REPO:+-- "$$REPO"}
 
 code-servers: made ## Start the running stack's code servers that do not run, reload the others' code
 	@$(STACK) code-servers
