@@ -6,7 +6,7 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate test check bench clean made
+.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate shell notebook test check bench clean made
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
@@ -87,6 +87,14 @@ envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: tor
 
 lock: ## Make the locks anew from envs/*/requirements.in [REPO=<name>: one; UPGRADE=1: newest versions]
 	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade) $${REPO:+"$$REPO"}
+
+shell: ## Start the Python of one repository's environment, which is made where it is not: REPO=<name>
+	@$(PYTHON) envs/build.py sync platform $${REPO:+"$$REPO"}
+	@$(STACK) shell -- "$$REPO"
+
+notebook: ## Write a script with cells that trains one family's model and compares it: REPO=<name>
+	@$(PYTHON) envs/build.py sync platform $${REPO:+"$$REPO"}
+	@$(STACK) notebook -- "$$REPO"
 
 check: made ## Style, types, borders between repositories, fresh locks
 	@$(PLATFORM) -m deploy.checks
