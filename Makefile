@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status doctor logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate generate new-repo remove-repo test check bench clean made needed
+.PHONY: help up sources down status doctor logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate shell notebook generate new-repo remove-repo test check bench clean made needed
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY JSON NAME KIND FRAMEWORK OWNER
+READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY DEPLOYMENT JSON NAME KIND FRAMEWORK OWNER
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -54,7 +54,8 @@ clean: made ## Remove the stack's state (it has to be down)
 ##> Models
 
 train: made ## Train all models, or one [REPO=<name>] [FORCE=1: although nothing changed]
-	@$(STACK) train $${FORCE:+--force} $${REPO:+-- "$$REPO"}
+##|                     [DEPLOYMENT=dev: on a sample of prod's data, into a staging area of its own]
+	@$(STACK) train $${FORCE:+--force} $${DEPLOYMENT:+--deployment="$$DEPLOYMENT"} $${REPO:+-- "$$REPO"}
 
 code-servers: made ## Start the running stack's code servers that do not run, reload the others' code
 	@$(STACK) code-servers
@@ -92,6 +93,14 @@ lock: ## Make the locks anew from envs/*/requirements.in [REPO=<name>: one; UPGR
 
 generate: made ## Make the files that follow from the list of the repositories, repos/repos.toml
 	@$(PLATFORM) -m deploy.generate
+
+shell: ## Start the Python of one repository's environment, which is made where it is not: REPO=<name>
+	@$(PYTHON) envs/build.py sync platform $${REPO:+"$$REPO"}
+	@$(STACK) shell -- "$$REPO"
+
+notebook: ## Write a script with cells that trains one family's model and compares it: REPO=<name>
+	@$(PYTHON) envs/build.py sync platform $${REPO:+"$$REPO"}
+	@$(STACK) notebook -- "$$REPO"
 
 new-repo: made ## Write a new repository, its environment and its entry in the list:
 ##|                     NAME=<name> OWNER=@<org>/<team> [KIND=search FRAMEWORK=sklearn|torch|tensorflow|none]

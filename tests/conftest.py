@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -91,21 +92,7 @@ def own_stack(home: Path, root: Path = ROOT, **variables: str) -> Stack:
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEARCHLOOP_")}
     # `make test` runs these tests: its own flags and variables are none of the inner make's business.
-    own = (
-        "REPO",
-        "SUITE",
-        "DRILLS",
-        "FAST",
-        "OUT",
-        "Q",
-        "PROCESS",
-        "SESSIONS",
-        "TREND",
-        "DRIFT",
-        "SEED",
-        "RATE",
-        "WATCH",
-    )
+    own = re.search(r"^READ := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DAGSTER_HOME", *own):
         inherited.pop(name, None)
     # Files in a home name others in that home: a test that reads them reads this stack's, as its processes do.

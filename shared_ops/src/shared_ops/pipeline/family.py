@@ -38,6 +38,11 @@ from shared_ops.settings import repositories, repository_of, search_families
 Fit = Callable[[Inputs, Any, Callable[[str], None]], TrainingResult[Any]]
 SEARCH_HOUR, RANK_HOUR = 3, 4
 """The hours (UTC) of the nightly training: a ranker trains after the families whose hits it learns from."""
+DESCRIPTION = (
+    "From the newest data to a release in the staging area. A part of it is launched from its start on, as an op "
+    "takes what the one before has made: `*train` runs all up to train; `train, evaluate` alone would lack their input."
+)
+"""What Dagit says of the graph, and so of the jobs that the launchpad launches."""
 
 
 class FamilyOps(Protocol):
@@ -88,7 +93,7 @@ def family_graph(family: str, ops: FamilyOps, beside: OpDefinition | None = None
     """The graph of a family: from the newest data to a release in the staging area."""
     load_inputs, train, evaluate = load_inputs_op(family), train_op(family, ops), evaluate_op(ops.opened)
 
-    @graph(name=family, description="From the newest data to a release in the staging area.")
+    @graph(name=family, description=DESCRIPTION)
     def training() -> None:
         inputs = validate(load_inputs())
         if beside:
