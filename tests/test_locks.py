@@ -181,12 +181,19 @@ def test_what_makes_an_environment_again_does_not_hang_for_ever(build: ModuleTyp
         build._run(["sleep", "60"], seconds=0.1)
 
 
+def placed(envs: Path) -> str:
+    """What every command says first of an environment that it cannot run in; nothing of one that it can."""
+    command = [sys.executable, str(envs / "build.py"), "place", "search"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
 @pytest.mark.slow
 def test_an_environment_is_made_once_in_each_place(build: ModuleType, tmp_path: Path) -> None:
+    assert "There are no environments yet: make up makes them" in placed(build.ENVS)
     command = [sys.executable, str(build.ENVS / "build.py"), "sync", "--next", "search"]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
-    assert "search    made" in first.stdout
+    assert "search    made" in first.stdout and placed(build.ENVS) == ""
     assert first.stdout.endswith("make up starts the stack\n")
     python = build.ENVS / "search" / ".venv" / "bin" / "python"
     where = subprocess.run(
@@ -199,8 +206,10 @@ def test_an_environment_is_made_once_in_each_place(build: ModuleType, tmp_path: 
     moved.mkdir()
     for name in ("envs", "shared_ops", "repos"):
         (build.ROOT / name).rename(moved / name)
+    assert "were made in another place, and point to it still: make envs" in placed(moved / "envs")
     there = [sys.executable, str(moved / "envs" / "build.py"), "sync", "search"]
     assert "search    made" in subprocess.run(there, capture_output=True, text=True, check=True).stdout
+    assert placed(moved / "envs") == ""
     scripts = moved / "envs" / "search" / ".venv" / "bin"
     where = subprocess.run(
         [scripts / "python", "-c", "import shared_ops; print(shared_ops.__file__)"],
