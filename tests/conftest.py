@@ -1,14 +1,17 @@
 """What the tests that cross repositories share: a stack of their own, with its own home and ports."""
 
+import importlib.util
 import os
 import random
 import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -122,6 +125,30 @@ def free_port_base() -> int:
 def _free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def made_in(folder: Path, text: str) -> None:
+    """An environment that says what it was made from, and where."""
+    folder.mkdir(parents=True)
+    (folder / "made-from.txt").write_text(text)
+    (folder / "requirements.txt").touch()
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").symlink_to(sys.executable)
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Iterator[ModuleType]:
+    """envs/build.py of a copy of the environments' files."""
+    shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns(".venv", ".venvs", ".uv"))
+    shutil.copytree(ROOT / "shared_ops", tmp_path / "shared_ops", ignore=shutil.ignore_patterns("tests"))
+    (tmp_path / "repos").mkdir()
+    shutil.copy(ROOT / "repos" / "repos.toml", tmp_path / "repos")
+    spec = importlib.util.spec_from_file_location("build", tmp_path / "envs" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["build"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["build"]
 
 
 @pytest.fixture(scope="session")
