@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate test check bench clean made
+.PHONY: help up sources down status logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce search evaluate simulate test check bench clean made
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY
+READ := Q REPO OUT PROCESS SUITE DRILLS SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE RELEASES FAMILY N FORCE WHY
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -58,6 +58,18 @@ code-servers: made ## Start the running stack's code servers that do not run, re
 
 code-server: made ## The same for one: REPO=<name>
 	@$(STACK) code-server -- "$$REPO"
+
+freeze: made ## Promote nothing until make thaw; trainings go on [WHY="<reason>"]
+	@$(STACK) freeze $${WHY:+--why="$$WHY"}
+
+thaw: made ## End the freeze: what was accepted meanwhile is promoted [WHY="<reason>"]
+	@$(STACK) thaw $${WHY:+--why="$$WHY"}
+
+pin: made ## Keep a family at its live release, or at another: FAMILY=<name> [RELEASE=<version>] [WHY="<reason>"]
+	@$(STACK) pin $${WHY:+--why="$$WHY"} $${RELEASE:+--release="$$RELEASE"} -- "$$FAMILY"
+
+unpin: made ## End the pin: FAMILY=<name> [WHY="<reason>"]
+	@$(STACK) unpin $${WHY:+--why="$$WHY"} -- "$$FAMILY"
 
 rollback: made ## Make the set before the present live again, or another one [SET=<n>] [WHY="<reason>"]
 	@$(STACK) rollback $${WHY:+--why="$$WHY"} $${SET:+-- "$$SET"}

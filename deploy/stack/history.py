@@ -52,16 +52,22 @@ def _accepted_ranker(url: str, live: LiveSet) -> Iterator[str]:
     decision = LiveSets(url).decision(version) if version else None
     if promotion_obstacle(Staging(url), LiveSets(url), ranker) is None:
         yield f"accepted, and to be promoted: {ranker}/{version}"
+    elif version and version != live.releases.get(ranker) and decision is None:
+        yield f"accepted, and held: {ranker}/{version}. {promotion_obstacle(Staging(url), LiveSets(url), ranker)}"
     elif version != live.releases.get(ranker) and decision and decision.set_number:
         back = f"make rollback SET={decision.set_number} brings it back"
         yield f"accepted, and not in this set: {ranker}/{version}; {back}"
 
 
+def held_lines(settings: Settings) -> Iterator[str]:
+    """What holds the live set, a line each: a freeze, pins."""
+    yield from LiveSets(settings.staging_url("prod")).hold().lines
+
+
 def moved_lines(settings: Settings) -> Iterator[str]:
-    """The newest moves of the live set, a line each: when, from which set to which, by whom and why."""
+    """The newest moves of the live set, and what held it, a line each: when, which set, by whom and why."""
     for move in LiveSets(settings.staging_url("prod")).moves():
-        instead = "" if move.instead_of is None else f" in place of set {move.instead_of}"
-        yield f"moved {move.at:%Y-%m-%d %H:%M} UTC: set {move.number}{instead}, {move.note}"
+        yield move.sentence
 
 
 def _in_order(live: LiveSet) -> list[str]:
@@ -125,6 +131,8 @@ def lineage(settings: Settings) -> Tree | None:
     for family in _without_part(live):
         tree.add(f"{family} {NO_PART}")
     _add_snapshot(tree.add(f"shows snapshot {live.snapshot.id}"), live.snapshot)
+    for line in [*held_lines(settings), *moved_lines(settings)]:
+        tree.add(line)
     return tree
 
 
