@@ -65,14 +65,23 @@ freeze: made ## Promote nothing until make thaw; trainings go on [WHY="<reason>"
 thaw: made ## End the freeze: what was accepted meanwhile is promoted [WHY="<reason>"]
 	@$(STACK) thaw $${WHY:+--why="$$WHY"}
 
-pin: made ## Keep a family at its live release, or at another: FAMILY=<name> [RELEASE=<version>] [WHY="<reason>"]
+pin: made ## Keep a family at its live release, or another: FAMILY=<name> [RELEASE=<version>] [WHY="<reason>"]
 	@$(STACK) pin $${WHY:+--why="$$WHY"} $${RELEASE:+--release="$$RELEASE"} -- "$$FAMILY"
 
 unpin: made ## End the pin: FAMILY=<name> [WHY="<reason>"]
 	@$(STACK) unpin $${WHY:+--why="$$WHY"} -- "$$FAMILY"
 
+promote: made ## Make a set live by hand: WHY="<reason>" SET=<one taken back> or RELEASES=<ranker>/<version>
+	@$(STACK) promote $${WHY:+--why="$$WHY"} $${RELEASES:+--releases="$$RELEASES"} $${SET:+-- "$$SET"}
+
 rollback: made ## Make the set before the present live again, or another one [SET=<n>] [WHY="<reason>"]
 	@$(STACK) rollback $${WHY:+--why="$$WHY"} $${SET:+-- "$$SET"}
+
+runs: made ## Show what ran last, why it started, how it ended, and why it failed [N=20]
+	@$(STACK) runs $${N:+-- "$$N"}
+
+explain: made ## Say why a release was accepted or rejected, with its numbers: RELEASE=<family>/<version>
+	@$(STACK) explain -- "$$RELEASE"
 
 lineage: made ## Print the chain from the sources to the weights of the live set
 	@$(STACK) lineage

@@ -255,7 +255,7 @@ def test_what_was_taken_back_goes_live_again_under_its_number(sets: LiveSets, sn
             ["ranker/r1", "keyword/v2"],
             r"r1 learned from keyword/v1, not from keyword/v2.*make pin FAMILY=keyword",
         ),
-        ([], "Expected the number of a set that was taken back, or a ranker's release"),
+        ([], r"Expected a set that was taken back \(SET=<n>\) or a ranker's release"),
     ],
 )
 def test_what_makes_no_set_is_told(

@@ -3,14 +3,17 @@
 from collections.abc import Callable
 
 import click
+from rich.table import Table
 
 from deploy.stack import history
 from deploy.stack.arguments import Name, Number, Words
 from deploy.stack.commands.common import dagit_of, who
 from deploy.stack.dagit.client import DagitError
+from deploy.stack.processes import lifecycle
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search.searching import follows
-from deploy.stack.terminal import say
+from deploy.stack.terminal import console, say
+from shared_ops.data.snapshots import Snapshots
 from shared_ops.release import overrides, promotion
 from shared_ops.release.livesets import LiveSet, LiveSets, asset_path
 from shared_ops.release.releases import Staging
@@ -88,10 +91,62 @@ def rollback(settings: Settings, number: int | None, why: str) -> None:
     if not running:
         say(f"the stack in {settings.home} is not running: make up answers from it")
         return
+    _tell_moved(settings, before, live, note)
+
+
+@click.command()
+@click.argument("number", type=Number(1, example="3"), required=False)
+@click.option("--releases", type=Words("a ranker's release", "<family>/<version>"), help="Of a ranker.")
+@click.option("--why", type=Words("the reason, as no gate is asked", '"<reason>"'), required=True, help="The reason.")
+@click.pass_obj
+def promote(settings: Settings, number: int | None, releases: str | None, why: str) -> None:
+    """Make live a set that was taken back, or that of a ranker's release, past the end-to-end gate."""
+    lifecycle.need_running(settings)
+    sets = LiveSets(settings.staging_url("prod"))
+    before, note = sets.live(), f"promotion by {who()}: {why}"
+    live = overrides.promote_chosen(
+        sets,
+        Snapshots(settings.snapshots_url("prod")),
+        number=number,
+        releases=[overrides.release_of(each) for each in (releases or "").split()],
+        note=note,
+        services=True,
+        log=lambda line: say(f"  {line}"),
+    )
+    _tell_moved(settings, before, live, note)
+
+
+def _tell_moved(settings: Settings, before: LiveSet | None, live: LiveSet, note: str) -> None:
+    """Tell people and Dagit which set is live now."""
     if not follows(settings, live.number):
         say("the search app does not answer from it yet: make status")
     if live != before:
         _tell_dagit(settings, live, note)
+
+
+@click.command()
+@click.argument("n", type=Number(1, example="20"), default=20)
+@click.pass_obj
+def runs(settings: Settings, n: int) -> None:
+    """Show the newest runs: when and why each started, and how it ended."""
+    lifecycle.need_running(settings)
+    rows = Table("asked for", "run", "job", "because", "ended", "took", "what came of it")
+    for run in dagit_of(settings).recent_runs(n):
+        when, took = f"{run.created:%Y-%m-%d %H:%M:%S}", "" if run.seconds is None else f"{run.seconds:.0f} s"
+        rows.add_row(when, run.run_id[:8], run.job, run.because, run.status, took, " ".join(run.outcome.split()))
+    console.print(rows)
+
+
+@click.command()
+@click.argument("release", type=Words("a release (make lineage names those that are live)", "<family>/<version>"))
+@click.pass_obj
+def explain(settings: Settings, release: str) -> None:
+    """Say why a release (family/version) was accepted or rejected, with its numbers."""
+    family, version = overrides.release_of(release)
+    for line in history.explanation(settings, family, version):
+        say(line)
+    if (slices := history.slices(settings, family, version)).row_count:
+        console.print(slices)
 
 
 def _tell_dagit(settings: Settings, live: LiveSet, note: str) -> None:

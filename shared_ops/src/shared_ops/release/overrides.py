@@ -134,7 +134,10 @@ def promote_chosen(
         ReleaseError: when there is no such release, or its files are not those of its manifest.
     """
     if (number is None) != bool(releases):
-        raise PromotionError("Expected the number of a set that was taken back, or a ranker's release, and not both.")
+        raise PromotionError(
+            "Expected a set that was taken back (SET=<n>) or a ranker's release (RELEASES=<ranker>/<version>), and one "
+            "of the two."
+        )
     if number is not None:
         return _brought_back(live_sets, number, note, services, log)
     return _of_releases(live_sets, snapshots, releases, note, services, log)
