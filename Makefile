@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status doctor logs addresses envs lock code-servers code-server train rollback lineage reproduce search evaluate simulate shell notebook generate new-repo remove-repo test check bench clean made needed
+.PHONY: help up sources down status doctor logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce search evaluate simulate shell notebook generate new-repo remove-repo test check bench clean made needed
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE FORCE WHY DEPLOYMENT JSON NAME KIND FRAMEWORK OWNER
+READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE RELEASES FAMILY N FORCE WHY DEPLOYMENT JSON NAME KIND FRAMEWORK OWNER
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -63,8 +63,29 @@ code-servers: made ## Start the running stack's code servers that do not run, re
 code-server: made ## The same for one: REPO=<name>
 	@$(STACK) code-server -- "$$REPO"
 
+freeze: made ## Promote nothing until make thaw; trainings go on [WHY="<reason>"]
+	@$(STACK) freeze $${WHY:+--why="$$WHY"}
+
+thaw: made ## End the freeze: what was accepted meanwhile is promoted [WHY="<reason>"]
+	@$(STACK) thaw $${WHY:+--why="$$WHY"}
+
+pin: made ## Keep a family at its live release, or another: FAMILY=<name> [RELEASE=<version>] [WHY="<reason>"]
+	@$(STACK) pin $${WHY:+--why="$$WHY"} $${RELEASE:+--release="$$RELEASE"} -- "$$FAMILY"
+
+unpin: made ## End the pin: FAMILY=<name> [WHY="<reason>"]
+	@$(STACK) unpin $${WHY:+--why="$$WHY"} -- "$$FAMILY"
+
+promote: made ## Make a set live by hand: WHY="<reason>" SET=<one taken back> or RELEASES=<ranker>/<version>
+	@$(STACK) promote $${WHY:+--why="$$WHY"} $${RELEASES:+--releases="$$RELEASES"} $${SET:+-- "$$SET"}
+
 rollback: made ## Make the set before the present live again, or another one [SET=<n>] [WHY="<reason>"]
 	@$(STACK) rollback $${WHY:+--why="$$WHY"} $${SET:+-- "$$SET"}
+
+runs: made ## Show what ran last, why it started, how it ended, and why it failed [N=20]
+	@$(STACK) runs $${N:+-- "$$N"}
+
+explain: made ## Say why a release was accepted or rejected, with its numbers: RELEASE=<family>/<version>
+	@$(STACK) explain -- "$$RELEASE"
 
 lineage: made ## Print the chain from the sources to the weights of the live set
 	@$(STACK) lineage

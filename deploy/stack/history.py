@@ -1,7 +1,8 @@
-"""What is live and where it came from, what was rejected and why: read from the staging area, for people."""
+"""What is live and where it came from, what was decided upon a release and why: read from the staging area."""
 
 from collections.abc import Iterator
 
+from rich.table import Table
 from rich.tree import Tree
 
 from shared_ops.data import snapshots
@@ -9,7 +10,7 @@ from shared_ops.data.feedback import Feedback
 from shared_ops.data.published import PublishedError
 from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.data.ubi import SIMULATION
-from shared_ops.judge.evaluation import PRIMARY
+from shared_ops.judge.evaluation import MEASURES, PRIMARY
 from shared_ops.judge.gating import Verdict
 from shared_ops.release import inputs
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
@@ -52,16 +53,22 @@ def _accepted_ranker(url: str, live: LiveSet) -> Iterator[str]:
     decision = LiveSets(url).decision(version) if version else None
     if promotion_obstacle(Staging(url), LiveSets(url), ranker) is None:
         yield f"accepted, and to be promoted: {ranker}/{version}"
+    elif version and version != live.releases.get(ranker) and decision is None:
+        yield f"accepted, and held: {ranker}/{version}. {promotion_obstacle(Staging(url), LiveSets(url), ranker)}"
     elif version != live.releases.get(ranker) and decision and decision.set_number:
         back = f"make rollback SET={decision.set_number} brings it back"
         yield f"accepted, and not in this set: {ranker}/{version}; {back}"
 
 
+def held_lines(settings: Settings) -> Iterator[str]:
+    """What holds the live set, a line each: a freeze, pins."""
+    yield from LiveSets(settings.staging_url("prod")).hold().lines
+
+
 def moved_lines(settings: Settings) -> Iterator[str]:
-    """The newest moves of the live set, a line each: when, from which set to which, by whom and why."""
+    """The newest moves of the live set, and what held it, a line each: when, which set, by whom and why."""
     for move in LiveSets(settings.staging_url("prod")).moves():
-        instead = "" if move.instead_of is None else f" in place of set {move.instead_of}"
-        yield f"moved {move.at:%Y-%m-%d %H:%M} UTC: set {move.number}{instead}, {move.note}"
+        yield move.sentence
 
 
 def _in_order(live: LiveSet) -> list[str]:
@@ -113,6 +120,78 @@ def _newest_rejected(staging: Staging, family: str) -> ReleaseManifest | None:
     return next((manifest for manifest in manifests if not manifest.accepted), None)
 
 
+def explanation(settings: Settings, family: str, version: str) -> Iterator[str]:
+    """Why a release was accepted or rejected and what has become of it, a line each.
+
+    Raises:
+        ReleaseError: when there is no such release.
+    """
+    staging, sets = Staging(settings.staging_url("prod")), LiveSets(settings.staging_url("prod"))
+    manifest = staging.manifest(family, version)
+    verdict = Verdict.model_validate(manifest.gate)
+    run = f"{settings.url('dagit')}/runs/{manifest.run_id}"
+    yield f"{family}/{version}, asked for at {manifest.created_at:%Y-%m-%d %H:%M} UTC, run {run}"
+    yield f"its gate: {verdict.sentence}"
+    if verdict.latency:
+        champion = f", the champion {verdict.latency.champion_ms:.1f} ms" if verdict.latency.champion_ms else ""
+        yield f"took {verdict.latency.challenger_ms:.1f} ms a query{champion}"
+    yield f"held to: {', '.join(f'{name} {value:g}' for name, value in verdict.policy)} (docs/gate.md)"
+    yield f"now: {'; '.join(_standing(manifest, staging, sets))}"
+    if decision := sets.decision(version):
+        yield f"its set: {f'went live as set {decision.set_number}, ' if decision.accepted else ''}{decision.reason}"
+    yield from _origin(manifest)
+
+
+def _standing(manifest: ReleaseManifest, staging: Staging, sets: LiveSets) -> Iterator[str]:
+    """What a release is now, in a few words each."""
+    family, version, live = manifest.family, manifest.version, sets.live()
+    if live and live.releases.get(family) == version:
+        yield f"live, in set {live.number}"
+    if staging.accepted(family) == version:
+        yield "the accepted release"
+    else:
+        yield f"not the accepted release: {staging.accepted(family) or 'none'} is"
+    if past := sets.taken_back_release(family, version):
+        yield f"taken back with set {past.number}"
+    if version in staging.passed_over(family):
+        yield "passed over when a set was gone back to"
+    if pinned := sets.hold().pinned(family):
+        yield pinned
+
+
+def _origin(manifest: ReleaseManifest) -> Iterator[str]:
+    """What a release came from, a line each."""
+    for upstream, learned in manifest.learned_from.items():
+        yield f"learned from the hits of {upstream}/{learned}"
+    if manifest.feedback:
+        yield f"learned from feedback {manifest.feedback.id}: {_clicks(Feedback(manifest.feedback))}"
+    yield f"learned from snapshot {manifest.snapshot.id}"
+    code = manifest.code[:16] or f"{manifest.code_version} (not kept)"
+    yield f"code {code}, environment {manifest.environment[:16]}, run {manifest.run_id}"
+
+
+def slices(settings: Settings, family: str, version: str) -> Table:
+    """What a release measured in each slice, and what it gained or lost there against the champion."""
+    manifest = Staging(settings.staging_url("prod")).manifest(family, version)
+    verdict = Verdict.model_validate(manifest.gate)
+    rows = Table("slice", "queries", *MEASURES, "difference", "p of a loss")
+    for name, values in manifest.metrics.items():
+        tested = verdict.slice_tests.get(name)
+        difference = verdict.difference if name == "all" else tested.difference if tested else None
+        p_value = verdict.p_value if name == "all" else tested.p_value if tested else None
+        measured = [f"{values[each]:.4f}" for each in MEASURES]
+        rows.add_row(name, f"{values['queries']:.0f}", *measured, _signed(difference), _probability(p_value))
+    return rows
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
+
+
+def _probability(value: float | None) -> str:
+    return "not judged" if value is None else f"{value:.4f}"
+
+
 def lineage(settings: Settings) -> Tree | None:
     """The chain from the sources to the weights of the live set, as a tree; None before the first set."""
     url = settings.staging_url("prod")
@@ -125,6 +204,8 @@ def lineage(settings: Settings) -> Tree | None:
     for family in _without_part(live):
         tree.add(f"{family} {NO_PART}")
     _add_snapshot(tree.add(f"shows snapshot {live.snapshot.id}"), live.snapshot)
+    for line in [*held_lines(settings), *moved_lines(settings)]:
+        tree.add(line)
     return tree
 
 
@@ -132,13 +213,9 @@ def _add_release(tree: Tree, staging: Staging, family: str, live: LiveSet) -> No
     version = live.releases[family]
     manifest = staging.manifest(family, version)
     branch = tree.add(f"{family}/{version}: {_measured(staging, family, version)}")
-    for upstream, learned in manifest.learned_from.items():
-        branch.add(f"learned from the hits of {upstream}/{learned}")
-    if manifest.feedback:
-        branch.add(f"learned from feedback {manifest.feedback.id}: {_clicks(Feedback(manifest.feedback))}")
-    _add_snapshot(branch.add(f"learned from snapshot {manifest.snapshot.id}"), manifest.snapshot)
-    code = manifest.code[:16] or f"{manifest.code_version} (not kept)"
-    branch.add(f"code {code}, environment {manifest.environment[:16]}, run {manifest.run_id}")
+    for line in _origin(manifest):
+        branch.add(line)
+    _add_snapshot(branch, manifest.snapshot)
     weights = branch.add("weights")
     for entry in manifest.files:
         if "/" not in entry.path:

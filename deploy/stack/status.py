@@ -69,6 +69,7 @@ def lines(settings: Settings) -> Iterator[str]:
         yield str(error)
     yield from _refused_lines(settings)
     yield from lacking_lines(settings)
+    yield from history.held_lines(settings)
     yield from history.live_lines(settings)
     for line in disagreements(settings):
         yield f"not as the live set says: {line}"

@@ -1,8 +1,9 @@
-"""The graphs that move the live set: to a new ranker, to a new snapshot, and back; the jobs made from them."""
+"""The graphs that move the live set, to a new ranker, to a new snapshot and back, or hold it; their jobs."""
 
-from dagster import graph
+from dagster import GraphDefinition, JobDefinition, graph
 
 from repos.live.ops import accepted_ranker, gate_set, newest_snapshot, promote, roll_back, set_of_the_past, show
+from repos.live.overrides import freeze_live_set, pin_family, promote_chosen, thaw_live_set, unpin_family
 from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.settings import repository_of
 
@@ -28,7 +29,45 @@ def rollback() -> None:
     roll_back(set_of_the_past())
 
 
-promotion_dev, promotion_prod = family_jobs(promotion, repository=repository_of(__name__), tags=FIRST)
-_, show_snapshot_prod = family_jobs(show_snapshot, repository=repository_of(__name__), tags=FIRST)
-_, rollback_prod = family_jobs(rollback, repository=repository_of(__name__), tags=FIRST)
-jobs = [promotion_dev, promotion_prod, show_snapshot_prod, rollback_prod]
+@graph
+def freeze() -> None:
+    """Nothing goes live until it is thawed; trainings go on."""
+    freeze_live_set()
+
+
+@graph
+def thaw() -> None:
+    """What is accepted by now is promoted."""
+    thaw_live_set()
+
+
+@graph
+def pin() -> None:
+    """A family stays at a release."""
+    pin_family()
+
+
+@graph
+def unpin() -> None:
+    """A family stays where it is no longer."""
+    unpin_family()
+
+
+@graph
+def promote_by_hand() -> None:
+    """A set that a person has chosen, past the end-to-end gate."""
+    promote_chosen()
+
+
+def _jobs(each: GraphDefinition) -> list[JobDefinition]:
+    """The dev and the prod job of a graph."""
+    return family_jobs(each, repository=repository_of(__name__), tags=FIRST)
+
+
+promotion_dev, promotion_prod = _jobs(promotion)
+_, show_snapshot_prod = _jobs(show_snapshot)
+_, rollback_prod = _jobs(rollback)
+_, promote_by_hand_prod = _jobs(promote_by_hand)
+moving = [promotion_prod, show_snapshot_prod, rollback_prod, promote_by_hand_prod]
+holding = [_jobs(each)[1] for each in (freeze, thaw, pin, unpin)]
+jobs = [promotion_dev, *moving, *holding]

@@ -36,12 +36,13 @@ from shared_ops.notifications import notify
 from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.pipeline.ops import GateConfig, numbers, plot_metadata, tell_verdict
-from shared_ops.pipeline.references import BECAUSE, BY_HAND, JudgedSet, ReleaseRef
+from shared_ops.pipeline.references import BECAUSE, BY_HAND, HELD, OVERTAKEN, JudgedSet, ReleaseRef
 from shared_ops.pipeline.resources import DeploymentResource
-from shared_ops.release import candidates, copies, inputs, runtimes
+from shared_ops.release import candidates, copies, inputs, promotion, runtimes
 from shared_ops.release.agreement import disagreements
+from shared_ops.release.holds import HeldError
 from shared_ops.release.livesets import NOTHING_LIVE, Decision, LiveSet
-from shared_ops.release.promotion import TakenBackError, past_set
+from shared_ops.release.promotion import TakenBackError, past_set, shown_with
 from shared_ops.release.promotion import promote as promote_set
 from shared_ops.release.promotion import rollback as rollback_set
 from shared_ops.release.releases import ReleaseError, ReleaseManifest
@@ -54,8 +55,6 @@ KEPT_RELEASES = 10
 KEPT_SETS = 20
 FOLLOW_SECONDS = 10.0
 """How long the services are given to answer with a set that has just gone live."""
-OVERTAKEN = "searchloop/overtaken"
-"""The tag, with the reason, of a run that moved nothing, since what its trigger had found was no longer the newest."""
 
 
 class RankerConfig(Config):
@@ -70,7 +69,7 @@ class RankerConfig(Config):
 def accepted_ranker(
     context: OpExecutionContext, config: RankerConfig, deployment: DeploymentResource
 ) -> Iterator[Output[ReleaseRef]]:
-    """Find the ranker whose set is to go live. Where it is no longer the accepted one, the run ends here and says so.
+    """Find the ranker whose set is to go live. Where it is accepted no more, or held, the run ends here and says so.
 
     Raises:
         ReleaseError: when none is accepted.
@@ -80,7 +79,10 @@ def accepted_ranker(
     if version is None:
         raise ReleaseError(f"There is no accepted ranker to promote. Train one: make train REPO={ranker}.")
     if config.version is not None and config.version != version:
-        _tell_overtaken(context, _no_longer_accepted(deployment, ranker, config.version, version))
+        _tell_moved_nothing(context, OVERTAKEN, _no_longer_accepted(deployment, ranker, config.version, version))
+        return
+    if held := promotion.held(deployment.staging, deployment.live_sets, ranker, version):
+        _tell_moved_nothing(context, HELD, held)
         return
     yield Output(ReleaseRef(family=ranker, version=version, accepted=True))
 
@@ -96,9 +98,10 @@ def _no_longer_accepted(deployment: DeploymentResource, ranker: str, found: str,
     return f"{ranker}/{found}, for which this run was started, {why}. It is not proposed."
 
 
-def _tell_overtaken(context: OpExecutionContext, reason: str) -> None:
+def _tell_moved_nothing(context: OpExecutionContext, tag: str, reason: str) -> None:
+    """Say by the log and a tag why a run moves nothing: it is no failure, and is not waited for as after one."""
     context.log.warning(reason)
-    context.instance.add_run_tags(context.run_id, {OVERTAKEN: reason})
+    context.instance.add_run_tags(context.run_id, {tag: reason})
 
 
 @op
@@ -220,9 +223,9 @@ def promote(
             live = promote_set(
                 deployment.live_sets,
                 manifest,
-                _shown_with(manifest, deployment),
+                shown_with(deployment.live_sets, deployment.input_snapshots, manifest),
                 over=judged_set.over,
-                note=f"{judged_set.family} {judged_set.version}, {_by(context)}",
+                note=f"{judged_set.family} {judged_set.version}, {by_run(context)}",
                 services=deployment.services,
                 timeout_s=config.timeout_s,
                 log=context.log.info,
@@ -231,28 +234,22 @@ def promote(
             # This is final. Whatever else stops a promotion may pass, so the trigger tries again.
             deployment.live_sets.decide(judged_set.version, Decision(accepted=False, reason=str(error)))
             raise
+        except HeldError as error:  # once it ends, the trigger finds the ranker again
+            _tell_moved_nothing(context, HELD, str(error))
+            return
         decision = Decision(accepted=True, reason=live.note, set_number=live.number)
         deployment.live_sets.decide(judged_set.version, decision)
-        _materialize(context, deployment, live, plot_metadata(manifest.metrics))
-        _log_answers(context, deployment)
+        materialize_live_set(context, deployment, live, plot_metadata(manifest.metrics))
+        log_answers(context, deployment)
     _tidy(context, deployment, config)
 
 
-def _shown_with(manifest: ReleaseManifest, deployment: DeploymentResource) -> SnapshotRef:
-    """The snapshot whose documents a ranker's set may show: its own, or the newest where the live set shows it already.
-
-    What has left the corpus since the ranker's training began stays away.
-    """
-    live, newest = deployment.live_sets.live(), deployment.input_snapshots.latest()
-    return live.snapshot if live and live.snapshot == newest else manifest.snapshot
-
-
-def _by(context: OpExecutionContext) -> str:
+def by_run(context: OpExecutionContext) -> str:
     """Which run made a set, and why it was started."""
     return f"by run {context.run_id[:8]}: {context.get_tag(BECAUSE) or BY_HAND}"
 
 
-def _log_answers(context: OpExecutionContext, deployment: DeploymentResource) -> None:
+def log_answers(context: OpExecutionContext, deployment: DeploymentResource) -> None:
     """Tell Dagster whether the services answer with the live set; they notice a new one after a moment."""
     if not deployment.services:
         return
@@ -276,6 +273,8 @@ def _tidy(context: OpExecutionContext, deployment: DeploymentResource, config: P
     for each in kept_sets:
         for family, version in each.releases.items():
             needed[family].add(version)
+    for family, pin in sets.hold().pins.items():
+        needed[family].add(pin.version)
     for family in staging.families():  # what a kept ranker learned from is needed to train it again
         for version in staging.kept(family, config.kept_releases, needed[family]):
             for upstream, version_learned in staging.manifest(family, version).learned_from.items():
@@ -312,12 +311,12 @@ def set_of_the_past(config: RollbackConfig, deployment: DeploymentResource) -> L
 @op(pool=POOL)
 def roll_back(context: OpExecutionContext, deployment: DeploymentResource, chosen: LiveSet) -> None:
     """Make a set of the past live again; sets that are newer are not promoted again by themselves."""
-    note = f"rollback {_by(context)}"
+    note = f"rollback {by_run(context)}"
     live = rollback_set(
         deployment.live_sets, chosen.number, note=note, services=deployment.services, log=context.log.info
     )
-    _materialize(context, deployment, live, {}, note)
-    _log_answers(context, deployment)
+    materialize_live_set(context, deployment, live, {}, note)
+    log_answers(context, deployment)
 
 
 class SnapshotConfig(Config):
@@ -340,7 +339,7 @@ def newest_snapshot(
     newest = inputs.newest_snapshot(deployment.input_snapshots)
     if config.snapshot_id is not None and config.snapshot_id != newest.id:
         found = f"Snapshot {config.snapshot_id}, for which this run was started, is no longer the newest"
-        _tell_overtaken(context, f"{found}: snapshot {newest.id} is, and has a run of its own.")
+        _tell_moved_nothing(context, OVERTAKEN, f"{found}: snapshot {newest.id} is, and has a run of its own.")
         return
     yield Output(newest)
 
@@ -381,26 +380,31 @@ def show(
         context.log.warning(message)
         notify(f"A snapshot is not shown in {deployment.deployment}", message, level="warning")
         return
-    moved = promote_set(
-        deployment.live_sets,
-        deployment.staging.manifest(live.ranker, live.releases[live.ranker]),
-        snapshot,
-        note=f"snapshot {snapshot.id}, {_by(context)}",
-        over=live.number,
-        services=deployment.services,
-        timeout_s=config.timeout_s,
-        log=context.log.info,
-    )
-    _materialize(context, deployment, moved, {"share of documents removed": removed})
-    _log_answers(context, deployment)
+    try:
+        moved = promote_set(
+            deployment.live_sets,
+            deployment.staging.manifest(live.ranker, live.releases[live.ranker]),
+            snapshot,
+            note=f"snapshot {snapshot.id}, {by_run(context)}",
+            over=live.number,
+            services=deployment.services,
+            timeout_s=config.timeout_s,
+            log=context.log.info,
+        )
+    except HeldError as error:
+        _tell_moved_nothing(context, HELD, str(error))
+        return
+    materialize_live_set(context, deployment, moved, {"share of documents removed": removed})
+    log_answers(context, deployment)
 
 
-def _materialize(
+def materialize_live_set(
     context: OpExecutionContext,
     deployment: DeploymentResource,
     live: LiveSet,
     metrics: dict[str, float],
     note: str | None = None,
 ) -> None:
+    """Tell Dagster of the live set; `note` says who moved or held it and why, None: the set's own note."""
     metadata = {**live.facts(note), **metrics}
     context.log_event(AssetMaterialization(asset_key=live_set_key(deployment.deployment), metadata=metadata))

@@ -21,9 +21,9 @@ from dagster import (
     sensor,
 )
 
-from repos.live.graph import promotion_prod, rollback_prod, show_snapshot_prod
-from repos.live.ops import OVERTAKEN, accepted_ranker, newest_snapshot
-from shared_ops.pipeline.references import BECAUSE, BY_HAND
+from repos.live.graph import moving, promotion_prod, show_snapshot_prod
+from repos.live.ops import accepted_ranker, newest_snapshot
+from shared_ops.pipeline.references import BECAUSE, BY_HAND, HELD, OVERTAKEN
 from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import ENDED, IDLE, LATER, SOON, in_flight
 from shared_ops.release import inputs, promotion
@@ -35,7 +35,7 @@ MOVES = "searchloop/moves"
 FIRST_RETRY, LAST_RETRY = 60.0, 3600.0
 """Seconds until a move that came to nothing is tried again: at first, and at most; the wait doubles each time."""
 TRIES = 100
-JOBS = (promotion_prod.name, show_snapshot_prod.name, rollback_prod.name)
+JOBS = tuple(job.name for job in moving)
 """One of them at a time moves the live set."""
 
 
@@ -117,7 +117,8 @@ def _shown() -> SkipReason | None:
             f"Snapshot {newest.id} was shown by set {taken_back.number}, which was rolled back: it waits for a ranker "
             "of it, or for a newer one."
         )
-    return None
+    held = PROD.live_sets.hold().refusal(live.releases, live.releases)
+    return SkipReason(held) if held else None
 
 
 def _move(
@@ -131,7 +132,7 @@ def _move(
     # With the set's time: a new home numbers its sets from 1 again, and Dagster's database may outlive the home.
     over = f"{what} over set {f'{live.number} of {live.created_at:%Y-%m-%d %H:%M:%S}' if live else 0}"
     ended = instance.get_run_records(RunsFilter(job_name=job, tags={MOVES: over}, statuses=ENDED))
-    tried = [record for record in ended if OVERTAKEN not in record.dagster_run.tags][:TRIES]
+    tried = [record for record in ended if not {OVERTAKEN, HELD} & record.dagster_run.tags.keys()][:TRIES]
     if tried:
         last, again = tried[0].dagster_run, _again_at(tried)
         if job == show_snapshot_prod.name and last.status == DagsterRunStatus.SUCCESS:

@@ -1,4 +1,4 @@
-"""What loads the teams' code, trains their models, and moves what is live."""
+"""What loads the teams' code, trains their models, and tells where releases came from."""
 
 import os
 import subprocess
@@ -7,19 +7,18 @@ import sys
 import click
 
 from deploy.stack import history
-from deploy.stack.arguments import Name, Number, Words
+from deploy.stack.arguments import Name, Words
 from deploy.stack.commands.common import dagit_of, who
 from deploy.stack.dagit import training
-from deploy.stack.dagit.client import Dagit, DagitError
+from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes import lifecycle
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.shares import TRAINING
 from deploy.stack.processes.supervisor import Supervisor
-from deploy.stack.search.searching import follows
 from deploy.stack.terminal import console, say
 from shared_ops.refused import refused_code
-from shared_ops.release import promotion, runtimes
-from shared_ops.release.livesets import NOTHING_LIVE, LiveSets, asset_path
+from shared_ops.release import runtimes
+from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.release.releases import ReleaseError, Staging
 from shared_ops.settings import DEPLOYMENTS, ROOT, Deployment, Settings, families, repositories
 
@@ -81,33 +80,6 @@ def train(settings: Settings, repository: str | None, force: bool, deployment: D
     because = f"{f'make train {stated}'.strip()} by {who()}"
     names = [repository] if repository else None
     training.train(settings, dagit_of(settings), names, say, force, because, deployment)
-
-
-@click.command()
-@click.argument("number", type=Number(1, example="3"), required=False)
-@click.option("--why", default="", help="The reason, kept with the move.")
-@click.pass_obj
-def rollback(settings: Settings, number: int | None, why: str) -> None:
-    """Make the set before the present live again, or the one of this number."""
-    sets = LiveSets(settings.staging_url("prod"))
-    running = bool(Supervisor(settings).running())
-    before, chosen = sets.live(), promotion.past_set(sets, number)
-    note = f"rollback by {who()}{f': {why}' if why else ''}"
-    if not running:
-        promotion.provide(sets, chosen.releases)  # else make up would find a set that it cannot start
-    live = promotion.rollback(sets, chosen.number, note=note, services=running, log=lambda line: say(f"  {line}"))
-    say(f"live set {live.number}: {', '.join(f'{family}/{version}' for family, version in live.releases.items())}")
-    if not running:
-        say(f"the stack in {settings.home} is not running: make up answers from it")
-        return
-    if not follows(settings, live.number):
-        say("the search app does not answer from it yet: make status")
-    if live == before:
-        return
-    try:
-        dagit_of(settings).report_materialization(asset_path("prod"), live.facts(note))
-    except DagitError as error:
-        say(f"Dagit shows the set before until the next move: {error}")
 
 
 @click.command()

@@ -48,7 +48,7 @@ def up(settings: Settings) -> None:
 def _tell_dagit(settings: Settings, dagit: Dagit) -> None:
     """Tell Dagit of the newest move of the live set if it does not know of it, as of one made while Dagit was down."""
     sets = LiveSets(settings.staging_url("prod"))
-    live, moved = sets.live(), sets.moves(newest=1)
+    live, moved = sets.live(), [move for move in sets.moves() if not move.held]
     if live and dagit.newest_number(asset_path("prod"), "set") != live.number:
         dagit.report_materialization(asset_path("prod"), live.facts(moved[0].note if moved else None))
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from shared_ops.causes import is_own, message, place
-from shared_ops.pipeline.references import BECAUSE
+from shared_ops.pipeline.references import BECAUSE, HELD, OVERTAKEN, REASON, UNCHANGED, VERDICT
 from shared_ops.waiting import until
 
 REPOSITORY = "__repository__"
@@ -97,6 +97,15 @@ query {
   runsOrError(filter: {statuses: [SUCCESS, FAILURE, CANCELED]}, limit: 200) {
     __typename
     ... on Runs { results { runId jobName status endTime } }
+    ... on Error { message }
+  }
+}"""
+
+NEWEST = """
+query ($most: Int!) {
+  runsOrError(limit: $most) {
+    __typename
+    ... on Runs { results { runId jobName status creationTime startTime endTime tags { key value } } }
     ... on Error { message }
   }
 }"""
@@ -234,6 +243,18 @@ class FailedRun(NamedTuple):
     cause: str
 
 
+class RecentRun(NamedTuple):
+    """A run, whatever became of it: when it was asked for and why, how long it took, and how it ended."""
+
+    run_id: str
+    job: str
+    created: datetime
+    because: str
+    status: str
+    seconds: float | None
+    outcome: str
+
+
 class Dagit:
     """The webserver at `url`."""
 
@@ -317,6 +338,23 @@ class Dagit:
         runs = self._ask(ENDED_RUNS, "runsOrError", since=since)["results"]
         started = [run for run in runs if run["startTime"] and run["endTime"]]
         return [EndedRun(r["runId"], r["jobName"], r["status"], r["endTime"] - r["startTime"]) for r in started]
+
+    def recent_runs(self, most: int) -> list[RecentRun]:
+        """The newest runs, at most so many, the latest first."""
+        return [self._recent(run) for run in self._ask(NEWEST, "runsOrError", most=most)["results"]]
+
+    def _recent(self, run: Mapping[str, Any]) -> RecentRun:
+        tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+        ended = run["startTime"] and run["endTime"]
+        return RecentRun(
+            run_id=run["runId"],
+            job=run["jobName"],
+            created=datetime.fromtimestamp(run["creationTime"], UTC),
+            because=tags.get(BECAUSE, ""),
+            status=run["status"],
+            seconds=run["endTime"] - run["startTime"] if ended else None,
+            outcome=self._first_cause(run["runId"]) if run["status"] == "FAILURE" else _outcome(tags),
+        )
 
     def failed_jobs(self) -> list[FailedRun]:
         """The jobs whose newest ended run has failed, with the first cause, the newest first."""
@@ -417,6 +455,15 @@ def _instigator(node: Mapping[str, Any], kind: Literal["sensor", "schedule"], sa
     return Instigator(
         node["location"]["name"], kind, said["name"], on, meant_on, tick["status"], tick["timestamp"], error
     )
+
+
+def _outcome(tags: Mapping[str, str]) -> str:
+    """What a run that did not fail has come to, by its tags; empty where they do not tell."""
+    if unchanged := tags.get(UNCHANGED):
+        return f"nothing changed since {unchanged}"
+    if moved_nothing := tags.get(HELD) or tags.get(OVERTAKEN):
+        return moved_nothing
+    return tags.get(REASON) or tags.get(VERDICT, "")
 
 
 def _event(event: Mapping[str, Any]) -> Event:

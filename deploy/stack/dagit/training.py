@@ -144,8 +144,11 @@ def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], becau
     """
     url, location = settings.staging_url("prod"), live_repository()
 
+    def obstacle() -> str | None:
+        return promotion_obstacle(Staging(url), LiveSets(url), ranking_family())
+
     def due() -> bool:
-        return promotion_obstacle(Staging(url), LiveSets(url), ranking_family()) is None
+        return obstacle() is None
 
     def runs() -> bool:
         return job_of(PROMOTION) in [run.job for run in dagit.in_flight()]
@@ -154,6 +157,8 @@ def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], becau
     if due() or runs():
         return _follow_all([_RunFollower(dagit, location, say, because, graph=PROMOTION)])
     ended = [run.run_id for run in dagit.ended_runs(since) if run.job == job_of(PROMOTION)][:1]
+    if not ended:
+        say(f"{PROMOTION:<9} nothing to do: {obstacle()}")
     return _follow_all(
         [_RunFollower(dagit, location, say, because, graph=PROMOTION, run_id=run_id) for run_id in ended]
     )

@@ -84,3 +84,19 @@ def test_a_failed_run_is_told_by_its_first_cause_until_a_later_one_succeeds(monk
     monkeypatch.setattr(dagit.Dagit, "_ask", answer)
     (failed,) = dagit.Dagit("http://127.0.0.1:9").failed_jobs()
     assert (failed.job, failed.run_id, failed.cause) == ("ranker_prod", "r3", "train: NaN")
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({"searchloop/unchanged": "keyword/v1"}, "nothing changed since keyword/v1"),
+        (
+            {"searchloop/verdict": "accepted", "searchloop/reason": "Accepted: better", "searchloop/held": "pinned"},
+            "pinned",
+        ),
+        ({"searchloop/verdict": "rejected", "searchloop/reason": "Rejected: a loss"}, "Rejected: a loss"),
+        ({}, ""),
+    ],
+)
+def test_a_run_says_what_came_of_it(tags: dict[str, str], said: str) -> None:
+    assert dagit._outcome(tags) == said

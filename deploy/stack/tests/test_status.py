@@ -18,8 +18,9 @@ from deploy.stack.tests.test_supervisor import sleeper
 from shared_ops.data import storage
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.refused import RefusedCode
-from shared_ops.release.livesets import LiveSet, LiveSets
-from shared_ops.release.releases import ReleaseManifest
+from shared_ops.release import overrides
+from shared_ops.release.livesets import Decision, LiveSet, LiveSets
+from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.settings import Settings, families
 
 
@@ -141,3 +142,45 @@ def test_dagit_is_told_of_a_rollback_that_was_made_while_it_was_down(tmp_path: P
     sets.go_live(sets.past(1), note="rollback by ada", goes_back=True)
     _tell_dagit(home, dagit)
     assert told == [(["prod", "live_set"], 1, "rollback by ada")]
+
+
+def test_a_freeze_is_a_line_as_long_as_it_holds(without_ranker: Settings) -> None:
+    sets = LiveSets(without_ranker.staging_url("prod"))
+    overrides.freeze(sets, "ada", "the fair")
+    (line,) = history.held_lines(without_ranker)
+    assert line.startswith("frozen by ada at ") and line.endswith(
+        " UTC: the fair; nothing is promoted until: make thaw"
+    )
+    newest = next(iter(history.moved_lines(without_ranker)))
+    assert newest.startswith("held ") and "set 1, frozen by ada" in newest
+    overrides.thaw(sets, "ada")
+    assert list(history.held_lines(without_ranker)) == []
+
+
+def test_a_rejected_release_is_explained_with_its_numbers(without_ranker: Settings, tmp_path: Path) -> None:
+    snapshot = LiveSets(without_ranker.staging_url("prod")).live().snapshot
+    values = {"queries": 40.0, "nDCG@10": 0.5, "R@100": 0.8, "RR@10": 0.6}
+    gate = {
+        "accepted": False, "reasons": ["A loss of 0.02 is not ruled out at 0.05."], "queries": 40, "challenger": 0.5,
+        "champion": 0.55, "champion_version": "v1", "difference": -0.05, "confidence_low": -0.09,
+        "confidence_high": -0.01, "p_value": 0.9, "gained": 3, "lost": 9, "unchanged": 28, "policy": {},
+        "slice_tests": {"source: numpy": {"queries": 31, "difference": -0.06, "p_value": 0.02}},
+        "latency": {"challenger_ms": 3.25, "champion_ms": 3.0},
+    }  # fmt: skip
+    (folder := tmp_path / "release").mkdir()
+    made = ReleaseManifest(
+        family="keyword", version="v2", created_at=datetime(2026, 11, 1, 9, tzinfo=UTC), snapshot=snapshot,
+        parameters={}, hyperparameters={}, metrics={"all": values, "source: numpy": values}, gate=gate,
+        environment="e", code_version="c", deployment="prod", run_id="1a2b3c4d",
+    )  # fmt: skip
+    Staging(without_ranker.staging_url("prod")).publish(folder, made)
+    LiveSets(without_ranker.staging_url("prod")).decide("v2", Decision(accepted=False, reason="worse end to end"))
+    told = "\n".join(history.explanation(without_ranker, "keyword", "v2"))
+    for part in (
+        "its gate: Rejected: nDCG@10 0.5000 against 0.5500 of v1", "p = 0.9000", "not ruled out", "margin 0.02",
+        "took 3.2 ms a query, the champion 3.0 ms", "not the accepted release: none is", "its set: worse end to end",
+        "learned from snapshot s", "/runs/1a2b3c4d", "environment e",
+    ):  # fmt: skip
+        assert part in told, told
+    rows = history.slices(without_ranker, "keyword", "v2")
+    assert list(rows.columns[5].cells) == ["-0.0500", "-0.0600"] and list(rows.columns[6].cells) == ["0.9000", "0.0200"]

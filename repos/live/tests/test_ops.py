@@ -13,15 +13,16 @@ import pytest
 from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult, JobDefinition, build_op_context
 
 from repos.live import ops
-from repos.live.graph import promotion_prod, rollback_prod, show_snapshot_prod
-from repos.live.ops import OVERTAKEN, PromoteConfig, ShowConfig, promote, show
+from repos.live.graph import holding, promote_by_hand_prod, promotion_prod, rollback_prod, show_snapshot_prod
+from repos.live.ops import PromoteConfig, ShowConfig, promote, show
 from shared_ops.data import storage, tables
 from shared_ops.data.feedback import TABLES, FeedbackManifest, FeedbackRef, Feedbacks
 from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.pipeline.io_manager import json_io_manager
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
-from shared_ops.pipeline.references import VERDICT, JudgedSet
+from shared_ops.pipeline.references import HELD, OVERTAKEN, VERDICT, JudgedSet
 from shared_ops.pipeline.resources import DeploymentResource
+from shared_ops.release import overrides
 from shared_ops.release.inputs import Inputs
 from shared_ops.release.livesets import LiveSet
 from shared_ops.release.promotion import OvertakenError, PromotionError
@@ -425,3 +426,61 @@ def test_decisions_and_moves_go_with_the_releases_and_sets_that_they_are_about(
     assert [move.number for move in sets.moves()] == sets.numbers()[::-1] == [5, 4]
     run(ROLLBACK, instance)
     assert [move.number for move in sets.moves()] == [4, 5, 4]
+
+
+JOBS = {job.name: job for job in holding}
+
+
+def test_a_run_of_a_frozen_set_moves_nothing_and_is_no_failure(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+) -> None:
+    ranker("r1", GOOD)
+    run(PROMOTION, instance)
+    run(JOBS["freeze_prod"], instance, {"freeze_live_set": {"config": {"by": "ada", "why": "the fair"}}})
+    ranker("r2", GOOD)
+    held = run(PROMOTION, instance, ALL)
+    assert held.success and not materialized(held)
+    assert "frozen by ada" in instance.get_run_by_id(held.run_id).tags[HELD]
+    promote(build_op_context(instance=instance), PromoteConfig(), deployment, judged("r2"))  # judged before the freeze
+    assert deployment.live_sets.live().number == 1 and deployment.live_sets.decision("r2") is None
+    thawed = run(JOBS["thaw_prod"], instance)
+    assert materialized(thawed) == [live_set_key("prod")]
+    run(PROMOTION, instance, ALL)
+    assert deployment.live_sets.live().number == 2
+    assert deployment.live_sets.moves()[1].note.endswith("UTC: started by hand in Dagit")
+
+
+def judged(version: str) -> JudgedSet:
+    return JudgedSet(family="ranker", version=version, accepted=True, over=1)
+
+
+def test_a_frozen_set_shows_no_new_snapshot(
+    deployment: DeploymentResource,
+    instance: DagsterInstance,
+    live: LiveSet,
+    snapshots: Snapshots,
+    content: dict[str, pl.DataFrame],
+) -> None:
+    overrides.freeze(deployment.live_sets, "ada")
+    context = build_op_context(instance=instance)
+    show(context, ShowConfig(), deployment, snapshots.publish(without(content, ["numpy.cumsum"])))
+    assert deployment.live_sets.live() == live
+
+
+def test_a_person_pins_unpins_and_promotes_from_dagit_too(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker, snapshot: SnapshotRef, tmp_path: Path
+) -> None:
+    (folder := tmp_path / "search").mkdir()
+    for family in search_families():
+        deployment.staging.publish(folder, manifest("v1", snapshot, {}).model_copy(update={"family": family}))
+    for version, order in (("r1", GOOD), ("r2", BAD)):
+        ranker(version, order)
+        run(PROMOTION, instance, ALL)
+    assert deployment.live_sets.live().releases["ranker"] == "r1", "worse end to end"
+    run(JOBS["pin_prod"], instance, {"pin_family": {"config": {"family": "ranker", "by": "ada"}}})
+    assert deployment.live_sets.hold().pins["ranker"].version == "r1" == deployment.staging.accepted("ranker")
+    run(JOBS["unpin_prod"], instance, {"unpin_family": {"config": {"family": "ranker"}}})
+    chosen = {"releases": {"ranker": "r2"}, "why": "it is what people like"}
+    result = run(promote_by_hand_prod, instance, {"promote_chosen": {"config": chosen}})
+    assert deployment.live_sets.live().releases["ranker"] == "r2" and materialized(result) == [live_set_key("prod")]
+    assert deployment.live_sets.moves()[0].note.endswith(": it is what people like")

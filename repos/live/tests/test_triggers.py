@@ -11,13 +11,12 @@ from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason, b
 from dagster._core.test_utils import create_run_for_test
 
 from repos.live import triggers
-from repos.live.ops import OVERTAKEN
 from repos.live.triggers import FIRST_RETRY, new_accepted_ranker, new_snapshot, to_promote, to_show
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
-from shared_ops.pipeline.references import BECAUSE
+from shared_ops.pipeline.references import BECAUSE, HELD, OVERTAKEN
 from shared_ops.pipeline.resources import PROD
-from shared_ops.release import promotion
+from shared_ops.release import overrides, promotion
 from shared_ops.release.livesets import NOTHING_LIVE, Decision, LiveSet
 from shared_ops.release.releases import ReleaseManifest
 from shared_ops.settings import families, ranking_family
@@ -166,6 +165,20 @@ def test_before_the_first_set_there_is_nothing_to_show(instance: DagsterInstance
     assert NOTHING_LIVE in why(to_show(instance))
 
 
+def test_while_frozen_no_run_is_asked_for_and_after_the_thaw_one_is_at_once(
+    instance: DagsterInstance, live: LiveSet, content: dict[str, pl.DataFrame]
+) -> None:
+    """Nor is a run that found it frozen waited for as one that failed."""
+    publish(content | {"slices": content["slices"].clear()})
+    request = to_show(instance)
+    overrides.freeze(PROD.live_sets, "ada", "the fair")
+    assert "frozen by ada" in why(new_snapshot(build_sensor_context()))
+    tags = {**request.tags, HELD: "frozen by ada"}
+    create_run_for_test(instance, job_name="show_snapshot_prod", status=DagsterRunStatus.SUCCESS, tags=tags)
+    overrides.thaw(PROD.live_sets, "ada")
+    assert to_show(instance).run_config == request.run_config
+
+
 @pytest.mark.parametrize("job", triggers.JOBS)
 def test_one_run_at_a_time_moves_the_live_set(
     instance: DagsterInstance, live: LiveSet, content: dict[str, pl.DataFrame], job: str
@@ -187,7 +200,8 @@ def test_all_of_it_is_on_by_default_and_dagit_shows_what_moves() -> None:
     assert {each.name: each.default_status.value for each in defs.sensors} == {
         "new_accepted_ranker": "RUNNING", "new_snapshot": "RUNNING", "failed_runs": "RUNNING",
     }  # fmt: skip
-    assert {"promotion_dev", *triggers.JOBS} <= {job.name for job in defs.resolve_all_job_defs()}
+    held = {"freeze_prod", "thaw_prod", "pin_prod", "unpin_prod"}
+    assert {"promotion_dev", *held, *triggers.JOBS} <= {job.name for job in defs.resolve_all_job_defs()}
     assert {proposed_set_key("prod"), live_set_key("prod")} <= defs.resolve_asset_graph().get_all_asset_keys()
     checks = {check.name for each in defs.asset_checks for check in each.check_specs}
     assert checks == {"end_to_end", "answers", "code_loads"}

@@ -41,8 +41,10 @@ from shared_ops.pipeline import checks
 from shared_ops.pipeline.lineage import challenger_key, release_key
 from shared_ops.pipeline.references import (
     AGAIN,
+    HELD,
     NO_FEEDBACK,
     REASON,
+    UNCHANGED,
     VERDICT,
     Candidate,
     Challenger,
@@ -52,7 +54,7 @@ from shared_ops.pipeline.references import (
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.types import ValidInputs
 from shared_ops.release import codes, inputs, runtimes
-from shared_ops.release.acceptance import accept_again
+from shared_ops.release.acceptance import accept, accept_again
 from shared_ops.release.inputs import Inputs
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, environment_lock
 from shared_ops.settings import current
@@ -105,7 +107,7 @@ def load_inputs_op(family: str) -> OpDefinition:
             if again := accept_again(result, deployment.staging, deployment.live_sets):
                 context.log.info(again)
                 _log_release(context, deployment, result)
-            context.instance.add_run_tags(context.run_id, {"searchloop/unchanged": f"{family}/{result.version}"})
+            context.instance.add_run_tags(context.run_id, {UNCHANGED: f"{family}/{result.version}"})
             return
         yield Output(data, metadata={"snapshot": data.snapshot.id, "data": data.data_key})
 
@@ -483,7 +485,7 @@ def tell_verdict(context: OpExecutionContext, verdict: gating.Verdict, sentence:
 
 @op
 def stage(context: OpExecutionContext, deployment: DeploymentResource, judged: GateResult) -> ReleaseRef:
-    """Publish the release with its manifest; point to it as accepted if the gate said so."""
+    """Publish the release with its manifest; accept it if the gate said so and the family is not pinned."""
     challenger, candidate = judged.challenger, judged.challenger.candidate
     _check_code(context, candidate)
     # Once more: since the training it may have been tidied away.
@@ -514,10 +516,13 @@ def stage(context: OpExecutionContext, deployment: DeploymentResource, judged: G
             run_id=context.run_id,
         )
         manifest = deployment.staging.publish(folder, manifest)
-    if manifest.accepted:
-        deployment.staging.accept(manifest)
-    context.log.info(f"Staged {manifest.family}/{manifest.version}, accepted: {manifest.accepted}")
-    return ReleaseRef(family=manifest.family, version=manifest.version, accepted=manifest.accepted)
+    accepted = manifest.accepted
+    if accepted and (held := accept(manifest, deployment.staging, deployment.live_sets)):
+        accepted = False
+        context.log.warning(held)
+        context.instance.add_run_tags(context.run_id, {HELD: held[:250]})
+    context.log.info(f"Staged {manifest.family}/{manifest.version}, accepted: {accepted}")
+    return ReleaseRef(family=manifest.family, version=manifest.version, accepted=accepted)
 
 
 @op
@@ -529,7 +534,7 @@ def materialize(context: OpExecutionContext, deployment: DeploymentResource, rel
     metadata: dict[str, Any] = {
         "path": MetadataValue.path(str(storage.local_path(url) or url)),
         "version": manifest.version,
-        "accepted": manifest.accepted,
+        "accepted": release.accepted,
         "run": MetadataValue.dagster_run(manifest.run_id),
         "snapshot": manifest.snapshot.id,
         "feedback": manifest.feedback.id if manifest.feedback else "none",

@@ -1,4 +1,4 @@
-"""Which release of a family counts as accepted without a new verdict: after a rollback, or when old code is back.
+"""Which release of a family counts as accepted: after a gate, a rollback or a pin, or when old code is back.
 
 Knows no Dagster. The next training is compared with the accepted release, which should be what people get.
 """
@@ -8,13 +8,25 @@ from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging
 
 
+def accept(passed: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> str | None:
+    """Accept a release that has passed its gate, unless its family is pinned to another; returns why it is not."""
+    hold = live_sets.hold()
+    if passed.family in hold.contradicted({passed.family: passed.version}):
+        return f"{passed.family}/{passed.version} passed its gate and is not accepted: {hold.pinned(passed.family)}"
+    staging.accept(passed)
+    return None
+
+
 def comes_back(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -> bool:
     """Whether `result`, which a training would only make again, is to be accepted in place of the accepted release.
 
-    It is when code, packages or data were changed back to those that made it. It is not when its gate rejected it, when
-    a rollback took it back or passed it over before it was ever live, or when the accepted release was trained with
-    another configuration, which a person chose for that one run.
+    It is when code, packages or data were changed back to those that made it, and when it passed its gate while its
+    family was pinned. It is not when its gate rejected it, when its family is pinned, when a rollback took it back or
+    passed it over before it was ever live, or when the accepted release was trained with another configuration, which a
+    person chose for that one run.
     """
+    if live_sets.hold().pinned(result.family):
+        return False
     if not _was_replaced(result, staging) or result.version in staging.passed_over(result.family):
         return False
     return live_sets.taken_back_release(result.family, result.version) is None
@@ -38,6 +50,8 @@ def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets)
             f"{name} was passed over when a set was gone back to, so {result.family}/{accepted} stays accepted: other "
             "data or code bring another, and FORCE=1 trains the same anew."
         )
+    if why := live_sets.hold().pinned(result.family):
+        return f"{name} passed its gate and is not accepted: {why}"
     if (decision := live_sets.decision(result.version)) and decision.accepted:
         live_sets.reopen(result.version)  # first: after a kill in between, the next try does the rest
     staging.accept(result)

@@ -3,11 +3,11 @@
 Knows no Dagster. A set is proposed, every service loads and checks it, then `live.json` is replaced: that one
 replacement is the promotion, and a rollback is the same with a set of the past. `sets/<n>.json` keeps the sets that
 were live, `rolled_back.json` the numbers of those that were taken back, `moves/<n>.json` who moved the live set when
-and why, `decisions/<ranker>.json` what became of each accepted ranker.
+and why, `decisions/<ranker>.json` what became of each accepted ranker, `hold.json` what holds the live set (holds.py).
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared_ops.data import storage
 from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.release.holds import HeldError, Hold
 from shared_ops.settings import Deployment, Role, families
 
 NOTHING_LIVE = "No set of models is live yet: make train"
@@ -80,12 +81,26 @@ class LiveSetChangedError(RuntimeError):
 
 
 class Move(BaseModel):
-    """One change of what is live, forward or back."""
+    """One change of what is live, forward or back, or of what holds it: then a set stands in place of itself."""
 
     at: datetime
-    number: int = Field(description="the set that went live")
+    number: int = Field(description="the set that went live, or that is held")
     instead_of: int | None = Field(description="the set that it replaced, None for the first")
-    note: str = Field(description="who or what moved it, and why")
+    note: str = Field(description="who or what moved or held it, and why")
+
+    @property
+    def held(self) -> bool:
+        """Whether what holds the set was changed, and the set stayed."""
+        return self.number == self.instead_of
+
+    @property
+    def sentence(self) -> str:
+        """When, from which set to which, by whom and why."""
+        when = f"{self.at:%Y-%m-%d %H:%M} UTC"
+        if self.held:
+            return f"held {when}: set {self.number}, {self.note}"
+        instead = "" if self.instead_of is None else f" in place of set {self.instead_of}"
+        return f"moved {when}: set {self.number}{instead}, {self.note}"
 
 
 class Decision(BaseModel):
@@ -167,7 +182,13 @@ class LiveSets:
         storage.remove(storage.join(self.url, "proposed.json"))
 
     def go_live(
-        self, chosen: LiveSet, instead_of: LiveSet | None = None, note: str | None = None, *, goes_back: bool = False
+        self,
+        chosen: LiveSet,
+        instead_of: LiveSet | None = None,
+        note: str | None = None,
+        *,
+        goes_back: bool = False,
+        by_hand: bool = False,
     ) -> None:
         """Make `chosen` the set that answers. It enters the history first, so that the live set is always in it.
 
@@ -176,12 +197,16 @@ class LiveSets:
             instead_of: the set that it replaces; None replaces whatever is live.
             note: who makes it live and why; None takes the note of the set.
             goes_back: whether this is a rollback, after which every newer set counts as taken back.
+            by_hand: whether a person does it, whom no freeze and no pin keeps from it.
 
         Raises:
             LiveSetChangedError: when `instead_of` is given and another set is live by now.
+            HeldError: when a freeze or a pin forbids it.
         """
         with self._exclusive():
             self.check_live(chosen, instead_of)
+            if not by_hand:
+                self.check_hold(chosen.releases)
             before = self.live()
             self._write(chosen, "sets", f"{chosen.number}.json")
             # Before the pointer moves: after a kill in between, a set that was to be taken back must not come back.
@@ -189,6 +214,27 @@ class LiveSets:
             self._write(chosen, "live.json")
             self._remember(chosen, before, chosen.note if note is None else note)
             self.withdraw()
+
+    def hold(self) -> Hold:
+        """What holds the live set."""
+        content = storage.read_bytes(storage.join(self.url, "hold.json"))
+        return Hold() if content is None else Hold.model_validate_json(content)
+
+    def change_hold(self, change: Callable[[Hold], Hold], live: LiveSet, note: str) -> None:
+        """Change what holds the live set, and remember by `note` who did it and why; no move comes in between."""
+        with self._exclusive():
+            storage.write_json(storage.join(self.url, "hold.json"), change(self.hold()).model_dump(mode="json"))
+            self._remember(live, live, note)
+
+    def check_hold(self, releases: Mapping[str, str]) -> None:
+        """Check that neither a freeze nor a pin keeps a set of these releases from going live.
+
+        Raises:
+            HeldError: when one does.
+        """
+        live = self.live()
+        if reason := self.hold().refusal(releases, live.releases if live else {}):
+            raise HeldError(reason)
 
     def _remember(self, chosen: LiveSet, before: LiveSet | None, note: str) -> None:
         move = Move(at=datetime.now(UTC), number=chosen.number, instead_of=before.number if before else None, note=note)
@@ -199,7 +245,7 @@ class LiveSets:
         return sorted(int(name.removesuffix(".json")) for name in storage.names(storage.join(self.url, "moves")))
 
     def moves(self, newest: int = 5) -> list[Move]:
-        """The newest changes of what is live, the latest first."""
+        """The newest changes of what is live, and of what holds it, the latest first."""
         read = (
             storage.read_bytes(storage.join(self.url, "moves", f"{n}.json")) for n in self._moves()[: -newest - 1 : -1]
         )

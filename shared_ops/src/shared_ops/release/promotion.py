@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.data.wire import SPOKEN, WIRE, SetAnswer, WireAnswer
 from shared_ops.release import acceptance, runtimes
 from shared_ops.release.codes import CodeError
@@ -42,6 +42,7 @@ def promote(
     *,
     services: bool,
     over: int | None = None,
+    by_hand: bool = False,
     timeout_s: float = 300.0,
     log: Log = print,
 ) -> LiveSet:
@@ -55,6 +56,7 @@ def promote(
         services: whether to wait for the prediction services and the search app.
         over: the number of the live set that this one was judged against, 0 where there was none: a set of other
             releases is not replaced. None replaces whatever is live.
+        by_hand: whether a person has decided it: then neither a freeze or a pin nor an earlier rollback is in the way.
         timeout_s: how long they may take to load and check the set.
         log: gets a line for each step.
 
@@ -63,21 +65,17 @@ def promote(
             not load the set in time.
         TakenBackError: when the set was taken back before, or a release that the ranker learned from.
         OvertakenError: when another set went live since it was judged.
+        HeldError: when the live set is frozen, or a family is pinned to another release.
     """
-    if not ranker.learned_from:
-        raise PromotionError(f"{ranker.family}/{ranker.version} learned from no family's hits: it is no ranker.")
-    releases: dict[str, str] = {**ranker.learned_from, ranker.family: ranker.version}
+    releases = releases_of(ranker)
     roles: dict[str, Role] = {family: "rank" if family == ranker.family else "search" for family in releases}
     live = live_sets.live()
     if live and live.releases == releases and live.snapshot == snapshot:
         log(f"Set {live.number} already holds these releases and this snapshot.")
         return live
-    if taken_back := live_sets.taken_back(releases, snapshot):
-        raise TakenBackError(
-            f"Set {taken_back.number} held just these releases and was rolled back: it is not promoted again by "
-            f"itself. make rollback SET={taken_back.number} brings it back."
-        )
-    _refuse_taken_back(live_sets, ranker)
+    if not by_hand:
+        live_sets.check_hold(releases)
+        _refuse_taken_back(live_sets, ranker, releases, snapshot)
     if over is not None and not _still(live_sets, over, live):
         raise OvertakenError(
             f"{ranker.family}/{ranker.version} was judged against set {over}; set {live.number if live else 0} is live "
@@ -87,17 +85,44 @@ def promote(
         provide(live_sets, releases)
     proposal = live_sets.propose(releases, snapshot, note, roles)
     log(f"Set {proposal.number} is proposed.")
-    _replace(live_sets, live, proposal, services, timeout_s, log)
+    _replace(live_sets, live, proposal, services, timeout_s, log, by_hand=by_hand)
     log(f"Set {proposal.number} is live.")
     return proposal
 
 
-def _refuse_taken_back(live_sets: LiveSets, ranker: ReleaseManifest) -> None:
-    """Refuse a ranker whose training was under way when what it learned from was taken back.
+def releases_of(ranker: ReleaseManifest) -> dict[str, str]:
+    """The releases of a ranker's set, family to version: its own, and those that it learned from.
 
     Raises:
-        TakenBackError: naming the release.
+        PromotionError: when the release is no ranker's.
     """
+    if not ranker.learned_from:
+        raise PromotionError(f"{ranker.family}/{ranker.version} learned from no family's hits: it is no ranker.")
+    return {**ranker.learned_from, ranker.family: ranker.version}
+
+
+def shown_with(live_sets: LiveSets, snapshots: Snapshots, ranker: ReleaseManifest) -> SnapshotRef:
+    """The snapshot whose documents a ranker's set may show: its own, or the newest where the live set shows it already.
+
+    What has left the corpus since the ranker's training began stays away.
+    """
+    live, newest = live_sets.live(), snapshots.latest()
+    return live.snapshot if live and live.snapshot == newest else ranker.snapshot
+
+
+def _refuse_taken_back(
+    live_sets: LiveSets, ranker: ReleaseManifest, releases: Mapping[str, str], snapshot: SnapshotRef
+) -> None:
+    """Refuse a set that was rolled back, and a ranker in training when what it learned from was taken back.
+
+    Raises:
+        TakenBackError: naming the set or the release.
+    """
+    if taken_back := live_sets.taken_back(releases, snapshot):
+        raise TakenBackError(
+            f"Set {taken_back.number} held just these releases and was rolled back: it is not promoted again by "
+            f"itself. make rollback SET={taken_back.number} brings it back."
+        )
     for family, version in ranker.learned_from.items():
         if past := live_sets.taken_back_release(family, version):
             raise TakenBackError(
@@ -122,7 +147,15 @@ def promotion_obstacle(staging: Staging, live_sets: LiveSets, ranker: str) -> st
         return f"Set {live.number} holds the accepted ranker {version}."
     if decision := live_sets.decision(version):
         return f"{ranker}/{version} was decided upon: {decision.reason}"
-    return None
+    return held(staging, live_sets, ranker, version)
+
+
+def held(staging: Staging, live_sets: LiveSets, ranker: str, version: str) -> str | None:
+    """Why a freeze or a pin keeps the set of a ranker's release from going live; None where none does."""
+    hold, live = live_sets.hold(), live_sets.live()
+    if not (hold.frozen or hold.pins):
+        return None
+    return hold.refusal(releases_of(staging.manifest(ranker, version)), live.releases if live else {})
 
 
 def rollback(
@@ -137,7 +170,8 @@ def rollback(
     """Make a set of the past live again: the one of this number, or the one before the present.
 
     Newer sets count as taken back: they are not promoted again by themselves. The set's releases are the accepted ones
-    again. A service that does not run is not waited for: it will load the set when it starts.
+    again. A service that does not run is not waited for: it will load the set when it starts. It is a person's
+    decision, which no freeze keeps from being done, and which ends the pins of families that the set holds otherwise.
 
     Args:
         live_sets: the sets of the deployment.
@@ -155,14 +189,14 @@ def rollback(
     live, chosen = _live(live_sets), past_set(live_sets, number)
     if chosen == live:
         log(f"Set {live.number} is live already.")
-        _accepted_follows(live_sets, live, log)
+        follow_by_hand(live_sets, live, note, log)
         return live
     if services:
         provide(live_sets, chosen.releases)
     live_sets.offer(chosen)
-    _replace(live_sets, live, chosen, services, timeout_s, log, note=note, goes_back=True)
+    _replace(live_sets, live, chosen, services, timeout_s, log, note=note, goes_back=True, by_hand=True)
     log(f"Set {chosen.number} is live again, instead of set {live.number}.")
-    _accepted_follows(live_sets, chosen, log)
+    follow_by_hand(live_sets, chosen, note, log)
     return chosen
 
 
@@ -183,8 +217,17 @@ def provide(live_sets: LiveSets, releases: Mapping[str, str]) -> None:
         runtime.problem(settings).unlink(missing_ok=True)  # of an earlier try: its worker is started again
 
 
-def _accepted_follows(live_sets: LiveSets, live: LiveSet, log: Log) -> None:
-    """Accept the live releases again: the next trainings are to be compared with what people get from now on."""
+def follow_by_hand(live_sets: LiveSets, live: LiveSet, note: str, log: Log) -> None:
+    """After a person has made `live` the live set, end the pins that it contradicts, and accept its releases.
+
+    The next trainings are to be compared with what people get from now on.
+    """
+    if ended := live_sets.hold().contradicted(live.releases):
+        listed = ", ".join(ended)
+        live_sets.change_hold(lambda hold: hold.without(ended), live, f"unpinned {listed} by this: {note}")
+        log(f"No longer pinned, as set {live.number} holds another release: {listed}.")
+    if live_sets.hold().frozen:
+        log("The live set stays frozen: make thaw")
     if moved := acceptance.follow(live_sets, live, Staging(live_sets.url)):
         log(f"Accepted again, to compare the next trainings with: {', '.join(moved)}.")
 
@@ -223,6 +266,7 @@ def _replace(
     log: Log,
     note: str | None = None,
     goes_back: bool = False,
+    by_hand: bool = False,
 ) -> None:
     """Make the proposed set `chosen` live in place of `live`, once every service has loaded it.
 
@@ -230,8 +274,8 @@ def _replace(
     """
     try:
         if services:
-            _await_services(live_sets, live, chosen, timeout_s, log, skip_unreachable=goes_back)
-        live_sets.go_live(chosen, instead_of=live, note=note, goes_back=goes_back)
+            _await_services(live_sets, live, chosen, timeout_s, log, skip_unreachable=goes_back, by_hand=by_hand)
+        live_sets.go_live(chosen, instead_of=live, note=note, goes_back=goes_back, by_hand=by_hand)
     except LiveSetChangedError as error:
         raise OvertakenError(str(error)) from error
     finally:
@@ -240,7 +284,13 @@ def _replace(
 
 
 def _await_services(
-    live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet, timeout_s: float, log: Log, skip_unreachable: bool
+    live_sets: LiveSets,
+    live: LiveSet | None,
+    chosen: LiveSet,
+    timeout_s: float,
+    log: Log,
+    skip_unreachable: bool,
+    by_hand: bool,
 ) -> None:
     workers = {family: _runtime(live_sets, family, version) for family, version in chosen.releases.items()}
     serving = _serving(live_sets, live) if live else set()
@@ -250,7 +300,7 @@ def _await_services(
 
     def all_ready() -> bool:
         nonlocal said
-        _keep_offered(live_sets, live, chosen)
+        _keep_offered(live_sets, live, chosen, by_hand)
         for name, runtime in list(waiting.items()):
             state, reason = _state(name, runtime, chosen)
             if state == "ready":
@@ -273,12 +323,15 @@ def _await_services(
         )
 
 
-def _keep_offered(live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet) -> None:
+def _keep_offered(live_sets: LiveSets, live: LiveSet | None, chosen: LiveSet, by_hand: bool) -> None:
     """Propose `chosen` again where another move has replaced or withdrawn its proposal before every service read it.
 
     Raises:
         LiveSetChangedError: when another set is live by now: there is nothing to wait for.
+        HeldError: when somebody has frozen the live set meanwhile, or pinned a family.
     """
+    if not by_hand:
+        live_sets.check_hold(chosen.releases)
     live_sets.check_live(chosen, instead_of=live)
     if live_sets.proposed() != chosen:
         live_sets.offer(chosen)
