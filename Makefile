@@ -6,7 +6,7 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status doctor logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce search evaluate simulate shell notebook generate new-repo remove-repo test check bench clean made needed
+.PHONY: help up sources dev down status doctor logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce search evaluate simulate shell notebook generate new-repo remove-repo test check bench clean made needed
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
@@ -24,14 +24,17 @@ $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),\
 help: ## Show this help
 	@awk -f deploy/help.awk $(MAKEFILE_LIST)
 
-up: sources envs ## Start everything; train where nothing is live yet; end when a search answers
-	@$(STACK) up
+up: sources envs ## Start everything; train where nothing is live yet; end when a search answers [WATCH=1: then as dev]
+	@$(STACK) up $${WATCH:+--watch}
 
 # Before the environments, which take minutes the first time.
 sources:
 	@test -z "$$SEARCHLOOP_SOURCES" || test -f "$$SEARCHLOOP_SOURCES" || { \
 		echo "SEARCHLOOP_SOURCES=$$SEARCHLOOP_SOURCES: no such file. Expected a YAML file of sources, as in deploy/sources" >&2; \
 		exit 1; }
+
+dev: made ## Reload in the running stack what is saved, where it loads; Ctrl-C ends the watching alone
+	@$(STACK) dev
 
 down: made ## End everything that belongs to the stack, and nothing else
 	@$(STACK) down

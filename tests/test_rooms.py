@@ -27,6 +27,7 @@ ROOMS = {
         "processes",
         "search",
         "history",
+        "saves",
         "sources",
         "status",
         "traffic",
