@@ -122,7 +122,7 @@ def new(wanted: Wanted, say: Callable[[str], None]) -> None:
         _lock(wanted, places["envs"], say)
         for kind, place in places.items():
             folder = ROOT / kind / wanted.name
-            undo.callback(_remove_files, folder)
+            undo.callback(_move_files, folder, place)
             _move_files(place, folder)
         before = (ROOT / LIST).read_text()
         undo.callback(_change_list, before)
@@ -146,16 +146,18 @@ def remove(name: str, say: Callable[[str], None]) -> None:
         raise RepositoryError(
             f"NAME: [{name}] is the only repository with the role {repository.role}, which a stack needs"
         )
+    shared = repository.environment in {each.environment for each in listed.values()}
+    folders = {"repos": name} if shared else {"repos": name, "envs": repository.environment}
     before = (ROOT / LIST).read_text()
-    with ExitStack() as undo:
+    with _beside(name) as places, ExitStack() as undo:
         undo.callback(_change_list, before)
         _change_list(without(before, name))
+        for kind, folder in folders.items():
+            undo.callback(_move_files, places[kind], ROOT / kind / folder)
+            _move_files(ROOT / kind / folder, places[kind])
         undo.pop_all()
-    _remove_files(ROOT / "repos" / name)
-    if shared := repository.environment in {each.environment for each in listed.values()}:
+    if shared:
         say(f"envs/{repository.environment} stays: other repositories use it")
-    else:
-        _remove_files(ROOT / "envs" / repository.environment)
     say(f"{name} removed: its folder, its entry in {LIST}{'' if shared else ', its environment'}, and what follows")
     say(
         "In a running stack make up ends its code server; its model answers until a ranker that does without it is "
@@ -218,20 +220,14 @@ def _run(command: list[str], problem: str) -> None:
         raise RepositoryError("\n".join([f"{problem}; nothing was changed:", *said]))
 
 
-def _move_files(place: Path, folder: Path) -> None:
-    """Move what lies in a folder into another one, which may hold what running has left there."""
-    folder.mkdir(exist_ok=True)
-    for each in place.iterdir():
-        each.rename(folder / each.name)
-
-
-def _remove_files(folder: Path) -> None:
-    """Remove a folder but for environments that were made in it: `make envs` removes those once nothing needs them."""
-    for each in folder.iterdir() if folder.exists() else ():
-        if each.name == "__pycache__" or each.name not in MADE:
-            shutil.rmtree(each) if each.is_dir() else each.unlink()
-    if folder.exists() and not any(folder.iterdir()):
-        folder.rmdir()
+def _move_files(source: Path, target: Path) -> None:
+    """Move what lies in a folder into another one. What running has made there stays: `make envs` removes it."""
+    target.mkdir(exist_ok=True)
+    for each in [each for each in source.glob("*") if each.name not in MADE]:
+        each.rename(target / each.name)
+    shutil.rmtree(source / "__pycache__", ignore_errors=True)
+    if source.exists() and not any(source.iterdir()):
+        source.rmdir()
 
 
 def _change_list(text: str) -> None:

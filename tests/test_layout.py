@@ -42,20 +42,20 @@ def test_the_workspace_s_variables_are_those_that_the_stack_sets() -> None:
 
 
 def test_one_entry_more_changes_each_generated_file_by_its_own_lines() -> None:
-    entry = Repository(owner="@org/news", environment="trending", role="search", queue="trending", port=17)
-    before, after = generate.files(repositories()), generate.files({**repositories(), "trending": entry})
+    entry = Repository(owner="@org/news", environment="one_more", role="search", queue="one_more", port=17)
+    before, after = generate.files(repositories()), generate.files({**repositories(), "one_more": entry})
     gained = {name: set(after[name].splitlines()) - set(before[name].splitlines()) for name in after}
     assert {name: {" ".join(line.split()) for line in lines} for name, lines in gained.items()} == {
-        "workspace.yaml": {"location_name: trending", "port: { env: SEARCHLOOP_PORT_CODE_TRENDING }"},
-        ".github/CODEOWNERS": {"/repos/trending/ @org/news", "/envs/trending/ @org/news"},
+        "workspace.yaml": {"location_name: one_more", "port: { env: SEARCHLOOP_PORT_CODE_ONE_MORE }"},
+        ".github/CODEOWNERS": {"/repos/one_more/ @org/news", "/envs/one_more/ @org/news"},
     }
     assert len(yaml.safe_load(after["workspace.yaml"])["load_from"]) == len(REPOSITORIES) + 1
 
 
 def test_an_environment_that_teams_share_is_the_platform_s() -> None:
     def owner(of: str) -> str:
-        entry = Repository(owner="@org/news", environment=of, role="search", queue="trending", port=17)
-        lines = generate.owners({**repositories(), "trending": entry}).splitlines()
+        entry = Repository(owner="@org/news", environment=of, role="search", queue="one_more", port=17)
+        lines = generate.owners({**repositories(), "one_more": entry}).splitlines()
         return dict(line.split() for line in lines if line[0] != "#")[f"/envs/{of}/"]
 
     others = {each.environment for each in repositories().values() if each.owner != "@searchloop/platform"}

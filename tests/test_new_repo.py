@@ -143,21 +143,45 @@ def test_a_lock_that_fails_leaves_the_checkout_as_it_was(checkout: Path) -> None
     assert said.startswith(f"The lock of {ADDED} cannot be made; nothing was changed:\n") and "dagster==1.0.0" in said
 
 
-@pytest.mark.parametrize("step", ["_move_files", "_change_list"])
-def test_a_failure_at_the_last_moment_leaves_the_checkout_as_it_was(
-    checkout: Path, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def failing_at(step: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the disk be full when a step is gone for this many times."""
     real, calls = getattr(commands, step), []
 
     def full(*arguments: object) -> None:
         calls.append(arguments)
-        if len(calls) == (2 if step == "_move_files" else 1):
+        if len(calls) == number:
             raise OSError("No space left on device")
         real(*arguments)
 
-    monkeypatch.setattr(commands, "_lock", lambda wanted, place, say: (place / "requirements.txt").touch())
     monkeypatch.setattr(commands, step, full)
+
+
+@pytest.mark.parametrize(("step", "number"), [("_move_files", 2), ("_change_list", 1)])
+def test_a_failure_at_the_last_moment_leaves_the_checkout_as_it_was(
+    checkout: Path, step: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_lock", lambda wanted, place, say: (place / "requirements.txt").touch())
+    failing_at(step, number, monkeypatch)
     assert fails(checkout, new) == "No space left on device"
+
+
+@pytest.mark.parametrize(("step", "number"), [("_move_files", 2), ("_change_list", 1)])
+def test_a_repository_that_cannot_be_removed_stays_whole(
+    checkout: Path, step: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_at(step, number, monkeypatch)
+    assert fails(checkout, partial(remove, settings.search_families()[0])) == "No space left on device"
+
+
+def test_an_environment_that_another_repository_uses_stays(checkout: Path) -> None:
+    one, other = settings.search_families()[:2]
+    used = [repositories()[name].environment for name in (one, other)]
+    text = (checkout / LIST).read_text()
+    (checkout / LIST).write_text(text.replace(f'environment = "{used[1]}"', f'environment = "{used[0]}"'))
+    remove(one)
+    assert not (checkout / "repos" / one).exists() and (checkout / "envs" / used[0] / "requirements.txt").exists()
+    remove(other)
+    assert not (checkout / "envs" / used[0]).exists() and other not in repositories()
 
 
 def test_what_a_killed_one_left_beside_is_no_hindrance(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shared_ops.settings import ROOT
 
-FAMILY, ADDED = "keyword", "trending"
+FAMILY = "keyword"
 ONE_PACKAGE_MORE = "\ntabulate  # what the drill adds\n"
 
 
@@ -45,41 +45,6 @@ class Checkout:
                 if path.is_file():
                     shutil.copy2(path, self.root / path.relative_to(ROOT))
 
-    def add_family(self) -> None:
-        """A team adds a family: a copy of an existing folder under another name, and its lines in the lists."""
-        folder = self.root / "repos" / ADDED
-        shutil.copytree(self.root / "repos" / FAMILY, folder, ignore=shutil.ignore_patterns("tests"))
-        for path in folder.glob("*.py"):
-            path.write_text(path.read_text().replace(FAMILY, ADDED))
-        self._append("repos/repos.toml", ENTRY)
-        self._append("workspace.yaml", LOCATION)
-
-    def remove_family(self) -> None:
-        """The team takes it away again."""
-        shutil.rmtree(self.root / "repos" / ADDED)
-        self.change("repos/repos.toml", ENTRY, "")
-        self.change("workspace.yaml", LOCATION, "")
-
-    def _append(self, name: str, text: str) -> None:
-        (self.root / name).write_text((self.root / name).read_text() + text)
-
-
-ENTRY = f"""
-[{ADDED}]
-owner = "@searchloop/{ADDED}"
-environment = "{FAMILY}"
-role = "search"
-queue = "{ADDED}"
-code_server_port = 17
-prediction_port = 27
-"""
-LOCATION = f"""\
-  - grpc_server:
-      location_name: {ADDED}
-      host: {{ env: SEARCHLOOP_HOST }}
-      port: {{ env: SEARCHLOOP_PORT_CODE_{ADDED.upper()} }}
-"""
-
 
 def another_python() -> tuple[str, Path] | None:
     """The version of a Python newer than the environments' that this machine has, and the folder that it lies in."""
@@ -91,3 +56,9 @@ def another_python() -> tuple[str, Path] | None:
                 if subprocess.run(asked, capture_output=True, text=True, check=False).stdout.startswith(version):
                     return version, folder
     return None
+
+
+def sitting(heading: str) -> list[list[str]]:
+    """What docs/adding-a-model.md has people type under a heading: the arguments of make."""
+    section = (ROOT / "docs" / "adding-a-model.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return [line.split()[1:] for line in section.splitlines() if line.startswith("    make ")]

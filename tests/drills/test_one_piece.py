@@ -29,11 +29,14 @@ from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import families
 from tests.conftest import Stack, until
-from tests.drills.checkouts import ADDED, FAMILY, ONE_PACKAGE_MORE, Checkout, another_python
+from tests.drills.checkouts import FAMILY, ONE_PACKAGE_MORE, Checkout, another_python, sitting
+from tests.drills.conftest import finish
 from tests.drills.people import People, Search
 
 pytestmark = pytest.mark.slow
 
+ADDED = "trending"
+"""The family that docs/adding-a-model.md adds."""
 RATE, CALM = 20, 2
 """Searches a second; and while models are trained, where the machine is too slow for both."""
 QUICK_MS = 40
@@ -291,28 +294,32 @@ def pids(house: House) -> dict[str, int]:
 
 
 def test_a_family_that_is_added_takes_part_once_a_ranker_has_learned_from_it(house: House) -> None:
-    before, running = house.learn(), pids(house)
+    before, running, (new, tests, up, train) = house.learn(), pids(house), sitting("In")
     with house.people("a family added"):
-        house.checkout.add_family()
-        said = house.stack.make("up").stdout
+        house.stack.make(*new)
+        house.stack.make(*tests)
+        said = house.stack.make(*up).stdout
         assert {name: pid for name, pid in pids(house).items() if name in running} == running, said
         assert set(pids(house)) - set(running) == {f"code-{ADDED}"}
-        assert ADDED in Dagit(house.stack.settings.url("dagit")).load_errors()
-        after, _ = house.trained()
+        dagit = Dagit(house.stack.settings.url("dagit"))
+        assert ADDED in dagit.load_errors()
+        assert finish(dagit, dagit.launch(ADDED, f"{ADDED}_dev")) == "SUCCESS"
+        after, _ = house.trained(*train[1:])
         assert set(after.releases) == {*before.releases, ADDED}
         house.there_and_back(before, after)
     assert ADDED in house.manifest("ranker").learned_from
+    assert f"{ADDED} " in httpx.get(house.stack.settings.url("search"), params={"q": house.queries[0]}).text
 
 
 def test_a_family_that_is_removed_answers_until_a_ranker_does_without_it(house: House) -> None:
-    before, running = house.learn(), pids(house)
+    before, running, (remove, up, train) = house.learn(), pids(house), sitting("Out")
     with house.people("a family removed"):
-        house.checkout.remove_family()
-        said = house.stack.make("up").stdout
+        house.stack.make(*remove)
+        said = house.stack.make(*up).stdout
         assert f"code-{ADDED}" in said and set(running) - set(pids(house)) == {f"code-{ADDED}"}
         assert "not in repos/repos.toml any more" in house.stack.make("status").stdout
         assert house.live == before and house.asked(ADDED, "search", query=house.queries[0])
-        after, _ = house.trained()
+        after, _ = house.trained(*train[1:])
         assert set(after.releases) == {*families()}
         until(lambda: not workers_of(house, ADDED), 30, f"the worker of {ADDED} has ended")
         house.there_and_back(before, after)

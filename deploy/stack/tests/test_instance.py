@@ -95,8 +95,8 @@ def test_its_workspace_names_every_code_server_at_its_own_address(settings: Sett
 def test_a_repository_that_the_workspace_does_not_name_is_told(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instance, "repositories", lambda: dict.fromkeys([*repositories(), "trending"]))
-    with pytest.raises(ValueError, match="trending stands in one of them alone: make generate"):
+    monkeypatch.setattr(instance, "repositories", lambda: dict.fromkeys([*repositories(), "one_more"]))
+    with pytest.raises(ValueError, match="one_more stands in one of them alone: make generate"):
         instance.workspace_content(environment_variables(settings))
 
 

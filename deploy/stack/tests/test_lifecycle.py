@@ -431,7 +431,7 @@ def test_what_is_still_waited_for_is_said_now_and_then(
 
 
 class SlowDagit:
-    """Loads a code location every second; those that `stuck` names never."""
+    """Loads a code location every second, those that `stuck` names never; and still has one that is listed no more."""
 
     def __init__(self, *stuck: str) -> None:
         self.began, self.stuck = time.monotonic(), stuck
@@ -440,7 +440,10 @@ class SlowDagit:
         seconds = int(time.monotonic() - self.began)
         if seconds == 0:
             raise DagitError("Dagit does not answer (timed out)")
-        return {name: None for name in list(repositories())[:seconds] if name not in self.stuck}
+        loaded: dict[str, str | None] = {
+            name: None for name in list(repositories())[:seconds] if name not in self.stuck
+        }
+        return loaded | {"removed": "Connection refused"}
 
 
 def test_code_locations_are_waited_for_as_long_as_another_one_is_loaded(running: Supervisor, impatient: None) -> None:
