@@ -1,5 +1,6 @@
 """When a lock is stale, and when an environment is made again."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,40 @@ def test_an_environment_whose_python_is_gone_is_made_again(build: ModuleType, mo
     monkeypatch.setattr(build, "_run", killed)
     assert build._make("uv", "search") == "search: killed"
     assert "venv" in ran[0] and not (folder / "made-from.txt").exists(), "what is killed in between is not made"
+
+
+def test_what_is_wrong_is_listed_with_the_command_that_mends_it(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in build.environments():
+        made_in(build._folder(name), build._stamped(name))
+        build._point(build._link(name), build._folder(name))
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text("#!/bin/sh\necho uv 0.13.9\n")
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", str(uv.parent))
+    assert build.problems() == []
+    with (build.ENVS / "keyword" / "requirements.in").open("a") as file:
+        file.write("flask\n")
+    with build.lock_of("light").target.open("a") as file:
+        file.write("# changed\n")
+    build._link("search").unlink()
+    uv.write_text("#!/bin/sh\necho uv 0.1.0\n")
+    assert build.problems() == [
+        "envs/keyword/requirements.txt is stale, what is asked for has changed since it was made: make lock",
+        "The lock of light has changed since its environment was made: make envs",
+        "the environment search is not made: make envs",
+        "no uv of version 0.9 or newer is here to make environments: make check installs one",
+    ]
+
+
+def test_a_list_of_repositories_that_cannot_be_read_is_told_before_any_command(build: ModuleType) -> None:
+    """What every command of the Makefile begins with, `make doctor` too."""
+    (build.ROOT / "repos" / "repos.toml").write_text("[corpus\n")
+    command = [sys.executable, str(build.ENVS / "build.py"), "place", "platform"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode and re.match(r"repos/repos.toml cannot be read: .*line 1.*Mend it there\.$", done.stderr)
 
 
 def test_an_environment_that_is_made_again_is_made_once_and_whole(

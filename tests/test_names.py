@@ -32,6 +32,7 @@ EXEMPT = {
     ("shared_ops/src/shared_ops/pipeline/types.py", "feedback"): FEEDBACK,
     ("services/search/recording.py", "feedback"): FEEDBACK,
     ("deploy/stack/processes/places.py", "feedback"): FEEDBACK,
+    ("deploy/stack/doctor/running.py", "feedback"): FEEDBACK,
     ("shared_ops/src/shared_ops/settings.py", "feedback"): f"{ROLE}; and a folder of the home for {FEEDBACK}",
     ("deploy/stack/dagit/training.py", "feedback"): ROLE,
     ("bench/loop.py", "feedback"): ROLE,

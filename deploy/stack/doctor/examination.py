@@ -26,7 +26,7 @@ WHILE_UP: dict[str, Examination] = {
     "runs": orchestration.runs,
     "triggers": orchestration.triggers,
     "live set": running.live_set,
-    "feedback": running.feedback,
+    "clicks": running.clicks,
 }
 """What can only be asked of a stack that is up."""
 
@@ -60,7 +60,7 @@ def summary(found: Mapping[str, Sequence[Finding]]) -> str:
     """How much is wrong, and what was not looked at."""
     count = sum(map(len, found.values()))
     told = f"{count} thing{'s are' if count > 1 else ' is'} wrong" if count else "nothing is wrong"
-    down = "" if "feedback" in found else f"; the stack is down, so not examined: {', '.join(WHILE_UP)}"
+    down = "" if found.keys() >= WHILE_UP.keys() else f"; the stack is down, so not examined: {', '.join(WHILE_UP)}"
     return f"{told}{down}"
 
 
@@ -68,7 +68,7 @@ def as_json(settings: Settings, found: Mapping[str, Sequence[Finding]]) -> dict[
     """The same for programs."""
     return {
         "home": str(settings.home),
-        "up": any(area in found for area in WHILE_UP),
+        "up": found.keys() >= WHILE_UP.keys(),
         "examined": list(found),
         "findings": [{"area": area, **each._asdict()} for area, findings in found.items() for each in findings],
     }

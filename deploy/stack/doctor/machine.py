@@ -48,11 +48,11 @@ def dagster(stack: Stack, folder: Path = ROOT / "envs") -> Iterator[Finding]:
 
 
 def disk(stack: Stack) -> Iterator[Finding]:
-    """The disks of the home, and of a staging area on another disk of this machine."""
+    """The disk of the home, and that of a staging area which SEARCHLOOP_STAGING puts elsewhere on this machine."""
     needed = RUNNING_GIB if stack.up else preflight.DISK_GIB
-    staging = storage.local_path(stack.settings.staging_url("prod"))
-    complaints = [preflight.disk(folder, needed) for folder in (stack.settings.home, staging) if folder]
-    yield from map(Finding.of, dict.fromkeys(each for found in complaints for each in found))
+    staging = storage.local_path(stack.settings.staging) if stack.settings.staging else None
+    for folder in filter(None, (stack.settings.home, staging)):
+        yield from map(Finding.of, preflight.disk(folder, needed))
 
 
 def memory(stack: Stack) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from deploy.stack.dagit.client import Instigator, RunInFlight
-from deploy.stack.dagit.training import trained
+from deploy.stack.dagit.training import job_of, trained
 from deploy.stack.doctor.finding import Finding, Stack
 from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.refused import refused_code
@@ -43,11 +43,12 @@ def runs(stack: Stack) -> Iterator[Finding]:
     url = stack.settings.url("dagit")
     for run, sentence in stuck(stack.dagit.in_flight(), limits(), time.time()):
         yield Finding(sentence, f"terminate it at {url}/runs/{run.run_id}")
+    trains = {job_of(name): f"make train REPO={name}" for name in trained()}
     for failed in stack.dagit.failed_jobs():
-        if failed.job.endswith("_prod"):
-            name = failed.job.removesuffix("_prod")
+        if failed.job.endswith(job_of("")):
             problem = f"{failed.job} failed at {failed.ended:%Y-%m-%d %H:%M} UTC: {failed.cause}"
-            yield Finding(problem, f"make train REPO={name}" if name in trained() else f"{url}/runs/{failed.run_id}")
+            again = f"what it says; its run, to launch again: {url}/runs/{failed.run_id}"
+            yield Finding(problem, trains.get(failed.job, again))
 
 
 def limits() -> dict[str, float]:

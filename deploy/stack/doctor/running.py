@@ -89,7 +89,7 @@ def _runtimes(sets: LiveSets) -> Iterator[Runtime]:
                 yield runtimes.of_release(sets.url, family, version)
 
 
-def feedback(stack: Stack) -> Iterator[Finding]:
+def clicks(stack: Stack) -> Iterator[Finding]:
     """The searches and clicks that are not stored yet, or cannot be."""
     said = searching.health(stack.settings)["feedback"]
     if not said["on"]:
