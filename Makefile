@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources down status logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce search evaluate simulate test check bench clean made
+.PHONY: help up sources dev down status doctor logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce search evaluate simulate shell notebook generate new-repo remove-repo test check bench clean made needed
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE RELEASES FAMILY N FORCE WHY
+READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE RELEASES FAMILY N FORCE WHY DEPLOYMENT JSON NAME KIND FRAMEWORK OWNER
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -24,8 +24,8 @@ $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),\
 help: ## Show this help
 	@awk -f deploy/help.awk $(MAKEFILE_LIST)
 
-up: sources envs ## Start everything; train where nothing is live yet; end when a search answers
-	@$(STACK) up
+up: sources envs ## Start everything; train where nothing is live yet; end when a search answers [WATCH=1: then as dev]
+	@$(STACK) up $${WATCH:+--watch}
 
 # Before the environments, which take minutes the first time.
 sources:
@@ -33,11 +33,17 @@ sources:
 		echo "SEARCHLOOP_SOURCES=$$SEARCHLOOP_SOURCES: no such file. Expected a YAML file of sources, as in deploy/sources" >&2; \
 		exit 1; }
 
+dev: made ## Reload in the running stack what is saved, where it loads; Ctrl-C ends the watching alone
+	@$(STACK) dev
+
 down: made ## End everything that belongs to the stack, and nothing else
 	@$(STACK) down
 
 status: made ## Show processes, runs, the live set with its metrics, and what was rejected last and why
 	@$(STACK) status
+
+doctor: made ## Examine machine and stack: what is wrong, each with what mends it; fails where anything is [JSON=1]
+	@$(STACK) doctor $${JSON:+--json}
 
 logs: made ## Follow the logs, or show their ends where the stack is down [PROCESS=<name>]
 	@$(STACK) logs $${PROCESS:+-- "$$PROCESS"}
@@ -51,7 +57,8 @@ clean: made ## Remove the stack's state (it has to be down)
 ##> Models
 
 train: made ## Train all models, or one [REPO=<name>] [FORCE=1: although nothing changed]
-	@$(STACK) train $${FORCE:+--force} $${REPO:+-- "$$REPO"}
+##|                     [DEPLOYMENT=dev: on a sample of prod's data, into a staging area of its own]
+	@$(STACK) train $${FORCE:+--force} $${DEPLOYMENT:+--deployment="$$DEPLOYMENT"} $${REPO:+-- "$$REPO"}
 
 code-servers: made ## Start the running stack's code servers that do not run, reload the others' code
 	@$(STACK) code-servers
@@ -108,17 +115,42 @@ envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: tor
 lock: ## Make the locks anew from envs/*/requirements.in [REPO=<name>: one; UPGRADE=1: newest versions]
 	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade) $${REPO:+"$$REPO"}
 
-check: made ## Style, types, borders between repositories, fresh locks
-	@$(PLATFORM) -m deploy.checks
+generate: made ## Make the files that follow from the list of the repositories, repos/repos.toml
+	@$(PLATFORM) -m deploy.generate
 
-test: envs ## All checks and tests, each in its own environment [DRILLS=1: the drills too; SUITE=<folder>: one]
-	@$(PLATFORM) -m deploy.suites $${DRILLS:+--drills} $${SUITE:+"$$SUITE"}
+shell: ## Start the Python of one repository's environment, which is made where it is not: REPO=<name>
+	@$(PYTHON) envs/build.py sync platform $${REPO:+"$$REPO"}
+	@$(STACK) shell -- "$$REPO"
+
+notebook: ## Write a script with cells that trains one family's model and compares it: REPO=<name>
+	@$(PYTHON) envs/build.py sync platform $${REPO:+"$$REPO"}
+	@$(STACK) notebook -- "$$REPO"
+
+new-repo: made ## Write a new repository, its environment and its entry in the list:
+##|                     NAME=<name> OWNER=@<org>/<team> [KIND=search FRAMEWORK=sklearn|torch|tensorflow|none]
+	@$(PLATFORM) -m deploy.repositories new --name="$$NAME" --owner="$$OWNER" --kind="$${KIND:-search}" \
+		--framework="$${FRAMEWORK:-none}"
+
+remove-repo: made ## Take a repository away again: NAME=<name>
+	@$(PLATFORM) -m deploy.repositories remove --name="$$NAME"
+
+check: needed ## Style, types, borders, what is generated, fresh locks, of all or of one [REPO=<name>]
+	@$(PLATFORM) -m deploy.checks $${REPO:+-- "$$REPO"}
+
+test: needed ## All checks and tests, each in its own environment, or the tests of one [REPO=<name>]
+##|                     [DRILLS=1: the drills too; FAST=1: not what is slow; SUITE=<folder>: one suite]
+	@$(PLATFORM) -m deploy.suites $${DRILLS:+--drills} $${FAST:+--fast} $${REPO:+--repository="$$REPO"} \
+		$${SUITE:+-- "$$SUITE"}
 
 bench: made ## Run the benchmarks in bench/
 	@$(PLATFORM) -m deploy.benchmarks
 
 made:
 	@$(PYTHON) envs/build.py place platform
+
+# One team needs the platform's environment and its own alone.
+needed:
+	@$(PYTHON) envs/build.py sync $${REPO:+-- platform "$$REPO"}
 
 ##> Settings, as environment variables
 ##| SEARCHLOOP_HOME=var           where everything lies that running makes

@@ -1,14 +1,16 @@
 """Runs the checks and every test suite of the monorepo, each in its own environment, and adds up their results.
 
-Run as `python -m deploy.suites [--drills] [folder]` in envs/platform. Suites are found, not listed: every folder
-`tests` with tests in it. None is skipped because another fails; the drills, which take as long as all others together,
-run where they are asked for, and in CI. Those that bring up a whole stack (tests/) have the machine to
+Run as `python -m deploy.suites [--drills] [--fast] [--repository <name>] [folder ...]` in envs/platform. Suites are
+found, not listed (deploy/matrix.py). None is skipped because another fails; the drills, which take as long as all
+others together, run where they are asked for, and in CI. Those that bring up a whole stack (tests/) have the machine to
 themselves, one after another; the others run side by side, one for each core, and print what they say when they end.
+With --fast what is marked slow is left out, and so all that brings up a stack: then all run side by side.
 With the drills, as in CI, it is measured how much of the code all together run, which takes some suites half as long
 again: pyproject.toml says how much it has to be. Only the tests' own processes are measured, not those of a stack that
 they bring up.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -16,71 +18,63 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from deploy import checks
-from shared_ops.settings import ROOT, python_of, repositories, search_families
+import pytest
+from tabulate import tabulate
 
-PLACES = (
-    "repos/*/tests",
-    "shared_ops/tests",
-    "services/tests",
-    "services/*/tests",
-    "deploy/*/tests",
-    "tests",
-    "tests/*",
-)
+from deploy import checks
+from deploy.matrix import needs_a_stack, suites
+from shared_ops.settings import ROOT, ListError, python_of, repositories
+
 DRILLS = "tests/drills"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many tests of a suite passed, failed (or broke) and were skipped."""
+    """How many tests of a suite passed, failed (or broke) and were skipped, and how long it took."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
     def __add__(self, other: "Outcome") -> "Outcome":
-        return Outcome(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+        return Outcome(
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.seconds + other.seconds,
+        )
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
-def suites() -> dict[str, str]:
-    """Every suite's folder, in the order in which they run, with the environment that it runs in."""
-    folders = [folder for place in PLACES for folder in sorted(ROOT.glob(place)) if any(folder.glob("test_*.py"))]
-    return {folder.relative_to(ROOT).as_posix(): _environment(folder.relative_to(ROOT)) for folder in folders}
+@dataclass(frozen=True)
+class Mode:
+    """How suites run: whether what they run of the code is `measured`, and what is marked slow left out (`fast`)."""
+
+    measured: bool = False
+    fast: bool = False
 
 
-def _environment(folder: Path) -> str:
-    """The environment that a suite runs in.
-
-    A repository's tests run in its own; the prediction service's, which serve a real model, in that of the first family
-    that searches; those of the other services in the search app's, and all others in the platform's.
-    """
-    if folder.parts[0] == "repos":
-        return repositories()[folder.parts[1]].environment
-    if folder.parts[:2] == ("services", "prediction"):
-        return repositories()[search_families()[0]].environment
-    return "search" if folder.parts[0] == "services" else "platform"
-
-
-def run(folder: str, environment: str, shown: bool, measured: bool) -> Outcome:
+def run(folder: str, environment: str, shown: bool, mode: Mode) -> Outcome:
     """Run one suite, without those in its subfolders. Its output appears as it comes if `shown`, else at the end.
 
-    If `measured`, a file in ROOT says what code it ran.
+    Where it is measured, a file in ROOT says what code it ran.
     """
     within = [f"--ignore={other}" for other in suites() if other.startswith(f"{folder}/")]
     began = time.monotonic()
     head = f"\n== {folder} (in envs/{environment})"
     with tempfile.TemporaryDirectory() as scratch:
         report, log = Path(scratch) / "junit.xml", Path(scratch) / "output"
-        measuring = ["coverage", "run", "-m"] if measured else []
-        command = [str(python_of(environment)), "-m", *measuring, "pytest", folder, *within, f"--junitxml={report}"]
+        measuring = ["coverage", "run", "-m"] if mode.measured else []
+        chosen = ["-m", "not slow"] if mode.fast else []
+        command = [str(python_of(environment)), "-m", *measuring, "pytest", folder, *within, *chosen]
+        command.append(f"--junitxml={report}")
         if shown:
             print(head, flush=True)
             status = subprocess.run(command, cwd=ROOT, check=False).returncode
@@ -89,70 +83,101 @@ def run(folder: str, environment: str, shown: bool, measured: bool) -> Outcome:
             with log.open("wb") as output:
                 status = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode
             print(f"{head}\n{log.read_text(errors='replace')}", end="", flush=True)
-        print(f"== {folder}: {time.monotonic() - began:.0f} s", flush=True)
-        return outcome(report, status)
+        seconds = time.monotonic() - began
+        print(f"== {folder}: {seconds:.0f} s", flush=True)
+        return replace(outcome(report, status, mode.fast), seconds=seconds)
 
 
-def run_all(environments: Mapping[str, str], measured: bool = False) -> Iterator[tuple[str, Outcome]]:
+def run_all(environments: Mapping[str, str], mode: Mode) -> Iterator[tuple[str, Outcome]]:
     """Run suites, each in its environment: first those that may run side by side."""
-    beside = [folder for folder in environments if folder.split("/")[0] != "tests"]
+    alone = [folder for folder in environments if needs_a_stack(folder) and not mode.fast]
+    beside = [folder for folder in environments if folder not in alone]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         shown = len(beside) == 1
-        outcomes = pool.map(lambda folder: run(folder, environments[folder], shown, measured), beside)
+        outcomes = pool.map(lambda folder: run(folder, environments[folder], shown, mode), beside)
         yield from zip(beside, outcomes, strict=True)
-    for folder in environments:
-        if folder not in beside:
-            yield folder, run(folder, environments[folder], shown=True, measured=measured)
+    for folder in alone:
+        yield folder, run(folder, environments[folder], shown=True, mode=mode)
 
 
-def outcome(report: Path, status: int) -> Outcome:
+def outcome(report: Path, status: int, fast: bool = False) -> Outcome:
     """The outcome of a suite by its JUnit report and pytest's exit status.
 
-    A suite that dies without a report, or fails without a failed test, counts as one failure: none is ever lost.
+    A suite that dies without a report, or fails without a failed test, counts as one failure: none is ever lost. That
+    there was no test to run is none where all that are slow were left out (`fast`).
     """
     if not report.exists():
         return Outcome(failed=1)
     suite = next(ElementTree.parse(report).iter("testsuite"))
     total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
     failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+    if fast and status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        status = 0
     if status != 0 and failed == 0:
         return Outcome(passed=total - skipped, failed=1, skipped=skipped)
     return Outcome(passed=total - skipped - failed, failed=failed, skipped=skipped)
 
 
 def main() -> None:
-    """Run the checks and all suites, or the suite of one folder; the last line is the sum."""
-    environments, arguments = suites(), sys.argv[1:]
-    drills = "--drills" in arguments
-    if folders := [name.rstrip("/") for name in arguments if name != "--drills"]:
-        environments = {name: environment for name, environment in environments.items() if name in folders}
-        if len(environments) != len(folders):
-            sys.exit(f"No suite {' '.join(folders)}. There are: {' '.join(suites())}.")
-    elif not drills:
-        del environments[DRILLS]
-    outcomes = dict(run_all(environments)) if folders else run_everything(environments, measured=drills)
-    print()
-    for name, its in outcomes.items():
-        print(f"{name:<28} {its}")
-    if not folders and not drills:
-        print(f"{DRILLS:<28} not run: make test DRILLS=1")
+    """Run the checks and all suites, or those that are named; a table of all, and the last line is the sum."""
+    parser = argparse.ArgumentParser(description="Run the checks and all suites, or these suites alone.")
+    parser.add_argument("folders", nargs="*", metavar="folder", help="a suite's")
+    parser.add_argument("--repository", help="the suite of this repository alone")
+    parser.add_argument("--drills", action="store_true", help="the drills too, and measure how much of the code is run")
+    parser.add_argument("--fast", action="store_true", help="leave out what is marked slow")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    named = _named(arguments.folders, arguments.repository)
+    if named:
+        outcomes = dict(run_all(named, Mode(fast=arguments.fast)))
+    else:
+        outcomes = run_everything(arguments.drills, arguments.fast)
     total = sum(outcomes.values(), Outcome())
+    print(f"\n{table(outcomes, total)}\n")
+    if not named and not arguments.drills:
+        print(f"{DRILLS} was not run: make test DRILLS=1")
+    print(f"All took {time.monotonic() - began:.0f} s.")
     print(total, flush=True)
     sys.exit(1 if total.failed else 0)
 
 
-def run_everything(environments: Mapping[str, str], measured: bool) -> dict[str, Outcome]:
-    """Run the checks and these suites; if `measured`, say how much of the code all suites together ran."""
-    checked = _checked()
+def _named(folders: list[str], repository: str | None) -> dict[str, str]:
+    """The suites of these names, with their environments; the program ends where one is none."""
+    try:
+        listed = repositories()
+    except ListError as error:
+        sys.exit(str(error))
+    if repository and repository not in listed:
+        sys.exit(f"No repository {repository}. There are: {' '.join(listed)}.")
+    names = [*(folder.rstrip("/") for folder in folders), *([f"repos/{repository}/tests"] if repository else [])]
+    if unknown := [name for name in names if name not in suites()]:
+        sys.exit(f"No suite {' '.join(unknown)}. There are: {' '.join(suites())}.")
+    return {name: environment for name, environment in suites().items() if name in names}
+
+
+def run_everything(drills: bool, fast: bool) -> dict[str, Outcome]:
+    """Run the checks and all suites; with the drills, say how much of the code all of them together ran."""
+    environments = {name: environment for name, environment in suites().items() if drills or name != DRILLS}
+    outcomes = {"checks": _checked()}
     _coverage("erase")  # files of a run that was ended halfway
-    outcomes = {"checks": checked, **dict(run_all(environments, measured))}
-    return outcomes | ({"coverage": _covered()} if measured else {})
+    outcomes |= run_all(environments, Mode(measured=drills, fast=fast))
+    return outcomes | ({"coverage": _covered()} if drills else {})
+
+
+def table(outcomes: Mapping[str, Outcome], total: Outcome) -> str:
+    """Every suite with its tests and seconds, and their sum: of what runs side by side, the seconds of each count."""
+    rows = [
+        [name, its.passed, its.failed, its.skipped, round(its.seconds)]
+        for name, its in [*outcomes.items(), ("sum", total)]
+    ]
+    return tabulate(rows, headers=["suite", "passed", "failed", "skipped", "seconds"])
 
 
 def _covered() -> Outcome:
     print("\n== coverage", flush=True)
+    began = time.monotonic()
     enough = _coverage("combine", "--quiet") and _coverage("report")
-    return Outcome(passed=int(enough), failed=int(not enough))
+    return Outcome(passed=int(enough), failed=int(not enough), seconds=time.monotonic() - began)
 
 
 def _coverage(*arguments: str) -> bool:
@@ -161,8 +186,10 @@ def _coverage(*arguments: str) -> bool:
 
 def _checked() -> Outcome:
     print("== checks", flush=True)
+    began = time.monotonic()
     results = checks.run()
-    return Outcome(passed=sum(results.values()), failed=len(results) - sum(results.values()))
+    passed = sum(results.values())
+    return Outcome(passed=passed, failed=len(results) - passed, seconds=time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -154,17 +154,18 @@ def compile_locks(names: Sequence[str], upgrade: bool = False) -> None:
         _say(f"{lock.name} ({time.monotonic() - began:.1f} s)")
 
 
-def check_locks() -> None:
-    """Check that every lock is what its inputs come to.
+def check_locks(names: Sequence[str]) -> None:
+    """Check that every lock of these environments is what its inputs come to.
 
     Raises:
         BuildError: naming the locks that are stale, differ from what their inputs come to, or name an index.
     """
     uv = find_uv()
-    wrong = [f"{lock.name}: {problem}" for lock in locks() if (problem := _problem(uv, lock))]
+    chosen = [lock for lock in locks() if lock.source.parent.name in names]
+    wrong = [f"{lock.name}: {problem}" for lock in chosen if (problem := _problem(uv, lock))]
     if wrong:
         raise BuildError("\n".join(wrong) + "\nmake lock")
-    _say(f"{len(locks())} locks are fresh")
+    _say(f"{len(chosen)} locks are fresh")
 
 
 def find_uv() -> str:
@@ -173,10 +174,9 @@ def find_uv() -> str:
     Raises:
         BuildError: when it cannot be installed.
     """
-    own = ENVS / ".uv" / "bin" / "uv"
-    for candidate in (shutil.which("uv"), str(own)):
-        if candidate and _version(candidate) >= OLDEST_UV:
-            return candidate
+    if found := _present_uv():
+        return found
+    own = _own_uv()
     _say(f"uv {UV_VERSION} is installed into envs/.uv")
     try:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVS / ".uv")], check=True)
@@ -188,6 +188,16 @@ def find_uv() -> str:
             f"uv could not be installed ({error}). Install python3-venv, or uv itself: docs.astral.sh/uv"
         ) from error
     return str(own)
+
+
+def _present_uv() -> str | None:
+    """The path of a uv that is here and new enough, if there is one."""
+    candidates = (shutil.which("uv"), str(_own_uv()))
+    return next((each for each in candidates if each and _version(each) >= OLDEST_UV), None)
+
+
+def _own_uv() -> Path:
+    return ENVS / ".uv" / "bin" / "uv"
 
 
 def _version(uv: str) -> tuple[int, ...]:
@@ -278,6 +288,28 @@ def check_place(name: str) -> None:
         raise BuildError(f"The environments in {ENVS} were made in another place, and point to it still: make envs")
     if not _is_made(name):
         raise BuildError(f"The lock of {name} has changed since its environment was made: make envs")
+
+
+def problems() -> list[str]:
+    """What is wrong with uv, the locks and the environments, each with the command that mends it; asks no index."""
+    stale = [lock.name for lock in locks() if lock.stale()]
+    found = [f"{name} is stale, what is asked for has changed since it was made: make lock" for name in stale]
+    found += [problem for name in environments() if (problem := _missing(name))]
+    if not _present_uv():
+        oldest = ".".join(map(str, OLDEST_UV))
+        found.append(f"no uv of version {oldest} or newer is here to make environments: make check installs one")
+    return found
+
+
+def _missing(name: str) -> str | None:
+    """Why an environment is not what it is to be."""
+    if not (_link(name) / STAMP).exists():
+        return f"the environment {name} is not made: make envs"
+    try:
+        check_place(name)
+    except BuildError as error:
+        return str(error)
+    return None
 
 
 def _is_made(name: str) -> bool:
@@ -418,9 +450,13 @@ def _environment(name: str) -> str:
     """The environment of this name, or that of the repository of this name."""
     try:
         listed = tomllib.loads((ROOT / "repos" / "repos.toml").read_text())
+        environment = str(listed[name]["environment"]) if name in listed else name
     except tomllib.TOMLDecodeError as error:
         raise BuildError(f"repos/repos.toml cannot be read: {error}. Mend it there.") from error
-    environment = str(listed[name]["environment"]) if name in listed else name
+    except (KeyError, TypeError) as error:
+        raise BuildError(
+            f"repos/repos.toml, {name}: names no environment. Name one of {', '.join(environments())}."
+        ) from error
     if environment not in environments():
         raise BuildError(f"No environment {name}: expected {', '.join(environments())}, or a repository's name.")
     return environment
@@ -446,7 +482,9 @@ def main() -> None:
     again.add_argument("lock", type=Path)
     again.add_argument("python", help="the Python version that it ran on")
     again.add_argument("folder", type=Path)
-    commands.add_parser("check", help="fail where a lock is not fresh")
+    checking = commands.add_parser("check", help="fail where a lock is not fresh")
+    checking.add_argument("names", nargs="*", metavar="environment", help="all, where none is named")
+    commands.add_parser("problems", help="say what is wrong with uv, the locks and the environments, a line each")
     arguments = parser.parse_args()
     try:
         names = list(dict.fromkeys(_environment(name) for name in getattr(arguments, "names", [])))
@@ -461,10 +499,13 @@ def main() -> None:
                 check_place(name)
         elif arguments.command == "again":
             make_again(arguments.lock, arguments.python, arguments.folder)
+        elif arguments.command == "problems":
+            for problem in problems():
+                _say(problem)
         elif arguments.command == "lock":
             compile_locks(names or environments(), arguments.upgrade)
         else:
-            check_locks()
+            check_locks(names or environments())
     except BuildError as error:
         sys.exit(str(error))
 

@@ -1,13 +1,17 @@
 """What the tests that cross repositories share: a stack of their own, with its own home and ports."""
 
+import importlib.util
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -91,7 +95,7 @@ def own_stack(home: Path, root: Path = ROOT, **variables: str) -> Stack:
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEARCHLOOP_")}
     # `make test` runs these tests: its own flags and variables are none of the inner make's business.
-    own = ("REPO", "SUITE", "DRILLS", "OUT", "Q", "PROCESS", "SESSIONS", "TREND", "DRIFT", "SEED", "RATE", "WATCH")
+    own = re.search(r"^READ := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DAGSTER_HOME", *own):
         inherited.pop(name, None)
     # Files in a home name others in that home: a test that reads them reads this stack's, as its processes do.
@@ -121,6 +125,30 @@ def free_port_base() -> int:
 def _free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def made_in(folder: Path, text: str) -> None:
+    """An environment that says what it was made from, and where."""
+    folder.mkdir(parents=True)
+    (folder / "made-from.txt").write_text(text)
+    (folder / "requirements.txt").touch()
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").symlink_to(sys.executable)
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Iterator[ModuleType]:
+    """envs/build.py of a copy of the environments' files."""
+    shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns(".venv", ".venvs", ".uv"))
+    shutil.copytree(ROOT / "shared_ops", tmp_path / "shared_ops", ignore=shutil.ignore_patterns("tests"))
+    (tmp_path / "repos").mkdir()
+    shutil.copy(ROOT / "repos" / "repos.toml", tmp_path / "repos")
+    spec = importlib.util.spec_from_file_location("build", tmp_path / "envs" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["build"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["build"]
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,9 @@ from shared_ops.settings import ROOT, python_of
 ENVIRONMENTS = ("platform", "light", "keyword", "semantic", "behavior", "ranker", "search")
 LOCKS = sorted((ROOT / "envs").glob("*/requirements*.txt"))
 
+others = pytest.mark.slow
+"""Of tests that run the Pythons of other environments, all of which have to be made."""
+
 REPORT = """
 import importlib.metadata, json, sys
 versions = {each.name.lower().replace("_", "-"): each.version for each in importlib.metadata.distributions()}
@@ -63,6 +66,7 @@ def test_the_environments_are_all_that_there_are() -> None:
     assert {path.parent.name for path in (ROOT / "envs").glob("*/requirements.in")} == set(ENVIRONMENTS)
 
 
+@others
 def test_keyword_and_behavior_run_different_scikit_learns_at_the_same_time() -> None:
     processes = {
         each: subprocess.Popen([python(each), "-c", FIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -88,21 +92,25 @@ def test_keyword_and_behavior_run_different_scikit_learns_at_the_same_time() -> 
     assert {nearest for _, nearest in answers.values()} == {"1"}
 
 
+@others
 def test_tensorflow_is_in_semantic_alone() -> None:
     assert holders("tensorflow") == {"semantic"}
     assert holders("keras") == {"semantic"}
 
 
+@others
 def test_torch_is_in_ranker_alone() -> None:
     assert holders("torch") == {"ranker"}
 
 
+@others
 @pytest.mark.parametrize("environment", ["platform", "search"])
 def test_who_hosts_and_serves_others_holds_no_ml_library(environment: str) -> None:
     frameworks = {"tensorflow", "keras", "keras-hub", "torch", "scikit-learn", "faiss-cpu", "numba", "optuna"}
     assert frameworks.isdisjoint(installed(environment))
 
 
+@others
 def test_every_environment_with_dagster_holds_the_one_release_of_the_constraints() -> None:
     constraints = (ROOT / "envs" / "constraints.txt").read_text()
     for distribution in ("dagster", "dagster-postgres"):
@@ -111,6 +119,7 @@ def test_every_environment_with_dagster_holds_the_one_release_of_the_constraints
         assert {installed(each)[distribution] for each in holders(distribution)} == {pinned}
 
 
+@others
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_an_environment_runs_the_python_that_it_states(environment: str) -> None:
     stated = (ROOT / "envs" / environment / ".python-version").read_text().strip()

@@ -2,17 +2,20 @@
 
 import ast
 import re
-import tomllib
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from deploy import generate
+from deploy.matrix import suites
 from deploy.stack.processes.listing import environment_variables, processes, worker
-from deploy.suites import suites
 from shared_ops.release.runtimes import Runtime
-from shared_ops.settings import ROOT, Settings, families, repositories
+from shared_ops.settings import LIST, ROOT, Repository, Settings, families, repositories
 
 REPOSITORIES = list(repositories())
 OF_EACH_FAMILY = {"Parameters", "TrainConfig"}
@@ -26,14 +29,60 @@ def sources() -> dict[Path, str]:
     return {path.relative_to(ROOT): path.read_text() for path in files}
 
 
-def test_the_workspace_has_a_code_location_for_each_repository() -> None:
-    entries = [entry["grpc_server"] for entry in yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]]
-    assert [entry["location_name"] for entry in entries] == REPOSITORIES
-    variables = environment_variables(Settings())
-    for entry in entries:
-        settings = Settings()
-        assert variables[entry["host"]["env"]] == settings.host
-        assert int(variables[entry["port"]["env"]]) == settings.ports[f"code-{entry['location_name']}"]
+def test_what_is_generated_is_as_the_list_says() -> None:
+    assert "".join(generate.differences()) == ""
+
+
+def test_the_workspace_s_variables_are_those_that_the_stack_sets() -> None:
+    variables, settings = environment_variables(Settings()), Settings()
+    for entry in yaml.safe_load(generate.workspace(repositories()))["load_from"]:
+        server = entry["grpc_server"]
+        assert variables[server["host"]["env"]] == settings.host
+        assert int(variables[server["port"]["env"]]) == settings.ports[f"code-{server['location_name']}"]
+
+
+def test_one_entry_more_changes_each_generated_file_by_its_own_lines() -> None:
+    entry = Repository(owner="@org/news", environment="trending", role="search", queue="trending", port=17)
+    before, after = generate.files(repositories()), generate.files({**repositories(), "trending": entry})
+    gained = {name: set(after[name].splitlines()) - set(before[name].splitlines()) for name in after}
+    assert {name: {" ".join(line.split()) for line in lines} for name, lines in gained.items()} == {
+        "workspace.yaml": {"location_name: trending", "port: { env: SEARCHLOOP_PORT_CODE_TRENDING }"},
+        ".github/CODEOWNERS": {"/repos/trending/ @org/news", "/envs/trending/ @org/news"},
+    }
+    assert len(yaml.safe_load(after["workspace.yaml"])["load_from"]) == len(REPOSITORIES) + 1
+
+
+def test_an_environment_that_teams_share_is_the_platform_s() -> None:
+    def owner(of: str) -> str:
+        entry = Repository(owner="@org/news", environment=of, role="search", queue="trending", port=17)
+        lines = generate.owners({**repositories(), "trending": entry}).splitlines()
+        return dict(line.split() for line in lines if line[0] != "#")[f"/envs/{of}/"]
+
+    others = {each.environment for each in repositories().values() if each.owner != "@searchloop/platform"}
+    assert {owner(each) for each in others} == {"@searchloop/platform"} and owner("its_own") == "@org/news"
+
+
+def test_what_a_hand_changed_is_told_with_the_difference_and_the_command(tmp_path: Path) -> None:
+    for name in (*generate.files(repositories()), LIST):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "workspace.yaml").write_text((ROOT / "workspace.yaml").read_text().replace("CODE_LIVE", "CODE_LIFE"))
+
+    def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+        script = "import runpy, pathlib, sys, shared_ops.settings as s; s.ROOT = pathlib.Path(sys.argv.pop(1)); "
+        script += "runpy.run_module('deploy.generate', run_name='__main__')"
+        command = [sys.executable, "-c", script, str(tmp_path), *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    told = ran("--check")
+    assert told.returncode == 1 and told.stderr.endswith("\nmake generate\n")
+    assert [line for line in told.stderr.splitlines() if re.match("[-+] ", line)] == [
+        "-      port: { env: SEARCHLOOP_PORT_CODE_LIFE }",
+        "+      port: { env: SEARCHLOOP_PORT_CODE_LIVE }",
+    ]
+    assert ran().stdout == "workspace.yaml written\n" and ran("--check").returncode == 0
+    (tmp_path / LIST).write_text((ROOT / LIST).read_text().replace("vectors =", "vektors ="))
+    assert "semantic: nothing reads vektors. Expected some of owner," in ran("--check").stderr
 
 
 def test_the_process_list_has_a_code_server_for_each_repository_in_its_own_environment() -> None:
@@ -57,30 +106,6 @@ def test_no_two_processes_share_a_name_or_a_port() -> None:
     ports = [process.port for process in listed if process.port]
     assert len(ports) == len(set(ports)) and set(ports) == set(Settings().ports.values())
     assert len(listed) == len({process.name for process in listed})
-
-
-def test_each_repository_has_one_owner_for_its_code_and_its_environment() -> None:
-    lines = [line.split() for line in (ROOT / ".github" / "CODEOWNERS").read_text().splitlines()]
-    owners = {line[0]: line[1:] for line in lines if line and line[0] != "#"}
-    expected = {"*": ["@searchloop/platform"]}
-    teams: dict[str, set[str]] = {}
-    for name, repository in repositories().items():
-        expected[f"/repos/{name}/"] = [repository.owner]
-        teams.setdefault(repository.environment, set()).add(repository.owner)
-    for environment, its in teams.items():  # where several teams share one, it is the platform's
-        expected[f"/envs/{environment}/"] = list(its) if len(its) == 1 else ["@searchloop/platform"]
-    assert owners == expected
-
-
-def test_continuous_integration_tests_each_repository() -> None:
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    assert workflow["jobs"]["repository"]["strategy"]["matrix"]["repository"] == REPOSITORIES
-
-
-def test_the_borders_between_all_repositories_are_checked() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    independent = next(contract for contract in contracts if contract["type"] == "independence")
-    assert independent["modules"] == [f"repos.{name}" for name in REPOSITORIES]
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)

@@ -1,10 +1,7 @@
 """When a lock is stale, and when an environment is made again."""
 
-import importlib.util
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Never
@@ -14,22 +11,8 @@ import pytest
 from deploy import environments
 from shared_ops.data import storage
 from shared_ops.release import runtimes
-from shared_ops.settings import ROOT, Settings
-
-
-@pytest.fixture
-def build(tmp_path: Path) -> Iterator[ModuleType]:
-    """envs/build.py of a copy of the environments' files."""
-    shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns(".venv", ".venvs", ".uv"))
-    shutil.copytree(ROOT / "shared_ops", tmp_path / "shared_ops", ignore=shutil.ignore_patterns("tests"))
-    (tmp_path / "repos").mkdir()
-    shutil.copy(ROOT / "repos" / "repos.toml", tmp_path / "repos")
-    spec = importlib.util.spec_from_file_location("build", tmp_path / "envs" / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["build"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["build"]
+from shared_ops.settings import Settings
+from tests.conftest import made_in
 
 
 def stale(build: ModuleType) -> set[str]:
@@ -112,15 +95,6 @@ def test_torch_is_the_cpu_build_unless_asked_otherwise(build: ModuleType, monkey
     monkeypatch.setenv("SEARCHLOOP_TORCH", "tpu")
     with pytest.raises(build.BuildError, match="expected cpu or gpu"):
         build.lock_of("ranker")
-
-
-def made_in(folder: Path, text: str) -> None:
-    """An environment that says what it was made from, and where."""
-    folder.mkdir(parents=True)
-    (folder / "made-from.txt").write_text(text)
-    (folder / "requirements.txt").touch()
-    (folder / "bin").mkdir()
-    (folder / "bin" / "python").symlink_to(sys.executable)
 
 
 def test_an_environment_that_was_copied_from_another_checkout_is_not_made(build: ModuleType) -> None:
@@ -207,12 +181,19 @@ def test_what_makes_an_environment_again_does_not_hang_for_ever(build: ModuleTyp
         build._run(["sleep", "60"], seconds=0.1)
 
 
+def placed(envs: Path) -> str:
+    """What every command says first of an environment that it cannot run in; nothing of one that it can."""
+    command = [sys.executable, str(envs / "build.py"), "place", "search"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
 @pytest.mark.slow
 def test_an_environment_is_made_once_in_each_place(build: ModuleType, tmp_path: Path) -> None:
+    assert "There are no environments yet: make up makes them" in placed(build.ENVS)
     command = [sys.executable, str(build.ENVS / "build.py"), "sync", "--next", "search"]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
-    assert "search    made" in first.stdout
+    assert "search    made" in first.stdout and placed(build.ENVS) == ""
     assert first.stdout.endswith("make up starts the stack\n")
     python = build.ENVS / "search" / ".venv" / "bin" / "python"
     where = subprocess.run(
@@ -225,8 +206,10 @@ def test_an_environment_is_made_once_in_each_place(build: ModuleType, tmp_path: 
     moved.mkdir()
     for name in ("envs", "shared_ops", "repos"):
         (build.ROOT / name).rename(moved / name)
+    assert "were made in another place, and point to it still: make envs" in placed(moved / "envs")
     there = [sys.executable, str(moved / "envs" / "build.py"), "sync", "search"]
     assert "search    made" in subprocess.run(there, capture_output=True, text=True, check=True).stdout
+    assert placed(moved / "envs") == ""
     scripts = moved / "envs" / "search" / ".venv" / "bin"
     where = subprocess.run(
         [scripts / "python", "-c", "import shared_ops; print(shared_ops.__file__)"],

@@ -32,6 +32,7 @@ def make(*arguments: str, **variables: str) -> str:
         ("evaluate", "OUT", "<evaluate><--><{}>"),
         ("logs", "PROCESS", "<logs><--><{}>"),
         ("train", "REPO", "<train><--><{}>"),
+        ("train", "DEPLOYMENT", "<train><--deployment={}>"),
         ("code-server", "REPO", "<code-server><--><{}>"),
         ("rollback", "SET", "<rollback><--><{}>"),
         ("rollback", "WHY", "<rollback><--why={}>"),

@@ -8,7 +8,7 @@ import click
 from pydantic import ValidationError
 
 from deploy.stack import arguments
-from deploy.stack.commands import models, operator, people, running
+from deploy.stack.commands import health, models, operator, people, running, team
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import DagitError
 from deploy.stack.processes import lifecycle, places
@@ -37,7 +37,7 @@ def commands(context: click.Context) -> None:
     lifecycle.refuse_other_addresses(context.obj)
 
 
-for module in (running, models, operator, people):
+for module in (running, health, models, operator, team, people):
     for command in vars(module).values():
         if isinstance(command, click.Command):
             commands.add_command(command)

@@ -1,6 +1,7 @@
 """The state of a stack, for people: processes, code locations, runs, failures, and models that searches lacked."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from rich.table import Table
 
@@ -18,27 +19,46 @@ UNKNOWN = State("", "not started yet: make up", 0, 0)
 """A process that repos.toml has gained since the stack started."""
 
 
-def table(settings: Settings) -> Table:
-    """The processes, one a row.
+class Found(NamedTuple):
+    """How a process of the stack was found."""
+
+    name: str
+    state: State
+    port: int | None
+    reason: str | None
+    """Why it does not answer; None where it does, or is asked nothing."""
+
+
+def found(settings: Settings) -> Iterator[Found]:
+    """The processes of a running stack, the workers first.
 
     Raises:
         NotRunningError: when the stack does not run.
     """
     supervisor = Supervisor(settings)
     states = supervisor.states()
-    rows = Table("process", "state", "pid", "up for", "port", "answers")
     for name in supervisor.workers():
-        port = str(settings.ports.get(name.rpartition("-")[0], ""))  # the worker of the live set answers there
-        _add_row(rows, name, states.get(name, UNKNOWN), answers_at(socket_of(name, settings)), port)
+        port = settings.ports.get(name.rpartition("-")[0])  # the worker of the live set answers there
+        yield _found(name, states.get(name, UNKNOWN), port, answers_at(socket_of(name, settings)))
     for process in processes(settings):
-        _add_row(rows, process.name, states.get(process.name, UNKNOWN), process.ready, str(process.port or ""))
+        yield _found(process.name, states.get(process.name, UNKNOWN), process.port, process.ready)
+
+
+def _found(name: str, state: State, port: int | None, ready: Callable[[], str | None]) -> Found:
+    return Found(name, state, port, ready() if state.pid else "no")
+
+
+def table(settings: Settings) -> Table:
+    """The processes, one a row.
+
+    Raises:
+        NotRunningError: when the stack does not run.
+    """
+    rows = Table("process", "state", "pid", "up for", "port", "answers")
+    for name, state, port, reason in found(settings):
+        up_for = f"{state.seconds} s" if state.pid else ""
+        rows.add_row(name, state.state, str(state.pid or ""), up_for, str(port or ""), reason or "yes")
     return rows
-
-
-def _add_row(rows: Table, name: str, state: State, ready: Callable[[], str | None], port: str) -> None:
-    reason = ready() if state.pid else "no"
-    up_for = f"{state.seconds} s" if state.pid else ""
-    rows.add_row(name, state.state, str(state.pid or ""), up_for, port, reason or "yes")
 
 
 def lines(settings: Settings) -> Iterator[str]:
@@ -59,11 +79,7 @@ def lines(settings: Settings) -> Iterator[str]:
 
 def _refused_lines(settings: Settings) -> Iterator[str]:
     for refused in filter(None, (refused_code(name, settings) for name in repositories())):
-        yield (
-            f"not as saved: {refused.location} runs the code of before, as that of {refused.at:%Y-%m-%d %H:%M} UTC "
-            f"does not load: {refused.told}. Its sensors that start runs wait. "
-            f"Mend it, then: make code-server REPO={refused.location}"
-        )
+        yield f"not as saved: {refused.sentence} Mend it, then: make code-server REPO={refused.location}"
 
 
 def _dagit_lines(dagit: Dagit) -> Iterator[str]:

@@ -3,4 +3,4 @@
 from repos.behavior import ops
 from shared_ops.pipeline.family import family_definitions
 
-defs = family_definitions(__name__, ops, kinds=["scikitlearn"])
+defs = family_definitions(__name__, ops)

@@ -75,6 +75,8 @@ def _query_rows(
     query: dict[str, Any], highest: int, doc_ids: np.ndarray, parameters: SimulationParameters
 ) -> Iterator[dict[str, Any]]:
     """One query's rows of the `clicks` table: one for each document that was on one of its pages."""
+    from shared_ops.data.schemas import NO_SESSION
+
     digest = hashlib.sha256(f"{parameters.seed}:{query['query_id']}".encode()).digest()
     random = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
     judged = np.array(query["doc_id"])
@@ -99,7 +101,7 @@ def _query_rows(
             "mean_position": float(ranks[sessions, column].mean()),
             "examinations": float(examined[sessions, column].sum()),
             "last_seen": datetime.fromisoformat(parameters.epoch) + int(sessions[-1]) * SESSION_INTERVAL,
-            "fold": tables.NO_SESSION,
+            "fold": NO_SESSION,
         }
 
 

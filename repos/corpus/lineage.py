@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from dagster import AssetSpec
 
-from shared_ops.pipeline.lineage import owners, snapshot_key, source_key
+from shared_ops.pipeline.lineage import made_by, owners, snapshot_key, source_key
 from shared_ops.settings import DEPLOYMENTS, repository_of
 
-OWNERS = owners(repository_of(__name__))
+REPOSITORY = repository_of(__name__)
+OWNERS = owners(REPOSITORY)
 
 
 def snapshot_specs(sources: Sequence[str]) -> list[AssetSpec]:
@@ -26,6 +27,7 @@ def snapshot_specs(sources: Sequence[str]) -> list[AssetSpec]:
                 owners=OWNERS,
                 kinds={"polars", "parquet"},
                 group_name=deployment,
+                metadata=made_by(REPOSITORY, f"{REPOSITORY}_{deployment}"),
                 description="Documents, queries and judgements, named by the hash of their content.",
             )
         )

@@ -114,7 +114,7 @@ class PublishConfig(Config):
     """How much of the corpus becomes the snapshot."""
 
     sample_documents: int | None = Field(default=None, description="0 takes all; unset takes the deployment's sample")
-    sample_seed: int = 0
+    sample_seed: int = Field(default=0, description="which sample: the same seed draws the same documents")
 
 
 @op(ins={"draft": In(ValidDraft)}, out=Out(ValidSnapshot))

@@ -2,10 +2,11 @@
 
 from dagster import AssetSpec
 
-from shared_ops.pipeline.lineage import feedback_key, owners, source_key
+from shared_ops.pipeline.lineage import feedback_key, made_by, owners, source_key
 from shared_ops.settings import DEPLOYMENTS, repository_of
 
-OWNERS = owners(repository_of(__name__))
+REPOSITORY = repository_of(__name__)
+OWNERS = owners(REPOSITORY)
 
 
 def feedback_specs() -> list[AssetSpec]:
@@ -27,6 +28,7 @@ def feedback_specs() -> list[AssetSpec]:
                 owners=OWNERS,
                 kinds={"polars", "parquet"},
                 group_name=deployment,
+                metadata=made_by(REPOSITORY, f"{REPOSITORY}_{deployment}"),
                 description="Clicks corrected for their positions, named by the hash of their content.",
             ),
         ]

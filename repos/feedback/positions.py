@@ -18,7 +18,7 @@ class PositionParameters(BaseModel):
     prior_looks: float = Field(
         default=20.0, gt=0.0, description="looks at an attractive document, at each position, that the prior is worth"
     )
-    iterations: int = Field(default=200, ge=1)
+    iterations: int = Field(default=200, ge=1, description="after as many rounds the search ends in any case")
     tolerance: float = Field(default=1e-5, gt=0.0, description="a smaller change of every propensity ends the search")
 
 

@@ -3,4 +3,4 @@
 from repos.semantic import ops
 from shared_ops.pipeline.family import family_definitions
 
-defs = family_definitions(__name__, ops, kinds=["tensorflow"])
+defs = family_definitions(__name__, ops)

@@ -68,8 +68,8 @@ def test_what_an_editor_leaves_beside_the_sources_is_no_code() -> None:
 def test_what_others_change_is_another_family_s_business(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {family: codes.present(family) for family in ("keyword", "semantic")}
     listed = (ROOT / "repos" / "repos.toml").read_text().replace('queue = "semantic"', 'queue = "other"')
-    monkeypatch.setattr(settings, "repositories", lambda: settings._parsed(listed))
-    monkeypatch.setattr(codes, "repositories", lambda: settings._parsed(listed))
+    monkeypatch.setattr(settings, "repositories", lambda: settings.listed(listed))
+    monkeypatch.setattr(codes, "repositories", lambda: settings.listed(listed))
     assert codes.present("keyword") == before["keyword"] and codes.present("semantic") != before["semantic"]
 
 

@@ -134,9 +134,7 @@ def test_who_was_rejected_is_told_why_and_not_to_try_the_same_again(
 ) -> None:
     staging, message = missing
     published(staging, tmp_path, snapshot, "keyword", accepted=False, reasons=["Every hit has the same score."])
-    assert (
-        "keyword/v1 was rejected: Every hit has the same score. Change that, then: make train REPO=keyword" in message()
-    )
+    assert message().endswith("keyword/v1 was rejected: Every hit has the same score. Change that, then: make train.")
 
 
 def test_a_family_that_was_added_is_not_waited_for_while_a_set_does_without_it(

@@ -1,6 +1,7 @@
 """The shared graph, run in one process with a small real search model: from a snapshot to a release, or to none."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from dagster import (
     AssetMaterialization,
     Config,
     DagsterInstance,
+    DagsterInvalidSubsetError,
+    DagsterResourceFunctionError,
     DagsterTypeCheckDidNotPass,
     ExecuteInProcessResult,
     In,
@@ -32,6 +35,7 @@ from shared_ops.data.snapshots import SnapshotRef, Snapshots, load
 from shared_ops.data.tables import Hits
 from shared_ops.judge.training import TrainingResult, answer
 from shared_ops.pipeline.checks import release_checks
+from shared_ops.pipeline.family import DESCRIPTION
 from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.pipeline.lineage import challenger_key, release_key
 from shared_ops.pipeline.ops import (
@@ -273,6 +277,37 @@ def test_dev_writes_nothing_of_prod(instance: DagsterInstance, latest: SnapshotR
     result = run(DEV, instance, {"load_inputs": {"config": {"sample_documents": 6}}})
     assert result.success and prod_files() == before
     assert Staging(Settings().staging_url("dev")).versions("keyword")
+
+
+@pytest.mark.parametrize(
+    ("job", "config", "said"),
+    [
+        (DEV, {"name": "prod"}, "keyword_dev works in dev alone, and its configuration says name: prod"),
+        (PROD, {"name": "dev"}, "keyword_prod works in prod alone, and its configuration says name: dev"),
+        (
+            PROD,
+            {"name": "prod", "reads": "dev"},
+            "keyword_prod works in prod alone, and its configuration says reads: dev",
+        ),
+    ],
+)
+def test_a_job_that_is_edited_to_work_in_the_other_deployment_is_refused_before_it_does_anything(
+    instance: DagsterInstance, latest: SnapshotRef, home: Path, job: JobDefinition, config: dict[str, str], said: str
+) -> None:
+    before = sorted(home.rglob("*"))
+    edited = {"resources": {"deployment": {"config": {"services": True, **config}}}}
+    with pytest.raises(DagsterResourceFunctionError) as refused:
+        job.execute_in_process(run_config=edited, instance=instance)
+    assert str(refused.value.__cause__).startswith(said)
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_part_of_a_job_runs_as_its_description_says(instance: DagsterInstance, latest: SnapshotRef) -> None:
+    chosen, lacking = re.findall(r"`(.*?)`", DESCRIPTION)
+    result = DEV.execute_in_process(instance=instance, op_selection=chosen.split(", "))
+    assert result.success and result.output_for_node("train")
+    with pytest.raises(DagsterInvalidSubsetError):
+        DEV.execute_in_process(instance=instance, op_selection=lacking.split(", "))
 
 
 def test_a_bad_snapshot_stops_the_run_before_training(

@@ -23,7 +23,7 @@ from shared_ops.release.inputs import reach
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import ROOT, families
-from tests.conftest import Stack, own_stack
+from tests.conftest import UP_SECONDS, Stack, free_port_base, own_stack
 
 pytestmark = pytest.mark.slow
 
@@ -207,8 +207,13 @@ def test_lineage_names_what_can_be_trained_again(stack: Stack, record: Record, s
     assert "are the same, bit for bit" in stack.make("reproduce", f"RELEASE={name}").stdout
 
 
-def test_advice_leads_from_other_sources_to_an_answer(stack: Stack, record: Record, sources: Path) -> None:
-    """A running stack refuses other sources and to be cleaned, and says: down; one that is down says: up."""
+def test_advice_leads_from_other_sources_and_ports_to_an_answer(
+    stack: Stack, record: Record, sources: Path, sets: LiveSets
+) -> None:
+    """A running stack refuses other sources, other ports and to be cleaned, and says: down; one that is down says: up.
+
+    What it says of other ports is a whole command line, which is run as it stands.
+    """
     other = sources.with_name("other.yaml")
     other.write_bytes(sources.read_bytes())
     stack.environment["SEARCHLOOP_SOURCES"] = str(other)
@@ -216,12 +221,20 @@ def test_advice_leads_from_other_sources_to_an_answer(stack: Stack, record: Reco
     assert refused.returncode and "make down, then make up" in refused.stdout, refused.stdout
     refused = stack.make("clean", check=False)
     assert refused.returncode and "make down first" in refused.stdout, refused.stdout
-    stack.make("down")
+    stack.settings = stack.settings.model_copy(update={"port_base": free_port_base()})
+    stack.environment["SEARCHLOOP_PORT_BASE"] = str(stack.settings.port_base)
+    refused = stack.make("up", check=False)
+    advised = re.search(r"or move the stack: (SEARCHLOOP_.* make down), then make up\.$", refused.stdout, re.MULTILINE)
+    assert refused.returncode and advised, refused.stdout
+    subprocess.run(advised[1], shell=True, cwd=ROOT, env=stack.environment, check=True, timeout=UP_SECONDS)
     for command in ("search", "status", "train", "simulate"):
         arguments = ["Q=read a file"] if command == "search" else []
         refused = stack.make(command, *arguments, check=False)
         assert refused.returncode and "is not running: make up" in refused.stdout, refused.stdout
+    assert "is not running: make up answers from it" in stack.make("rollback").stdout
+    live = sets.live()
     stack.make("up")
-    assert stack.search("read a file")["hits"]
+    answer = stack.search("read a file")
+    assert answer["hits"] and answer["live_set"]["number"] == live.number
     stack.make("down")
     stack.make("clean")

@@ -6,6 +6,7 @@ and environment. The stack runs from a copy of the checkout, with environments o
 """
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -225,8 +226,13 @@ def test_changed_code_goes_live_with_its_set_and_back_with_it(house: House) -> N
 def test_a_restart_brings_people_no_code_that_no_gate_let_through(house: House) -> None:
     before = house.learn()
     house.checkout.change(MODEL, "1000 * score_row", "7 * score_row")
-    house.stack.make("down")
-    house.stack.make("up")
+    configuration = house.checkout.root / "deploy" / "dagster.yaml"
+    configuration.write_text(configuration.read_text() + "# of another version\n")
+    told = house.stack.make("up", check=False)
+    advised = re.search(r"another version of the platform's code .* make (down), then make (up)\.$", told.stdout, re.M)
+    assert told.returncode and advised, told.stdout
+    for command in advised.groups():
+        house.stack.make(command)
     assert house.learn() == before
     house.checkout.change(MODEL, "7 * score_row", "1000 * score_row")
     reload(house)
@@ -245,7 +251,11 @@ def test_a_changed_format_lock_and_python_are_no_dead_end(house: House) -> None:
             (house.checkout.root / "envs" / FAMILY / ".python-version").write_text(f"{python[0]}\n")
         house.stack.make("lock", f"REPO={FAMILY}")
         house.stack.make("envs")
-        reload(house, *FORMATS)
+        told = house.stack.make("up").stdout
+        advised = re.search(rf"code-{FAMILY} .* which has changed: make (code-server) (REPO={FAMILY})$", told, re.M)
+        assert advised, told
+        house.stack.make(*advised.groups())
+        reload(house, *set(FORMATS) - {FAMILY})
         after, _ = house.trained()
         house.there_and_back(before, after)
     said = house.stack.make("reproduce", f"RELEASE={FAMILY}/{before.releases[FAMILY]}").stdout

@@ -20,7 +20,7 @@ from shared_ops.refused import refused_code
 from shared_ops.release import runtimes
 from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.release.releases import ReleaseError, Staging
-from shared_ops.settings import ROOT, Settings, families, repositories
+from shared_ops.settings import DEPLOYMENTS, ROOT, Deployment, Settings, families, repositories
 
 
 @click.command("code-servers")
@@ -66,12 +66,20 @@ def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
 @click.command()
 @click.argument("repository", required=False, type=Name(training.trained))
 @click.option("--force", is_flag=True, help="Train although nothing changed since a release.")
+@click.option("--deployment", type=Name(lambda: DEPLOYMENTS), default="prod", help="dev: on a sample, beside prod.")
 @click.pass_obj
-def train(settings: Settings, repository: str | None, force: bool) -> None:
-    """Launch the prod jobs, all in order or one, and show their progress until they end."""
+def train(settings: Settings, repository: str | None, force: bool, deployment: Deployment) -> None:
+    """Launch a deployment's jobs, all in order or one, and show their progress until they end."""
     lifecycle.need_running(settings)
-    because = f"make train{f' REPO={repository}' if repository else ''}{' FORCE=1' if force else ''} by {who()}"
-    training.train(settings, dagit_of(settings), [repository] if repository else None, say, force, because)
+    given = {
+        "REPO": repository,
+        "DEPLOYMENT": deployment if deployment != "prod" else "",
+        "FORCE": "1" if force else "",
+    }
+    stated = " ".join(f"{name}={value}" for name, value in given.items() if value)
+    because = f"{f'make train {stated}'.strip()} by {who()}"
+    names = [repository] if repository else None
+    training.train(settings, dagit_of(settings), names, say, force, because, deployment)
 
 
 @click.command()

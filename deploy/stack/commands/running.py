@@ -5,11 +5,11 @@ import time
 
 import click
 
-from deploy.stack import sources
+from deploy.stack import saves, sources
 from deploy.stack import status as status_of
 from deploy.stack.commands.common import dagit_of, who
 from deploy.stack.dagit import training
-from deploy.stack.dagit.client import Dagit
+from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import lifecycle, places
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.listing import processes
@@ -21,8 +21,9 @@ from shared_ops.settings import Settings, families, repositories
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Then reload what is saved, as `dev` does.")
 @click.pass_obj
-def up(settings: Settings) -> None:
+def up(settings: Settings, watch: bool) -> None:
     """Start everything, train where nothing is live yet, and wait until a search answers."""
     began = time.monotonic()
     settings = lifecycle.agree_with_running(settings, say)
@@ -36,10 +37,23 @@ def up(settings: Settings) -> None:
         because = f"make up by {who()}: no set of models was live yet"
         training.train(settings, dagit, None, lambda line: say(f"  {line}"), because=because)
     else:
-        _tell_dagit(settings, dagit)
+        try:
+            _tell_dagit(settings, dagit)
+        except DagitError as error:  # as on the connections that Dagit had to a Postgres which was started anew
+            say(f"Dagit shows the set before until the next move: {error}")
     say(f"search: {wait_for_search(settings, say, lambda: lifecycle.need_still_running(settings))}")
     say(f"up after {time.monotonic() - began:.0f} s\n")
     _addresses(settings)
+    if watch:
+        saves.follow(settings, dagit, say)
+
+
+@click.command()
+@click.pass_obj
+def dev(settings: Settings) -> None:
+    """Reload in the running stack what is saved, where it loads, until Ctrl-C."""
+    lifecycle.need_running(settings)
+    saves.follow(settings, dagit_of(settings), say)
 
 
 def _tell_dagit(settings: Settings, dagit: Dagit) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -78,7 +78,7 @@ IN_FLIGHT = """
 query {
   runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]}) {
     __typename
-    ... on Runs { results { runId jobName status } }
+    ... on Runs { results { runId jobName status creationTime updateTime startTime tags { key value } } }
     ... on Error { message }
   }
 }"""
@@ -126,6 +126,25 @@ mutation ($ids: [String!]!) {
   }
 }"""
 
+INSTIGATORS = """
+query {
+  repositoriesOrError {
+    __typename
+    ... on RepositoryConnection {
+      nodes {
+        location { name }
+        sensors { name defaultStatus sensorState { ...state } }
+        schedules { name defaultStatus scheduleState { ...state } }
+      }
+    }
+    ... on Error { message }
+  }
+}
+fragment state on InstigationState {
+  status
+  ticks(limit: 1) { status timestamp error { message errorChain { error { message } } } }
+}"""
+
 DAEMONS = """
 query { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
 
@@ -135,6 +154,8 @@ INTERRUPTED = "DagsterExecutionInterruptedError"
 
 It is no cause: what ended the run stands in an event of the run itself.
 """
+MAX_RUNTIME = "dagster/max_runtime"
+"""The tag of a run that may take another time than others."""
 QUIET_SECONDS = 15
 """Longer than the triggers take to start what follows on a run that has ended."""
 
@@ -177,6 +198,31 @@ class RunInFlight(NamedTuple):
     run_id: str
     job: str
     status: str
+    since: float = 0.0
+    """The Unix time since when it has this status."""
+    longest: float | None = None
+    """How many seconds it may take, where its job says so."""
+
+
+class Instigator(NamedTuple):
+    """A sensor or a schedule, and what became of its newest tick."""
+
+    location: str
+    kind: Literal["sensor", "schedule"]
+    name: str
+    on: bool
+    meant_on: bool
+    """Whether it is on where nobody has switched it."""
+    tick: str | None
+    """The status of the newest tick, None where there was none."""
+    ticked_at: float
+    """The Unix time of the newest tick, 0 where there was none."""
+    error: str | None
+
+    @property
+    def path(self) -> str:
+        """Where Dagit shows it."""
+        return f"/locations/{self.location}/{self.kind}s/{self.name}"
 
 
 class EndedRun(NamedTuple):
@@ -212,10 +258,13 @@ class RecentRun(NamedTuple):
 class Dagit:
     """The webserver at `url`."""
 
-    def __init__(self, url: str, when_away: Callable[[], None] = lambda: None) -> None:
-        """`when_away` is called where the webserver does not answer: it may raise, to end the waiting for it."""
+    def __init__(self, url: str, when_away: Callable[[], None] = lambda: None, seconds: float = 130) -> None:
+        """`when_away` is called where the webserver does not answer: it may raise, to end the waiting for it.
+
+        Each answer may take so many seconds.
+        """
         self.url, self._when_away = url, when_away
-        self._client = httpx.Client(base_url=url, timeout=130, trust_env=False)
+        self._client = httpx.Client(base_url=url, timeout=seconds, trust_env=False)
 
     def launch(
         self, location: str, job: str, run_config: Mapping[str, Any] | None = None, because: str | None = None
@@ -258,7 +307,7 @@ class Dagit:
     def in_flight(self) -> list[RunInFlight]:
         """The runs that are queued or running, the newest first."""
         runs = self._ask(IN_FLIGHT, "runsOrError")["results"]
-        return [RunInFlight(run["runId"], run["jobName"], run["status"]) for run in runs]
+        return [_in_flight(run) for run in runs]
 
     def settle(self, seconds: float = 300) -> None:
         """Wait until nothing is in flight, and no trigger has anything to follow up.
@@ -353,6 +402,12 @@ class Dagit:
         """Cancel runs, and mark them as cancelled at once."""
         self._ask(CANCEL, "terminateRuns", ids=run_ids)
 
+    def instigators(self) -> list[Instigator]:
+        """Every sensor and schedule of the code locations that are loaded."""
+        nodes = self._ask(INSTIGATORS, "repositoriesOrError")["nodes"]
+        sensors = [_instigator(node, "sensor", each) for node in nodes for each in node["sensors"]]
+        return [*sensors, *(_instigator(node, "schedule", each) for node in nodes for each in node["schedules"])]
+
     def unhealthy_daemons(self) -> list[str]:
         """The daemons that this instance needs and that have not been heard of lately."""
         statuses = self._ask(DAEMONS, "instance")["daemonHealth"]["allDaemonStatuses"]
@@ -380,6 +435,26 @@ class Dagit:
         if "message" in result:
             raise DagitError(result["message"])
         return result
+
+
+def _in_flight(run: Mapping[str, Any]) -> RunInFlight:
+    status, tags = run["status"], {tag["key"]: tag["value"] for tag in run["tags"]}
+    changed = {"STARTED": run["startTime"], "STARTING": run["updateTime"]}.get(status)
+    longest = tags.get(MAX_RUNTIME)
+    return RunInFlight(
+        run["runId"], run["jobName"], status, changed or run["creationTime"], float(longest) if longest else None
+    )
+
+
+def _instigator(node: Mapping[str, Any], kind: Literal["sensor", "schedule"], said: Mapping[str, Any]) -> Instigator:
+    state = said[f"{kind}State"]
+    none: dict[str, Any] = {"status": None, "timestamp": 0.0, "error": None}
+    tick = next(iter(state["ticks"]), none)
+    error = tick["error"] and _told(tick["error"])
+    on, meant_on = (status == "RUNNING" for status in (state["status"], said["defaultStatus"]))
+    return Instigator(
+        node["location"]["name"], kind, said["name"], on, meant_on, tick["status"], tick["timestamp"], error
+    )
 
 
 def _outcome(tags: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Launches the prod jobs on the running stack and follows them until they end.
+"""Launches a deployment's jobs on the running stack and follows them until they end.
 
 Knows no model: the order is that of the roles.
 """
@@ -14,6 +14,8 @@ from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import promotion_obstacle
 from shared_ops.release.releases import Staging
 from shared_ops.settings import (
+    DEPLOYMENTS,
+    Deployment,
     Repository,
     Settings,
     families,
@@ -43,9 +45,9 @@ class TrainingError(RuntimeError):
     """A run that did not end well, with what its failed step said."""
 
 
-def job_of(graph: str) -> str:
-    """The prod job of a graph; a repository that trains or makes data has one graph, which bears its name."""
-    return f"{graph}_prod"
+def job_of(graph: str, deployment: Deployment = "prod") -> str:
+    """A deployment's job of a graph; a repository that trains or makes data has one graph, which bears its name."""
+    return f"{graph}_{deployment}"
 
 
 def trained() -> dict[str, Repository]:
@@ -69,13 +71,14 @@ def train(
     say: Callable[[str], None],
     force: bool = False,
     because: str = "make train",
+    deployment: Deployment = "prod",
 ) -> None:
-    """Train all repositories, or those named, in prod; `say` gets a line for whatever happens.
+    """Train all repositories, or those named, in a deployment; `say` gets a line for whatever happens.
 
     Every run that it starts says `because` of what.
 
     A family with the same inputs as one of its releases is not trained again, except with `force`. After a ranker's
-    training its promotion is followed, too.
+    training in prod its promotion is followed, too: in dev nothing serves.
 
     Raises:
         TrainingError: with every run that failed. What needs a failed run's result is started only where there is an
@@ -88,8 +91,9 @@ def train(
             break
         broken = _broken(settings, dagit, wave)
         failures += broken.values()
-        failures += _follow_all([_RunFollower(dagit, name, say, because, force) for name in wave if name not in broken])
-        if ranking_family() in wave and ranking_family() not in broken:
+        loading = [name for name in wave if name not in broken]
+        failures += _follow_all([_RunFollower(dagit, name, say, because, force, deployment) for name in loading])
+        if deployment == "prod" and ranking_family() in loading:
             try:
                 failures += _promote(settings, dagit, say, because, since)
             except DagitError as error:
@@ -170,11 +174,12 @@ class _RunFollower:
         say: Callable[[str], None],
         because: str,
         force: bool = False,
+        deployment: Deployment = "prod",
         graph: str | None = None,
         run_id: str | None = None,
     ) -> None:
         self.dagit, self.name, self.label = dagit, name, graph or name
-        self.job = job_of(self.label)
+        self.job = job_of(self.label, deployment)
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False
@@ -220,8 +225,9 @@ class _RunFollower:
         return page
 
     def _tell_who_goes_first(self) -> None:
-        """Say for which run of the same job a queued one waits: a trigger was quicker."""
-        running = (run for run in self.dagit.in_flight() if run.job == self.job and run.status == "STARTED")
+        """Say for which run of the same graph a queued one waits: a trigger was quicker, or it trains for dev."""
+        jobs = [job_of(self.label, deployment) for deployment in DEPLOYMENTS]
+        running = (run for run in self.dagit.in_flight() if run.job in jobs and run.status == "STARTED")
         for run in running:
             self._line(f"waiting for run {run.run_id[:8]}, which trains already: {self.dagit.url}/runs/{run.run_id}")
             self._told_who_goes_first = True

@@ -5,6 +5,7 @@ Dagster's own has another inner server load the code and ends the one of before,
 takes a location's jobs, sensors and schedules away. Here the new one is asked first for what Dagit will ask it for, and
 where it has no answer it is ended, and the one of before goes on. What was wrong is kept in
 `<home>/code/<location>.json` until a load succeeds, and Dagit is told of each reload as the asset check `code_loads`.
+While somebody works on the code, a reload takes a process that is warm already (spare.py).
 
 Needs Dagster and Python's own library alone: it runs in every environment, whatever else is broken there.
 """
@@ -33,6 +34,8 @@ from dagster._serdes import deserialize_value
 from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster_shared.error import SerializableErrorInfo
 
+from deploy.stack.processes import spare
+
 CHECK = "code_loads"
 """The name of the asset check by which a location tells Dagit whether its code loads (shared_ops.pipeline.checks)."""
 REPORT_SECONDS = 300
@@ -51,6 +54,19 @@ class GuardedServicer(DagsterProxyApiServicer):
     _report: object = None
     """The newest report to Dagit; one that is tried still gives way to it."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        from dagster._grpc import server
+
+        self._spare = spare.Spare(spare.modules_file(options["location_name"]))
+        server.open_ipc_subprocess = self._spare.opened(server.open_ipc_subprocess)  # type: ignore[attr-defined]
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    def Heartbeat(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """As Dagster's own; and hold a spare for a while where the heartbeat says that somebody works on the code."""
+        if request.echo == spare.HEARTBEAT:
+            self._spare.hold()
+        return super().Heartbeat(request, context)  # type: ignore[no-untyped-call]
+
     def ReloadCode(self, request: Any, context: Any) -> dagster_api_pb2.ReloadCodeReply:  # noqa: N802
         """As Dagster's own, which waits for another reload to end; where the code does not load, nothing changes."""
         try:
@@ -59,6 +75,8 @@ class GuardedServicer(DagsterProxyApiServicer):
         except NotLoadedError as error:
             self._logger.error("The code of before goes on, as what it was to be replaced by does not load: %s", error)
             return dagster_api_pb2.ReloadCodeReply()
+        finally:
+            self._spare.replenish()
 
     def _reload_location(self) -> None:
         """A replacement of Dagster's method: have another inner server load the code, and use it.

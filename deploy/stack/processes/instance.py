@@ -48,7 +48,7 @@ def workspace_content(variables: Mapping[str, str]) -> bytes:
     if different := sorted(names ^ set(repositories())):
         raise WorkspaceError(
             f"{WORKSPACE.name} and repos/repos.toml list different repositories: {', '.join(different)} "
-            "stands in one of them alone. Add it to the other, or remove it."
+            "stands in one of them alone: make generate"
         )
     return yaml.safe_dump({"load_from": _filled_in(locations, variables)}, sort_keys=False).encode()
 

@@ -245,12 +245,16 @@ def _let_go(running: Supervisor, listed: list[Process], say: Say) -> None:
 
 
 def _tell_of_before(running: Supervisor, listed: list[Process], say: Say) -> None:
-    """Say which processes would be started otherwise today, as in an environment made since, and what renews them."""
-    for process in listed:
-        if running.changed(process):
-            kind, _, repository = process.name.partition("-")
-            renews = f"make code-server REPO={repository}" if kind == "code" else "make down, then make up"
-            say(f"{process.name:<17} goes on in the environment it was started in, which has changed: {renews}")
+    """Say which processes run as they would not be started today, and what renews them."""
+    for name, renews in of_before(running, listed).items():
+        say(f"{name:<17} goes on in the environment it was started in, which has changed: {renews}")
+
+
+def of_before(running: Supervisor, listed: Sequence[Process]) -> dict[str, str]:
+    """The processes that would be started otherwise today, as in an environment made since, and what renews each."""
+    renews = {process.name: "make down, then make up" for process in listed if running.changed(process)}
+    code = {name: f"make code-server REPO={name.removeprefix('code-')}" for name in renews if name.startswith("code-")}
+    return renews | code
 
 
 def _prepare_instance(settings: Settings, say: Say, *how: str) -> None:
@@ -362,5 +366,5 @@ def wait_for_locations(settings: Settings, dagit: Dagit, names: Sequence[str], s
 
     if lacks := wait_for_stack(settings, lacking, say, every=0.3):
         raise StackError(f"{lacks}, and that is waited for no longer: make logs")
-    if broken := {name: error for name, error in errors.items() if error}:
+    if broken := {name: errors[name] for name in names if errors[name]}:  # others are listed no more
         raise StackError("\n".join(f"code location {name} does not load: {error}" for name, error in broken.items()))

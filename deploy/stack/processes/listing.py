@@ -15,7 +15,7 @@ from deploy.stack.processes import postgres
 from deploy.stack.processes.places import dagster_home, workspace
 from deploy.stack.processes.shares import CONTROL, SERVING, TRAINING, Share
 from shared_ops.release.runtimes import Runtime, client
-from shared_ops.settings import ROOT, Settings, python_of, repositories
+from shared_ops.settings import ROOT, Settings, code_port_variable, python_of, repositories
 
 STACK_MARK = "SEARCHLOOP_STACK"
 """The variable that every process of a stack holds, set to the stack's home: by it a stack's leftovers are found."""
@@ -57,7 +57,7 @@ def environment_variables(settings: Settings) -> dict[str, str]:
         **_own_addresses_without_proxy(settings),
     }
     for name in repositories():
-        variables[f"SEARCHLOOP_PORT_CODE_{name.upper()}"] = str(settings.ports[f"code-{name}"])
+        variables[code_port_variable(name)] = str(settings.ports[f"code-{name}"])
     return variables
 
 

@@ -137,6 +137,10 @@ def main(command: str, *arguments: str) -> None:
         from deploy.stack.processes.guarded import guard
 
         guard()
+    if arguments[:2] == ("api", "grpc"):
+        from deploy.stack.processes import spare
+
+        spare.tell()
     if command == "dagster-daemon":
         from dagster._daemon.controller import DagsterDaemonController as Controller
 

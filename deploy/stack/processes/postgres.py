@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,6 +69,19 @@ def ready(settings: Settings) -> str | None:
     except psycopg2.Error as error:
         return str(error).strip()
     return None
+
+
+def now(settings: Settings) -> float:
+    """The time by the database's clock, in seconds since 1970.
+
+    Raises:
+        psycopg2.Error: when it does not answer.
+    """
+    import psycopg2
+
+    with closing(psycopg2.connect(dsn(settings), connect_timeout=3)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
+        return float(cursor.fetchall()[0][0])
 
 
 def postmaster(settings: Settings) -> psutil.Process | None:

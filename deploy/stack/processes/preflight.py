@@ -24,10 +24,10 @@ DISK_GIB = 6
 def complaints(settings: Settings, listed: Sequence[Process]) -> list[str]:
     """What keeps the stack from starting; empty when nothing does."""
     return [
-        *(_host(settings.host) or ports(settings, listed)),
-        *_database(settings),
-        *_memory(psutil.virtual_memory().available),
-        *_disk(settings.home),
+        *(host(settings.host) or ports(settings, listed)),
+        *database(settings),
+        *memory(psutil.virtual_memory().available, MEMORY_GIB),
+        *disk(settings.home, DISK_GIB),
     ]
 
 
@@ -36,16 +36,27 @@ def ports(settings: Settings, listed: Sequence[Process]) -> list[str]:
     return [complaint for process in listed for complaint in _port(settings.host, process)]
 
 
-def _host(host: str) -> list[str]:
+def taken_ports(settings: Settings) -> list[str]:
+    """A complaint for each port of the stack that something has which is not this stack's, whether or not it runs."""
+    listed = [Process(name, [], lambda: None, 0, port) for name, port in settings.ports.items()]
+    return [complaint for process in listed for complaint in _port(settings.host, process, str(settings.home))]
+
+
+def host(host: str) -> list[str]:
+    """A complaint where the host is no address of this machine."""
     if problem := _unbound(host, 0):
         return [f"SEARCHLOOP_HOST={host} is no address of this machine ({problem.strerror}): leave it unset"]
     return []
 
 
-def _port(host: str, process: Process) -> list[str]:
+def _port(host: str, process: Process, ours: str | None = None) -> list[str]:
+    """A complaint where the process's port is taken, be it by another stack than the one in the home `ours`."""
     if process.port and (problem := _unbound(host, process.port)):
+        holder = _holder(process.port)
+        if ours and _stack_of(holder) == ours:
+            return []
         return [
-            f"port {process.port} ({process.name}) is taken by {_holder(process.port) or problem}: "
+            f"port {process.port} ({process.name}) is taken by {_described(holder) or problem}: "
             "end that, or move this stack with SEARCHLOOP_PORT_BASE"
         ]
     return []
@@ -62,8 +73,11 @@ def _unbound(host: str, port: int) -> OSError | None:
     return None
 
 
-def _database(settings: Settings) -> list[str]:
-    """Of the URL only host, port and database are shown: where it is wrong, its password may be anywhere in it."""
+def database(settings: Settings) -> list[str]:
+    """A complaint where the database of SEARCHLOOP_POSTGRES_URL does not answer.
+
+    Of the URL only host, port and database are shown: where it is wrong, its password may be anywhere in it.
+    """
     if settings.postgres_url is None:
         return []
     import psycopg2
@@ -86,39 +100,48 @@ def _database(settings: Settings) -> list[str]:
     return []
 
 
-def _holder(port: int) -> str | None:
+def _holder(port: int) -> int | None:
     for connection in psutil.net_connections("tcp"):
         if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
-            return _described(connection.pid)
+            return connection.pid
     return None
+
+
+def _stack_of(pid: int | None) -> str | None:
+    """The home of the stack that a process belongs to; None where it belongs to none, or is another user's."""
+    try:
+        return psutil.Process(pid).environ().get(STACK_MARK) if pid else None
+    except psutil.Error:
+        return None
 
 
 def _described(pid: int | None) -> str | None:
     if pid is None:
         return None
     try:
-        process = psutil.Process(pid)
-        stack = process.environ().get(STACK_MARK)
-        return f"pid {pid} ({process.name()}{f', of the stack in {stack}' if stack else ''})"
+        stack = _stack_of(pid)
+        return f"pid {pid} ({psutil.Process(pid).name()}{f', of the stack in {stack}' if stack else ''})"
     except psutil.Error:
         return f"pid {pid}"
 
 
-def _memory(available: int) -> list[str]:
-    if available >= MEMORY_GIB * GIB:
+def memory(available: int, needed: int) -> list[str]:
+    """A complaint where fewer bytes are available than so many GiB."""
+    if available >= needed * GIB:
         return []
     return [
-        f"memory is short: {available / GIB:.1f} GiB available, {MEMORY_GIB} needed to train and serve four models: "
+        f"memory is short: {available / GIB:.1f} GiB available, {needed} needed to train and serve four models: "
         "end something (another stack? make down there)"
     ]
 
 
-def _disk(home: Path) -> list[str]:
-    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+def disk(folder: Path, needed: int) -> list[str]:
+    """A complaint where fewer than so many GiB are free on the disk of a folder, which need not be there yet."""
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
     free = shutil.disk_usage(existing).free
-    if free >= DISK_GIB * GIB:
+    if free >= needed * GIB:
         return []
     return [
-        f"disk is short: {free / GIB:.1f} GiB free at {existing}, {DISK_GIB} needed for snapshots, caches and "
+        f"disk is short: {free / GIB:.1f} GiB free at {existing}, {needed} needed for snapshots, caches and "
         "releases: free some, or put the stack elsewhere with SEARCHLOOP_HOME"
     ]

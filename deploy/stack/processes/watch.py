@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from deploy.stack.processes import lifecycle, places, postgres, workers
+from deploy.stack.processes.spare import is_spare
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from shared_ops.settings import Settings
 from shared_ops.waiting import until
@@ -46,9 +47,11 @@ def orphaned(proxies: dict[str, int], inner: dict[int, psutil.Process]) -> list[
 
 
 def _child(pid: int) -> psutil.Process | None:
-    """A living child of a process."""
-    with suppress(psutil.NoSuchProcess):
-        return next(filter(_lives, psutil.Process(pid).children()), None)
+    """A living child of a proxy, but for its spare."""
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+        return next(
+            (child for child in psutil.Process(pid).children() if _lives(child) and not is_spare(child.pid)), None
+        )
     return None
 
 

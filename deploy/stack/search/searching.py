@@ -72,21 +72,26 @@ def whole(asked: Callable[[], dict[str, Any]], attempts: int) -> dict[str, Any]:
 def follows(settings: Settings, number: int, seconds: float = FOLLOW_SECONDS) -> bool:
     """Whether the search app answers from set `number` within `seconds`; False at once where it does not run."""
     try:
-        return until(lambda: bool(_health(settings)["live_set"] == number), every=0.02, seconds=seconds)
+        return until(lambda: bool(health(settings)["live_set"] == number), every=0.02, seconds=seconds)
     except httpx.HTTPError:
         return False
 
 
-def _health(settings: Settings) -> dict[str, Any]:
+def health(settings: Settings) -> dict[str, Any]:
+    """What the search app says of itself.
+
+    Raises:
+        httpx.HTTPError: where it does not answer.
+    """
     answer = httpx.get(f"{settings.url('search')}/health", timeout=FOLLOW_SECONDS, trust_env=False)
-    health: dict[str, Any] = answer.json()
-    return health
+    said: dict[str, Any] = answer.json()
+    return said
 
 
 def lacking_lines(settings: Settings) -> Iterator[str]:
     """A line for each model that searches had to do without since the search app started, with the first cause."""
     try:
-        searches = _health(settings)["searches"]
+        searches = health(settings)["searches"]
     except (httpx.HTTPError, ValueError):
         yield "searches: the search app does not answer"
         return

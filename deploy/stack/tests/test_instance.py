@@ -96,7 +96,7 @@ def test_a_repository_that_the_workspace_does_not_name_is_told(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instance, "repositories", lambda: dict.fromkeys([*repositories(), "trending"]))
-    with pytest.raises(ValueError, match="trending stands in one of them alone"):
+    with pytest.raises(ValueError, match="trending stands in one of them alone: make generate"):
         instance.workspace_content(environment_variables(settings))
 
 

@@ -139,6 +139,10 @@ def process(home: Path | str, *arguments: str) -> subprocess.CompletedProcess[st
             ["train", "--", "live"],
             f"REPO: expected one of {', '.join(training.trained())}, got 'live': make train REPO=corpus",
         ),
+        (
+            ["train", "--deployment=staging"],
+            "DEPLOYMENT: expected one of dev, prod, got 'staging': make train DEPLOYMENT=dev",
+        ),
         (["search", "--", " "], "Q: expected words to search for, got ' ': make search Q=\"sort an array\""),
         (["evaluate"], "OUT: expected a folder for the runs, got nothing: make evaluate OUT=runs"),
     ],

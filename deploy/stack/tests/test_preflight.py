@@ -26,15 +26,12 @@ def test_a_taken_port_is_told_with_who_holds_it() -> None:
 
 
 def test_short_memory_is_told() -> None:
-    assert preflight._memory(preflight.MEMORY_GIB * preflight.GIB) == []
-    assert "memory is short: 1.0 GiB available" in preflight._memory(preflight.GIB)[0]
+    assert preflight.memory(6 * preflight.GIB, 6) == []
+    assert "memory is short: 1.0 GiB available, 6 needed" in preflight.memory(preflight.GIB, 6)[0]
 
 
-def test_a_short_disk_is_told_even_where_the_home_is_not_there_yet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preflight, "DISK_GIB", 10**6)
-    (complaint,) = preflight._disk(tmp_path / "not" / "yet")
+def test_a_short_disk_is_told_even_where_the_home_is_not_there_yet(tmp_path: Path) -> None:
+    (complaint,) = preflight.disk(tmp_path / "not" / "yet", 10**6)
     assert f"free at {tmp_path}" in complaint and "SEARCHLOOP_HOME" in complaint
 
 
@@ -76,6 +73,6 @@ def test_a_taken_port_is_told_on_ipv6(tmp_path: Path) -> None:
 def test_a_database_that_leads_nowhere_is_told_in_a_sentence_without_its_password(
     tmp_path: Path, url: str, said: str
 ) -> None:
-    (complaint,) = preflight._database(Settings(home=tmp_path, postgres_url=url))
+    (complaint,) = preflight.database(Settings(home=tmp_path, postgres_url=url))
     assert re.search(said, complaint) and "\n" not in complaint
     assert "secret" not in complaint and "se%63ret" not in complaint

@@ -222,6 +222,23 @@ def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(
     assert any("ranker_prod ended: SUCCESS" in line for line in said) == bool(accepted)
 
 
+def test_in_dev_the_dev_jobs_are_launched_and_nothing_is_promoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    looks, launched = dagit(first=[page("QUEUED"), page("SUCCESS")]), list[str]()
+
+    def launch(location: str, job: str, *_: object, **__: object) -> str:
+        launched.append(job)
+        looks.running = [RunInFlight("nightly", f"{location}_prod", "STARTED")]
+        return "first"
+
+    looks.launch = launch
+    said: list[str] = []
+    training.train(Settings(), looks, ["keyword", "ranker"], said.append, deployment="dev")
+    assert launched == ["keyword_dev", "ranker_dev"]
+    assert any("waiting for run nightly, which trains already" in line for line in said)
+    assert said[-1].endswith("ranker_dev ended: SUCCESS")
+
+
 def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     looks = dagit(corpus=failure("no disk"))

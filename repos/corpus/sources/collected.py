@@ -37,6 +37,14 @@ def mask_secrets(text: str) -> str:
     return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
+def installing(packages: str) -> str:
+    """What to do where the corpus' environment lacks these packages, named in a message as words: one sentence."""
+    return (
+        f"Write {packages} into envs/light/requirements.in; then make lock REPO=corpus, make envs and, where the stack "
+        "runs, make code-server REPO=corpus."
+    )
+
+
 class SourceError(RuntimeError):
     """A source cannot be read, or too much of it is bad. The message says which source, what, and what to do.
 

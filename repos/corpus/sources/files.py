@@ -17,7 +17,7 @@ from zipfile import BadZipFile, ZipFile
 import fsspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from repos.corpus.sources.collected import SourceError
+from repos.corpus.sources.collected import SourceError, installing
 from shared_ops.data import storage
 
 # RuntimeError: an archive with a password or of an unknown compression. TypeError: a part of a URL is missing.
@@ -31,11 +31,11 @@ _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
     **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
-    **dict.fromkeys(("http", "https"), "aiohttp (and requests)"),
+    **dict.fromkeys(("http", "https"), "aiohttp and requests"),
     **dict.fromkeys(("sftp", "ssh"), "paramiko"),
     **{"hf": "huggingface_hub", "hdfs": "pyarrow", "smb": "smbprotocol", "github": "requests"},
 }
-"""The Python package that fsspec needs for a scheme."""
+"""The Python packages that fsspec needs for a scheme."""
 
 
 class FileState(BaseModel):
@@ -172,9 +172,8 @@ def unreadable(url: str, source: str, error: Exception) -> SourceError:
     scheme = next((each for each in _SCHEME.findall(url) if each in _PACKAGES), None)
     if scheme and isinstance(error, ImportError):
         return SourceError(
-            f"Source {source!r}: {url} cannot be read: for {scheme}:// the Python package {_PACKAGES[scheme]} is "
-            "needed, and it is not installed. Write it into envs/light/requirements.in, then run make lock and make "
-            "envs; or copy the file to this machine and name its path."
+            f"Source {source!r}: {url} cannot be read: what reads {scheme}:// is not installed. "
+            f"{installing(_PACKAGES[scheme])} Or copy the file to this machine and name its path."
         )
     return SourceError(
         f"Source {source!r}: {url} cannot be read: {type(error).__name__}: {error}. Check that it is there and whole, "

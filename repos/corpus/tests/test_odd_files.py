@@ -117,7 +117,9 @@ def test_the_package_that_an_address_needs_is_named(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     scheme = url.partition("://")[0]
-    with pytest.raises(SourceError, match=f"for {scheme}:// the Python package {package} is needed, .* copy the file"):
+    with pytest.raises(
+        SourceError, match=f"what reads {scheme}:// is not installed. Write {package} into .* copy the file"
+    ):
         read(url)
 
 

@@ -100,7 +100,7 @@ def test_packages_of_which_none_is_installed_are_told(folder: Path) -> None:
     packages = {"a": "not_installed_anywhere.part"}
     source = {"kind": "pydocs", "name": "docs", "packages": packages}
     (problem,) = preflight.problems(write(folder, source))
-    assert "'docs' gives no documents: of its packages none is installed" in problem
+    assert "'docs' gives no documents: none of the modules" in problem
     packages["b"] = "json"
     assert preflight.problems(write(folder, source)) == []
 

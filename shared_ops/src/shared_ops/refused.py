@@ -24,6 +24,14 @@ class RefusedCode(BaseModel):
         """What is wrong, with its place."""
         return f"{self.place}: {self.message}" if self.place else self.message
 
+    @property
+    def sentence(self) -> str:
+        """What runs instead, why, and what that means."""
+        return (
+            f"{self.location} runs the code of before, as that of {self.at:%Y-%m-%d %H:%M} UTC does not load: "
+            f"{self.told}. Its sensors that start runs wait."
+        )
+
 
 def refused_code(location: str, settings: Settings) -> RefusedCode | None:
     """What keeps a location's newest code from loading; None where the location runs it, or has none that loads."""

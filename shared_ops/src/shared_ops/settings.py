@@ -1,6 +1,6 @@
-"""A stack's settings: the SEARCHLOOP_* variables of all its processes, read and checked in one place.
+"""What a stack is made of: the SEARCHLOOP_* variables of all its processes, and the list of its repositories.
 
-Knows no Dagster.
+Both are read and checked here and nowhere else. Knows no Dagster.
 """
 
 import hashlib
@@ -9,13 +9,13 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,34 +24,119 @@ ROOT = Path(__file__).resolve().parents[3]
 Deployment = Literal["dev", "prod"]
 DEPLOYMENTS: tuple[Deployment, ...] = get_args(Deployment)
 Role = Literal["data", "feedback", "search", "rank", "live"]
+ONE_OF_A_KIND: tuple[Role, ...] = ("data", "feedback", "rank", "live")
+"""Roles that one repository alone can have: what it makes is the stack's only one."""
+LIST = "repos/repos.toml"
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+SEARCH_PORT, DAGIT_PORT = 0, 1
+PREDICTION_PORT = 10
+"""How far beyond its code server's port a family's prediction service listens."""
+MOST_PORT = 500
+"""The highest port that an entry may have: with the highest base, all are below 65536."""
 PREFIX = "SEARCHLOOP_"
 LONGEST_SOCKET_NAME = "postgres/.s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 103  # bytes in sun_path without the final zero: 107 on Linux, 103 on macOS (unix(7))
 
 
+class ListError(ValueError):
+    """A list of repositories that cannot be used; the message says where and why."""
+
+
 class Repository(BaseModel):
-    """One entry of repos/repos.toml. Ports are offsets from the stack's base."""
+    """One entry of repos/repos.toml."""
 
     owner: str
     environment: str
     role: Role
     queue: str
-    code_server_port: int
-    prediction_port: int | None = None
+    port: int = Field(ge=2, le=MOST_PORT)
+    """The port of its code server, as an offset from the stack's base."""
+    kind: str = "python"
+    """What its model is made with, as Dagit shows it."""
     feedback: bool = False
     """Whether it learns from what people clicked."""
     vectors: bool = False
     """Whether its prediction service gives the vectors of texts, too."""
 
+    @property
+    def is_family(self) -> bool:
+        """Whether it trains a model and has a prediction service."""
+        return self.role in ("search", "rank")
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The offsets of all its ports: its code server's and, of a family, its prediction service's."""
+        return (self.port, self.port + PREDICTION_PORT) if self.is_family else (self.port,)
+
 
 def repositories() -> dict[str, Repository]:
-    """The repositories by name, in the order of repos/repos.toml: data flows down that list."""
-    return dict(_parsed((ROOT / "repos" / "repos.toml").read_text()))
+    """The repositories by name, in the order of repos/repos.toml: data flows down that list.
+
+    Raises:
+        ListError: when the list cannot be read, or two entries clash.
+    """
+    return dict(listed((ROOT / LIST).read_text()))
 
 
 @cache
-def _parsed(text: str) -> dict[str, Repository]:
-    return {name: Repository(**entry) for name, entry in tomllib.loads(text).items()}
+def listed(text: str) -> dict[str, Repository]:
+    """The repositories that a list names.
+
+    Raises:
+        ListError: when it cannot be read, or two entries clash.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ListError(f"{LIST} cannot be read: {error}. Mend it there.") from None
+    found = {name: _entry(name, entry) for name, entry in content.items()}
+    _refuse_clashes(found)
+    return found
+
+
+def _entry(name: str, content: object) -> Repository:
+    if not NAME.fullmatch(name):
+        raise ListError(f"{LIST}: [{name}] is no name: expected small letters, digits and _, a letter first.")
+    try:
+        return Repository.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([name, *map(str, first["loc"])])
+        raise ListError(
+            f"{LIST}, {where}: {first['msg']}. An entry has {', '.join(Repository.model_fields)}."
+        ) from None
+
+
+def _refuse_clashes(found: Mapping[str, Repository]) -> None:
+    """Raises ListError where two entries have a port in common, or a role that only one can have."""
+    holders = {SEARCH_PORT: "the search app", DAGIT_PORT: "Dagit"}
+    roles: dict[Role, str] = {}
+    for name, repository in found.items():
+        for port in repository.ports:
+            if port in holders:
+                free = free_port(found.values(), repository.role)
+                raise ListError(f"{LIST}: {holders[port]} and [{name}] both have the port {port}; {free} is free.")
+            holders[port] = f"[{name}]"
+        if repository.role in ONE_OF_A_KIND and repository.role in roles:
+            raise ListError(
+                f"{LIST}: [{roles[repository.role]}] and [{name}] both have the role {repository.role}, "
+                "which one repository alone can have: remove one of them."
+            )
+        roles[repository.role] = name
+
+
+def free_port(taken: Iterable[Repository], role: Role) -> int:
+    """The lowest port, from 10 on, that a new entry with this role can have.
+
+    Raises:
+        ListError: when none is left.
+    """
+    used = {port for repository in taken for port in repository.ports}
+    for port in range(10, MOST_PORT + 1):
+        one = Repository(owner="", environment="", role=role, queue="", port=port)
+        if not used & set(one.ports):
+            return port
+    raise ListError(f"{LIST} has no port left: all from 10 to {MOST_PORT} are taken.")
 
 
 def repository_of(module: str) -> str:
@@ -61,7 +146,7 @@ def repository_of(module: str) -> str:
 
 def families() -> dict[str, Repository]:
     """The repositories that train a model and have a prediction service."""
-    return {name: repository for name, repository in repositories().items() if repository.role in ("search", "rank")}
+    return {name: repository for name, repository in repositories().items() if repository.is_family}
 
 
 def search_families() -> list[str]:
@@ -85,7 +170,10 @@ def live_repository() -> str:
 
 
 def _only(role: Role) -> str:
-    return next(name for name, repository in repositories().items() if repository.role == role)
+    for name, repository in repositories().items():
+        if repository.role == role:
+            return name
+    raise ListError(f"{LIST} names no repository with the role {role}: add one.")
 
 
 def python_of(environment: str) -> Path:
@@ -172,12 +260,10 @@ class Settings(BaseSettings):
     @property
     def ports(self) -> dict[str, int]:
         """Every port of the stack by the name of its process."""
-        ports = {"search": self.port_base, "dagit": self.port_base + 1}
+        offsets = {"search": SEARCH_PORT, "dagit": DAGIT_PORT}
         for name, repository in repositories().items():
-            ports[f"code-{name}"] = self.port_base + repository.code_server_port
-            if repository.prediction_port is not None:
-                ports[name] = self.port_base + repository.prediction_port
-        return ports
+            offsets |= dict(zip((f"code-{name}", name), repository.ports, strict=False))
+        return {process: self.port_base + offset for process, offset in offsets.items()}
 
     @property
     def url_host(self) -> str:
@@ -231,11 +317,17 @@ class Settings(BaseSettings):
 
 ELSEWHERE = ("SEARCHLOOP_TORCH", "SEARCHLOOP_STACK", "SEARCHLOOP_DAGIT_URL")
 """Variables that are no settings: one is read before there is a stack, the others are the stack's processes' own."""
+CODE_PORT = "PORT_CODE_"
 
 
 def variable(field: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + field.upper()
+
+
+def code_port_variable(repository: str) -> str:
+    """The environment variable that workspace.yaml takes the port of a repository's code server from."""
+    return f"{PREFIX}{CODE_PORT}{repository.upper()}"
 
 
 def unread(names: Iterable[str]) -> dict[str, str | None]:
@@ -244,7 +336,7 @@ def unread(names: Iterable[str]) -> dict[str, str | None]:
     suggestions: dict[str, str | None] = {}
     for name in sorted(each for each in names if each.upper().startswith(PREFIX)):
         own = name.upper().removeprefix(PREFIX)
-        if own not in fields and not own.startswith("PORT_CODE_"):
+        if own not in fields and not own.startswith(CODE_PORT):
             near = get_close_matches(own, fields, n=1)
             suggestions[name] = PREFIX + near[0] if near else None
     return suggestions

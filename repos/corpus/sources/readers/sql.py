@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from repos.corpus.sources.checked import Checked
-from repos.corpus.sources.collected import SECRET, Collected, Row, SourceError
+from repos.corpus.sources.collected import SECRET, Collected, Row, SourceError, installing
 from repos.corpus.sources.config import DocumentQuery, QrelQuery, QueryQuery, SqlSource
 from repos.corpus.sources.readers.table import read_mapped
 from repos.corpus.sources.wanted import WantedColumns
@@ -92,15 +92,15 @@ def _connection(source: SqlSource) -> Iterator[Connection]:
     except (SQLAlchemyError, ImportError, ValueError, TypeError) as error:
         # From None: Dagster would log the driver's own message, in which the password may stand.
         advice = (
-            "A database's driver has to stand in envs/light/requirements.in (then run make lock and make envs), and "
-            "in the url behind a + (for PostgreSQL: postgresql+psycopg2://)"
+            "The url begins with the database and behind a + its driver, as postgresql+psycopg2:// for PostgreSQL. "
+            f"Is it not installed? {installing('its package')}"
             if isinstance(error, ImportError | NoSuchModuleError)
-            else "Check the address, the statements and the connection; then build again"
+            else "Check the address, the statements and the connection; then build again."
         )
         why = _without_secrets(str(error).partition("\n")[0], url).rstrip(".")
         raise SourceError(
             f"Source {source.name!r}: {url.set(query={}).render_as_string(hide_password=True)} cannot be read: {why}. "
-            f"Nothing was published. {advice}."
+            f"Nothing was published. {advice}"
         ) from None
 
 

@@ -73,7 +73,7 @@ def publish(root: str, content: Mapping[str, pl.DataFrame], manifest: ManifestT)
 
 
 def _canonical(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    return tables.check(table, frame).sort(tables.SCHEMAS[table].unique or [])
+    return tables.check(table, frame).sort(tables.key(table))
 
 
 def _content_id(entries: Mapping[str, TableEntry]) -> str:

@@ -1,6 +1,6 @@
-"""The tables that repositories exchange: their columns, and how they are checked, read and written.
+"""The tables that repositories exchange: how they are checked, read and written. Their columns are in schemas.py.
 
-Knows no Dagster. The schemas are Pandera's, which reports every failing row and not only the first.
+Knows no Dagster.
 """
 
 import io
@@ -8,133 +8,16 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import pandera.polars as pa
 import polars as pl
-from pandera.errors import SchemaErrors
 
 from shared_ops.data import storage
-from shared_ops.data.text import SPLITS
 
 SCHEMA_VERSION = 1
 MAX_ID_CHARACTERS = 1024
 """The greatest length of a document's or a query's id."""
-NO_SESSION = -1
-"""The fold of clicks that come from no session: they are made up where people's clicks are missing."""
 
 Hits: TypeAlias = list[tuple[str, float]]
 """One query's hits: (doc_id, score), best first."""
-
-
-def _text() -> pa.Column:
-    """A column of text that is never empty: an id, a name, a document's words."""
-    return pa.Column(pl.String, pa.Check.str_length(min_value=1))
-
-
-def _fold() -> pa.Column:
-    """A column of the fold of the sessions that a row comes from: 0, 1, ...; -1 where it comes from no session."""
-    return pa.Column(pl.Int64, pa.Check.ge(NO_SESSION))
-
-
-def _schema(columns: Mapping[str, pa.Column], unique: Sequence[str]) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(dict(columns), unique=list(unique), strict=True, ordered=True)
-
-
-SCHEMAS: dict[str, pa.DataFrameSchema] = {
-    "documents": _schema(
-        {
-            "doc_id": _text(),
-            "source": _text(),
-            "title": pa.Column(pl.String, nullable=False),
-            "text": _text(),
-            "url": pa.Column(pl.String, nullable=True),
-            "metadata": pa.Column(pl.String, nullable=False),
-        },
-        unique=["doc_id"],
-    ),
-    "queries": _schema(
-        {
-            "query_id": _text(),
-            "text": _text(),
-            "split": pa.Column(pl.String, pa.Check.isin(SPLITS)),
-            "source": _text(),
-            # The document that is the query itself: it is no hit for it. The column exists where some query has one.
-            "own_doc_id": pa.Column(pl.String, nullable=True, required=False),
-        },
-        unique=["query_id"],
-    ),
-    "qrels": _schema(
-        {
-            "query_id": _text(),
-            "doc_id": _text(),
-            "grade": pa.Column(pl.Int64, pa.Check.ge(1)),
-        },
-        unique=["query_id", "doc_id"],
-    ),
-    # A query may stand in several slices (verbatim, paraphrase, ...); metrics are reported for each.
-    "slices": _schema(
-        {"query_id": _text(), "slice": _text()},
-        unique=["query_id", "slice"],
-    ),
-    "clicks": _schema(
-        {
-            "query_id": _text(),
-            "text": _text(),
-            "doc_id": _text(),
-            "clicks": pa.Column(pl.Int64, pa.Check.ge(0)),
-            "impressions": pa.Column(pl.Int64, pa.Check.ge(1)),
-            "mean_position": pa.Column(pl.Float64, pa.Check.ge(1.0)),
-            # Impressions, each weighted by the chance that somebody looked at its position (inverse propensity).
-            "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
-            "last_seen": pa.Column(pl.Datetime("us", "UTC")),
-            "fold": _fold(),
-        },
-        unique=["query_id", "doc_id", "fold"],
-    ),
-    # What the ranker learns from clicks: how relevant each document shown for a query was to the sessions of a fold.
-    "judged": _schema(
-        {
-            "query_id": _text(),
-            "text": _text(),
-            "doc_id": _text(),
-            "fold": _fold(),
-            "relevance": pa.Column(pl.Float64, pa.Check.in_range(0.0, 1.0)),
-            "examinations": pa.Column(pl.Float64, pa.Check.gt(0.0)),
-        },
-        unique=["query_id", "doc_id", "fold"],
-    ),
-    # The newest search of each query in each fold, with the hits that the ranker was given (`served_hits`).
-    "asked": _schema(
-        {"query_id": _text(), "text": _text(), "fold": _fold(), "hits": _text()},
-        unique=["query_id", "fold"],
-    ),
-    # What the newest sessions clicked: held back from learning, to measure by.
-    "newest": _schema(
-        {"query_id": _text(), "text": _text(), "doc_id": _text(), "grade": pa.Column(pl.Int64, pa.Check.ge(1))},
-        unique=["query_id", "doc_id"],
-    ),
-    # Searches whose features can be computed again, with the hits that the ranker was given (`served_hits`).
-    "requests": _schema(
-        {
-            "query_id": _text(),
-            "text": _text(),
-            "ranker": _text(),
-            "doc_ids": pa.Column(pl.List(pl.String)),
-            "features": pa.Column(pl.List(pl.List(pl.Float32))),
-            "hits": _text(),
-        },
-        unique=["query_id"],
-    ),
-    "hits": _schema(
-        {
-            "query_id": _text(),
-            "doc_id": _text(),
-            # A score that is no finite number cannot be ordered.
-            "score": pa.Column(pl.Float64, pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()))),
-            "rank": pa.Column(pl.Int64, pa.Check.ge(1)),
-        },
-        unique=["query_id", "doc_id"],
-    ),
-}
 
 
 class TableError(ValueError):
@@ -148,8 +31,19 @@ class TableError(ValueError):
         listed = "; ".join(f"{row['column']}: {row['check']} ({row['len']} rows)" for row in wrong.head(5).to_dicts())
         super().__init__(
             f"Table {table!r} does not hold to its schema: {listed}. "
-            f"Expected columns {list(SCHEMAS[table].columns)}; mend the source that made it."
+            f"Expected columns {list(_schema(table).columns)}; mend the source that made it."
         )
+
+
+def _schema(table: str) -> Any:
+    from shared_ops.data.schemas import SCHEMAS
+
+    return SCHEMAS[table]
+
+
+def key(table: str) -> list[str]:
+    """The columns that together name a row of this table; none where no row has a name."""
+    return list(_schema(table).unique or [])
 
 
 def check(table: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -158,8 +52,11 @@ def check(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     Raises:
         TableError: with every failing row, when it does not.
     """
+    from pandera.errors import SchemaErrors
+
     try:
-        return SCHEMAS[table].validate(frame, lazy=True)
+        checked: pl.DataFrame = _schema(table).validate(frame, lazy=True)
+        return checked
     except SchemaErrors as error:
         failures = error.failure_cases.select(pl.col("column", "check", "failure_case", "index").cast(pl.String))
         raise TableError(table, failures) from error
@@ -167,7 +64,7 @@ def check(table: str, frame: pl.DataFrame) -> pl.DataFrame:
 
 def empty(table: str, optional: Collection[str] = ()) -> pl.DataFrame:
     """A table of this schema without rows. Of the optional columns it has those in `optional`."""
-    columns = SCHEMAS[table].columns.items()
+    columns = _schema(table).columns.items()
     return pl.DataFrame(schema={name: c.dtype.type for name, c in columns if c.required or name in optional})
 
 

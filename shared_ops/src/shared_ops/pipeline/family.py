@@ -38,6 +38,11 @@ from shared_ops.settings import repositories, repository_of, search_families
 Fit = Callable[[Inputs, Any, Callable[[str], None]], TrainingResult[Any]]
 SEARCH_HOURS, RANK_HOURS = 1, 2
 """How long after the night begins a family trains: a ranker after the families whose hits it learns from."""
+DESCRIPTION = (
+    "From the newest data to a release in the staging area. A part of it is launched from its start on, as an op "
+    "takes what the one before has made: `*train` runs all up to train; `train, evaluate` alone would lack their input."
+)
+"""What Dagit says of the graph, and so of the jobs that the launchpad launches."""
 
 
 class FamilyOps(Protocol):
@@ -59,7 +64,6 @@ class FamilyOps(Protocol):
 def family_definitions(
     module: str,
     ops: FamilyOps,
-    kinds: Sequence[str],
     *,
     beside: OpDefinition | None = None,
     asset_checks: Sequence[AssetChecksDefinition] = (),
@@ -69,16 +73,16 @@ def family_definitions(
     Args:
         module: the calling module's name, `repos.<family>.definitions`.
         ops: the family's `ops.py`.
-        kinds: the labels that Dagit shows on the family's assets.
         beside: an op of the family's own that looks at the inputs beside its training.
         asset_checks: checks of the family's own, beside those that every family has.
     """
     family = repository_of(module)
     dev, prod = family_jobs(family_graph(family, ops, beside))
-    ranks = repositories()[family].role == "rank"
+    repository = repositories()[family]
+    ranks = repository.role == "rank"
     return Definitions(
         jobs=[dev, prod],
-        assets=release_specs(family, kinds=kinds, deps=search_families() if ranks else ()),
+        assets=release_specs(family, kinds=[repository.kind], deps=search_families() if ranks else ()),
         asset_checks=[*release_checks(family), *asset_checks],
         sensors=[retrain_sensor(family, prod)],
         schedules=[daily_schedule(family, prod, hours=RANK_HOURS if ranks else SEARCH_HOURS)],
@@ -89,7 +93,7 @@ def family_graph(family: str, ops: FamilyOps, beside: OpDefinition | None = None
     """The graph of a family: from the newest data to a release in the staging area."""
     load_inputs, train, evaluate = load_inputs_op(family), train_op(family, ops), evaluate_op(ops.opened)
 
-    @graph(name=family, description="From the newest data to a release in the staging area.")
+    @graph(name=family, description=DESCRIPTION)
     def training() -> None:
         inputs = validate(load_inputs())
         if beside:

@@ -6,7 +6,7 @@ The deployment is part of every key: an asset of a dev run triggers nothing in p
 from collections.abc import Sequence
 from typing import Any
 
-from dagster import AssetKey, AssetSpec
+from dagster import AssetKey, AssetSpec, MetadataValue
 
 from shared_ops.release.livesets import asset_path
 from shared_ops.settings import DEPLOYMENTS, Deployment, repositories
@@ -59,7 +59,12 @@ def release_specs(family: str, kinds: Sequence[str], deps: Sequence[str] = ()) -
     specs = []
     for deployment in DEPLOYMENTS:
         # Dagit's graph titles an asset by the end of its key, the same for all: the family's kind tells them apart.
-        shared: dict[str, Any] = {"owners": owners(family), "kinds": {family, *kinds}, "group_name": deployment}
+        shared: dict[str, Any] = {
+            "owners": owners(family),
+            "kinds": {family, *kinds},
+            "group_name": deployment,
+            "metadata": made_by(family, f"{family}_{deployment}"),
+        }
         learned_from = [
             snapshot_key(deployment),
             *([feedback_key(deployment)] if clicked else []),
@@ -80,6 +85,11 @@ def release_specs(family: str, kinds: Sequence[str], deps: Sequence[str] = ()) -
             ),
         ]
     return specs
+
+
+def made_by(repository: str, job: str) -> dict[str, MetadataValue]:
+    """A link from an asset to the job that makes it: Dagit's own button is for assets that are their own jobs."""
+    return {"made by": MetadataValue.job(job, repository, repository_name="__repository__")}
 
 
 def owners(repository: str) -> list[str]:

@@ -67,7 +67,7 @@ class LoadConfig(Config):
 
     snapshot_id: str = Field(default="", description="a snapshot's id; empty takes the latest")
     sample_documents: int | None = Field(default=None, description="documents in the sample; unset takes the job's")
-    sample_seed: int = 0
+    sample_seed: int = Field(default=0, description="which sample: the same seed draws the same documents")
     feedback_id: str = Field(default="", description="the id of feedback; empty takes the latest, none takes none")
     releases: dict[str, str] = Field(
         default={}, description="family to version, for a ranker; a family that is not named gives its accepted release"

@@ -2,14 +2,14 @@
 
 from typing import cast, get_args
 
-from dagster import ConfigurableResource
+from dagster import ConfigurableResource, InitResourceContext
 from pydantic import Field
 
 from shared_ops.data.feedback import Feedbacks
 from shared_ops.data.snapshots import Snapshots
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
-from shared_ops.settings import Deployment, current
+from shared_ops.settings import DEPLOYMENTS, Deployment, current
 
 
 class DeploymentResource(ConfigurableResource):  # type: ignore[type-arg] # an op is given this object itself
@@ -19,6 +19,22 @@ class DeploymentResource(ConfigurableResource):  # type: ignore[type-arg] # an o
     reads: str = Field(default="prod", description="the deployment whose snapshots and releases are input")
     sample_documents: int = Field(default=0, description="train on a sample of this many documents; 0 takes all")
     services: bool = Field(description="whether prediction services answer with this deployment's live set")
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Refuse a configuration that leads a job out of its deployment: in the launchpad every field can be edited.
+
+        Raises:
+            ValueError: when a job of one deployment is given another, or prod is to learn from dev's data.
+        """
+        job = context.run.job_name if context.run else ""
+        own = next((each for each in DEPLOYMENTS if job.endswith(f"_{each}")), self.deployment)
+        given = {"name": self.name} | ({"reads": self.reads} if own == "prod" else {})
+        if other := {field: value for field, value in given.items() if value != own}:
+            stated = ", ".join(f"{field}: {value}" for field, value in other.items())
+            raise ValueError(
+                f"{job} works in {own} alone, and its configuration says {stated} (resources.deployment): leave that "
+                "out, or launch the other deployment's job."
+            )
 
     @property
     def deployment(self) -> Deployment:

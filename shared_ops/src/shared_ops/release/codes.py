@@ -119,7 +119,7 @@ def keep(root: str, content: Mapping[str, bytes]) -> str:
     name = digest(content)
     url = storage.join(root, name)
     with write_lock(root), tempfile.TemporaryDirectory() as scratch:
-        if not _is_kept(url, name):
+        if not is_kept(root, name):
             storage.remove(storage.join(url, TREE))
             storage.remove(url)
         for path, text in content.items():
@@ -136,8 +136,9 @@ def write_lock(root: str) -> AbstractContextManager[None]:
     return storage.exclusive(storage.join(root, ".writing.lock"))
 
 
-def _is_kept(url: str, name: str) -> bool:
-    """Whether the whole tree of this hash is at `url`."""
+def is_kept(root: str, name: str) -> bool:
+    """Whether the whole tree of this hash is in the store at the fsspec URL `root`; reads its files."""
+    url = storage.join(root, name)
     if not storage.exists(storage.join(url, TREE)):
         return False
     with storage.local_folder(url) as folder:

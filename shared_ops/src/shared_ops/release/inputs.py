@@ -201,12 +201,15 @@ def _upstream(staging: Staging, stated: Mapping[str, str]) -> dict[str, str]:
 
 
 def _not_accepted(family: str, staging: Staging) -> str:
-    """The message that a family has no accepted release, and what to do: training helps if nothing was rejected."""
+    """The message that a family has no accepted release, and what to do.
+
+    What was rejected needs a change first; wherever that is, `make train` begins with a snapshot of the sources.
+    """
     message = f"{family} has no accepted release in {staging.url}."
     if not (versions := staging.versions(family)):
         return f"{message} Train one: make train REPO={family}."
     why = " ".join(staging.manifest(family, versions[-1]).gate["reasons"])
-    return f"{message} {family}/{versions[-1]} was rejected: {why} Change that, then: make train REPO={family}."
+    return f"{message} {family}/{versions[-1]} was rejected: {why} Change that, then: make train."
 
 
 def of_manifest(manifest: ReleaseManifest, staging: str) -> Inputs:

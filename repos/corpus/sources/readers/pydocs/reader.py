@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repos.corpus.sources.collected import Collected, Row, SourceError, SourceReport
+from repos.corpus.sources.collected import Collected, Row, SourceError, SourceReport, installing
 from repos.corpus.sources.config import PydocsSource
 from repos.corpus.sources.readers.pydocs.queries import Package, add_queries
 from repos.corpus.sources.readers.pydocs.text import clean
@@ -57,8 +57,8 @@ def check_installed(source: PydocsSource) -> None:
     modules = [module.partition(".")[0] for module in source.packages.values()]
     if not any(module and find_spec(module) for module in modules):
         raise SourceError(
-            f"Source {source.name!r} gives no documents: of its packages none is installed in the corpus' environment "
-            f"({', '.join(modules)}). Write them into envs/light/requirements.in, then run make lock and make envs."
+            f"Source {source.name!r} gives no documents: none of the modules {', '.join(modules)} is installed in the "
+            f"corpus' environment. {installing('the packages that they are of')}"
         )
 
 

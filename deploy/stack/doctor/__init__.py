@@ -1,0 +1,1 @@
+"""What is wrong with the machine and the stack, each thing with what mends it: `make doctor`. It changes nothing."""

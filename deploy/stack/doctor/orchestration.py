@@ -1,0 +1,85 @@
+"""Examines Dagster: code locations, daemons, runs, sensors and schedules."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from deploy.stack.dagit.client import Instigator, RunInFlight
+from deploy.stack.dagit.training import trained
+from deploy.stack.doctor.finding import Finding, Stack
+from deploy.stack.processes.supervisor import Supervisor
+from shared_ops.refused import refused_code
+from shared_ops.settings import ROOT, repositories
+
+GRACE_SECONDS = 60
+"""How much longer than it may a run takes until run monitoring, which looks every few seconds, must have ended it."""
+TICK_SECONDS = 600
+"""A sensor that was not looked at for so long is not looked at any more: the slowest ticks every 30 seconds."""
+
+
+def code(stack: Stack) -> Iterator[Finding]:
+    """The code of every location: it must be loaded, and the newest."""
+    errors = stack.dagit.load_errors()
+    for name in repositories():
+        mend = f"mend it, then: make code-server REPO={name}"
+        if name not in errors:
+            yield Finding(f"Dagit has not loaded {name}", f"make code-server REPO={name}")
+        elif error := errors[name]:
+            yield Finding(f"{name}'s code does not load: {error}", mend)
+        elif refused := refused_code(name, stack.settings):
+            yield Finding(refused.sentence, mend)
+
+
+def daemons(stack: Stack) -> Iterator[Finding]:
+    """Dagster's daemons."""
+    if unhealthy := stack.dagit.unhealthy_daemons():
+        yield Finding(f"daemons not heard of lately: {', '.join(unhealthy)}", "make logs PROCESS=daemon; make up")
+
+
+def runs(stack: Stack) -> Iterator[Finding]:
+    """Runs that stand still, and jobs of prod whose newest run has failed."""
+    url = stack.settings.url("dagit")
+    for run, sentence in stuck(stack.dagit.in_flight(), limits(), time.time()):
+        yield Finding(sentence, f"terminate it at {url}/runs/{run.run_id}")
+    for failed in stack.dagit.failed_jobs():
+        if failed.job.endswith("_prod"):
+            name = failed.job.removesuffix("_prod")
+            problem = f"{failed.job} failed at {failed.ended:%Y-%m-%d %H:%M} UTC: {failed.cause}"
+            yield Finding(problem, f"make train REPO={name}" if name in trained() else f"{url}/runs/{failed.run_id}")
+
+
+def limits() -> dict[str, float]:
+    """How many seconds a run may have each status, by deploy/dagster.yaml."""
+    monitoring: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())["run_monitoring"]
+    start, longest = monitoring["start_timeout_seconds"], monitoring["max_runtime_seconds"]
+    # A queued run waits for others, each of which may take as long as it may.
+    return {"NOT_STARTED": start, "STARTING": start, "STARTED": longest, "QUEUED": longest}
+
+
+def stuck(in_flight: Sequence[RunInFlight], most: dict[str, float], now: float) -> Iterator[tuple[RunInFlight, str]]:
+    """The runs that have their status for longer than is allowed at the Unix time `now`, each with a sentence."""
+    for run in in_flight:
+        allowed = run.longest if run.longest and run.status == "STARTED" else most[run.status]
+        if (seconds := now - run.since) > allowed + GRACE_SECONDS:
+            yield run, f"{run.job} is {run.status} for {seconds / 60:.0f} min, {allowed / 60:.0f} are allowed"
+
+
+def triggers(stack: Stack) -> Iterator[Finding]:
+    """Sensors and schedules that are off, fail, or are not looked at any more."""
+    old = time.time() - TICK_SECONDS
+    daemon_is_old = Supervisor(stack.settings).states()["daemon"].seconds > TICK_SECONDS
+    for each in stack.dagit.instigators():
+        address = f"{stack.settings.url('dagit')}{each.path}"
+        if each.meant_on and not each.on:
+            yield Finding(f"the {_named(each)} is off", f"switch it on in Dagit, under Automation, or at {address}")
+        elif each.tick == "FAILURE":
+            yield Finding(f"the newest tick of the {_named(each)} failed: {each.error}", f"mend that; see {address}")
+        elif each.on and each.kind == "sensor" and daemon_is_old and each.ticked_at < old:
+            problem = f"the {_named(each)} was not looked at for {TICK_SECONDS / 60:.0f} min"
+            yield Finding(problem, "make logs PROCESS=daemon; make down, then make up")
+
+
+def _named(instigator: Instigator) -> str:
+    return f"{instigator.kind} {instigator.name} of {instigator.location}"

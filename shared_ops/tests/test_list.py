@@ -1,0 +1,53 @@
+"""The list of the repositories: ports are given, two entries never clash, and what is wrong is told in one sentence."""
+
+import pytest
+
+from shared_ops.settings import LIST, ROOT, ListError, free_port, listed, repositories
+
+
+def entry(name: str, port: int | str, role: str = "search") -> str:
+    owned = f'owner = "@org/team"\nenvironment = "light"\nqueue = "{name}"\n'
+    return f'\n[{name}]\n{owned}role = "{role}"\nport = {port}\n'
+
+
+def test_a_family_has_two_ports_and_another_repository_one() -> None:
+    found = listed(entry("one", 11) + entry("two", 12, "data"))
+    assert [each.ports for each in found.values()] == [(11, 21), (12,)]
+
+
+def test_the_ports_that_running_homes_know_stay() -> None:
+    assert {name: each.ports for name, each in repositories().items()} == {
+        "corpus": (10,), "feedback": (15,), "keyword": (11, 21), "semantic": (12, 22), "behavior": (13, 23),
+        "ranker": (14, 24), "live": (16,),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (entry("one", 11) + entry("two", 11), ": [one] and [two] both have the port 11; 10 is free."),
+        (entry("one", 11) + entry("two", 21), ": [one] and [two] both have the port 21; 10 is free."),
+        (entry("one", 21) + entry("two", 11), ": [one] and [two] both have the port 21; 10 is free."),
+        (entry("one", 1, "data"), ", one.port: Input should be greater than or equal to 2. An entry has owner, "),
+        (entry("one", 501), ", one.port: Input should be less than or equal to 500."),
+        (entry("one", '"x"'), ", one.port: Input should be a valid integer"),
+        (entry("one", 11, "sort"), ", one.role: Input should be 'data', 'feedback', 'search', 'rank' or 'live'."),
+        (entry("one", 11, "rank") + entry("two", 12, "rank"), ": [one] and [two] both have the role rank, which one"),
+        (entry("New-One", 11), ": [New-One] is no name: expected small letters, digits and _, a letter first."),
+        ("[one]", ", one.owner: Field required. An entry has owner, environment, role, queue, port"),
+        ("one = 1", ", one: Input should be a valid dictionary"),
+        ("[one", " cannot be read: Expected ']' at the end of a table declaration"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_told_in_one_sentence(text: str, said: str) -> None:
+    with pytest.raises(ListError) as told:
+        listed(text)
+    assert str(told.value).startswith(LIST + said) and "\n" not in str(told.value)
+
+
+def test_the_lowest_free_port_is_given() -> None:
+    text, given = (ROOT / LIST).read_text(), []
+    for number in range(30):
+        given.append(free_port(listed(text).values(), "search"))
+        text += entry(f"new{number}", given[-1])
+    assert given[:5] == [17, 18, 19, 20, 25] and len(listed(text)) == len(repositories()) + 30
