@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from shared_ops.settings import ROOT
+from shared_ops.settings import ROOT, Settings, variable
 
 SAID = subprocess.run(
     ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -154,3 +154,15 @@ def test_the_glossary_holds_the_words_of_the_field() -> None:
     _, _, after = parts("docs/architecture.md")[0].partition("\n## Glossary\n")
     rows = re.findall(r"^\| \*\*(.+?)\*\* \|", after.partition("\n## ")[0], re.MULTILINE)
     assert set(GLOSSARY) - set(rows) == set()
+
+
+def shown(default: object) -> str:
+    """A setting's default as the table of settings has it."""
+    if isinstance(default, Path):
+        return f"`{default.relative_to(ROOT)}`"
+    return "unset" if default in (None, "") else str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def test_the_table_of_settings_holds_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| `(SEARCHLOOP_\w+)` \| (.+?) \| .+ \|$", (ROOT / "docs/loop.md").read_text(), re.MULTILINE)
+    assert dict(rows) == {variable(name): shown(field.default) for name, field in Settings.model_fields.items()}

@@ -28,7 +28,7 @@ from repos.corpus.sources.files import FileState
 from shared_ops.pipeline.cursors import restored
 from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import IN_FLIGHT
+from shared_ops.pipeline.triggers import IN_FLIGHT, nightly
 from shared_ops.settings import current
 
 QUIET_SECONDS = 2.0
@@ -76,7 +76,7 @@ def sources_changed(context: SensorEvaluationContext) -> SensorResult:
 @schedule(
     name="corpus_daily",
     job=corpus_prod,
-    cron_schedule="0 2 * * *",
+    cron_schedule=nightly(),
     execution_timezone="UTC",
     default_status=DefaultScheduleStatus.RUNNING,
     description="Reads every source once a day, those too whose change nothing else tells.",

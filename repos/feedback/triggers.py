@@ -20,7 +20,7 @@ from repos.feedback.ops import reading_up_to, store
 from shared_ops.data.ubi import Window
 from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import IN_FLIGHT, LATER
+from shared_ops.pipeline.triggers import IN_FLIGHT, LATER, nightly
 from shared_ops.settings import current
 
 
@@ -40,7 +40,7 @@ def enough_clicks(context: SensorEvaluationContext) -> RunRequest | SkipReason:
 
 @schedule(
     job=feedback_prod,
-    cron_schedule="0 2 * * *",
+    cron_schedule=nightly(),
     execution_timezone="UTC",
     default_status=DefaultScheduleStatus.RUNNING,
     description="Makes feedback of what is new, be it little.",
@@ -53,7 +53,7 @@ def daily_feedback(context: ScheduleEvaluationContext) -> RunRequest | SkipReaso
 daily_forget = ScheduleDefinition(
     name="daily_forget",
     job=forget_prod,
-    cron_schedule="30 1 * * *",
+    cron_schedule=nightly(-1, 30),
     execution_timezone="UTC",
     default_status=DefaultScheduleStatus.RUNNING,
     description="Deletes searches and clicks older than SEARCHLOOP_RETENTION_DAYS.",

@@ -25,7 +25,7 @@ from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.pipeline.ops import load_inputs_op
 from shared_ops.pipeline.references import AGAIN, BECAUSE, BY_HAND
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import DATA, daily_schedule, due, retrain_sensor
+from shared_ops.pipeline.triggers import DATA, daily_schedule, due, nightly, retrain_sensor
 from shared_ops.release import promotion
 from shared_ops.release.acceptance import follow
 from shared_ops.release.inputs import find
@@ -338,3 +338,9 @@ def test_the_ranker_waits_for_a_training_that_was_created_a_moment_ago(
     create_run_for_test(instance, job_name="behavior_prod", status=DagsterRunStatus.STARTED, tags={DATA: tags[DATA]})
     monkeypatch.setattr("shared_ops.pipeline.triggers.in_flight", lambda instance, job: None)
     assert "Waits for behavior" in why(due(instance, "ranker"))
+
+
+def test_the_night_begins_when_its_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [nightly(-1, 30), nightly(), nightly(1)] == ["30 1 * * *", "0 2 * * *", "0 3 * * *"]
+    monkeypatch.setenv("SEARCHLOOP_NIGHTLY_HOUR", "23")
+    assert [nightly(-1, 30), nightly(), nightly(1)] == ["30 22 * * *", "0 23 * * *", "0 0 * * *"]

@@ -202,6 +202,9 @@ class Settings(BaseSettings):
         default=0.02, gt=0, lt=1, description="the loss in nDCG@10 that every gate must rule out; few queries need more"
     )
     enough_clicks: int = Field(default=200, ge=1, description="new clicks that start the making of feedback")
+    nightly_hour: int = Field(
+        default=2, ge=0, le=23, description="the hour (UTC) at which the night begins: data, then searches, then ranker"
+    )
     retention_days: int = Field(default=180, ge=1, description="the age at which searches and clicks are deleted")
     notify: str = ""
     """Where notifications go beside the log: apprise URLs (json://, mailto://, slack://, ...), separated by spaces."""

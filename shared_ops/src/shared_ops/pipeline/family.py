@@ -36,8 +36,8 @@ from shared_ops.release.inputs import Inputs
 from shared_ops.settings import repositories, repository_of, search_families
 
 Fit = Callable[[Inputs, Any, Callable[[str], None]], TrainingResult[Any]]
-SEARCH_HOUR, RANK_HOUR = 3, 4
-"""The hours (UTC) of the nightly training: a ranker trains after the families whose hits it learns from."""
+SEARCH_HOURS, RANK_HOURS = 1, 2
+"""How long after the night begins a family trains: a ranker after the families whose hits it learns from."""
 DESCRIPTION = (
     "From the newest data to a release in the staging area. A part of it is launched from its start on, as an op "
     "takes what the one before has made: `*train` runs all up to train; `train, evaluate` alone would lack their input."
@@ -85,7 +85,7 @@ def family_definitions(
         assets=release_specs(family, kinds=[repository.kind], deps=search_families() if ranks else ()),
         asset_checks=[*release_checks(family), *asset_checks],
         sensors=[retrain_sensor(family, prod)],
-        schedules=[daily_schedule(family, prod, hour=RANK_HOUR if ranks else SEARCH_HOUR)],
+        schedules=[daily_schedule(family, prod, hours=RANK_HOURS if ranks else SEARCH_HOURS)],
     )
 
 

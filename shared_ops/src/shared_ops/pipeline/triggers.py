@@ -28,7 +28,7 @@ from shared_ops.pipeline.references import AGAIN, BECAUSE, NO_FEEDBACK
 from shared_ops.pipeline.resources import PROD
 from shared_ops.release import acceptance
 from shared_ops.release.inputs import Inputs, MissingInputError, find, result_of
-from shared_ops.settings import repositories
+from shared_ops.settings import current, repositories
 
 SOON, LATER = 2, 7
 """The least seconds between two ticks of a sensor: the daemon looks every 5 s, so they come every 5 and every 10 s."""
@@ -215,12 +215,20 @@ def _comes_again(record: RunRecord) -> bool:
     return tags.get(WILL_RETRY) == "true" and RETRY_RUN not in tags and not late
 
 
-def daily_schedule(family: str, job: JobDefinition, hour: int = 3) -> ScheduleDefinition:
-    """The daily training, for changes that are no data: new code, another environment. Without any it ends at once."""
+def nightly(hours: int = 0, minutes: int = 0) -> str:
+    """The cron schedule (UTC) of what runs every night so long after SEARCHLOOP_NIGHTLY_HOUR, -1 hours: before it."""
+    return f"{minutes} {(current().nightly_hour + hours) % 24} * * *"
+
+
+def daily_schedule(family: str, job: JobDefinition, hours: int = 1) -> ScheduleDefinition:
+    """The daily training, for changes that are no data: new code, another environment. Without any it ends at once.
+
+    It comes so many `hours` after the night begins, when the data of the day is there.
+    """
     return ScheduleDefinition(
         name=f"{family}_daily",
         job=job,
-        cron_schedule=f"0 {hour} * * *",
+        cron_schedule=nightly(hours),
         execution_timezone="UTC",
         tags={BECAUSE: "every day, for new code or another environment"},
         default_status=DefaultScheduleStatus.RUNNING,
