@@ -55,6 +55,14 @@ def test_a_variable_is_taken_as_it_was_typed(target: str, variable: str, shown: 
     assert not (ROOT / "owned").exists()
 
 
+def test_one_team_s_tests_and_checks_make_its_environment_and_the_platform_s_alone() -> None:
+    shows = "PYTHON=printf '<%s>'"
+    assert make("needed", f"REPO={ODD}", shows) == f"<envs/build.py><sync><--><platform><{ODD}>"
+    assert make("needed", shows) == "<envs/build.py><sync>"
+    for target in ("check", "test"):
+        assert "<envs/build.py><sync><--><platform><no>" in make(target, "REPO=no", shows)
+
+
 def test_a_misspelt_sources_file_is_told_before_the_environments_are_made() -> None:
     variables = os.environ | {"SEARCHLOOP_SOURCES": "no such.yaml"}
     command = ["make", "--no-print-directory", "up", "PYTHON=false"]
