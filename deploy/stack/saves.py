@@ -144,7 +144,7 @@ class Follower:
                 with suppress(DagsterUserCodeUnreachableError):  # it is away: the next time, then
                     port = self._settings.ports[f"code-{name}"]
                     DagsterGrpcClient(port, host=self._settings.url_host).heartbeat(HEARTBEAT)
-            time.sleep(HELD_SECONDS / 3)
+                time.sleep(HELD_SECONDS / 3 / len(repositories()))  # all at once would keep each other waiting
 
     def take_up(self, work: Work) -> None:
         """Make the environments, and reload the locations, one after another."""
@@ -188,7 +188,7 @@ class Follower:
                     return
                 lifecycle.start(self._settings, lambda line: None, [f"code-{name}"])
             if error := self._dagit.reload(name):
-                self._tell(name, f"does not load, and there is no code of before: {error}")
+                self._tell(name, f"not loaded: {' '.join(error.split())}")
             elif not self.tell_refused(name):
                 self._tell(name, f"reloaded in {time.monotonic() - began:.1f} s")
         except NotRunningError:

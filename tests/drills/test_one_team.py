@@ -1,18 +1,23 @@
-"""The code of one team does not load. Each location is broken in turn, and all that is not its own goes on at work.
+"""What one team saves is its own: new code comes into Dagit, and code that does not load disturbs nobody.
 
-The others' trainings, the learning from clicks, promotion, rollback, and the alerts of failed runs. A reload alone
-breaks nothing: the location is broken once its code server has been started anew. The stack runs from a copy of the
-checkout.
+Each location is broken in turn, and all that is not its own goes on at work: the others' trainings, the learning from
+clicks, promotion, rollback, and the alerts of failed runs. A reload alone breaks nothing: the location is broken once
+its code server has been started anew. The stack runs from a copy of the checkout.
 """
 
+import os
+import signal
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 from dagster import AssetKey
+from dagster._grpc.client import DagsterGrpcClient
 
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import FORCE
@@ -49,6 +54,19 @@ def asset_of(name: str) -> AssetKey:
     """The asset that bears the check of a repository's code."""
     makes = {"data": snapshot_key, "feedback": feedback_key, "live": live_set_key}.get(repositories()[name].role)
     return makes("prod") if makes else release_key("prod", name)
+
+
+ANOTHER_JOB = """
+
+from dagster import Definitions, job
+
+
+@job
+def saved() -> None: ...
+
+
+defs = Definitions.merge(defs, Definitions(jobs=[saved]))
+"""
 
 
 class Company:
@@ -102,6 +120,29 @@ class Company:
         found = asked_graphql(self.stack, CHECKED, key=key, check=CODE_LOADS)["assetCheckExecutions"]
         status: str | None = found[0]["status"] if found else None
         return status
+
+    @contextmanager
+    def watched(self, log: Path) -> Iterator[Callable[[], list[str]]]:
+        """`make dev` while the block runs; yields what tells the lines that it has said. It ends by Ctrl-C."""
+        command = ["make", "--no-print-directory", "dev"]
+        with (
+            log.open("w") as out,
+            subprocess.Popen(
+                command, cwd=self.stack.root, env=self.stack.environment, stdout=out, stderr=out, process_group=0
+            ) as make,
+        ):
+            try:
+                until(lambda: "watching" in log.read_text(), SECONDS, "make dev watches")
+                yield lambda: log.read_text().splitlines()
+            finally:
+                os.killpg(make.pid, signal.SIGINT)
+        assert log.read_text().splitlines()[-1] == "the watching has ended, and the stack goes on: make down ends it"
+
+    def server_ids(self) -> dict[str, str]:
+        """What each code server calls itself: another one for each time that it has loaded code."""
+        url, ports = self.stack.settings.url_host, self.stack.settings.ports
+        clients = {name: DagsterGrpcClient(ports[f"code-{name}"], host=url) for name in repositories()}
+        return {name: client.get_server_id() for name, client in clients.items()}
 
     def jobs(self, broken: str) -> dict[str, str]:
         """Launch a run of each other repository, after somebody has clicked; returns the runs by job."""
@@ -173,6 +214,47 @@ def company(copied: tuple[Checkout, Stack]) -> Company:
         made.stack.make("train", f"REPO={ranking_family()}", "FORCE=1")
     made.dagit.settle()
     return made
+
+
+def test_what_is_saved_is_loaded_where_it_loads(company: Company, tmp_path: Path, say: Callable[[str], None]) -> None:
+    """And a run that is in flight ends on the code that it began with."""
+    name, root = search_families()[0], company.checkout.root
+    path, shared = root / "repos" / name / "definitions.py", root / "shared_ops" / "src" / "shared_ops" / "waiting.py"
+    definitions, before, servers = path.read_text(), company.defined(name)["jobs"], company.server_ids()
+    try:
+        with company.watched(tmp_path / "dev.log") as said:
+            run = company.dagit.launch(name, f"{name}_prod", FORCE)
+            until(lambda: company.dagit.run(run).status == "STARTED", SECONDS, "the run has started")
+            path.write_text(definitions + ANOTHER_JOB)
+            until(lambda: "saved" in company.defined(name)["jobs"], SECONDS, "Dagit shows the job that was saved")
+            assert finish(company.dagit, run, SECONDS) == "SUCCESS"
+            path.write_text(f"{definitions}def broken(:\n")
+            place = f"repos/{name}/definitions.py:{len(definitions.splitlines()) + 1}"
+            told = f"{name:<17} not taken: {place}: SyntaxError: invalid syntax (the code of before stays)"
+            until(lambda: said()[-1] == told, SECONDS, "make dev says what does not load")
+            assert "saved" in company.defined(name)["jobs"]
+            until(lambda: company.code_loads(name) == "FAILED", SECONDS, "Dagit shows that the code does not load")
+            lines = len(said())
+            for number in range(100):
+                (path.parent / f"switched_{number}.py").touch()
+            path.write_text(definitions)
+            until(lambda: len(said()) > lines, SECONDS, "make dev says that the code was reloaded")
+            assert company.defined(name)["jobs"] == before
+            until(lambda: company.code_loads(name) == "SUCCEEDED", SECONDS, "Dagit shows that the code loads")
+            assert [line.split()[:2] for line in said()[lines:]] == [[name, "reloaded"]], "a hundred files, one reload"
+            ids = company.server_ids()
+            assert [each for each in servers if ids[each] != servers[each]] == [name], "no other location was touched"
+            lines = len(said())
+            shared.write_text(f"{shared.read_text()}\n")
+            until(lambda: len(said()) == lines + len(servers), SECONDS, "make dev says that all were reloaded")
+            assert [line.split()[:2] for line in said()[lines:]] == [[each, "reloaded"] for each in repositories()]
+            assert not set(company.server_ids().values()) & set(ids.values())
+    finally:
+        company.checkout.restore(str(path.relative_to(root)), str(shared.relative_to(root)))
+        for switched in path.parent.glob("switched_*.py"):
+            switched.unlink()
+    say("\n".join(said()))
+    company.stack.make("code-servers")
 
 
 @pytest.mark.parametrize("name", [name for name in repositories() if name not in (live_repository(), ranking_family())])

@@ -65,6 +65,8 @@ class GuardedServicer(DagsterProxyApiServicer):
         """As Dagster's own; and hold a spare for a while where the heartbeat says that somebody works on the code."""
         if request.echo == spare.HEARTBEAT:
             self._spare.hold()
+            if not self._reload_lock.locked():  # else what is being loaded comes first, and a spare after it
+                self._spare.replenish()
         return super().Heartbeat(request, context)  # type: ignore[no-untyped-call]
 
     def ReloadCode(self, request: Any, context: Any) -> dagster_api_pb2.ReloadCodeReply:  # noqa: N802

@@ -39,14 +39,13 @@ class Spare:
         self._lock = threading.Lock()
 
     def hold(self) -> None:
-        """Hold a spare from now on, for HELD_SECONDS at least; another one each time that one was taken."""
+        """Hold a spare in the next HELD_SECONDS; `replenish` starts it."""
         with self._lock:
             if self._timer:
                 self._timer.cancel()
             self._timer = threading.Timer(HELD_SECONDS, self.let_go)
             self._timer.daemon = True
             self._timer.start()
-        self.replenish()
 
     def replenish(self) -> None:
         """Start a spare where one is to be held and there is none."""
@@ -120,7 +119,7 @@ def _tell_modules(file: Path) -> None:
     """Write down the modules of this process that are not of the checkout, in the order in which they were imported."""
     outside = [name for name, module in list(sys.modules.items()) if _is_of_environment(name, module)]
     file.parent.mkdir(parents=True, exist_ok=True)
-    written = file.with_suffix(".unfinished")
+    written = file.with_suffix(".modules.unfinished")
     written.write_text("\n".join(outside))
     written.replace(file)
 

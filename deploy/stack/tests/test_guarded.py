@@ -22,7 +22,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._grpc.client import DagsterGrpcClient
 from dagster._serdes import deserialize_value
 
-from deploy.stack.processes import guarded
+from deploy.stack.processes import guarded, spare, watch
 from deploy.stack.tests.test_paced import answers, started
 from deploy.stack.tests.test_supervisor import wait_for
 from shared_ops.pipeline import checks
@@ -67,6 +67,10 @@ class Location:
     @property
     def record(self) -> Path:
         return self.home / "code" / f"{NAME}.json"
+
+    @property
+    def modules(self) -> set[str]:
+        return set((self.home / "code" / f"{NAME}.modules").read_text().splitlines())
 
     def save(self, code: str) -> None:
         (self.home / "location.py").write_text(code)
@@ -144,7 +148,7 @@ def test_code_that_does_not_load_never_replaces_code_that_does(location: Locatio
         assert not location.record.exists()
         wait_for(lambda: [told["passed"] for _, told in location.told][-1:] == [True])
         wait_for(lambda: len(inner_servers(proxy)) == 1 and inner not in inner_servers(proxy))
-        assert list(location.record.parent.iterdir()) == []
+        assert [path.name for path in location.record.parent.iterdir()] == [f"{NAME}.modules"]
 
 
 def test_where_there_is_nothing_to_keep_the_error_is_shown(location: Location) -> None:
@@ -165,10 +169,65 @@ def test_where_there_is_nothing_to_keep_the_error_is_shown(location: Location) -
         wait_for(lambda: len(inner_servers(proxy)) == 1)
 
 
-def inner_servers(proxy: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The servers behind a proxy that have not ended."""
+def test_who_works_on_the_code_finds_a_process_that_is_warm(location: Location) -> None:
+    """It holds none of the checkout's own code, and becomes the inner server; what does not load replaces nothing."""
+    location.save("import colorsys\n" + WORKS)
+    with started(location.command(), dict(os.environ)) as proxy:
+        wait_for(lambda: answers(location.client), 60)
+        assert {"colorsys", "dagster"} < location.modules and "location" not in location.modules
+        assert spares(proxy) == []
+        (inner,), warm = inner_servers(proxy), held_by(location, proxy)
+        seen: dict[int, psutil.Process] = {}
+        assert watch.orphaned({NAME: proxy.pid}, seen) == [] and seen == {proxy.pid: inner}
+        location.reload(SECOND)
+        assert location.jobs() == ["second"]
+        wait_for(lambda: inner_servers(proxy) == [warm])
+        works, another = location.client.get_server_id(), held_by(location, proxy)
+        location.reload(SYNTAX)
+        assert location.jobs() == ["second"] and location.client.get_server_id() == works
+        assert refused_code(NAME, Settings(home=location.home)).place == "location.py:15"
+        wait_for(lambda: inner_servers(proxy) == [warm] and not another.is_running())
+        held_by(location, proxy).kill()  # one that was lost is done without
+        wait_for(lambda: not spares(proxy))
+        location.reload(WORKS)
+        assert location.jobs() == ["first"]
+        last = held_by(location, proxy)
+    psutil.wait_procs([last], 60)
+    assert not last.is_running()
+
+
+def test_a_spare_is_let_go_when_nobody_works_on_the_code_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare, "HELD_SECONDS", 0.1)
+    held = spare.Spare(None)
+    held.replenish()
+    assert held.take(["--version"]) is None, "nobody asked for one"
+    held.hold()
+    held.replenish()
+    (process,) = psutil.Process().children()
+    wait_for(lambda: process.status() == psutil.STATUS_ZOMBIE, 60)
+    assert held.take(["--version"]) is None
+
+
+def held_by(location: Location, proxy: subprocess.Popen[bytes]) -> psutil.Process:
+    """The spare that a code server holds for who works on the code, once it has been started."""
+    location.client.heartbeat(spare.HEARTBEAT)
+    wait_for(lambda: spares(proxy), 60)
+    (process,) = spares(proxy)
+    return process
+
+
+def spares(proxy: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return [child for child in living(proxy) if spare.is_spare(child.pid)]
+
+
+def living(proxy: subprocess.Popen[bytes]) -> list[psutil.Process]:
     children = psutil.Process(proxy.pid).children()
     return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def inner_servers(proxy: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The servers behind a proxy that have not ended."""
+    return [child for child in living(proxy) if not spare.is_spare(child.pid)]
 
 
 def test_the_check_has_one_name() -> None:
