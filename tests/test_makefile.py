@@ -80,6 +80,12 @@ def test_an_empty_variable_is_none() -> None:
     assert make("train", "REPO=", SHOWS) == "<train>"
 
 
+def test_up_goes_on_as_dev_where_it_is_told_to() -> None:
+    assert make("up", "PYTHON=true", SHOWS) == "<up>"
+    assert make("up", "WATCH=1", "PYTHON=true", SHOWS) == "<up><--watch>"
+    assert make("dev", "PYTHON=true", SHOWS) == "<dev>"
+
+
 def test_a_search_for_nothing_is_told_what_to_type() -> None:
     done = subprocess.run(["make", "search", "Q= "], cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode and 'make search Q="sort an array"' in done.stdout + done.stderr

@@ -104,8 +104,15 @@ def _look(root: Path, folders: list[Path], recursive: bool, tell: Callable[[set[
     def of_interest(change: Change, path: str) -> bool:
         return _saved(change, str(Path(path).relative_to(root)))  # where the checkout lies is of no interest
 
-    options = {"step": QUIET_MS, "debounce": LONGEST_MS, "recursive": recursive}
-    for changes in watch(*folders, watch_filter=of_interest, raise_interrupt=False, **options):
+    found = watch(
+        *folders,
+        watch_filter=of_interest,
+        step=QUIET_MS,
+        debounce=LONGEST_MS,
+        recursive=recursive,
+        raise_interrupt=False,
+    )
+    for changes in found:
         tell({Path(path).relative_to(root) for _, path in changes})
 
 

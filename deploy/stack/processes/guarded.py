@@ -59,7 +59,7 @@ class GuardedServicer(DagsterProxyApiServicer):
 
         self._spare = spare.Spare(spare.modules_file(options["location_name"]))
         server.open_ipc_subprocess = self._spare.opened(server.open_ipc_subprocess)  # type: ignore[attr-defined]
-        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        super().__init__(*arguments, **options)
 
     def Heartbeat(self, request: Any, context: Any) -> Any:  # noqa: N802
         """As Dagster's own; and hold a spare for a while where the heartbeat says that somebody works on the code."""
@@ -68,6 +68,11 @@ class GuardedServicer(DagsterProxyApiServicer):
             if not self._reload_lock.locked():  # else what is being loaded comes first, and a spare after it
                 self._spare.replenish()
         return super().Heartbeat(request, context)  # type: ignore[no-untyped-call]
+
+    def cleanup(self) -> None:
+        """As Dagster's own, which is called when the code server ends; and end the spare."""
+        self._spare.let_go()
+        super().cleanup()
 
     def ReloadCode(self, request: Any, context: Any) -> dagster_api_pb2.ReloadCodeReply:  # noqa: N802
         """As Dagster's own, which waits for another reload to end; where the code does not load, nothing changes."""

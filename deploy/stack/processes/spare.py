@@ -12,6 +12,7 @@ to import.
 import importlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
@@ -61,17 +62,18 @@ class Spare:
             if self._timer:
                 self._timer.cancel()
             self._timer = None
-            if self._process:
-                _input(self._process).close()  # it ends where it reads the end of its input
-                self._process = None
+            process, self._process = self._process, None
+        if process:
+            with process:
+                process.terminate()
 
-    def take(self, command: Sequence[str]) -> Inner | None:
-        """The spare, which runs this command of Dagster's from now on; None where there is none."""
+    def take(self, module: Sequence[str]) -> Inner | None:
+        """The spare, which runs a module with arguments from now on; None where there is none."""
         with self._lock:
             process, self._process = self._process, None
         if process and process.poll() is None:
             with suppress(OSError), _input(process) as told:  # it has just ended
-                told.write(f"{json.dumps(list(command))}\n".encode())
+                told.write(f"{json.dumps(list(module))}\n".encode())
                 return process
         return None
 
@@ -79,8 +81,8 @@ class Spare:
         """A replacement of Dagster's `opens`, which starts an inner process: by the spare, where there is one."""
 
         def open_ipc_subprocess(command: Sequence[str], **options: Any) -> Any:
-            # The command is `python -m <module> dagster <arguments>` (paced.py).
-            return self.take(command[3:]) or opens(command, **options)
+            # The command is `python -m <module> <arguments>` (paced.py).
+            return self.take(command[2:]) or opens(command, **options)
 
         return open_ipc_subprocess
 
@@ -137,16 +139,16 @@ def _import(names: Iterable[str]) -> None:
 
 
 def main(modules: str) -> None:
-    """Import, wait to be taken, and run the command that is told then; end where the code server ends."""
+    """Import, wait to be taken, and run the module that is told then; end where the code server was killed."""
     importlib.import_module("dagster._grpc.server")
     with suppress(OSError):
         _import(Path(modules).read_text().splitlines())
     if told := sys.stdin.readline():
         os.setpgid(0, os.getpgid(os.getppid()))  # with which a stack's processes are ended
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        from deploy.stack.processes import paced
-
-        paced.main(*json.loads(told))
+        module, *arguments = json.loads(told)
+        sys.argv = [module, *arguments]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
