@@ -266,6 +266,10 @@ class Dagit:
         self.url, self._when_away = url, when_away
         self._client = httpx.Client(base_url=url, timeout=seconds, trust_env=False)
 
+    def close(self) -> None:
+        """Let go of the connections to it."""
+        self._client.close()
+
     def launch(
         self, location: str, job: str, run_config: Mapping[str, Any] | None = None, because: str | None = None
     ) -> str:

@@ -1,12 +1,17 @@
 """The areas that `make doctor` examines, in the order in which one mends them; and what it says of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
+from deploy.stack.dagit.client import Dagit
 from deploy.stack.doctor import machine, orchestration, running, staging
-from deploy.stack.doctor.finding import Examination, Finding, Stack
+from deploy.stack.doctor.finding import Examination, Finding, Subject
 from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.settings import Settings
+
+ANSWER_SECONDS = 20
+"""How long Dagit may take to answer a question."""
 
 AT_ANY_TIME: dict[str, Examination] = {
     "environments": machine.environments,
@@ -33,15 +38,16 @@ WHILE_UP: dict[str, Examination] = {
 
 def examine(settings: Settings) -> Iterator[tuple[str, list[Finding]]]:
     """Each area with what is wrong in it, as soon as that is known."""
-    stack = Stack(settings, up=Supervisor(settings).running())
-    for area, examination in (AT_ANY_TIME | (WHILE_UP if stack.up else {})).items():
-        yield area, list(look(examination, stack))
+    up = Supervisor(settings).running()
+    with closing(Dagit(settings.url("dagit"), seconds=ANSWER_SECONDS)) as dagit:
+        for area, examination in (AT_ANY_TIME | (WHILE_UP if up else {})).items():
+            yield area, list(look(examination, Subject(settings, up, dagit)))
 
 
-def look(examination: Examination, stack: Stack) -> Iterator[Finding]:
+def look(examination: Examination, subject: Subject) -> Iterator[Finding]:
     """What an examination finds. What keeps it from looking is a finding, too, and ends no other examination."""
     try:
-        yield from examination(stack)
+        yield from examination(subject)
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         yield Finding(f"could not be examined: {reason}", "mend what is named above, then: make doctor")

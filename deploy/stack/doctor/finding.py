@@ -7,9 +7,6 @@ from typing import NamedTuple, Self
 from deploy.stack.dagit.client import Dagit
 from shared_ops.settings import Settings
 
-ANSWER_SECONDS = 20
-"""How long Dagit may take to answer a question."""
-
 
 class Finding(NamedTuple):
     """Something that is wrong, and what mends it: a command, or a sentence where no command does."""
@@ -25,18 +22,14 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stack:
+class Subject:
     """The stack that is examined."""
 
     settings: Settings
     up: bool
     """Whether its supervisor answers."""
-
-    @property
-    def dagit(self) -> Dagit:
-        """Its Dagit."""
-        return Dagit(self.settings.url("dagit"), seconds=ANSWER_SECONDS)
+    dagit: Dagit
 
 
-Examination = Callable[[Stack], Iterator[Finding]]
+Examination = Callable[[Subject], Iterator[Finding]]
 """Finds what is wrong in an area; what keeps it from looking, it raises."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.stack.doctor.finding import Finding, Stack
+from deploy.stack.doctor.finding import Finding, Subject
 from deploy.stack.processes import places, postgres, preflight
 from shared_ops.data import storage
 from shared_ops.settings import DEPLOYMENTS, ROOT, Settings
@@ -27,7 +27,7 @@ CLOCK_SECONDS = 60.0
 """How far a file may be of the future; Postgres' clock may differ by a tenth of that."""
 
 
-def environments(stack: Stack) -> Iterator[Finding]:
+def environments(subject: Subject) -> Iterator[Finding]:
     """uv, the locks, and the environments with their Pythons: all must be as they were asked for."""
     command = [sys.executable, str(ROOT / "envs" / "build.py"), "problems"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -36,7 +36,7 @@ def environments(stack: Stack) -> Iterator[Finding]:
     yield from map(Finding.of, done.stdout.splitlines())
 
 
-def dagster(stack: Stack, folder: Path = ROOT / "envs") -> Iterator[Finding]:
+def dagster(subject: Subject, folder: Path = ROOT / "envs") -> Iterator[Finding]:
     """All environments in `folder` must hold the same Dagster: they talk to each other."""
     held: dict[str, list[str]] = {}
     for metadata in sorted(folder.glob("*/.venv/lib/python*/site-packages/dagster-[0-9]*.dist-info")):
@@ -47,31 +47,31 @@ def dagster(stack: Stack, folder: Path = ROOT / "envs") -> Iterator[Finding]:
         yield Finding(f"environments hold different versions of Dagster ({told})", "make lock, then make envs")
 
 
-def disk(stack: Stack) -> Iterator[Finding]:
+def disk(subject: Subject) -> Iterator[Finding]:
     """The disk of the home, and that of a staging area which SEARCHLOOP_STAGING puts elsewhere on this machine."""
-    needed = RUNNING_GIB if stack.up else preflight.DISK_GIB
-    staging = storage.local_path(stack.settings.staging) if stack.settings.staging else None
-    for folder in filter(None, (stack.settings.home, staging)):
+    needed = RUNNING_GIB if subject.up else preflight.DISK_GIB
+    staging = storage.local_path(subject.settings.staging) if subject.settings.staging else None
+    for folder in filter(None, (subject.settings.home, staging)):
         yield from map(Finding.of, preflight.disk(folder, needed))
 
 
-def memory(stack: Stack) -> Iterator[Finding]:
+def memory(subject: Subject) -> Iterator[Finding]:
     """What is available, and what is swapped out."""
-    needed = RUNNING_GIB if stack.up else preflight.MEMORY_GIB
+    needed = RUNNING_GIB if subject.up else preflight.MEMORY_GIB
     yield from map(Finding.of, preflight.memory(psutil.virtual_memory().available, needed))
     swap = psutil.swap_memory()
     if swap.total and swap.percent >= SWAP_PERCENT:
         yield Finding(f"swap is {swap.percent:.0f} % full: what is swapped out answers late", "end something")
 
 
-def ports(stack: Stack) -> Iterator[Finding]:
+def ports(subject: Subject) -> Iterator[Finding]:
     """The stack's ports, which nothing else may have."""
-    yield from map(Finding.of, preflight.host(stack.settings.host) or preflight.taken_ports(stack.settings))
+    yield from map(Finding.of, preflight.host(subject.settings.host) or preflight.taken_ports(subject.settings))
 
 
-def locks(stack: Stack) -> Iterator[Finding]:
+def locks(subject: Subject) -> Iterator[Finding]:
     """The files by which commands, and moves of the live set, wait for each other: nobody may hold one for long."""
-    for path in filter(Path.exists, _lock_files(stack.settings)):
+    for path in filter(Path.exists, _lock_files(subject.settings)):
         if not until(partial(_is_free, path), every=0.1, seconds=LOCK_SECONDS):
             yield Finding(f"{path} is held by {_holder(path)}: others wait for it", "wait for it to end, or kill it")
 
@@ -103,9 +103,9 @@ def _holder(path: Path) -> str:
     return "a process of another user"
 
 
-def clock(stack: Stack) -> Iterator[Finding]:
+def clock(subject: Subject) -> Iterator[Finding]:
     """The clock, by what was written here: it must not have gone backwards. And Postgres' clock, where that answers."""
-    settings = stack.settings
+    settings = subject.settings
     files = (path for pattern in ("logs/*.log", "staging/*/*.json") for path in settings.home.glob(pattern))
     newest = max(files, key=lambda path: path.stat().st_mtime, default=None)
     if newest and (ahead := newest.stat().st_mtime - time.time()) > CLOCK_SECONDS:

@@ -8,7 +8,7 @@ import yaml
 
 from deploy.stack.dagit.client import Instigator, RunInFlight
 from deploy.stack.dagit.training import job_of, trained
-from deploy.stack.doctor.finding import Finding, Stack
+from deploy.stack.doctor.finding import Finding, Subject
 from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.refused import refused_code
 from shared_ops.settings import ROOT, repositories
@@ -19,32 +19,32 @@ TICK_SECONDS = 600
 """A sensor that was not looked at for so long is not looked at any more: the slowest ticks every 30 seconds."""
 
 
-def code(stack: Stack) -> Iterator[Finding]:
+def code(subject: Subject) -> Iterator[Finding]:
     """The code of every location: it must be loaded, and the newest."""
-    errors = stack.dagit.load_errors()
+    errors = subject.dagit.load_errors()
     for name in repositories():
         mend = f"mend it, then: make code-server REPO={name}"
         if name not in errors:
             yield Finding(f"Dagit has not loaded {name}", f"make code-server REPO={name}")
         elif error := errors[name]:
             yield Finding(f"{name}'s code does not load: {error}", mend)
-        elif refused := refused_code(name, stack.settings):
+        elif refused := refused_code(name, subject.settings):
             yield Finding(refused.sentence, mend)
 
 
-def daemons(stack: Stack) -> Iterator[Finding]:
+def daemons(subject: Subject) -> Iterator[Finding]:
     """Dagster's daemons."""
-    if unhealthy := stack.dagit.unhealthy_daemons():
+    if unhealthy := subject.dagit.unhealthy_daemons():
         yield Finding(f"daemons not heard of lately: {', '.join(unhealthy)}", "make logs PROCESS=daemon; make up")
 
 
-def runs(stack: Stack) -> Iterator[Finding]:
+def runs(subject: Subject) -> Iterator[Finding]:
     """Runs that stand still, and jobs of prod whose newest run has failed."""
-    url = stack.settings.url("dagit")
-    for run, sentence in stuck(stack.dagit.in_flight(), limits(), time.time()):
+    url = subject.settings.url("dagit")
+    for run, sentence in stuck(subject.dagit.in_flight(), limits(), time.time()):
         yield Finding(sentence, f"terminate it at {url}/runs/{run.run_id}")
     trains = {job_of(name): f"make train REPO={name}" for name in trained()}
-    for failed in stack.dagit.failed_jobs():
+    for failed in subject.dagit.failed_jobs():
         if failed.job.endswith(job_of("")):
             problem = f"{failed.job} failed at {failed.ended:%Y-%m-%d %H:%M} UTC: {failed.cause}"
             again = f"what it says; its run, to launch again: {url}/runs/{failed.run_id}"
@@ -67,12 +67,12 @@ def stuck(in_flight: Sequence[RunInFlight], most: dict[str, float], now: float) 
             yield run, f"{run.job} is {run.status} for {seconds / 60:.0f} min, {allowed / 60:.0f} are allowed"
 
 
-def triggers(stack: Stack) -> Iterator[Finding]:
+def triggers(subject: Subject) -> Iterator[Finding]:
     """Sensors and schedules that are off, fail, or are not looked at any more."""
     old = time.time() - TICK_SECONDS
-    daemon_is_old = Supervisor(stack.settings).states()["daemon"].seconds > TICK_SECONDS
-    for each in stack.dagit.instigators():
-        address = f"{stack.settings.url('dagit')}{each.path}"
+    daemon_is_old = Supervisor(subject.settings).states()["daemon"].seconds > TICK_SECONDS
+    for each in subject.dagit.instigators():
+        address = f"{subject.settings.url('dagit')}{each.path}"
         if each.meant_on and not each.on:
             yield Finding(f"the {_named(each)} is off", f"switch it on in Dagit, under Automation, or at {address}")
         elif each.tick == "FAILURE":

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from deploy.stack import status
-from deploy.stack.doctor.finding import Finding, Stack
+from deploy.stack.doctor.finding import Finding, Subject
 from deploy.stack.processes import instance, lifecycle, postgres, preflight, supervisor
 from deploy.stack.processes.listing import processes as listed
 from deploy.stack.processes.supervisor import BACKOFF, Supervisor
@@ -23,19 +23,19 @@ BACKLOG = 1_000
 """So many searches and clicks are stored within seconds where nothing is wrong."""
 
 
-def processes(stack: Stack) -> Iterator[Finding]:
+def processes(subject: Subject) -> Iterator[Finding]:
     """Every process of a stack that is up; of one that is down, what is left of it."""
-    if not stack.up:
-        yield from _left(stack.settings)
+    if not subject.up:
+        yield from _left(subject.settings)
         return
-    for each in status.found(stack.settings):
+    for each in status.found(subject.settings):
         if finding := of_process(each):
             yield finding
-    running = Supervisor(stack.settings)
-    known = [each for each in listed(stack.settings) if each.name in running.states()]
+    running = Supervisor(subject.settings)
+    known = [each for each in listed(subject.settings) if each.name in running.states()]
     for name, renews in lifecycle.of_before(running, known).items():
         yield Finding(f"{name} goes on in the environment it was started in, which has changed", renews)
-    if not instance.is_of_this_checkout(stack.settings):
+    if not instance.is_of_this_checkout(subject.settings):
         yield Finding("the stack was started by another version of the platform's code", "make down, then make up")
 
 
@@ -63,22 +63,22 @@ def of_process(found: Found) -> Finding | None:
     return None
 
 
-def database(stack: Stack) -> Iterator[Finding]:
+def database(subject: Subject) -> Iterator[Finding]:
     """Postgres: the embedded one while the stack is up, one's own at any time."""
-    yield from map(Finding.of, preflight.database(stack.settings))
-    if stack.up and not stack.settings.postgres_url and (reason := postgres.ready(stack.settings)):
+    yield from map(Finding.of, preflight.database(subject.settings))
+    if subject.up and not subject.settings.postgres_url and (reason := postgres.ready(subject.settings)):
         yield Finding(f"Postgres does not answer: {reason.splitlines()[0]}", "make up; make logs PROCESS=postgres")
 
 
-def live_set(stack: Stack) -> Iterator[Finding]:
+def live_set(subject: Subject) -> Iterator[Finding]:
     """Whether something is live, and every service answers from it as its manifests say; and what cannot be started."""
-    sets = LiveSets(stack.settings.staging_url("prod"))
+    sets = LiveSets(subject.settings.staging_url("prod"))
     if sets.live() is None:
         yield Finding.of(NOTHING_LIVE)
     for runtime in _runtimes(sets):
-        if (problem := runtime.problem(stack.settings)).exists():
+        if (problem := runtime.problem(subject.settings)).exists():
             yield Finding(f"{runtime.worker} cannot be started: {problem.read_text()}", "make up, once that is mended")
-    for disagreement in disagreements(stack.settings):
+    for disagreement in disagreements(subject.settings):
         yield Finding(disagreement, "make up starts what does not run; where all runs: make down, then make up")
 
 
@@ -89,9 +89,9 @@ def _runtimes(sets: LiveSets) -> Iterator[Runtime]:
                 yield runtimes.of_release(sets.url, family, version)
 
 
-def clicks(stack: Stack) -> Iterator[Finding]:
+def clicks(subject: Subject) -> Iterator[Finding]:
     """The searches and clicks that are not stored yet, or cannot be."""
-    said = searching.health(stack.settings)["feedback"]
+    said = searching.health(subject.settings)["feedback"]
     if not said["on"]:
         return
     if said["recording"]:

@@ -4,7 +4,7 @@ import hashlib
 import shlex
 from collections.abc import Collection, Iterator
 
-from deploy.stack.doctor.finding import Finding, Stack
+from deploy.stack.doctor.finding import Finding, Subject
 from shared_ops.data import snapshots, storage
 from shared_ops.data.published import PublishedError
 from shared_ops.release import codes, releases, runtimes
@@ -16,12 +16,12 @@ Damaged = dict[tuple[str, str], str]
 """Family and version of each release that is not what was published, with what is wrong with it."""
 
 
-def staging(stack: Stack) -> Iterator[Finding]:
+def staging(subject: Subject) -> Iterator[Finding]:
     """Every release of every deployment, and the snapshot that the live set shows."""
     for deployment in DEPLOYMENTS:
-        area = Staging(stack.settings.staging_url(deployment))
+        area = Staging(subject.settings.staging_url(deployment))
         sets = LiveSets(area.url)
-        damaged = damage(area, sets.live(), stack.settings)
+        damaged = damage(area, sets.live(), subject.settings)
         for (family, version), problem in damaged.items():
             dev = f"only jobs of dev use it: rm -r {_path(area.url)}"
             yield Finding(problem, _mend(area, sets, family, version, damaged) if deployment == "prod" else dev)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.dagit.client import RunInFlight
+from deploy.stack.dagit.client import Dagit, RunInFlight
 from deploy.stack.doctor import examination, machine, orchestration, running
-from deploy.stack.doctor.finding import Finding, Stack
+from deploy.stack.doctor.finding import Finding, Subject
 from deploy.stack.processes import places
 from deploy.stack.processes.listing import STACK_MARK
 from deploy.stack.processes.supervisor import BACKOFF, State
@@ -62,6 +62,10 @@ def settings(tmp_path: Path) -> Settings:
             staging.accept(staging.publish(folder, manifest))
         sets.go_live(sets.propose(dict.fromkeys(families(), version), snapshot, version))
     return made
+
+
+def down(settings: Settings) -> Subject:
+    return Subject(settings, up=False, dagit=Dagit(settings.url("dagit")))
 
 
 def prod(settings: Settings, *names: str) -> Path:
@@ -194,7 +198,7 @@ FAULTS: list[tuple[str, Callable[[Settings, ExitStack], None], str, str]] = [
 
 def examined(settings: Settings, area: str) -> list[Finding]:
     """What one area finds, as `make doctor` looks at it while the stack is down."""
-    return list(examination.look(examination.AT_ANY_TIME[area], Stack(settings, up=False)))
+    return list(examination.look(examination.AT_ANY_TIME[area], down(settings)))
 
 
 @pytest.mark.parametrize(("area", "fault", "said", "mend"), FAULTS, ids=[fault.__name__ for _, fault, *_ in FAULTS])
@@ -221,11 +225,11 @@ def test_environments_with_different_versions_of_dagster_are_named(settings: Set
         (packages / "dagster_graphql-1.0.0.dist-info").mkdir(parents=True)
         if version:
             (packages / f"dagster-{version}.dist-info").mkdir()
-    (finding,) = machine.dagster(Stack(settings, up=False), tmp_path)
+    (finding,) = machine.dagster(down(settings), tmp_path)
     assert "(1.13.27 in keyword, platform; 1.13.26 in light)" in finding.problem
     assert finding.mend == "make lock, then make envs"
     (tmp_path / "light" / ".venv").rename(tmp_path / "gone")
-    assert list(machine.dagster(Stack(settings, up=False), tmp_path)) == []
+    assert list(machine.dagster(down(settings), tmp_path)) == []
 
 
 @pytest.mark.parametrize(
