@@ -236,6 +236,28 @@ def test_any_text_is_answered_and_escaped(stack: Stack, query: str) -> None:
     assert page.status_code == 200 and "<script>alert" not in page.text
 
 
+def test_an_operator_holds_what_is_live_lets_it_go_and_is_told_why(stack: Stack, sets: LiveSets) -> None:
+    before = sets.live()
+    stack.make("freeze", "WHY=the fair")
+    trained = stack.make("train", "REPO=ranker", "FORCE=1").stdout
+    assert "ranker_prod ended: SUCCESS, accepted" in trained and "the live set is frozen by" in trained.lower()
+    assert ": the fair; nothing is promoted until: make thaw" in stack.make("status").stdout
+    assert sets.live() == before
+    stack.make("thaw")
+    after = await_set(sets, before.number + 1)
+    newest = f"ranker/{after.releases['ranker']}"
+    told = stack.make("explain", f"RELEASE={newest}").stdout
+    assert "its gate: Accepted: nDCG@10" in told and f"live, in set {after.number}" in told
+    stack.make("rollback", "WHY=a try")
+    stack.make("pin", "FAMILY=ranker")
+    assert f"taken back with set {after.number}" in stack.make("explain", f"RELEASE={newest}").stdout
+    promoted = stack.make("promote", f"RELEASES={newest}", "WHY=it was good").stdout
+    assert "No longer pinned" in promoted and sets.live() == after
+    assert sets.moves()[1].note.endswith(": it was good") and sets.hold().pins == {}
+    ran = stack.make("runs", "N=5").stdout
+    assert "promotion_prod" in ran and "make train REPO=ranker FORCE=1 by" in ran and "Accepted: nDCG@10" in ran
+
+
 def test_a_release_that_was_changed_never_goes_live(stack: Stack, sets: LiveSets, queries: list[str]) -> None:
     """One byte of a proposed release differs: the proposal fails with its reason, and what is live answers on."""
     live = sets.live()

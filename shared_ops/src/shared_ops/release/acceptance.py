@@ -25,9 +25,9 @@ def comes_back(result: ReleaseManifest, staging: Staging, live_sets: LiveSets) -
     passed it over before it was ever live, or when the accepted release was trained with another configuration, which a
     person chose for that one run.
     """
-    if live_sets.hold().pinned(result.family):
-        return False
     if not _was_replaced(result, staging) or result.version in staging.passed_over(result.family):
+        return False
+    if live_sets.hold().pinned(result.family):
         return False
     return live_sets.taken_back_release(result.family, result.version) is None
 
