@@ -91,7 +91,7 @@ check: needed ## Style, types, borders, fresh locks, of all or of one [REPO=<nam
 	@$(PLATFORM) -m deploy.checks $${REPO:+-- "$$REPO"}
 
 test: needed ## All checks and tests, each in its own environment, or the tests of one [REPO=<name>]
-##|                     [DRILLS=1: the drills too; FAST=1: not what is slow; SUITE=<folder>: one suite]
+##|                     [DRILLS=1: the drills too; FAST=1: not the checks, nor what is slow; SUITE=<folder>: one suite]
 	@$(PLATFORM) -m deploy.suites $${DRILLS:+--drills} $${FAST:+--fast} $${REPO:+--repository="$$REPO"} \
 		$${SUITE:+-- "$$SUITE"}
 
