@@ -138,7 +138,7 @@ check: needed ## Style, types, borders, what is generated, fresh locks, of all o
 	@$(PLATFORM) -m deploy.checks $${REPO:+-- "$$REPO"}
 
 test: needed ## All checks and tests, each in its own environment, or the tests of one [REPO=<name>]
-##|                     [DRILLS=1: the drills too; FAST=1: not what is slow; SUITE=<folder>: one suite]
+##|                     [DRILLS=1: the drills too; FAST=1: not the checks, nor what is slow; SUITE=<folder>: one suite]
 	@$(PLATFORM) -m deploy.suites $${DRILLS:+--drills} $${FAST:+--fast} $${REPO:+--repository="$$REPO"} \
 		$${SUITE:+-- "$$SUITE"}
 

@@ -4,7 +4,8 @@ Run as `python -m deploy.suites [--drills] [--fast] [--repository <name>] [folde
 found, not listed (deploy/matrix.py). None is skipped because another fails; the drills, which take as long as all
 others together, run where they are asked for, and in CI. Those that bring up a whole stack (tests/) have the machine to
 themselves, one after another; the others run side by side, one for each core, and print what they say when they end.
-With --fast what is marked slow is left out, and so all that brings up a stack: then all run side by side.
+With --fast the checks and what is marked slow are left out, and so all that brings up a stack: then all run side by
+side.
 With the drills, as in CI, it is measured how much of the code all together run, which takes some suites half as long
 again: pyproject.toml says how much it has to be. Only the tests' own processes are measured, not those of a stack that
 they bring up.
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", metavar="folder", help="a suite's")
     parser.add_argument("--repository", help="the suite of this repository alone")
     parser.add_argument("--drills", action="store_true", help="the drills too, and measure how much of the code is run")
-    parser.add_argument("--fast", action="store_true", help="leave out what is marked slow")
+    parser.add_argument("--fast", action="store_true", help="leave out the checks, and what is marked slow")
     arguments = parser.parse_args()
     began = time.monotonic()
     named = _named(arguments.folders, arguments.repository)
@@ -156,9 +157,9 @@ def _named(folders: list[str], repository: str | None) -> dict[str, str]:
 
 
 def run_everything(drills: bool, fast: bool) -> dict[str, Outcome]:
-    """Run the checks and all suites; with the drills, say how much of the code all of them together ran."""
+    """Run the checks, unless it has to be `fast`, and all suites; with drills, say how much of the code they ran."""
     environments = {name: environment for name, environment in suites().items() if drills or name != DRILLS}
-    outcomes = {"checks": _checked()}
+    outcomes = {} if fast else {"checks": _checked()}
     _coverage("erase")  # files of a run that was ended halfway
     outcomes |= run_all(environments, Mode(measured=drills, fast=fast))
     return outcomes | ({"coverage": _covered()} if drills else {})

@@ -20,7 +20,7 @@ from shared_ops.release import codes, runtimes
 from shared_ops.release.codes import CodeError
 from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.release.runtimes import Runtime, RuntimeMissingError
-from shared_ops.settings import ROOT, Settings
+from shared_ops.settings import ROOT, Settings, python_of
 
 MODEL = "repos/keyword/model.py"
 
@@ -221,7 +221,9 @@ def test_each_pair_of_code_and_environment_has_a_worker_of_its_own(here: Setting
 
 def test_the_environment_is_found_by_its_lock(here: Settings) -> None:
     runtime = runtimes.keep("keyword", codes.tree("keyword"), here)
-    assert runtime.python(here) == (ROOT / "envs" / "keyword" / ".venv").resolve() / "bin" / "python"
+    assert runtime.environment == hashlib.sha256((ROOT / "envs/keyword/requirements.txt").read_bytes()).hexdigest()
+    own = python_of("platform")  # the one environment that is surely here
+    assert Runtime("keyword", runtime.code, str(runtimes.made_from(own.parents[1]))).python(here) == own
     with pytest.raises(RuntimeMissingError, match="No environment here is made from the lock 0123"):
         Runtime("keyword", runtime.code, "0123").python(here)
 
