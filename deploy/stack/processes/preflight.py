@@ -13,11 +13,11 @@ import psutil
 
 from deploy.stack.processes import postgres
 from deploy.stack.processes.listing import STACK_MARK, Process
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, families
 
 GIB = 2**30
-MEMORY_GIB = 6
-"""For the training of four models, three of them side by side, and seven code servers."""
+MEMORY_GIB, FAMILY_GIB = 2, 1
+"""For what every stack runs, and for each model: its training, its code server and its service. Three train at once."""
 DISK_GIB = 6
 
 
@@ -26,7 +26,7 @@ def complaints(settings: Settings, listed: Sequence[Process]) -> list[str]:
     return [
         *(_host(settings.host) or ports(settings, listed)),
         *_database(settings),
-        *_memory(psutil.virtual_memory().available),
+        *_memory(psutil.virtual_memory().available, sum(map(settings.runs, families()))),
         *_disk(settings.home),
     ]
 
@@ -104,12 +104,13 @@ def _described(pid: int | None) -> str | None:
         return f"pid {pid}"
 
 
-def _memory(available: int) -> list[str]:
-    if available >= MEMORY_GIB * GIB:
+def _memory(available: int, models: int) -> list[str]:
+    needed = MEMORY_GIB + FAMILY_GIB * models
+    if available >= needed * GIB:
         return []
     return [
-        f"memory is short: {available / GIB:.1f} GiB available, {MEMORY_GIB} needed to train and serve four models: "
-        "end something (another stack? make down there)"
+        f"memory is short: {available / GIB:.1f} GiB available, {needed} needed to train and serve {models} models: "
+        "end something (another stack? make down there), or start some repositories alone (SEARCHLOOP_REPOS)"
     ]
 
 

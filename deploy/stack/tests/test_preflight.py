@@ -26,8 +26,8 @@ def test_a_taken_port_is_told_with_who_holds_it() -> None:
 
 
 def test_short_memory_is_told() -> None:
-    assert preflight._memory(preflight.MEMORY_GIB * preflight.GIB) == []
-    assert "memory is short: 1.0 GiB available" in preflight._memory(preflight.GIB)[0]
+    assert preflight._memory(6 * preflight.GIB, 4) == [] == preflight._memory(3 * preflight.GIB, 1)
+    assert "memory is short: 3.0 GiB available, 6 needed" in preflight._memory(3 * preflight.GIB, 4)[0]
 
 
 def test_a_short_disk_is_told_even_where_the_home_is_not_there_yet(
@@ -39,6 +39,7 @@ def test_a_short_disk_is_told_even_where_the_home_is_not_there_yet(
 
 
 def test_a_machine_with_room_has_nothing_to_complain_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "FAMILY_GIB", 0)
     monkeypatch.setattr(preflight, "MEMORY_GIB", 0)
     monkeypatch.setattr(preflight, "DISK_GIB", 0)
     assert preflight.complaints(Settings(home=tmp_path), []) == []
