@@ -11,7 +11,7 @@ STACK := $(PLATFORM) -W ignore -m deploy.stack
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE RELEASES FAMILY N FORCE WHY DEPLOYMENT JSON NAME KIND FRAMEWORK OWNER
+READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE RELEASES FAMILY N FORCE WHY DEPLOYMENT REPOS JSON NAME KIND FRAMEWORK OWNER
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -19,12 +19,18 @@ $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABL
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),\
 	$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
+# `make up REPOS="..."`: the setting, in a word.
+ifneq ($(strip $(REPOS)),)
+export SEARCHLOOP_REPOS := $(value REPOS)
+endif
+
 ##> The stack
 
 help: ## Show this help
 	@awk -f deploy/help.awk $(MAKEFILE_LIST)
 
 up: sources envs ## Start everything; train where nothing is live yet; end when a search answers [WATCH=1: then as dev]
+##|                     [REPOS="<names>": these repositories alone, with their environments; no search]
 	@$(STACK) up $${WATCH:+--watch}
 
 # Before the environments, which take minutes the first time.
@@ -110,7 +116,8 @@ simulate: made ## SIMULATED people search and click
 ##> Development
 
 envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: torch's CUDA build)
-	@$(PYTHON) envs/build.py sync $(if $(filter envs,$(MAKECMDGOALS)),--next)
+	@$(PYTHON) envs/build.py sync $(if $(filter envs,$(MAKECMDGOALS)),--next) \
+		$${SEARCHLOOP_REPOS:+platform search $$SEARCHLOOP_REPOS}
 
 lock: ## Make the locks anew from envs/*/requirements.in [REPO=<name>: one; UPGRADE=1: newest versions]
 	@$(PYTHON) envs/build.py lock $(if $(UPGRADE),--upgrade) $${REPO:+"$$REPO"}
@@ -157,6 +164,7 @@ needed:
 ##| SEARCHLOOP_PORT_BASE=7700     the first port; moves them all
 ##| SEARCHLOOP_HOST=127.0.0.1     the address of it all, which only this machine reaches: or ::1
 ##| SEARCHLOOP_SOURCES=<path>     what the corpus is made of; deploy/sources/pydocs.yaml if not set
+##| SEARCHLOOP_REPOS=<names>      the repositories that the stack runs; all if not set
 ##| SEARCHLOOP_POSTGRES_URL=<url> a Postgres of your own in place of the embedded one
 ##| SEARCHLOOP_NOTIFY=<urls>      where failures go beside the log: webhooks, mail, chats (docs/failures.md)
 ##| SEARCHLOOP_FEEDBACK=true      whether searches and clicks are recorded (docs/feedback.md)

@@ -76,6 +76,14 @@ def test_a_setting_is_taken_as_it_was_typed() -> None:
     assert make("status", "SEARCHLOOP_HOME=/tmp/a$b", shows) == "</tmp/a$b>"
 
 
+def test_a_part_of_the_repositories_is_started_with_their_environments_alone() -> None:
+    shows = """STACK=bash -c 'printf "<%s>" "$SEARCHLOOP_REPOS"'"""
+    for variable in ("REPOS", "SEARCHLOOP_REPOS"):
+        said = make("up", f"{variable}=corpus keyword", "PYTHON=echo", shows)
+        assert said == "envs/build.py sync platform search corpus keyword\n<corpus keyword>"
+    assert make("up", "PYTHON=echo", shows) == "envs/build.py sync\n<>"
+
+
 def test_an_empty_variable_is_none() -> None:
     assert make("train", "REPO=", SHOWS) == "<train>"
 

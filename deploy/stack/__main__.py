@@ -29,12 +29,16 @@ from shared_ops.settings import Settings, unread
 @click.pass_context
 def commands(context: click.Context) -> None:
     """Start, end, look at and use the stack whose home is SEARCHLOOP_HOME."""
-    context.obj = Settings()
+    settings = Settings()
     for name, meant in unread(os.environ).items():
         message = f"{name} is no setting, and nothing reads it.{f' Was {meant} meant?' if meant else ''} See make help"
         click.echo(message, err=True)
-    places.refuse_no_folder(context.obj)
-    lifecycle.refuse_other_addresses(context.obj)
+    places.refuse_no_folder(settings)
+    lifecycle.refuse_other_addresses(settings)
+    lifecycle.refuse_unknown_repositories(settings)
+    # `up` compares them, as all settings, with those that the stack runs with.
+    asks = context.invoked_subcommand != "up"
+    context.obj = lifecycle.with_running_repositories(settings) if asks else settings
 
 
 for module in (running, health, models, operator, team, people):

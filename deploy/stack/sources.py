@@ -8,19 +8,19 @@ from collections.abc import Callable
 
 from deploy.stack.processes.lifecycle import StackError
 from shared_ops.release.livesets import LiveSets
-from shared_ops.settings import ROOT, Settings, python_of, repositories
+from shared_ops.settings import ROOT, Settings, data_repository, python_of, repositories
 
 SECONDS = 120
 """How long the look at the sources may take; one that takes longer is given up, which is no error."""
 
 
 def check(settings: Settings, say: Callable[[str], None]) -> None:
-    """Say what is wrong with the sources, before anything starts.
+    """Say what is wrong with the sources, before anything starts; nothing where the stack does not build from them.
 
     Raises:
         StackError: where nothing is live yet, so that a build would have to follow.
     """
-    wrong = problems(settings)
+    wrong = problems(settings) if settings.runs(data_repository()) else []
     if wrong is None:
         say(f"sources: the look at them was given up after {SECONDS:g} s; the build will say what is wrong with them.")
         return
@@ -36,8 +36,8 @@ def problems(settings: Settings) -> list[str] | None:
 
     None where the look at them takes longer than SECONDS.
     """
-    name, repository = next((name, each) for name, each in repositories().items() if each.role == "data")
-    python = python_of(repository.environment)
+    name = data_repository()
+    python = python_of(repositories()[name].environment)
     command = [str(python), "-W", "ignore", "-m", f"repos.{name}.preflight", str(settings.sources)]
     try:
         result = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=SECONDS, check=False)

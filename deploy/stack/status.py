@@ -63,6 +63,8 @@ def table(settings: Settings) -> Table:
 
 def lines(settings: Settings) -> Iterator[str]:
     """Everything else, a line each."""
+    if settings.repos:
+        yield f"SEARCHLOOP_REPOS: this stack runs {', '.join(settings.repos.split())} alone"
     try:
         yield from _dagit_lines(Dagit(settings.url("dagit")))
     except DagitError as error:

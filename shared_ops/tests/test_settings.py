@@ -57,6 +57,11 @@ def test_what_asks_often_is_given_the_same_settings_until_a_variable_changes(
     assert current() == Settings()
 
 
+def test_a_stack_runs_all_repositories_or_those_that_are_named() -> None:
+    assert Settings(repos="").runs("keyword") and not Settings(repos="corpus").runs("keyword")
+    assert Settings(repos=" keyword  corpus keyword").repos == "corpus keyword"
+
+
 def test_a_variable_that_nothing_reads_is_named_with_what_may_be_meant() -> None:
     names = [*map(variable, Settings.model_fields), "SEARCHLOOP_TORCH", "SEARCHLOOP_PORT_CODE_KEYWORD", "PATH"]
     assert unread(names) == {}

@@ -27,7 +27,7 @@ from shared_ops.settings import DEPLOYMENTS, ROOT, Deployment, Settings, familie
 @click.pass_obj
 def code_servers(settings: Settings) -> None:
     """Start the running stack's code servers that do not run, and reload the code of those that do."""
-    _reload(settings, list(repositories()))
+    _reload(settings, [name for name in repositories() if settings.runs(name)])
 
 
 @click.command("code-server")
@@ -35,6 +35,7 @@ def code_servers(settings: Settings) -> None:
 @click.pass_obj
 def code_server(settings: Settings, repository: str) -> None:
     """Start one code server, or reload its code, if it loads; runs in flight finish on the old code."""
+    lifecycle.need_part(settings, repository)
     _reload(settings, [repository])
 
 
@@ -71,6 +72,8 @@ def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
 def train(settings: Settings, repository: str | None, force: bool, deployment: Deployment) -> None:
     """Launch a deployment's jobs, all in order or one, and show their progress until they end."""
     lifecycle.need_running(settings)
+    if repository:
+        lifecycle.need_part(settings, repository)
     given = {
         "REPO": repository,
         "DEPLOYMENT": deployment if deployment != "prod" else "",

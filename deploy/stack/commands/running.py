@@ -16,8 +16,10 @@ from deploy.stack.processes.listing import processes
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search.searching import wait_for_search
 from deploy.stack.terminal import console, say
+from shared_ops.data.snapshots import Snapshots
 from shared_ops.release.livesets import LiveSets, asset_path
-from shared_ops.settings import Settings, families, repositories
+from shared_ops.release.releases import Staging
+from shared_ops.settings import Settings, data_repository, families, live_repository, repositories
 
 
 @click.command()
@@ -31,7 +33,13 @@ def up(settings: Settings, watch: bool) -> None:
     say(f"servers (home {settings.home})")
     lifecycle.start(settings, lambda line: say(f"  {line}"))
     dagit = dagit_of(settings)
-    lifecycle.wait_for_locations(settings, dagit, list(repositories()), lambda line: say(f"  {line}"))
+    names = [name for name in repositories() if settings.runs(name)]
+    lifecycle.wait_for_locations(settings, dagit, names, lambda line: say(f"  {line}"))
+    if lacking := [name for name in (live_repository(), *families()) if not settings.runs(name)]:
+        _train_part(settings, dagit)
+        say(f"no search is waited for: no set goes live without {', '.join(lacking)} (SEARCHLOOP_REPOS)")
+        say(f"up after {time.monotonic() - began:.0f} s\n")
+        return _addresses(settings)
     if LiveSets(settings.staging_url("prod")).live() is None:
         say("training the first set of models")
         because = f"make up by {who()}: no set of models was live yet"
@@ -54,6 +62,23 @@ def dev(settings: Settings) -> None:
     """Reload in the running stack what is saved, where it loads, until Ctrl-C."""
     lifecycle.need_running(settings)
     saves.follow(settings, dagit_of(settings), say)
+
+
+def _train_part(settings: Settings, dagit: Dagit) -> None:
+    """Train what this part of a stack runs and has no result of yet, as far as its data is there or is made here."""
+    snapshot = Snapshots(settings.snapshots_url("prod")).latest()
+    staging = Staging(settings.staging_url("prod"))
+    data, chosen = data_repository(), [family for family in families() if settings.runs(family)]
+    if snapshot is None and not settings.runs(data):
+        say(f"nothing is trained: there is no snapshot in {settings.snapshots_url('prod')}, and {data} makes them")
+        return
+    lacking = [*([data] if snapshot is None else []), *(name for name in chosen if not staging.accepted(name))]
+    if lacking:
+        say(f"training {', '.join(lacking)}")
+        because = f"make up by {who()}: there was no result yet"
+        training.train(settings, dagit, lacking, lambda line: say(f"  {line}"), because=because)
+    for family in chosen:
+        say(f"accepted: {family}/{staging.accepted(family)}")
 
 
 def _tell_dagit(settings: Settings, dagit: Dagit) -> None:
@@ -108,7 +133,7 @@ def addresses(settings: Settings) -> None:
 
 
 def _addresses(settings: Settings) -> None:
-    for name in ("search", "dagit", *families()):
+    for name in ("search", "dagit", *filter(settings.runs, families())):
         say(f"{name} {settings.url(name)}")
 
 

@@ -50,7 +50,7 @@ def notebook(settings: Settings, repository: str) -> None:
     path = settings.home / "notebooks" / f"{repository}_notebook.py"
     environment = families()[repository].environment
     if path.exists():
-        say(f"{path} is there already, and stays; a new one is written where it has been moved away. It runs by:")
+        say(f"{path} is there already, and stays as it is: move it away for a new one. It runs by:")
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_written(settings, repository, environment, path))

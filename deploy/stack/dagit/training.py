@@ -55,11 +55,14 @@ def trained() -> dict[str, Repository]:
     return {name: repository for name, repository in repositories().items() if repository.role in ROLES}
 
 
-def waves(names: Sequence[str] | None = None) -> list[list[str]]:
-    """The repositories in the order in which they train: data, then the searches side by side, then the ranker."""
+def waves(names: Sequence[str] | None = None, runs: Callable[[str], bool] = lambda _: True) -> list[list[str]]:
+    """The repositories in the order in which they train: data, then the searches side by side, then the ranker.
+
+    Without `names`, all that the stack `runs`.
+    """
     listed = trained()
     # Feedback is made when there is enough of it, or when it is asked for by name.
-    everything = [name for name, repository in listed.items() if repository.role != "feedback"]
+    everything = [name for name, repository in listed.items() if repository.role != "feedback" and runs(name)]
     chosen = sorted(names or everything, key=lambda name: ROLES.index(listed[name].role))
     return [list(wave) for _, wave in groupby(chosen, key=lambda name: listed[name].role)]
 
@@ -86,14 +89,14 @@ def train(
     """
     failures: list[str] = []
     since = time.time()
-    for wave in waves(names):
+    for wave in waves(names, settings.runs):
         if failures and not _goes_on(settings, wave):
             break
         broken = _broken(settings, dagit, wave)
         failures += broken.values()
         loading = [name for name in wave if name not in broken]
         failures += _follow_all([_RunFollower(dagit, name, say, because, force, deployment) for name in loading])
-        if deployment == "prod" and ranking_family() in loading:
+        if deployment == "prod" and ranking_family() in loading and settings.runs(live_repository()):
             try:
                 failures += _promote(settings, dagit, say, because, since)
             except DagitError as error:

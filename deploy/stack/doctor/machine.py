@@ -57,7 +57,7 @@ def disk(subject: Subject) -> Iterator[Finding]:
 
 def memory(subject: Subject) -> Iterator[Finding]:
     """What is available, and what is swapped out."""
-    needed = RUNNING_GIB if subject.up else preflight.MEMORY_GIB
+    needed = RUNNING_GIB if subject.up else preflight.memory_needed(subject.settings)
     yield from map(Finding.of, preflight.memory(psutil.virtual_memory().available, needed))
     swap = psutil.swap_memory()
     if swap.total and swap.percent >= SWAP_PERCENT:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from deploy.stack.processes.listing import environment_variables
 from deploy.stack.processes.places import WORKSPACE, dagster_home, workspace
 from shared_ops.data import storage
 from shared_ops.settings import ROOT, Settings, file_url, repositories
@@ -37,8 +38,10 @@ def is_of_this_checkout(settings: Settings) -> bool:
     return not placed.exists() or placed.read_bytes() == (ROOT / "deploy" / "dagster.yaml").read_bytes()
 
 
-def workspace_content(variables: Mapping[str, str]) -> bytes:
-    """workspace.yaml with its variables filled in: a running process lacks those that were added since it started.
+def workspace_content(settings: Settings) -> bytes:
+    """workspace.yaml with its variables filled in, of the repositories that the stack runs.
+
+    They are filled in here, as a running process lacks those that were added since it started.
 
     Raises:
         WorkspaceError: where it does not name just the repositories of repos.toml.
@@ -50,7 +53,9 @@ def workspace_content(variables: Mapping[str, str]) -> bytes:
             f"{WORKSPACE.name} and repos/repos.toml list different repositories: {', '.join(different)} "
             "stands in one of them alone: make generate"
         )
-    return yaml.safe_dump({"load_from": _filled_in(locations, variables)}, sort_keys=False).encode()
+    chosen = [each for each in locations if settings.runs(each["grpc_server"]["location_name"])]
+    filled_in = _filled_in(chosen, environment_variables(settings))
+    return yaml.safe_dump({"load_from": filled_in}, sort_keys=False).encode()
 
 
 def place_workspace(settings: Settings, content: bytes) -> None:

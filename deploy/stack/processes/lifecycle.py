@@ -18,7 +18,7 @@ from deploy.stack.processes import instance, places, postgres, preflight, superv
 from deploy.stack.processes.listing import Process, environment_variables, processes
 from deploy.stack.processes.patience import Patience, wait_for_stack
 from deploy.stack.processes.supervisor import BACKOFF, NotRunningError, Supervisor
-from shared_ops.settings import ROOT, Settings, variable
+from shared_ops.settings import ROOT, Settings, repositories, variable
 from shared_ops.waiting import until
 
 Say = Callable[[str], None]
@@ -53,6 +53,40 @@ def refuse_other_addresses(settings: Settings) -> None:
             f"The stack that runs in {settings.home} was started with {runs_with}, and this command was given "
             f"{' '.join(f'{name}={variables[name]}' for name in other)}, where another stack may be: nothing was done. "
             f"Give it those settings, or move the stack: {runs_with} make down, then make up."
+        )
+
+
+def refuse_unknown_repositories(settings: Settings) -> None:
+    """See that SEARCHLOOP_REPOS names repositories.
+
+    Raises:
+        StackError: naming what it names beside them.
+    """
+    if unknown := [name for name in settings.repos.split() if name not in repositories()]:
+        raise StackError(
+            f"SEARCHLOOP_REPOS={settings.repos}: expected names of {', '.join(repositories())}, separated by spaces, "
+            f"got {', '.join(unknown)}"
+        )
+
+
+def with_running_repositories(settings: Settings) -> Settings:
+    """The settings, with the repositories that the running stack of this home runs, whatever the command was given."""
+    try:
+        return settings.model_copy(update={"repos": Supervisor(settings).variables().get(variable("repos"), "")})
+    except NotRunningError:
+        return settings
+
+
+def need_part(settings: Settings, name: str) -> None:
+    """See that the stack runs a repository.
+
+    Raises:
+        StackError: when it was started without it, with what starts it.
+    """
+    if not settings.runs(name):
+        raise StackError(
+            f"This stack runs {', '.join(settings.repos.split())} alone, and not {name}: make down, then "
+            f'make up REPOS="{settings.repos} {name}", or without REPOS for all.'
         )
 
 
@@ -139,7 +173,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
         listed = processes(settings)
         serving = [] if names else workers.worker_processes(settings, workers.first(settings), say)
         chosen = [each for each in (*serving, *listed) if names is None or each.name in {"postgres", *names}]
-        locations = instance.workspace_content(environment_variables(settings))
+        locations = instance.workspace_content(settings)
         running = Supervisor(settings)
         if not running.running():
             _start_supervisor(settings, running, listed, serving, say)

@@ -47,6 +47,7 @@ def environment_variables(settings: Settings) -> dict[str, str]:
         "SEARCHLOOP_HOST": settings.url_host,
         "SEARCHLOOP_PORT_BASE": str(settings.port_base),
         "SEARCHLOOP_POSTGRES_URL": postgres.url(settings),
+        "SEARCHLOOP_REPOS": settings.repos,
         "SEARCHLOOP_SOURCES": str(settings.sources),
         # Where a code server tells Dagit whether its code loads: it knows no settings.
         "SEARCHLOOP_DAGIT_URL": settings.url("dagit"),
@@ -72,7 +73,7 @@ def processes(settings: Settings) -> list[Process]:
     """Every process of the stack but the prediction services' workers, in the order in which they start."""
     listed = [] if settings.postgres_url else [_postgres(settings)]
     listed += [_search(settings)]
-    listed += [_code_server(settings, name) for name in repositories()]
+    listed += [_code_server(settings, name) for name in repositories() if settings.runs(name)]
     return [*listed, _webserver(settings), _daemon(settings), _watch()]
 
 

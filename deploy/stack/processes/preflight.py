@@ -13,11 +13,11 @@ import psutil
 
 from deploy.stack.processes import postgres
 from deploy.stack.processes.listing import STACK_MARK, Process
-from shared_ops.settings import Settings
+from shared_ops.settings import Settings, families
 
 GIB = 2**30
-MEMORY_GIB = 6
-"""For the training of four models, three of them side by side, and seven code servers."""
+MEMORY_GIB, FAMILY_GIB = 2, 1
+"""For what every stack runs, and for each model: its training, its code server and its service. Three train at once."""
 DISK_GIB = 6
 
 
@@ -26,7 +26,7 @@ def complaints(settings: Settings, listed: Sequence[Process]) -> list[str]:
     return [
         *(host(settings.host) or ports(settings, listed)),
         *database(settings),
-        *memory(psutil.virtual_memory().available, MEMORY_GIB),
+        *memory(psutil.virtual_memory().available, memory_needed(settings)),
         *disk(settings.home, DISK_GIB),
     ]
 
@@ -125,13 +125,18 @@ def _described(pid: int | None) -> str | None:
         return f"pid {pid}"
 
 
+def memory_needed(settings: Settings) -> int:
+    """The GiB that have to be available before a stack starts."""
+    return MEMORY_GIB + FAMILY_GIB * sum(map(settings.runs, families()))
+
+
 def memory(available: int, needed: int) -> list[str]:
     """A complaint where fewer bytes are available than so many GiB."""
     if available >= needed * GIB:
         return []
     return [
-        f"memory is short: {available / GIB:.1f} GiB available, {needed} needed to train and serve four models: "
-        "end something (another stack? make down there)"
+        f"memory is short: {available / GIB:.1f} GiB available, {needed} needed to train and serve its models: "
+        "end something (another stack? make down there), or start some repositories alone (SEARCHLOOP_REPOS)"
     ]
 
 

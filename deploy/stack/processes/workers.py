@@ -40,8 +40,8 @@ def first(settings: Settings) -> list[Runtime]:
     """
     sets = LiveSets(settings.staging_url("prod"))
     if live := sets.live() or sets.proposed():
-        return list(_of(sets, live))
-    return [runtimes.keep(family, codes.tree(family), settings) for family in families()]
+        return [each for each in _of(sets, live) if settings.runs(each.family)]
+    return [runtimes.keep(family, codes.tree(family), settings) for family in families() if settings.runs(family)]
 
 
 def required_runtimes(sets: LiveSets) -> list[Runtime]:
@@ -137,7 +137,7 @@ class Workers:
         if sets == (None, None) or (nothing_to_do and time.monotonic() < self._look_at):
             return
         self._look_at = time.monotonic() + BROKEN_SECONDS
-        pairs = required_runtimes(self._sets)
+        pairs = [each for each in required_runtimes(self._sets) if self._settings.runs(each.family)]
         names = {each.worker for each in pairs}
         if sets != self._seen or (self._lacking and time.monotonic() >= self._retry_at):
             self._pause = min(2 * self._pause, LONGEST_SECONDS) if sets == self._seen else self._settings.retry_seconds

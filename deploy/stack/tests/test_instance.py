@@ -81,7 +81,7 @@ def test_it_is_made_ready_again_and_again_and_knows_every_pool(settings: Setting
 
 
 def test_its_workspace_names_every_code_server_at_its_own_address(settings: Settings) -> None:
-    content = instance.workspace_content(environment_variables(settings))
+    content = instance.workspace_content(settings)
     instance.place_workspace(settings, content)
     placed = places.workspace(settings)
     origins: Sequence[Any] = WorkspaceFileTarget([str(placed)]).create_origins()
@@ -92,12 +92,19 @@ def test_its_workspace_names_every_code_server_at_its_own_address(settings: Sett
     assert placed.stat().st_mtime_ns == written, "what has not changed is not read again"
 
 
+def test_the_workspace_of_a_part_of_a_stack_names_its_code_servers_alone(settings: Settings) -> None:
+    part = settings.model_copy(update={"repos": "corpus keyword"})
+    instance.place_workspace(part, instance.workspace_content(part))
+    origins: Sequence[Any] = WorkspaceFileTarget([str(places.workspace(part))]).create_origins()
+    assert [each.location_name for each in origins] == ["corpus", "keyword"]
+
+
 def test_a_repository_that_the_workspace_does_not_name_is_told(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instance, "repositories", lambda: dict.fromkeys([*repositories(), "one_more"]))
     with pytest.raises(ValueError, match="one_more stands in one of them alone: make generate"):
-        instance.workspace_content(environment_variables(settings))
+        instance.workspace_content(settings)
 
 
 def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_postgres(settings: Settings) -> None:

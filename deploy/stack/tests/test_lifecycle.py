@@ -19,9 +19,9 @@ from deploy.stack.__main__ import commands
 from deploy.stack.commands import models
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import DagitError
-from deploy.stack.processes import lifecycle, patience, places, supervisor
+from deploy.stack.processes import lifecycle, patience, places, supervisor, workers
 from deploy.stack.processes.lifecycle import StackError
-from deploy.stack.processes.listing import Process, environment_variables
+from deploy.stack.processes.listing import Process, environment_variables, processes
 from deploy.stack.processes.patience import Patience, StackPatience, wait_for_stack
 from deploy.stack.processes.places import HomeError
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
@@ -38,14 +38,14 @@ from shared_ops.settings import ROOT, Settings, repositories
 PORT_BASE = 31_000
 
 
-def command(settings: Settings, *arguments: str) -> Result:
-    """The result of one of the stack's commands, as click's runner gives it."""
+def command(settings: Settings, *arguments: str, **given: str) -> Result:
+    """The result of one of the stack's commands, given these variables, as click's runner gives it."""
     variables = {
         "SEARCHLOOP_HOME": str(settings.home),
         "SEARCHLOOP_HOST": settings.host,
         "SEARCHLOOP_PORT_BASE": str(settings.port_base),
     }
-    return CliRunner(env=variables).invoke(commands, arguments)
+    return CliRunner(env=variables | given).invoke(commands, arguments)
 
 
 @pytest.fixture
@@ -84,6 +84,35 @@ def test_a_command_with_other_ports_than_the_running_stack_s_does_nothing(runnin
         assert f"SEARCHLOOP_PORT_BASE={PORT_BASE} make down" in said
         assert f"SEARCHLOOP_PORT_BASE={PORT_BASE + 100}, where another stack may be" in said
     assert running.states()["one"].pid == before != 0
+
+
+def test_every_command_but_up_goes_by_the_repositories_that_the_stack_runs(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, port_base=PORT_BASE, postgres_url=None, repos="corpus keyword")
+    part = Supervisor(settings)
+    part.start([sleeper("one")], environment_variables(settings))
+    try:
+        for given in ({}, {"SEARCHLOOP_REPOS": "behavior"}):
+            addresses = command(settings, "addresses", **given).stdout
+            assert "keyword http" in addresses and "behavior" not in addresses
+            refused = str(command(settings, "code-server", "behavior", **given).exception)
+            assert refused.startswith("This stack runs corpus, keyword alone, and not behavior: make down, ")
+        refused = str(command(settings, "up", SEARCHLOOP_REPOS="behavior").exception)
+        assert refused.startswith("The running stack was started with SEARCHLOOP_REPOS=corpus keyword, and now that is")
+    finally:
+        part.shut_down()
+
+
+def test_a_part_of_a_stack_has_its_own_code_servers_and_services_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, port_base=PORT_BASE, repos="corpus keyword")
+    names = [process.name for process in processes(settings)]
+    assert names == ["postgres", "search", "code-corpus", "code-keyword", "dagit", "daemon", "watch"]
+    assert [runtime.family for runtime in workers.first(settings)] == ["keyword"]
+
+
+def test_a_name_that_is_no_repositorys_is_told(tmp_path: Path) -> None:
+    refused = str(command(Settings(home=tmp_path), "up", SEARCHLOOP_REPOS="corpus platform").exception)
+    assert refused.startswith("SEARCHLOOP_REPOS=corpus platform: expected names of corpus, ")
+    assert refused.endswith(", separated by spaces, got platform") and not (tmp_path / "stack.lock").exists()
 
 
 def test_another_host_is_another_address(running: Supervisor) -> None:

@@ -36,6 +36,7 @@ def test_a_short_disk_is_told_even_where_the_home_is_not_there_yet(tmp_path: Pat
 
 
 def test_a_machine_with_room_has_nothing_to_complain_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "FAMILY_GIB", 0)
     monkeypatch.setattr(preflight, "MEMORY_GIB", 0)
     monkeypatch.setattr(preflight, "DISK_GIB", 0)
     assert preflight.complaints(Settings(home=tmp_path), []) == []

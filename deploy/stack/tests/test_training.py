@@ -19,6 +19,10 @@ def test_data_first_then_the_searches_side_by_side_then_the_ranker() -> None:
     assert training.waves() == [["corpus"], ["keyword", "semantic", "behavior"], ["ranker"]]
 
 
+def test_a_part_of_a_stack_trains_what_it_runs() -> None:
+    assert training.waves(None, Settings(repos="keyword corpus live").runs) == [["corpus"], ["keyword"]]
+
+
 def test_one_repository_trains_alone() -> None:
     assert training.waves(["semantic"]) == [["semantic"]]
 

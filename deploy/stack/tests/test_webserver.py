@@ -30,7 +30,7 @@ def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         pytest.skip("This machine has no IPv6.")
     home, port_base = tmp_path_factory.mktemp("home"), random.randrange(33_000, 60_000, 50)
     settings = Settings(home=home, port_base=port_base, host=request.param)
-    instance.place_workspace(settings, instance.workspace_content(environment_variables(settings)))
+    instance.place_workspace(settings, instance.workspace_content(settings))
     (dagit,) = (process for process in processes(settings) if process.name == "dagit")
     with (settings.home / "log").open("wb") as log:
         running = subprocess.Popen(

@@ -209,6 +209,9 @@ class Settings(BaseSettings):
     notify: str = ""
     """Where notifications go beside the log: apprise URLs (json://, mailto://, slack://, ...), separated by spaces."""
 
+    repos: str = ""
+    """The repositories whose processes this stack runs, by name and separated by spaces; empty: all."""
+
     feedback: bool = Field(default=True, description="whether searches and clicks are recorded")
     model_timeout_ms: int = Field(default=300, ge=1, description="how long the search app waits for a model")
     model_patience_ms: int = Field(
@@ -256,6 +259,16 @@ class Settings(BaseSettings):
                 "is not built yet: expected 127.0.0.1 or ::1"
             )
         return str(address)
+
+    @field_validator("repos", mode="after")
+    @classmethod
+    def _sorted(cls, names: str) -> str:
+        """The same names in one order, each once."""
+        return " ".join(sorted(set(names.split())))
+
+    def runs(self, repository: str) -> bool:
+        """Whether this stack runs the processes of a repository."""
+        return not self.repos or repository in self.repos.split()
 
     @property
     def ports(self) -> dict[str, int]:
