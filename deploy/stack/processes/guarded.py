@@ -72,7 +72,7 @@ class GuardedServicer(DagsterProxyApiServicer):
     def cleanup(self) -> None:
         """As Dagster's own, which is called when the code server ends; and end the spare."""
         self._spare.let_go()
-        super().cleanup()
+        super().cleanup()  # type: ignore[no-untyped-call]
 
     def ReloadCode(self, request: Any, context: Any) -> dagster_api_pb2.ReloadCodeReply:  # noqa: N802
         """As Dagster's own, which waits for another reload to end; where the code does not load, nothing changes."""

@@ -198,7 +198,7 @@ def test_who_works_on_the_code_finds_a_process_that_is_warm(location: Location) 
 
 
 def test_a_spare_is_let_go_when_nobody_works_on_the_code_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spare, "HELD_SECONDS", 0.1)
+    monkeypatch.setattr(spare, "HELD_SECONDS", 3)
     held = spare.Spare(None)
     held.replenish()
     assert held.take(["--version"]) is None, "nobody asked for one"
