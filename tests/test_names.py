@@ -40,7 +40,6 @@ EXEMPT = {
     ("deploy/repositories.py", "ranker"): "a kind of repository, as one types it",
     ("services/web.py", "live"): "a metric's label: whether what is held belongs to the live set",
     ("shared_ops/src/shared_ops/data/schemas.py", "ranker"): RANKER,
-    ("deploy/repositories.py", "ranker"): "what a person calls a kind of repository",
     ("services/search/answering.py", "ranker"): RANKER,
 }
 """The field's words that are also a repository's name, by where they stand, with why the repository is not meant."""
