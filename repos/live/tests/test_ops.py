@@ -447,7 +447,7 @@ def test_a_run_of_a_frozen_set_moves_nothing_and_is_no_failure(
     assert materialized(thawed) == [live_set_key("prod")]
     run(PROMOTION, instance, ALL)
     assert deployment.live_sets.live().number == 2
-    assert deployment.live_sets.moves()[1].note.endswith("UTC: started by hand in Dagit")
+    assert deployment.live_sets.moves()[1].note.endswith(": started by hand in Dagit")
 
 
 def judged(version: str) -> JudgedSet:
