@@ -82,7 +82,7 @@ def test_while_frozen_nothing_goes_live_and_after_the_thaw_the_newest_does(
     overrides.thaw(sets, "bob", "it is over")
     assert promotion_obstacle(staging, sets, "ranker") is None
     assert promote(sets, newest, SNAPSHOT, "second", services=False).number == 2
-    assert [note.split(" at ")[0] for note in held_notes(sets)] == ["thawed by bob", "frozen by ada"]
+    assert held_notes(sets) == ["thawed by bob: it is over", "frozen by ada: the fair is on"]
 
 
 def test_a_move_that_is_under_way_when_somebody_freezes_does_not_happen(sets: LiveSets, make: Make) -> None:

@@ -10,7 +10,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult, JobDefinition, build_op_context
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    ExecuteInProcessResult,
+    JobDefinition,
+    build_op_context,
+)
 
 from repos.live import ops
 from repos.live.graph import holding, promote_by_hand_prod, promotion_prod, rollback_prod, show_snapshot_prod
@@ -432,7 +438,7 @@ JOBS = {job.name: job for job in holding}
 
 
 def test_a_run_of_a_frozen_set_moves_nothing_and_is_no_failure(
-    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranker("r1", GOOD)
     run(PROMOTION, instance)
@@ -441,17 +447,16 @@ def test_a_run_of_a_frozen_set_moves_nothing_and_is_no_failure(
     held = run(PROMOTION, instance, ALL)
     assert held.success and not materialized(held)
     assert "frozen by ada" in instance.get_run_by_id(held.run_id).tags[HELD]
-    promote(build_op_context(instance=instance), PromoteConfig(), deployment, judged("r2"))  # judged before the freeze
+    judged_before = JudgedSet(family="ranker", version="r2", accepted=True, over=1)
+    with monkeypatch.context() as told:
+        told.setattr(instance, "add_run_tags", lambda run, tags: None)  # an op alone has no run
+        promote(build_op_context(instance=instance), PromoteConfig(), deployment, judged_before)
     assert deployment.live_sets.live().number == 1 and deployment.live_sets.decision("r2") is None
     thawed = run(JOBS["thaw_prod"], instance)
     assert materialized(thawed) == [live_set_key("prod")]
     run(PROMOTION, instance, ALL)
     assert deployment.live_sets.live().number == 2
-    assert deployment.live_sets.moves()[1].note.endswith("UTC: started by hand in Dagit")
-
-
-def judged(version: str) -> JudgedSet:
-    return JudgedSet(family="ranker", version=version, accepted=True, over=1)
+    assert deployment.live_sets.moves()[1].note.endswith(": started by hand in Dagit")
 
 
 def test_a_frozen_set_shows_no_new_snapshot(
@@ -462,8 +467,9 @@ def test_a_frozen_set_shows_no_new_snapshot(
     content: dict[str, pl.DataFrame],
 ) -> None:
     overrides.freeze(deployment.live_sets, "ada")
-    context = build_op_context(instance=instance)
-    show(context, ShowConfig(), deployment, snapshots.publish(without(content, ["numpy.cumsum"])))
+    deployment.snapshots.point_to(snapshots.publish(without(content, ["numpy.cumsum"])))
+    held = run(SHOWING, instance)
+    assert "frozen by ada" in instance.get_run_by_id(held.run_id).tags[HELD] and not materialized(held)
     assert deployment.live_sets.live() == live
 
 

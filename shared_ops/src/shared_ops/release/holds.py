@@ -28,6 +28,11 @@ class Freeze(BaseModel):
         """By whom, when and why."""
         return f"by {self.by} at {self.at:%Y-%m-%d %H:%M} UTC{f': {self.why}' if self.why else ''}"
 
+    @property
+    def note(self) -> str:
+        """By whom and why, for a history that has the time already."""
+        return f"by {self.by}{f': {self.why}' if self.why else ''}"
+
 
 class Pin(Freeze):
     """Somebody's word that a family stays at a release."""

@@ -28,7 +28,7 @@ def freeze(live_sets: LiveSets, by: str, why: str = "") -> str:
         PromotionError: when nothing is live yet.
     """
     frozen = Freeze(by=by, why=why)
-    return _held(live_sets, f"frozen {frozen.told}", frozen=frozen)
+    return _held(live_sets, f"frozen {frozen.note}", frozen=frozen)
 
 
 def thaw(live_sets: LiveSets, by: str, why: str = "") -> str:
@@ -39,7 +39,7 @@ def thaw(live_sets: LiveSets, by: str, why: str = "") -> str:
     """
     if not live_sets.hold().frozen:
         raise PromotionError("Nothing is frozen, so there is nothing to thaw.")
-    return _held(live_sets, f"thawed {Freeze(by=by, why=why).told}", frozen=None)
+    return _held(live_sets, f"thawed {Freeze(by=by, why=why).note}", frozen=None)
 
 
 def pin(live_sets: LiveSets, family: str, version: str | None, by: str, why: str = "") -> str:
@@ -64,7 +64,7 @@ def pin(live_sets: LiveSets, family: str, version: str | None, by: str, why: str
             f'brought back: make promote SET={past.number} WHY="..."'
         )
     pinned = Pin(by=by, why=why, version=version)
-    note = f"{family}/{version} pinned {pinned.told}"
+    note = f"{family}/{version} pinned {pinned.note}"
     live_sets.change_hold(lambda hold: hold.model_copy(update={"pins": {**hold.pins, family: pinned}}), live, note)
     if staging.accepted(family) != version:
         _accept(live_sets, manifest, staging)
@@ -79,7 +79,7 @@ def _accept(live_sets: LiveSets, manifest: ReleaseManifest, staging: Staging) ->
 
 
 def unpin(live_sets: LiveSets, family: str, by: str, why: str = "") -> str:
-    """End a family's pin: what its newest training made is accepted if it passed; returns the note that is kept.
+    """End a family's pin: what passed meanwhile may be accepted by its trigger; returns the note that is kept.
 
     Raises:
         PromotionError: when it is not pinned.
@@ -87,7 +87,7 @@ def unpin(live_sets: LiveSets, family: str, by: str, why: str = "") -> str:
     pins = live_sets.hold().pins
     if family not in pins:
         raise PromotionError(f"{family} is not pinned. Pinned are: {', '.join(pins) or 'none'}.")
-    note = f"{family}/{pins[family].version} unpinned {Freeze(by=by, why=why).told}"
+    note = f"{family}/{pins[family].version} unpinned {Freeze(by=by, why=why).note}"
     live_sets.change_hold(lambda hold: hold.without([family]), _live(live_sets), note)
     return note
 
