@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = (
-    "repos/*/tests",
+PLACES = (  # those that take longest first: they run side by side
+    "deploy/*/tests",
     "shared_ops/tests",
     "services/tests",
     "services/*/tests",
-    "deploy/*/tests",
+    "repos/*/tests",
     "tests",
     "tests/*",
 )

@@ -289,7 +289,8 @@ def test_a_folder_that_holds_the_checkout_is_no_home(home: Path) -> None:
 EVERY_COMMAND = [
     *(["up"], ["down"], ["status"], ["logs"], ["addresses"], ["clean"], ["train"], ["code-servers"], ["lineage"]),
     *(["code-server", "keyword"], ["rollback"], ["reproduce", "keyword/v1"], ["search", "x"], ["evaluate", "runs"]),
-    ["simulate"],
+    *(["simulate"], ["dev"], ["doctor"], ["shell", "keyword"], ["notebook", "keyword"], ["freeze"], ["thaw"]),
+    *(["pin", "keyword"], ["unpin", "keyword"], ["promote", "1", "--why=x"], ["runs"], ["explain", "keyword/v1"]),
 ]
 
 
