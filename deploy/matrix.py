@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = (  # those that take longest first: they run side by side
+PLACES = (  # those that take longest first, as they run side by side
+    "tests/tree",
     "deploy/*/tests",
     "shared_ops/tests",
     "services/tests",
@@ -23,6 +24,8 @@ PLACES = (  # those that take longest first: they run side by side
     "tests",
     "tests/*",
 )
+TREE = "tests/tree"
+"""The suite that looks at the whole tree and brings up no stack."""
 PLATFORM, SERVICES = "platform", "search"
 """The environments of the control plane, and of the services that hold no model."""
 
@@ -34,8 +37,8 @@ def suites() -> dict[str, str]:
     return {name: _environment(name) for name in names}
 
 
-def needs_a_stack(suite: str) -> bool:
-    """Whether tests of a suite bring up a whole stack, which takes every environment."""
+def needs_everything(suite: str) -> bool:
+    """Whether a suite takes every environment: it looks at the whole tree, or brings up whole stacks."""
     return suite.split("/")[0] == "tests"
 
 
@@ -57,7 +60,7 @@ def jobs(chosen: dict[str, str]) -> list[dict[str, str]]:
     return [
         {"suite": suite, "environment": environment, "checks": _checked_with(suite)}
         for suite, environment in chosen.items()
-        if not needs_a_stack(suite)
+        if not needs_everything(suite)
     ]
 
 
@@ -79,7 +82,7 @@ def _hosts(suite: str) -> str | None:
 
 
 def _touched_by(path: str, every: dict[str, str]) -> Iterable[str]:
-    whole = [suite for suite in every if needs_a_stack(suite)]
+    whole = [suite for suite in every if needs_everything(suite)]
     platform = [suite for suite, environment in every.items() if environment == PLATFORM]
     served = [suite for suite in every if suite.startswith("services/")]
     match path.split("/"):
@@ -143,7 +146,7 @@ def main() -> None:
     commit = parser.parse_args().commit
     chosen = touched(changed(commit)) if commit else suites()
     print(f"suites={json.dumps(jobs(chosen))}")
-    print(f"end_to_end={' '.join(suite for suite in chosen if needs_a_stack(suite))}")
+    print(f"end_to_end={' '.join(suite for suite in chosen if needs_everything(suite))}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Run as `python -m deploy.suites [--drills] [--fast] [--repository <name>] [folder ...]` in envs/platform. Suites are
 found, not listed (deploy/matrix.py). None is skipped because another fails; the drills, which take as long as all
-others together, run where they are asked for, and in CI. Those that bring up a whole stack (tests/) have the machine to
-themselves, one after another; the others run side by side, one for each core, and print what they say when they end.
+others together, run where they are asked for, and in CI. Those that bring up a whole stack (in tests/) have the machine
+to themselves, one after another; the others run side by side, and print what they say when they end.
 With --fast the checks and what is marked slow are left out, and so all that brings up a stack: then all run side by
 side.
 With the drills, as in CI, it is measured how much of the code all together run, which takes some suites half as long
@@ -27,7 +27,7 @@ import pytest
 from tabulate import tabulate
 
 from deploy import checks
-from deploy.matrix import needs_a_stack, suites
+from deploy.matrix import TREE, needs_everything, suites
 from shared_ops.settings import ROOT, ListError, python_of, repositories
 
 DRILLS = "tests/drills"
@@ -91,9 +91,10 @@ def run(folder: str, environment: str, shown: bool, mode: Mode) -> Outcome:
 
 def run_all(environments: Mapping[str, str], mode: Mode) -> Iterator[tuple[str, Outcome]]:
     """Run suites, each in its environment: first those that may run side by side."""
-    alone = [folder for folder in environments if needs_a_stack(folder) and not mode.fast]
+    alone = [folder for folder in environments if needs_everything(folder) and folder != TREE and not mode.fast]
     beside = [folder for folder in environments if folder not in alone]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # One more than there are cores: half of what they do is to wait for processes.
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
         shown = len(beside) == 1
         outcomes = pool.map(lambda folder: run(folder, environments[folder], shown, mode), beside)
         yield from zip(beside, outcomes, strict=True)

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from deploy import checks
-from deploy.matrix import changed, jobs, needs_a_stack, suites, touched
+from deploy.matrix import changed, jobs, needs_everything, suites, touched
 from shared_ops.settings import ROOT
 
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 ALL = set(suites())
-STACK = {"tests", "tests/cold_start", "tests/drills"}
+STACK = {"tests", "tests/tree", "tests/cold_start", "tests/drills"}
 SERVICES = {"services/tests", "services/prediction/tests", "services/search/tests"}
 PLATFORM = {"shared_ops/tests", "deploy/stack/tests"}
 LIGHT = {"repos/corpus/tests", "repos/feedback/tests", "repos/live/tests"}
@@ -88,7 +88,7 @@ def imports(path: Path) -> set[Path]:
 def test_what_a_suite_imports_touches_it(suite: str) -> None:
     imported = imported_by(suite)
     assert any(path.startswith(suite) for path in imported)
-    if needs_a_stack(suite):  # a team's change has to pass them on main alone
+    if needs_everything(suite):  # a team's change has to pass them on main alone
         imported = {path for path in imported if not path.startswith("repos/")}
     assert {path for path in imported if suite not in touched([path])} == set()
 
@@ -161,7 +161,7 @@ def test_the_workflows_first_job_gets_lines_of_outputs_without_any_package() -> 
     said = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True).stdout
     outputs = dict(line.split("=", 1) for line in said.splitlines())
     assert json.loads(outputs["suites"]) == jobs(suites())
-    assert outputs["end_to_end"].split() == [suite for suite in suites() if needs_a_stack(suite)]
+    assert outputs["end_to_end"].split() == [suite for suite in suites() if needs_everything(suite)]
 
 
 def test_one_job_requires_all_others() -> None:
