@@ -2,8 +2,9 @@
 
 Run as `python -m deploy.suites [--drills] [--fast] [--repository <name>] [folder ...]` in envs/platform. Suites are
 found, not listed (deploy/matrix.py). None is skipped because another fails; the drills, which take as long as all
-others together, run where they are asked for, and in CI. Those that bring up a whole stack (in tests/) have the machine
-to themselves, one after another; the others run side by side, and print what they say when they end.
+others together, run where they are asked for, and in CI. Suites run side by side in three stages: those that bring up
+no stack, those that do (in tests/), and the drills, which have the machine to themselves. A suite that runs beside
+another prints what it says when it ends.
 With --fast the checks and what is marked slow are left out, and so all that brings up a stack: then all run side by
 side.
 With the drills, as in CI, it is measured how much of the code all together run, which takes some suites half as long
@@ -17,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -90,16 +92,20 @@ def run(folder: str, environment: str, shown: bool, mode: Mode) -> Outcome:
 
 
 def run_all(environments: Mapping[str, str], mode: Mode) -> Iterator[tuple[str, Outcome]]:
-    """Run suites, each in its environment: first those that may run side by side."""
-    alone = [folder for folder in environments if needs_everything(folder) and folder != TREE and not mode.fast]
-    beside = [folder for folder in environments if folder not in alone]
-    # One more than there are cores: half of what they do is to wait for processes.
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
-        shown = len(beside) == 1
-        outcomes = pool.map(lambda folder: run(folder, environments[folder], shown, mode), beside)
-        yield from zip(beside, outcomes, strict=True)
-    for folder in alone:
-        yield folder, run(folder, environments[folder], shown=True, mode=mode)
+    """Run suites, each in its environment, one stage after another."""
+    for stage in filter(None, stages(environments, mode)):
+        shown = repeat(len(stage) == 1)
+        # One more than there are cores: half of what they do is to wait for processes.
+        with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+            outcomes = pool.map(run, stage, [environments[folder] for folder in stage], shown, repeat(mode))
+            yield from zip(stage, outcomes, strict=True)
+
+
+def stages(folders: Iterable[str], mode: Mode) -> tuple[list[str], list[str], list[str]]:
+    """What runs side by side: what brings up no stack; then what does; then the drills, which look at speed, too."""
+    stacks = [folder for folder in folders if needs_everything(folder) and folder != TREE and not mode.fast]
+    beside = [folder for folder in folders if folder not in stacks]
+    return beside, [folder for folder in stacks if folder != DRILLS], [folder for folder in stacks if folder == DRILLS]
 
 
 def outcome(report: Path, status: int, fast: bool = False) -> Outcome:

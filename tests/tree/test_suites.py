@@ -10,7 +10,7 @@ import pytest
 
 from deploy import suites as suites_module
 from deploy.matrix import suites
-from deploy.suites import Mode, Outcome, outcome, run_all, table
+from deploy.suites import Mode, Outcome, outcome, run_all, stages, table
 
 
 def outcome_of(tmp_path: Path, source: str, *options: str) -> Outcome:
@@ -162,6 +162,13 @@ def test_what_is_not_there_is_told_with_what_is(
     told = str(said_to(arguments, monkeypatch))
     assert told.startswith(("No suite no", "No repository no")) and "corpus" in told
     assert not ran
+
+
+def test_the_drills_have_the_machine_to_themselves() -> None:
+    beside, stacks, alone = stages(suites(), Mode())
+    assert alone == ["tests/drills"] and stacks == ["tests", "tests/cold_start"]
+    assert {"tests/tree", "shared_ops/tests"} < set(beside) == set(suites()) - {*stacks, *alone}
+    assert stages(suites(), Mode(fast=True)) == (list(suites()), [], [])
 
 
 def test_suites_are_found_where_they_lie() -> None:
