@@ -11,7 +11,9 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -125,11 +127,12 @@ class Company:
     def watched(self, log: Path) -> Iterator[Callable[[], list[str]]]:
         """`make dev` while the block runs; yields what tells the lines that it has said. It ends by Ctrl-C."""
         command = ["make", "--no-print-directory", "dev"]
+        # What a shell starts in the background ignores Ctrl-C, and so would what that starts.
+        heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        where: dict[str, Any] = {"cwd": self.stack.root, "env": self.stack.environment, "process_group": 0}
         with (
             log.open("w") as out,
-            subprocess.Popen(
-                command, cwd=self.stack.root, env=self.stack.environment, stdout=out, stderr=out, process_group=0
-            ) as make,
+            subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=heeds, **where) as make,
         ):
             try:
                 until(lambda: "watching" in log.read_text(), SECONDS, "make dev watches")
