@@ -138,15 +138,16 @@ def made_in(folder: Path, text: str) -> None:
 
 @pytest.fixture
 def build(tmp_path: Path) -> Iterator[ModuleType]:
-    """envs/build.py of a copy of the environments' files."""
+    """envs/build.py, at work on a copy of the environments' files."""
     shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns(".venv", ".venvs", ".uv"))
     shutil.copytree(ROOT / "shared_ops", tmp_path / "shared_ops", ignore=shutil.ignore_patterns("tests"))
     (tmp_path / "repos").mkdir()
     shutil.copy(ROOT / "repos" / "repos.toml", tmp_path / "repos")
-    spec = importlib.util.spec_from_file_location("build", tmp_path / "envs" / "build.py")
+    spec = importlib.util.spec_from_file_location("build", ROOT / "envs" / "build.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["build"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
+    module.ROOT, module.ENVS = tmp_path, tmp_path / "envs"
     yield module
     del sys.modules["build"]
 
