@@ -24,7 +24,8 @@ import httpx
 from dagster._grpc.client import DagsterGrpcClient
 
 from bench._figures import SAVE, SAVE_WORST
-from deploy.stack.dagit.client import REPOSITORY, Dagit
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.dagit.queries import REPOSITORY
 from deploy.stack.processes import lifecycle
 from shared_ops.settings import ROOT, Settings, repositories, search_families
 from shared_ops.waiting import until

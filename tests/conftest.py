@@ -147,7 +147,7 @@ def build(tmp_path: Path) -> Iterator[ModuleType]:
     module = importlib.util.module_from_spec(spec)
     sys.modules["build"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
-    module.ROOT, module.ENVS = tmp_path, tmp_path / "envs"
+    vars(module).update(ROOT=tmp_path, ENVS=tmp_path / "envs")
     yield module
     del sys.modules["build"]
 

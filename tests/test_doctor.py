@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from deploy.stack.dagit.client import REPOSITORY, Dagit
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.dagit.queries import REPOSITORY
 from deploy.stack.doctor import examination
 from deploy.stack.doctor.finding import Finding
 from deploy.stack.processes.supervisor import Supervisor

@@ -3,7 +3,6 @@
 The corpus is a CSV of 500 docstrings of Python's standard library: no query, no judgement.
 """
 
-import csv
 import importlib
 import inspect
 import os
@@ -11,7 +10,6 @@ import random
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,8 @@ from shared_ops.release.inputs import reach
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import ROOT, families
-from tests.conftest import UP_SECONDS, Stack, free_port_base, own_stack
+from tests.cold_start.conftest import write_documents
+from tests.conftest import UP_SECONDS, Stack, free_port_base
 
 pytestmark = pytest.mark.slow
 
@@ -52,22 +51,8 @@ def docstrings() -> dict[str, str]:
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documents")
     texts = docstrings()
-    with (folder / "documents.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["doc_id", "title", "text"])
-        rows.writerows([name, name, texts[name]] for name in random.Random(0).sample(sorted(texts), ROWS))
-    source = "{kind: table, name: docs, documents: {path: documents.csv}}"
-    (folder / "sources.yaml").write_text(f"sources:\n  - {source}\n")
-    return folder / "sources.yaml"
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Iterator[Stack]:
-    made = own_stack(tmp_path_factory.mktemp("cold"), SEARCHLOOP_SOURCES=str(sources))
-    try:
-        yield made
-    finally:
-        made.make("down", check=False)
+    chosen = random.Random(0).sample(sorted(texts), ROWS)
+    return write_documents(folder / "sources.yaml", [(name, name, texts[name]) for name in chosen])
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,8 @@
 One stack for all of them, in the order of the tests: the sources file says something else each time.
 """
 
-import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,8 @@ from shared_ops.data import snapshots
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import families
-from tests.conftest import Stack, own_stack
+from tests.cold_start.conftest import write_documents
+from tests.conftest import Stack
 
 pytestmark = pytest.mark.slow
 
@@ -38,23 +37,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "sources.yaml"
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Iterator[Stack]:
-    made = own_stack(tmp_path_factory.mktemp("odd"), SEARCHLOOP_SOURCES=str(sources))
-    try:
-        yield made
-    finally:
-        made.make("down", check=False)
-
-
-def documents(sources: Path, rows: Sequence[tuple[str, str, str]]) -> None:
-    """Let the sources be these documents (id, title, text) alone."""
-    with sources.with_name("documents.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("doc_id", "title", "text"), *rows])
-    source = "{kind: table, name: docs, documents: {path: documents.csv}}"
-    sources.write_text(f"sources:\n  - {source}\n")
-
-
 def answered(stack: Stack, count: int) -> None:
     """See that a set of all families is live on `count` documents, and that `make up` and a search find them."""
     live = LiveSets(stack.settings.staging_url("prod")).live()
@@ -71,13 +53,13 @@ def test_what_was_rejected_goes_live_once_it_is_changed_as_the_message_says(stac
     told = stack.make("up", check=False)
     advised = re.search(r"keyword/\S+ was rejected: .* Change that, then: make (train[ \w=]*)\.$", told.stdout, re.M)
     assert told.returncode and advised, told.stdout
-    documents(sources, [(str(row), "Lamp", TEXT) for row in range(ROWS)])
+    write_documents(sources, [(str(row), "Lamp", TEXT) for row in range(ROWS)])
     assert "All documents hold the same words" in stack.make(*advised[1].split()).stdout
     answered(stack, ROWS)
 
 
 def test_a_single_document_goes_live_and_is_found(stack: Stack, sources: Path) -> None:
-    documents(sources, [("1", "Lamp", TEXT)])
+    write_documents(sources, [("1", "Lamp", TEXT)])
     stack.make("train")
     answered(stack, 1)
     staging = Staging(stack.settings.staging_url("prod"))

@@ -7,15 +7,14 @@ from rich.table import Table
 
 from deploy.stack import history
 from deploy.stack.arguments import Name, Number, Words
-from deploy.stack.commands.common import dagit_of, who
-from deploy.stack.dagit.client import DagitError
+from deploy.stack.commands.common import dagit_of, tell_dagit, who
 from deploy.stack.processes import lifecycle
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search.searching import follows
 from deploy.stack.terminal import console, say
 from shared_ops.data.snapshots import Snapshots
 from shared_ops.release import overrides, promotion
-from shared_ops.release.livesets import LiveSet, LiveSets, asset_path
+from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings, families
 
@@ -71,7 +70,7 @@ def _hold(settings: Settings, act: Callable[[LiveSets], str]) -> None:
     for line in history.held_lines(settings):
         say(line)
     if (live := sets.live()) and Supervisor(settings).running():
-        _tell_dagit(settings, live, note)
+        tell_dagit(dagit_of(settings), live, note)
 
 
 @click.command()
@@ -121,7 +120,7 @@ def _tell_moved(settings: Settings, before: LiveSet | None, live: LiveSet, note:
     if not follows(settings, live.number):
         say("the search app does not answer from it yet: make status")
     if live != before:
-        _tell_dagit(settings, live, note)
+        tell_dagit(dagit_of(settings), live, note)
 
 
 @click.command()
@@ -147,10 +146,3 @@ def explain(settings: Settings, release: str) -> None:
         say(line)
     if (slices := history.slices(settings, family, version)).row_count:
         console.print(slices)
-
-
-def _tell_dagit(settings: Settings, live: LiveSet, note: str) -> None:
-    try:
-        dagit_of(settings).report_materialization(asset_path("prod"), live.facts(note))
-    except DagitError as error:
-        say(f"Dagit does not show this before the next move: {error}")

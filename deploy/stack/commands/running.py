@@ -7,9 +7,9 @@ import click
 
 from deploy.stack import saves, sources
 from deploy.stack import status as status_of
-from deploy.stack.commands.common import dagit_of, who
+from deploy.stack.commands.common import dagit_of, tell_dagit, who
 from deploy.stack.dagit import training
-from deploy.stack.dagit.client import Dagit, DagitError
+from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes import lifecycle, places
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.listing import processes
@@ -17,7 +17,7 @@ from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search.searching import wait_for_search
 from deploy.stack.terminal import console, say
 from shared_ops.data.snapshots import Snapshots
-from shared_ops.release.livesets import LiveSets, asset_path
+from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import Settings, data_repository, families, live_repository, repositories
 
@@ -45,10 +45,7 @@ def up(settings: Settings, watch: bool) -> None:
         because = f"make up by {who()}: no set of models was live yet"
         training.train(settings, dagit, None, lambda line: say(f"  {line}"), because=because)
     else:
-        try:
-            _tell_dagit(settings, dagit)
-        except DagitError as error:  # as on the connections that Dagit had to a Postgres which was started anew
-            say(f"Dagit shows the set before until the next move: {error}")
+        _tell_dagit(settings, dagit)
     say(f"search: {wait_for_search(settings, say, lambda: lifecycle.need_still_running(settings))}")
     say(f"up after {time.monotonic() - began:.0f} s\n")
     _addresses(settings)
@@ -85,8 +82,8 @@ def _tell_dagit(settings: Settings, dagit: Dagit) -> None:
     """Tell Dagit of the newest move of the live set if it does not know of it, as of one made while Dagit was down."""
     sets = LiveSets(settings.staging_url("prod"))
     live, moved = sets.live(), [move for move in sets.moves() if not move.held]
-    if live and dagit.newest_number(asset_path("prod"), "set") != live.number:
-        dagit.report_materialization(asset_path("prod"), live.facts(moved[0].note if moved else None))
+    if live:
+        tell_dagit(dagit, live, moved[0].note if moved else None, unless_shown=True)
 
 
 @click.command()

@@ -10,144 +10,10 @@ from urllib.parse import quote
 
 import httpx
 
+from deploy.stack.dagit import queries
 from shared_ops.causes import is_own, message, place
 from shared_ops.pipeline.references import BECAUSE, HELD, OVERTAKEN, REASON, UNCHANGED, VERDICT
 from shared_ops.waiting import until
-
-REPOSITORY = "__repository__"
-"""What Dagster calls the one repository of a code location that holds a Definitions."""
-
-LAUNCH = """
-mutation ($parameters: ExecutionParams!) {
-  launchRun(executionParams: $parameters) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on RunConfigValidationInvalid { errors { message } }
-    ... on Error { message }
-  }
-}"""
-
-RUN = """
-query ($id: ID!, $after: String) {
-  runOrError(runId: $id) {
-    __typename
-    ... on Run {
-      status
-      tags { key value }
-      eventConnection(afterCursor: $after, limit: 500) {
-        cursor
-        hasMore
-        events {
-          __typename
-          ... on MessageEvent { message level stepKey timestamp }
-          ... on ErrorEvent { error { message errorChain { error { message } } } }
-        }
-      }
-    }
-    ... on Error { message }
-  }
-}"""
-
-LOCATIONS = """
-query {
-  workspaceOrError {
-    __typename
-    ... on Workspace {
-      locationEntries {
-        name
-        loadStatus
-        locationOrLoadError { ... on PythonError { message stack errorChain { error { message stack } } } }
-      }
-    }
-    ... on Error { message }
-  }
-}"""
-
-RELOAD = """
-mutation ($name: String!) {
-  reloadRepositoryLocation(repositoryLocationName: $name) {
-    __typename
-    ... on WorkspaceLocationEntry {
-      locationOrLoadError { ... on PythonError { message stack errorChain { error { message stack } } } }
-    }
-    ... on Error { message }
-  }
-}"""
-
-IN_FLIGHT = """
-query {
-  runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]}) {
-    __typename
-    ... on Runs { results { runId jobName status creationTime updateTime startTime tags { key value } } }
-    ... on Error { message }
-  }
-}"""
-
-ENDED_RUNS = """
-query ($since: Float!) {
-  runsOrError(filter: {statuses: [SUCCESS, FAILURE, CANCELED], createdAfter: $since}) {
-    __typename
-    ... on Runs { results { runId jobName status startTime endTime } }
-    ... on Error { message }
-  }
-}"""
-
-NEWEST_ENDED = """
-query {
-  runsOrError(filter: {statuses: [SUCCESS, FAILURE, CANCELED]}, limit: 200) {
-    __typename
-    ... on Runs { results { runId jobName status endTime } }
-    ... on Error { message }
-  }
-}"""
-
-NEWEST = """
-query ($most: Int!) {
-  runsOrError(limit: $most) {
-    __typename
-    ... on Runs { results { runId jobName status creationTime startTime endTime tags { key value } } }
-    ... on Error { message }
-  }
-}"""
-
-NEWEST_NUMBERS = """
-query ($path: [String!]!) {
-  assetOrError(assetKey: {path: $path}) {
-    __typename
-    ... on Asset { assetMaterializations(limit: 1) { metadataEntries { label ... on IntMetadataEntry { intValue } } } }
-  }
-}"""
-
-CANCEL = """
-mutation ($ids: [String!]!) {
-  terminateRuns(runIds: $ids, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) {
-    __typename
-    ... on Error { message }
-  }
-}"""
-
-INSTIGATORS = """
-query {
-  repositoriesOrError {
-    __typename
-    ... on RepositoryConnection {
-      nodes {
-        location { name }
-        sensors { name defaultStatus sensorState { ...state } }
-        schedules { name defaultStatus scheduleState { ...state } }
-      }
-    }
-    ... on Error { message }
-  }
-}
-fragment state on InstigationState {
-  status
-  ticks(limit: 1) { status timestamp error { message errorChain { error { message } } } }
-}"""
-
-DAEMONS = """
-query { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
-
 
 INTERRUPTED = "DagsterExecutionInterruptedError"
 """The error of a step that was cut short: its run was cancelled, or took longer than it may.
@@ -278,19 +144,19 @@ class Dagit:
         Raises:
             DagitError: when there is no such job, or its config is not valid.
         """
-        selector = {"repositoryLocationName": location, "repositoryName": REPOSITORY, "jobName": job}
+        selector = {"repositoryLocationName": location, "repositoryName": queries.REPOSITORY, "jobName": job}
         tags = [{"key": BECAUSE, "value": because}] if because else []
         parameters = {
             "selector": selector,
             "runConfigData": json.dumps(run_config or {}),
             "executionMetadata": {"tags": tags},
         }
-        result = self._ask(LAUNCH, "launchRun", parameters=parameters)
+        result = self._ask(queries.LAUNCH, "launchRun", parameters=parameters)
         return str(result["run"]["runId"])
 
     def run(self, run_id: str, after: str | None = None) -> RunPage:
         """The run's status and tags, and its events after a cursor."""
-        run = self._ask(RUN, "runOrError", id=run_id, after=after)
+        run = self._ask(queries.RUN, "runOrError", id=run_id, after=after)
         page = run["eventConnection"]
         return RunPage(
             status=run["status"],
@@ -301,16 +167,16 @@ class Dagit:
 
     def load_errors(self) -> dict[str, str | None]:
         """Each code location that has been loaded, with the error that kept it from loading, or None."""
-        entries = self._ask(LOCATIONS, "workspaceOrError")["locationEntries"]
+        entries = self._ask(queries.LOCATIONS, "workspaceOrError")["locationEntries"]
         return {entry["name"]: _load_error(entry) for entry in entries if entry["loadStatus"] == "LOADED"}
 
     def reload(self, location: str) -> str | None:
         """Have a code location loaded anew; returns the error that kept it from loading, or None."""
-        return _load_error(self._ask(RELOAD, "reloadRepositoryLocation", name=location))
+        return _load_error(self._ask(queries.RELOAD, "reloadRepositoryLocation", name=location))
 
     def in_flight(self) -> list[RunInFlight]:
         """The runs that are queued or running, the newest first."""
-        runs = self._ask(IN_FLIGHT, "runsOrError")["results"]
+        runs = self._ask(queries.IN_FLIGHT, "runsOrError")["results"]
         return [_in_flight(run) for run in runs]
 
     def settle(self, seconds: float = 300) -> None:
@@ -339,13 +205,13 @@ class Dagit:
 
     def ended_runs(self, since: float) -> list[EndedRun]:
         """The runs that were created after the Unix time `since` and have ended, the newest first."""
-        runs = self._ask(ENDED_RUNS, "runsOrError", since=since)["results"]
+        runs = self._ask(queries.ENDED_RUNS, "runsOrError", since=since)["results"]
         started = [run for run in runs if run["startTime"] and run["endTime"]]
         return [EndedRun(r["runId"], r["jobName"], r["status"], r["endTime"] - r["startTime"]) for r in started]
 
     def recent_runs(self, most: int) -> list[RecentRun]:
         """The newest runs, at most so many, the latest first."""
-        return [self._recent(run) for run in self._ask(NEWEST, "runsOrError", most=most)["results"]]
+        return [self._recent(run) for run in self._ask(queries.NEWEST, "runsOrError", most=most)["results"]]
 
     def _recent(self, run: Mapping[str, Any]) -> RecentRun:
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
@@ -363,7 +229,7 @@ class Dagit:
     def failed_jobs(self) -> list[FailedRun]:
         """The jobs whose newest ended run has failed, with the first cause, the newest first."""
         newest: dict[str, dict[str, Any]] = {}
-        for run in self._ask(NEWEST_ENDED, "runsOrError")["results"]:
+        for run in self._ask(queries.NEWEST_ENDED, "runsOrError")["results"]:
             newest.setdefault(run["jobName"], run)
         return [
             FailedRun(
@@ -384,7 +250,8 @@ class Dagit:
 
     def newest_number(self, key: Sequence[str], label: str) -> int | None:
         """The number under `label` in the metadata of an asset's newest materialization; None where there is none."""
-        materializations = self._ask(NEWEST_NUMBERS, "assetOrError", path=list(key)).get("assetMaterializations", [])
+        asset = self._ask(queries.NEWEST_NUMBERS, "assetOrError", path=list(key))
+        materializations = asset.get("assetMaterializations", [])
         entries = (entry for each in materializations for entry in each["metadataEntries"])
         return next((entry["intValue"] for entry in entries if entry["label"] == label and "intValue" in entry), None)
 
@@ -404,17 +271,17 @@ class Dagit:
 
     def cancel(self, run_ids: list[str]) -> None:
         """Cancel runs, and mark them as cancelled at once."""
-        self._ask(CANCEL, "terminateRuns", ids=run_ids)
+        self._ask(queries.CANCEL, "terminateRuns", ids=run_ids)
 
     def instigators(self) -> list[Instigator]:
         """Every sensor and schedule of the code locations that are loaded."""
-        nodes = self._ask(INSTIGATORS, "repositoriesOrError")["nodes"]
+        nodes = self._ask(queries.INSTIGATORS, "repositoriesOrError")["nodes"]
         sensors = [_instigator(node, "sensor", each) for node in nodes for each in node["sensors"]]
         return [*sensors, *(_instigator(node, "schedule", each) for node in nodes for each in node["schedules"])]
 
     def unhealthy_daemons(self) -> list[str]:
         """The daemons that this instance needs and that have not been heard of lately."""
-        statuses = self._ask(DAEMONS, "instance")["daemonHealth"]["allDaemonStatuses"]
+        statuses = self._ask(queries.DAEMONS, "instance")["daemonHealth"]["allDaemonStatuses"]
         return [each["daemonType"] for each in statuses if each["required"] and not each["healthy"]]
 
     def _ask(self, query: str, field: str, **variables: Any) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from dagster_graphql.schema import create_schema
 from graphql import parse, validate
 
 from deploy.stack.dagit import client as dagit
+from deploy.stack.dagit import queries
 from shared_ops.settings import ROOT
 
 
-@pytest.mark.parametrize("name", [name for name in dir(dagit) if name.isupper() and "{" in str(getattr(dagit, name))])
+@pytest.mark.parametrize("name", [name for name in dir(queries) if name.isupper() and "{" in getattr(queries, name)])
 def test_the_query_holds_to_the_schema(name: str) -> None:
-    assert validate(create_schema().graphql_schema, parse(getattr(dagit, name))) == []
+    assert validate(create_schema().graphql_schema, parse(getattr(queries, name))) == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_a_failed_run_is_told_by_its_first_cause_until_a_later_one_succeeds(monk
     pages = {None: [{"__typename": "LogMessageEvent", "message": "..."}], "1": [step, ended], "2": []}
 
     def answer(self: object, query: str, field: str, after: str | None = None, **variables: object) -> dict[str, Any]:
-        if query == dagit.NEWEST_ENDED:
+        if query == queries.NEWEST_ENDED:
             return {"results": [{"runId": r, "jobName": job, "status": s, "endTime": 0.0} for r, job, s in runs]}
         cursor = {None: "1", "1": "2", "2": "2"}[after]
         return {"status": "FAILURE", "tags": [], "eventConnection": {"cursor": cursor, "events": pages[after]}}

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from shared_ops.data.snapshots import Snapshots
 from shared_ops.release.holds import Freeze, Hold, Pin
-from shared_ops.release.livesets import NOTHING_LIVE, Decision, LiveSet, LiveSets
+from shared_ops.release.livesets import Decision, LiveSet, LiveSets
 from shared_ops.release.promotion import (
     Log,
     PromotionError,
     follow_by_hand,
+    need_live,
     past_set,
     promote,
     releases_of,
@@ -52,7 +53,7 @@ def pin(live_sets: LiveSets, family: str, version: str | None, by: str, why: str
             taken back.
         ReleaseError: when there is no such release, or its files are not those of its manifest.
     """
-    live, staging = _live(live_sets), Staging(live_sets.url)
+    live, staging = need_live(live_sets, "hold"), Staging(live_sets.url)
     version = version or live.releases.get(family)
     if version is None:
         raise PromotionError(f"{family} takes no part in set {live.number}: name the release, RELEASE=<version>.")
@@ -88,7 +89,7 @@ def unpin(live_sets: LiveSets, family: str, by: str, why: str = "") -> str:
     if family not in pins:
         raise PromotionError(f"{family} is not pinned. Pinned are: {', '.join(pins) or 'none'}.")
     note = f"{family}/{pins[family].version} unpinned {Freeze(by=by, why=why).note}"
-    live_sets.change_hold(lambda hold: hold.without([family]), _live(live_sets), note)
+    live_sets.change_hold(lambda hold: hold.without([family]), need_live(live_sets, "hold"), note)
     return note
 
 
@@ -96,15 +97,8 @@ def _held(live_sets: LiveSets, note: str, frozen: Freeze | None) -> str:
     def change(hold: Hold) -> Hold:
         return hold.model_copy(update={"frozen": frozen})
 
-    live_sets.change_hold(change, _live(live_sets), note)
+    live_sets.change_hold(change, need_live(live_sets, "hold"), note)
     return note
-
-
-def _live(live_sets: LiveSets) -> LiveSet:
-    live = live_sets.live()
-    if live is None:
-        raise PromotionError(f"There is nothing to hold. {NOTHING_LIVE}")
-    return live
 
 
 def promote_chosen(

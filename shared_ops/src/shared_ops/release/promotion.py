@@ -186,7 +186,7 @@ def rollback(
             the set in time.
         OvertakenError: when another set went live meanwhile.
     """
-    live, chosen = _live(live_sets), past_set(live_sets, number)
+    live, chosen = need_live(live_sets, "roll back"), past_set(live_sets, number)
     if chosen == live:
         log(f"Set {live.number} is live already.")
         follow_by_hand(live_sets, live, note, log)
@@ -238,7 +238,7 @@ def past_set(live_sets: LiveSets, number: int | None = None) -> LiveSet:
     Raises:
         PromotionError: when there is no such set.
     """
-    live = _live(live_sets)
+    live = need_live(live_sets, "roll back")
     chosen = live_sets.before(live) if number is None else live_sets.past(number)
     if chosen is None:
         which = f"set before set {live.number}" if number is None else f"set {number}"
@@ -246,10 +246,15 @@ def past_set(live_sets: LiveSets, number: int | None = None) -> LiveSet:
     return chosen
 
 
-def _live(live_sets: LiveSets) -> LiveSet:
+def need_live(live_sets: LiveSets, to_do: str) -> LiveSet:
+    """The live set, which somebody wants `to_do` something with.
+
+    Raises:
+        PromotionError: when none is live yet.
+    """
     live = live_sets.live()
     if live is None:
-        raise PromotionError(f"There is nothing to roll back. {NOTHING_LIVE}")
+        raise PromotionError(f"There is nothing to {to_do}. {NOTHING_LIVE}")
     return live
 
 
