@@ -6,12 +6,12 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources dev down status doctor logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce search evaluate simulate shell notebook generate new-repo remove-repo test check bench clean made needed
+.PHONY: help up sources dev down status doctor logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce predict search evaluate simulate shell notebook generate new-repo remove-repo test check bench clean made needed
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
 # What the recipes read from the environment, so that no shell ever parses a query.
-READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE RELEASES FAMILY N FORCE WHY DEPLOYMENT REPOS JSON NAME KIND FRAMEWORK OWNER
+READ := Q REPO OUT PROCESS SUITE DRILLS FAST SESSIONS TREND DRIFT SEED RATE WATCH SET RELEASE RELEASES FAMILY N FORCE WHY DEPLOYMENT REPOS JSON NAME KIND FRAMEWORK OWNER QUERIES SQL DATABASE COLUMNS K
 export $(READ)
 $(foreach name,$(filter-out $(READ) UPGRADE PYTHON STACK SEARCHLOOP_%,$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(name))),$(error $(name) is read by no command: make help lists what is)))
@@ -101,6 +101,13 @@ lineage: made ## Print the chain from the sources to the weights of the live set
 
 reproduce: made ## Train a release again and compare the weights: RELEASE=<family>/<version>
 	@$(STACK) reproduce -- "$$RELEASE"
+
+predict: made ## Answer a table of queries by the live set: QUERIES=<url> OUT=<folder or url> [K=10]
+##|                     [SET=<n>, RELEASE=<family>/<version> or FAMILY=<name>: by that; COLUMNS=<id>,<text>]
+##|                     [SQL="SELECT ..." DATABASE=<variable with its url>: in place of QUERIES]
+	@$(STACK) predict $${QUERIES:+--queries="$$QUERIES"} $${SQL:+--sql="$$SQL"} $${DATABASE:+--database="$$DATABASE"} \
+		$${COLUMNS:+--columns="$$COLUMNS"} $${K:+--k="$$K"} $${RELEASE:+--release="$$RELEASE"} \
+		$${FAMILY:+--family="$$FAMILY"} $${SET:+--number="$$SET"} --out="$$OUT"
 
 search: made ## Ask the running search app: Q="<words>"
 	@$(STACK) search -- "$$Q"

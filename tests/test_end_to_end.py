@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
 import psutil
 import pytest
 
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import FORCE
 from shared_ops import waiting
-from shared_ops.data import snapshots
+from shared_ops.data import snapshots, tables
 from shared_ops.judge.fusion import reciprocal_rank_fusion
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import Staging
@@ -141,6 +142,20 @@ def test_up_again_changes_nothing(stack: Stack, sets: LiveSets) -> None:
     output = stack.make("up").stdout
     assert pids() == before and sets.live() == live
     assert stack.settings.url("search") in output
+
+
+@pytest.mark.parametrize("by", ["", "FAMILY=ranker"])
+def test_queries_in_bulk_are_answered_as_people_are(stack: Stack, queries: list[str], tmp_path: Path, by: str) -> None:
+    """By the live set; and by its ranker's release with those that it learned from, which are the same."""
+    asked = pl.DataFrame({"_id": range(20), "text": queries[:20]})
+    asked.write_csv(tmp_path / "asked.csv")
+    told = stack.make(
+        "predict", f"QUERIES={tmp_path}/asked.csv", f"OUT={tmp_path}/out", "COLUMNS=_id,text", *by.split()
+    )
+    assert "20 of 20 queries answered" in told.stdout
+    hits = tables.hits_by_query(pl.read_parquet(tmp_path / "out" / "hits" / "*.parquet"))
+    for number, query in enumerate(queries[:20]):
+        assert hits[str(number)] == [(hit["doc_id"], hit["score"]) for hit in stack.search(query)["hits"]]
 
 
 def test_a_dev_job_trains_and_touches_nothing_of_prod(stack: Stack, dagit: Dagit, sets: LiveSets) -> None:

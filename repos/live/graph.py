@@ -5,6 +5,7 @@ from dagster import GraphDefinition, JobDefinition, graph
 from repos.live.ops import accepted_ranker, gate_set, newest_snapshot, promote, roll_back, set_of_the_past, show
 from repos.live.overrides import freeze_live_set, pin_family, promote_chosen, thaw_live_set, unpin_family
 from shared_ops.pipeline.jobs import family_jobs
+from shared_ops.pipeline.predict import predict_set_job
 from shared_ops.settings import repository_of
 
 FIRST = {"dagster/priority": "10"}
@@ -70,4 +71,4 @@ _, rollback_prod = _jobs(rollback)
 _, promote_by_hand_prod = _jobs(promote_by_hand)
 moving = [promotion_prod, show_snapshot_prod, rollback_prod, promote_by_hand_prod]
 holding = [_jobs(each)[1] for each in (freeze, thaw, pin, unpin)]
-jobs = [promotion_dev, *moving, *holding]
+jobs = [promotion_dev, *moving, *holding, predict_set_job(repository_of(__name__))]

@@ -1,6 +1,6 @@
 """What the pipeline needs of ranker: its parameters, its training, and how a saved model of it answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,11 @@ class RankerAnswers:
         """The best DEPTH of the order of each query."""
         rows = queries.sort("query_id").select("query_id", "text").rows()
         return hits_table([query_id for query_id, _ in rows], [self.one(*query)[:DEPTH] for query in rows])
+
+    def rank(self, queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+        """The best DEPTH of the order of each query, of the hits given here."""
+        found = {family: hits_by_query(frame) for family, frame in hits.items()}
+        return RankerAnswers(self.ranker, found).many(queries)
 
 
 def opened(folder: Path, inputs: Inputs) -> RankerAnswers:

@@ -86,7 +86,9 @@ def test_what_is_written_passes_the_checks_and_its_tests_and_loads(
     subprocess.run([tools / "mypy", f"--python-executable={python}", code], cwd=checkout, check=True)
     ran(checkout, python, "-m", "pytest", f"{code}/tests")
     loads = f"from repos.{ADDED}.definitions import defs; print(*(job.name for job in defs.jobs))"
-    assert ran(checkout, python, "-W", "ignore", "-c", loads).split() == [f"{ADDED}_dev", f"{ADDED}_prod"]
+    assert ran(checkout, python, "-W", "ignore", "-c", loads).split() == [
+        f"{ADDED}_{end}" for end in ("dev", "prod", "predict")
+    ]
     ran(checkout, Path(sys.executable), "envs/build.py", "lock", ADDED)
     assert (checkout / "envs" / ADDED / "requirements.txt").read_text() == lock, "it is what make lock makes"
     commands.remove(ADDED, lambda line: None)

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import click
 
-from deploy.stack import history
-from deploy.stack.arguments import Name, Words
+from deploy.stack import bulk, history
+from deploy.stack.arguments import Name, Number, Words
 from deploy.stack.commands.common import dagit_of, who
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import Dagit
@@ -16,6 +17,7 @@ from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.shares import TRAINING
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.terminal import console, say
+from shared_ops.judge.evaluation import DEPTH
 from shared_ops.refused import refused_code
 from shared_ops.release import runtimes
 from shared_ops.release.livesets import NOTHING_LIVE
@@ -83,6 +85,27 @@ def train(settings: Settings, repository: str | None, force: bool, deployment: D
     because = f"{f'make train {stated}'.strip()} by {who()}"
     names = [repository] if repository else None
     training.train(settings, dagit_of(settings), names, say, force, because, deployment)
+
+
+@click.command()
+@click.option("--queries", type=Words("the URL of a table of queries", "queries.csv"), help="Of .parquet, .csv, ...")
+@click.option("--sql", help="In place of it: a statement that gives them, asked of --database.")
+@click.option("--database", help="The environment variable with its SQLAlchemy URL, as the stack was started with.")
+@click.option("--columns", help="The columns with a query's id and its text, if not query_id,text: <id>,<text>.")
+@click.option("--out", type=Words("a folder for the answers", "predictions"), required=True, help="Any fsspec URL.")
+@click.option("--k", type=Number(1, DEPTH, "10"), default=10, help="Hits a query.")
+@click.option("--release", type=Words("a release (make lineage names those that are live)", "<family>/<version>"))
+@click.option("--family", type=Name(families), help="Its live release.")
+@click.option("--number", type=Number(1, example="3"), help="A set that was live; without any of these the live one.")
+@click.pass_obj
+def predict(settings: Settings, /, **given: Any) -> None:
+    """Answer a table of queries by the live set, or another, or one release; OUT gets Parquet and a TREC run."""
+    lifecycle.need_running(settings)
+    repository, config = bulk.asked(**given)
+    lifecycle.need_part(settings, repository)
+    job = f"{repository}_predict"
+    run_config = {"ops": {"predict": {"config": config}}}
+    training.follow(dagit_of(settings), repository, job, run_config, f"make predict by {who()}", say)
 
 
 @click.command()

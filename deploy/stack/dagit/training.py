@@ -4,8 +4,9 @@ Knows no model: the order is that of the roles.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from deploy.stack.dagit.client import Dagit, DagitError, Event, RunPage
 from shared_ops.pipeline.references import VERDICT
@@ -95,7 +96,7 @@ def train(
         broken = _broken(settings, dagit, wave)
         failures += broken.values()
         loading = [name for name in wave if name not in broken]
-        failures += _follow_all([_RunFollower(dagit, name, say, because, force, deployment) for name in loading])
+        failures += _follow_all([_training(dagit, name, say, because, force, deployment) for name in loading])
         if deployment == "prod" and ranking_family() in loading and settings.runs(live_repository()):
             try:
                 failures += _promote(settings, dagit, say, because, since)
@@ -158,44 +159,54 @@ def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], becau
 
     until(lambda: not due() or runs(), every=1, seconds=TRIGGER_SECONDS)
     if due() or runs():
-        return _follow_all([_RunFollower(dagit, location, say, because, graph=PROMOTION)])
+        run_id = _launched_or_found(dagit, location, job_of(PROMOTION), because)
+        return _follow_all([_RunFollower(dagit, PROMOTION, job_of(PROMOTION), run_id, say)])
     ended = [run.run_id for run in dagit.ended_runs(since) if run.job == job_of(PROMOTION)][:1]
     if not ended:
         say(f"{PROMOTION:<9} nothing to do: {obstacle()}")
-    return _follow_all(
-        [_RunFollower(dagit, location, say, because, graph=PROMOTION, run_id=run_id) for run_id in ended]
-    )
+    return _follow_all([_RunFollower(dagit, PROMOTION, job_of(PROMOTION), run_id, say) for run_id in ended])
+
+
+def follow(
+    dagit: Dagit, location: str, job: str, config: Mapping[str, Any], because: str, say: Callable[[str], None]
+) -> None:
+    """Launch a job with this configuration, and tell what happens until it ends.
+
+    Raises:
+        TrainingError: when it does not end well.
+    """
+    run_id = dagit.launch(location, job, config, because)
+    if failures := _follow_all([_RunFollower(dagit, location, job, run_id, say)]):
+        raise TrainingError("\n".join(failures))
+
+
+def _training(
+    dagit: Dagit, name: str, say: Callable[[str], None], because: str, force: bool, deployment: Deployment
+) -> "_RunFollower":
+    """Follows the run that trains a repository's model."""
+    job = job_of(name, deployment)
+    forced = force and name in families()
+    run_id = dagit.launch(name, job, FORCE, because) if forced else _launched_or_found(dagit, name, job, because)
+    return _RunFollower(dagit, name, job, run_id, say)
+
+
+def _launched_or_found(dagit: Dagit, location: str, job: str, because: str) -> str:
+    """The id of the run to follow: a trigger may have been quicker, then its run is the one that works."""
+    started = [run.run_id for run in dagit.in_flight() if run.job == job]
+    return started[-1] if started else dagit.launch(location, job, because=because)
 
 
 class _RunFollower:
-    """One repository's run, from its launch to its end; a run that is retried is followed into its retry."""
+    """One run, from its launch to its end, told under a label; a run that is retried is followed into its retry."""
 
-    def __init__(
-        self,
-        dagit: Dagit,
-        name: str,
-        say: Callable[[str], None],
-        because: str,
-        force: bool = False,
-        deployment: Deployment = "prod",
-        graph: str | None = None,
-        run_id: str | None = None,
-    ) -> None:
-        self.dagit, self.name, self.label = dagit, name, graph or name
-        self.job = job_of(self.label, deployment)
+    def __init__(self, dagit: Dagit, label: str, job: str, run_id: str, say: Callable[[str], None]) -> None:
+        self.dagit, self.label, self.job = dagit, label, job
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False
-        self._say, self._because, self._told_who_goes_first = say, because, False
+        self._say, self._told_who_goes_first = say, False
         self._errors: list[str] = []
-        self._follow(run_id or self._launched(force))
-
-    def _launched(self, force: bool) -> str:
-        """The id of the run to follow: a trigger may have been quicker, then its run is the one that trains."""
-        if force and self.name in families():
-            return self.dagit.launch(self.name, self.job, FORCE, self._because)
-        started = [run.run_id for run in self.dagit.in_flight() if run.job == self.job]
-        return started[-1] if started else self.dagit.launch(self.name, self.job, because=self._because)
+        self._follow(run_id)
 
     def look(self) -> None:
         """Tell what has happened since the last look."""
@@ -229,7 +240,8 @@ class _RunFollower:
 
     def _tell_who_goes_first(self) -> None:
         """Say for which run of the same graph a queued one waits: a trigger was quicker, or it trains for dev."""
-        jobs = [job_of(self.label, deployment) for deployment in DEPLOYMENTS]
+        graph = self.job.rpartition("_")[0]
+        jobs = {self.job, *(job_of(graph, deployment) for deployment in DEPLOYMENTS)}
         running = (run for run in self.dagit.in_flight() if run.job in jobs and run.status == "STARTED")
         for run in running:
             self._line(f"waiting for run {run.run_id[:8]}, which trains already: {self.dagit.url}/runs/{run.run_id}")

@@ -15,13 +15,12 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
-from deploy.stack.search import trec
 from deploy.stack.search.searching import SearchError, ask, live_set, whole
 from shared_ops.data import snapshots, tables
 from shared_ops.data.tables import Hits
 from shared_ops.data.wire import HitsAnswer, SearchRequest
 from shared_ops.judge import evaluation as measures
-from shared_ops.judge import fusion
+from shared_ops.judge import fusion, trec
 from shared_ops.release import runtimes
 from shared_ops.release.livesets import LiveSet
 from shared_ops.release.releases import Metrics
@@ -72,8 +71,8 @@ class Evaluation:
         """Write <model>.run and <slice>.qrels: ir_measures on one of each gives a row of the table."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, hits in self.runs.items():
-            by_query = tables.hits_by_query(hits)
-            trec.write_run(folder / f"{name}.run", name, list(by_query), list(by_query.values()))
+            with (folder / f"{name}.run").open("w") as file:
+                file.writelines(trec.run_lines(name, tables.hits_by_query(hits)))
         for name, judged in self.qrels.items():
             path = folder / f"{re.sub(NOT_IN_FILE_NAMES, '-', name)}.qrels"
             trec.write_qrels(path, judged.select("query_id", "doc_id", "grade").iter_rows())

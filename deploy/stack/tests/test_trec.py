@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from deploy.stack.search import evaluation, trec
+from deploy.stack.search import evaluation
 from shared_ops.data import tables
 from shared_ops.data.snapshots import Snapshot, Snapshots, load
 from shared_ops.data.tables import Hits
+from shared_ops.judge import trec
 from shared_ops.judge.evaluation import MEASURES
 
 DOCUMENTS = [f"{word} {number}" for word in ("sort", "mean%20of") for number in range(5)]
@@ -89,9 +90,9 @@ def test_ir_measures_on_the_files_gives_the_printed_table(
     assert 0 == best["behavior"] < best["keyword"], "the table tells models apart"
 
 
-def test_the_scores_are_the_models_own_and_ties_keep_their_order(tmp_path: Path) -> None:
-    trec.write_run(tmp_path / "final.run", "final", ["q 1", "q2"], [[("b", 12.5), ("a c", 0.5), ("100%", 0.5)], []])
-    rows = [line.split() for line in (tmp_path / "final.run").read_text().splitlines()]
+def test_the_scores_are_the_models_own_and_ties_keep_their_order() -> None:
+    found = {"q 1": [("b", 12.5), ("a c", 0.5), ("100%", 0.5)], "q2": []}
+    rows = [line.split() for line in trec.run_lines("final", found)]
     assert [[*row[:4], row[5]] for row in rows] == [
         ["q%201", "Q0", "b", "1", "final"],
         ["q%201", "Q0", "a%20c", "2", "final"],

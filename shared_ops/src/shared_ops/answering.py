@@ -5,6 +5,9 @@ messages, which are JSON lines, may never change: either side may be of any age.
 
     {"one": ["<query_id>", "<text>"]}              {"hits": [["<doc_id>", <score>], ...], "seconds": <float>}
     {"many": "<queries.parquet>", "to": "<file>"}  {"written": "<file>"}, a `hits` table
+    {"rank": "<queries.parquet>", "hits": {"<family>": "<hits.parquet>"}, "to": "<file>"}  the same, of a ranker
+
+A release whose code is older than a message ends at it.
 """
 
 import argparse
@@ -13,11 +16,11 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import polars as pl
 
-from shared_ops.judge.training import Answers
+from shared_ops.judge.training import Answers, Ranking
 from shared_ops.release.inputs import Inputs
 
 
@@ -43,6 +46,10 @@ def _answer_all(model: Answers, questions: IO[str], answers: IO[str]) -> None:
 def _answer(model: Answers, question: dict[str, Any]) -> dict[str, Any]:
     if "many" in question:
         model.many(pl.read_parquet(question["many"])).write_parquet(question["to"])
+        return {"written": question["to"]}
+    if "rank" in question:
+        found = {family: pl.read_parquet(file) for family, file in question["hits"].items()}
+        cast(Ranking, model).rank(pl.read_parquet(question["rank"]), found).write_parquet(question["to"])
         return {"written": question["to"]}
     began = time.perf_counter()
     hits = model.one(*question["one"])

@@ -1,4 +1,6 @@
-"""Query texts: when two are the same query, and the id, the split and the fold of a text. Nothing else decides these.
+"""Query texts: how models are asked them, when two are the same query, and the id, split and fold of a text.
+
+Nothing else decides these.
 
 Splits, folds, clicks and held-back queries are matched by `normalise`: nothing learns from a query whose normalised
 text is held back. Knows no Dagster.
@@ -40,6 +42,22 @@ def normalise(text: str) -> str:
     whole = text.encode(errors="replace").decode()  # half a surrogate pair, legal in JSON, is no character
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", whole).casefold())
     return " ".join(folded.translate(_SEPARATORS).split()) or " ".join(folded.split())
+
+
+_JOINERS = {"\u200c", "\u200d"}
+"""Invisible, and part of how Persian and the languages of India are spelt."""
+
+
+def cleaned(query: str) -> str:
+    """What was typed as models are asked it: composed (NFC), no control characters, white space as single spaces."""
+    return " ".join("".join(_visible(character) for character in unicodedata.normalize("NFC", query)).split())
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cc":
+        return " "
+    return "" if category == "Cf" and character not in _JOINERS else character
 
 
 def held_back(queries: pl.DataFrame) -> set[str]:

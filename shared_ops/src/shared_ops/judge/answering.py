@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,17 @@ class ReleaseProcess:
         queries.select("query_id", "text").write_parquet(queries_file)
         self._ask({"many": str(queries_file), "to": str(hits_file)})
         return tables.read(file_url(hits_file))
+
+    def rank(self, queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+        """The `hits` table of queries (query_id, text), of a ranker that orders each family's `hits` table."""
+        queries_file, order_file = self._scratch / "queries.parquet", self._scratch / "order.parquet"
+        queries.select("query_id", "text").write_parquet(queries_file)
+        files = {family: self._scratch / f"hits-{number}.parquet" for number, family in enumerate(hits)}
+        for family, file in files.items():
+            hits[family].write_parquet(file)
+        given = {family: str(file) for family, file in files.items()}
+        self._ask({"rank": str(queries_file), "hits": given, "to": str(order_file)})
+        return tables.read(file_url(order_file))
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout, "both are pipes"

@@ -39,6 +39,13 @@ class Answers(Protocol):
         """The `hits` table of queries (query_id, text)."""
 
 
+class Ranking(Answers, Protocol):
+    """A loaded ranker, which orders hits that it is given, too."""
+
+    def rank(self, queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+        """The `hits` table of queries (query_id, text): the best DEPTH of the union of each family's `hits` table."""
+
+
 Open = Callable[[Path, Inputs], Answers]
 """Opens the model that a family saved in a folder, to answer the queries of the inputs' snapshot."""
 

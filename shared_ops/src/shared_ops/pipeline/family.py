@@ -26,8 +26,9 @@ from dagster import (
 from shared_ops.judge.training import Open, TrainingResult
 from shared_ops.pipeline.checks import release_checks
 from shared_ops.pipeline.jobs import family_jobs
-from shared_ops.pipeline.lineage import release_specs
+from shared_ops.pipeline.lineage import release_key, release_specs
 from shared_ops.pipeline.ops import evaluate_op, gate, load_inputs_op, materialize, save_candidate, stage, validate
+from shared_ops.pipeline.predict import predict_job, predictions_spec
 from shared_ops.pipeline.references import Candidate
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.pipeline.triggers import daily_schedule, retrain_sensor
@@ -81,8 +82,11 @@ def family_definitions(
     repository = repositories()[family]
     ranks = repository.role == "rank"
     return Definitions(
-        jobs=[dev, prod],
-        assets=release_specs(family, kinds=[repository.kind], deps=search_families() if ranks else ()),
+        jobs=[dev, prod, predict_job(family, ops.opened)],
+        assets=[
+            *release_specs(family, kinds=[repository.kind], deps=search_families() if ranks else ()),
+            predictions_spec(family, release_key("prod", family)),
+        ],
         asset_checks=[*release_checks(family), *asset_checks],
         sensors=[retrain_sensor(family, prod)],
         schedules=[daily_schedule(family, prod, hours=RANK_HOURS if ranks else SEARCH_HOURS)],

@@ -27,14 +27,18 @@ def family_jobs(
             name=f"{graph.name}_{deployment.name}",
             resource_defs={"deployment": deployment, "io_manager": json_io_manager},
             executor_def=in_process_executor,
-            tags={
-                "searchloop/family": repository or graph.name,
-                "searchloop/deployment": deployment.name,
-                BECAUSE: BY_HAND,
-                # Launchers and executors beyond this machine send a family's runs to its own environment's queue.
-                "searchloop/queue": repositories()[repository or graph.name].queue,
-                **(tags or {}),
-            },
+            tags={**job_tags(repository or graph.name, deployment.name), **(tags or {})},
         )
         for deployment in (DEV, PROD)
     ]
+
+
+def job_tags(repository: str, deployment: str) -> dict[str, str]:
+    """The tags that every job of a repository has."""
+    return {
+        "searchloop/family": repository,
+        "searchloop/deployment": deployment,
+        BECAUSE: BY_HAND,
+        # Launchers and executors beyond this machine send a family's runs to its own environment's queue.
+        "searchloop/queue": repositories()[repository].queue,
+    }

@@ -50,6 +50,11 @@ def live_set_key(deployment: Deployment) -> AssetKey:
     return AssetKey(asset_path(deployment))
 
 
+def predictions_key(deployment: Deployment, name: str) -> AssetKey:
+    """The key of the newest answers in bulk of a release of a family, or of a set by the repository that moves it."""
+    return AssetKey([deployment, name, "predictions"])
+
+
 def release_specs(family: str, kinds: Sequence[str], deps: Sequence[str] = ()) -> list[AssetSpec]:
     """The challenger and the release of a family in each deployment.
 

@@ -4,7 +4,7 @@ The format separates its fields by white space. So white space in an id is perce
 itself; every other character stands as it is.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,18 +13,17 @@ import numpy as np
 from shared_ops.data.tables import Hits
 
 
-def write_run(path: Path, tag: str, query_ids: Sequence[str], results: Sequence[Hits]) -> None:
-    """Write a run: `query Q0 document rank score tag`.
+def run_lines(tag: str, results: Mapping[str, Hits]) -> Iterator[str]:
+    """The lines of a run, from each query's hits: `query Q0 document rank score tag`.
 
     The scores are the models' own, in single precision, which trec_eval keeps. It orders by score and breaks ties by
     id: a score that does not fall is written as the next smaller number, so that every reader sees the hits' order.
     """
-    with path.open("w") as file:
-        for query_id, hits in zip(query_ids, results, strict=True):
-            before = np.float32(np.inf)
-            for rank, (doc_id, score) in enumerate(hits, start=1):
-                before = min(np.float32(score), np.nextafter(before, np.float32(-np.inf)))
-                file.write(f"{_field(query_id)} Q0 {_field(doc_id)} {rank} {before} {tag}\n")
+    for query_id, hits in results.items():
+        before = np.float32(np.inf)
+        for rank, (doc_id, score) in enumerate(hits, start=1):
+            before = min(np.float32(score), np.nextafter(before, np.float32(-np.inf)))
+            yield f"{_field(query_id)} Q0 {_field(doc_id)} {rank} {before} {tag}\n"
 
 
 def write_qrels(path: Path, judgements: Iterable[tuple[str, str, int]]) -> None:
