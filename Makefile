@@ -6,7 +6,7 @@ PYTHON ?= python3
 PLATFORM := envs/platform/.venv/bin/python
 STACK := $(PLATFORM) -W ignore -m deploy.stack
 .DEFAULT_GOAL := help
-.PHONY: help up sources dev down status doctor logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce predict search evaluate simulate shell notebook generate new-repo remove-repo test check bench clean made needed
+.PHONY: help up sources dev down status doctor logs addresses envs lock code-servers code-server train freeze thaw pin unpin promote rollback runs explain lineage reproduce predict search evaluate simulate shell notebook generate new-repo remove-repo test check docs bench clean made needed
 
 # Compiled once and kept: else every process compiles its libraries again, a second of its start for Dagster alone.
 unexport PYTHONDONTWRITEBYTECODE
@@ -155,6 +155,10 @@ test: needed ## All checks and tests, each in its own environment, or the tests 
 ##|                     [DRILLS=1: the drills too; FAST=1: not the checks, nor what is slow; SUITE=<folder>: one suite]
 	@$(PLATFORM) -m deploy.suites $${DRILLS:+--drills} $${FAST:+--fast} $${REPO:+--repository="$$REPO"} \
 		$${SUITE:+-- "$$SUITE"}
+
+docs: made ## Build the site of the documents, with the op library's docstrings: build/site/index.html
+	@$(PLATFORM) -m sphinx -q -W --keep-going -c docs/site -d build/doctrees . build/site
+	@echo "build/site/index.html"
 
 bench: made ## Run the benchmarks in bench/
 	@$(PLATFORM) -m deploy.benchmarks

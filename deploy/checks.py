@@ -1,4 +1,4 @@
-"""The checks that need no running model: style, types, borders, what is generated, fresh locks, the workflow.
+"""The checks that need no running model: style, types, borders, what is generated, fresh locks, workflow, site.
 
 Run as `python -m deploy.checks [scope]` in envs/platform. All of them run, whichever fails, one for each core at a
 time.
@@ -43,7 +43,7 @@ def commands(name: str | None = None) -> dict[str, list[str]]:
     types = _types([scope] if scope else scopes().values())
     if scope and not scope.whole:
         return types | _python_files(scope.places) | _borders() | _locks([scope.environment])
-    return types | _python_files([]) | _borders() | _generated() | _locks([]) | _workflow()
+    return types | _python_files([]) | _borders() | _generated() | _locks([]) | _workflow() | _site()
 
 
 def _types(chosen: Iterable[Scope]) -> dict[str, list[str]]:
@@ -84,6 +84,12 @@ def _workflow() -> dict[str, list[str]]:
     # Without the checkers of embedded scripts, which some machines have and others do not.
     options = ["-shellcheck=", "-pyflakes=", ".github/workflows/ci.yml"]
     return {"workflow": [str(TOOLS / "actionlint"), *options]}
+
+
+def _site() -> dict[str, list[str]]:
+    """The site of the documents, to the last link, without a page written."""
+    options = ["-q", "-W", "--keep-going", "-b", "dummy", "-c", "docs/site", "-d", "build/doctrees"]
+    return {"site": [sys.executable, "-m", "sphinx", *options, ".", "build/checked"]}
 
 
 def run(name: str | None = None) -> dict[str, bool]:

@@ -2,13 +2,16 @@
 
 Knows no Dagster. It is made from the events in Postgres, and families that learn from clicks learn from it.
 
-| table | what |
-|---|---|
-| clicks | what a search model learns from: documents shown for a query, with clicks corrected for their positions |
-| judged | what a ranker learns from: how relevant the same documents were |
-| asked | each family's hits for the queries that people asked |
-| newest | what the newest sessions clicked: held back from both tables above, to measure by |
-| requests | the newest searches, whose features are computed again and compared |
+clicks
+    what a search model learns from: documents shown for a query, with clicks corrected for their positions
+judged
+    what a ranker learns from: how relevant the same documents were
+asked
+    each family's hits for the queries that people asked
+newest
+    what the newest sessions clicked: held back from both tables above, to measure by
+requests
+    the newest searches, whose features are computed again and compared
 
 Sessions are divided into `FOLDS` folds; the newest have a fold of their own. A fold's queries are answered by a model
 that learned none of the fold's clicks, and these clicks judge the answer: so a ranker learns how far clicks can be

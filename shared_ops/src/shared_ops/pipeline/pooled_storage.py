@@ -28,14 +28,16 @@ PURGE_SECONDS = 600
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """Dagster's storage in Postgres over the process's pool. In dagster.yaml:
+    """Dagster's storage in Postgres over the process's pool.
 
-    storage:
-      custom:
-        module: shared_ops.pipeline.pooled_storage
-        class: PooledPostgresStorage
-        config:
-          postgres_url: { env: ... }
+    In dagster.yaml::
+
+        storage:
+          custom:
+            module: shared_ops.pipeline.pooled_storage
+            class: PooledPostgresStorage
+            config:
+              postgres_url: { env: ... }
     """
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:

@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
 Metrics = dict[str, dict[str, float]]
-"""Slice name to measure name to value, for instance `{"all": {"nDCG@10": 0.52}}`."""
+"""Slice name to measure name to value, for instance {"all": {"nDCG@10": 0.52}}."""
 
 
 class ReleaseError(RuntimeError):
