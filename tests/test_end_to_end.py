@@ -70,6 +70,17 @@ def test_a_query_is_answered_by_four_models_of_one_set(stack: Stack, sets: LiveS
     assert first["title"] and first["snippet"] and first["source"] and first["found_by"]
 
 
+def test_the_terminal_gives_the_same_answer(stack: Stack, queries: list[str]) -> None:
+    said = stack.make("search", f"Q={queries[0]}").stdout
+    places = [said.find(hit["doc_id"]) for hit in stack.search(queries[0])["hits"]]
+    assert places == sorted(places) and places[0] > 0
+
+
+def test_simulated_people_take_up_a_topic(stack: Stack) -> None:
+    said = stack.make("simulate", "SESSIONS=6", "DRIFT=scipy", "RATE=20").stdout
+    assert "SIMULATED" in said and "scipy" in said
+
+
 def test_the_order_on_the_page_is_the_rankers(stack: Stack, sets: LiveSets, queries: list[str]) -> None:
     live, differs = sets.live(), 0
     for query in queries[:10]:

@@ -23,5 +23,6 @@ def test_a_part_of_the_repositories_comes_up_and_trains_to_an_accepted_release_w
         assert "this stack runs corpus, keyword alone" in status and "code-behavior" not in status
         assert "keyword_dev ended: SUCCESS, accepted" in made.make("train", "REPO=keyword", "DEPLOYMENT=dev").stdout
         assert Staging(made.settings.staging_url("prod")).versions("keyword") == [version]
+        assert "keyword_notebook.py" in made.make("notebook", "REPO=keyword").stdout
     finally:
         made.make("down", check=False)
