@@ -39,7 +39,7 @@ def shown() -> Iterator[tuple[str, list[str]]]:
 
 
 def run_by_tests() -> set[Command]:
-    """What tests call as `make(target, "NAME=...", ...)` or `run(..., "make", target, ...)`; a value may be anything."""
+    """What tests call as `make(target, "NAME=...")` or `run(..., "make", target, ...)`; a value may be anything."""
     found = set()
     for name in sorted(FILES):
         if not re.search(r"(^|/)tests/.*\.py$", name):
