@@ -126,7 +126,7 @@ def test_dagit_holds_each_releases_numbers(stack: Stack, sets: LiveSets) -> None
         entries = {entry["label"]: entry for entry in event["metadataEntries"]}
         assert entries["version"]["text"] == version
         manifest = Staging(stack.settings.staging_url("prod")).manifest(family, version)
-        assert entries["nDCG@10"]["floatValue"] == pytest.approx(manifest.metrics["all"]["nDCG@10"])
+        assert entries["all: nDCG@10"]["floatValue"] == pytest.approx(manifest.metrics["all"]["nDCG@10"])
 
 
 def test_evaluation_goes_through_the_running_services(

@@ -170,7 +170,7 @@ def test_dagit_hears_of_it_with_numbers_that_it_can_plot(instance: DagsterInstan
     assets = materialized(run(PROD, instance))
     assert set(assets) == {"prod/keyword/challenger", "prod/keyword/release"}
     metadata = assets["prod/keyword/release"].metadata
-    assert isinstance(metadata["nDCG@10"].value, float) and isinstance(metadata["size in bytes"].value, int)
+    assert isinstance(metadata["all: nDCG@10"].value, float) and isinstance(metadata["size in bytes"].value, int)
     assert metadata["snapshot"].value == latest.id
 
 

@@ -31,7 +31,7 @@ from shared_ops.data.feedback import FeedbackRef
 from shared_ops.data.snapshots import Snapshot, SnapshotRef, load, sample
 from shared_ops.judge import gating
 from shared_ops.judge.answering import AnsweringError, answering
-from shared_ops.judge.evaluation import means, table
+from shared_ops.judge.evaluation import PRIMARY, means, table
 from shared_ops.judge.judging import JudgedQueries, all_alike
 from shared_ops.judge.latency import medians
 from shared_ops.judge.report import report
@@ -573,12 +573,13 @@ def _log_integrity(context: OpExecutionContext, deployment: DeploymentResource, 
 
 
 def plot_metadata(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Metrics as numeric metadata, one entry a measure and slice, so that Dagit plots them over time."""
-    return {
-        measure if name == "all" else f"{measure} {name}": float(value)
-        for name, values in metrics.items()
-        for measure, value in values.items()
-    }
+    """Metrics as numeric metadata, so that Dagit plots them: each measure of all queries, and each slice's PRIMARY.
+
+    Dagit orders plots by their names: what concerns all queries comes first. The table beside them holds the rest.
+    """
+    of_all = {f"all: {measure}": float(value) for measure, value in metrics.get("all", {}).items()}
+    slices = {name: values for name, values in metrics.items() if name != "all"}
+    return of_all | {f"slice {name}: {PRIMARY}": float(values[PRIMARY]) for name, values in slices.items()}
 
 
 def numbers(verdict: Mapping[str, Any]) -> dict[str, Any]:
