@@ -176,6 +176,7 @@ needed:
 ##| SEARCHLOOP_HOST=127.0.0.1     the address of it all, which only this machine reaches: or ::1
 ##| SEARCHLOOP_SOURCES=<path>     what the corpus is made of; deploy/sources/pydocs.yaml if not set
 ##| SEARCHLOOP_REPOS=<names>      the repositories that the stack runs; all if not set
+##| SEARCHLOOP_READ_FROM=<home>   another stack's home to learn from: nothing is written there (CONTRIBUTING.md)
 ##| SEARCHLOOP_POSTGRES_URL=<url> a Postgres of your own in place of the embedded one
 ##| SEARCHLOOP_NOTIFY=<urls>      where failures go beside the log: webhooks, mail, chats (docs/failures.md)
 ##| SEARCHLOOP_FEEDBACK=true      whether searches and clicks are recorded (docs/feedback.md)

@@ -48,6 +48,7 @@ def environment_variables(settings: Settings) -> dict[str, str]:
         "SEARCHLOOP_PORT_BASE": str(settings.port_base),
         "SEARCHLOOP_POSTGRES_URL": postgres.url(settings),
         "SEARCHLOOP_REPOS": settings.repos,
+        "SEARCHLOOP_READ_FROM": settings.read_from or "",
         "SEARCHLOOP_SOURCES": str(settings.sources),
         # Where a code server tells Dagit whether its code loads: it knows no settings.
         "SEARCHLOOP_DAGIT_URL": settings.url("dagit"),

@@ -209,6 +209,11 @@ class Settings(BaseSettings):
     notify: str = ""
     """Where notifications go beside the log: apprise URLs (json://, mailto://, slack://, ...), separated by spaces."""
 
+    read_from: str | None = Field(
+        default=None, description="another stack's home, whose prod snapshots, feedback and releases are learned from"
+    )
+    """A path or an fsspec URL. Nothing is ever written there: what is made here lies in the own home."""
+
     repos: str = ""
     """The repositories whose processes this stack runs, by name and separated by spaces; empty: all."""
 
@@ -242,6 +247,17 @@ class Settings(BaseSettings):
             return path.expanduser().resolve()
         except RuntimeError as error:  # pathlib's, of an unknown ~user and of links that lead in a circle
             raise ValueError(f"expected a path that leads somewhere ({error})") from None
+
+    @field_validator("read_from", mode="after")
+    @classmethod
+    def _url(cls, place: str | None) -> str | None:
+        """The URL of a place; raises ValueError for a folder that holds no stack's state."""
+        if place is None or ("://" in place and not place.startswith("file://")):
+            return place and place.rstrip("/")
+        folder = Path(place.removeprefix("file://")).expanduser().resolve()
+        if not (folder / "snapshots").is_dir():
+            raise ValueError("expected the home of a stack, a folder that holds snapshots/")
+        return file_url(folder)
 
     @field_validator("host", mode="after")
     @classmethod
@@ -317,6 +333,13 @@ class Settings(BaseSettings):
         if fits and re.fullmatch(r"[\w./-]+", str(folder), re.ASCII):
             return folder
         return Path(tempfile.gettempdir()) / f"searchloop-{hashlib.sha256(bytes(self.home)).hexdigest()[:12]}"
+
+    def input_url(self, area: Literal["snapshots", "feedback", "staging"], deployment: Deployment) -> str:
+        """The root of what a deployment's data is read from: another stack's where `read_from` names one, for prod."""
+        if self.read_from and deployment == "prod":
+            return f"{self.read_from}/{area}/{deployment}"
+        own = {"snapshots": self.snapshots_url, "feedback": self.feedback_url, "staging": self.staging_url}
+        return own[area](deployment)
 
     def feedback_url(self, deployment: Deployment) -> str:
         """The root of a deployment's published feedback, as an fsspec URL."""

@@ -24,14 +24,18 @@ def resolve(url: str) -> str:
     """
     settings = current()
     if url.startswith(PREFIX):
-        return file_url(settings.home / url.removeprefix(PREFIX))
+        inside = url.removeprefix(PREFIX)
+        # What is read from another stack's home is written relative to that; data is named by its content.
+        elsewhere = settings.read_from and not (settings.home / inside).exists()
+        return f"{settings.read_from}/{inside}" if elsewhere else file_url(settings.home / inside)
     path = _local(url)
     if path is None:
         return url
     if path.is_relative_to(settings.home):
         return file_url(path)
     # A root that a setting names is used as it is, whatever the home holds.
-    chosen = [root for setting in (settings.staging, settings.snapshots) if setting and (root := _local(setting))]
+    named = (settings.staging, settings.snapshots, settings.read_from)
+    chosen = [root for setting in named if setting and (root := _local(setting))]
     moved = None if any(map(path.is_relative_to, chosen)) else _moved(path, settings.home)
     return file_url(moved) if moved else url
 
