@@ -63,11 +63,12 @@ def dev(settings: Settings) -> None:
 
 def _train_part(settings: Settings, dagit: Dagit) -> None:
     """Train what this part of a stack runs and has no result of yet, as far as its data is there or is made here."""
-    snapshot = Snapshots(settings.input_url("snapshots", "prod")).latest()
+    snapshots = Snapshots(settings.input_url("snapshots", "prod"))
+    snapshot = snapshots.latest()
     staging = Staging(settings.staging_url("prod"))
     data, chosen = data_repository(), [family for family in families() if settings.runs(family)]
     if snapshot is None and not settings.runs(data):
-        say(f"nothing is trained: there is no snapshot in {settings.input_url('snapshots', 'prod')}, and {data} makes them")
+        say(f"nothing is trained: there is no snapshot in {snapshots.url}, and {data} makes them")
         return
     lacking = [*([data] if snapshot is None else []), *(name for name in chosen if not staging.accepted(name))]
     if lacking:
