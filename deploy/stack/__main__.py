@@ -16,7 +16,7 @@ from deploy.stack.processes.lifecycle import SECRET, StackError
 from deploy.stack.processes.places import HomeError
 from deploy.stack.processes.supervisor import NotRunningError
 from deploy.stack.search.searching import SearchError
-from deploy.stack.terminal import visible
+from deploy.stack.terminal import hear_interrupts, visible
 from deploy.stack.traffic import simulation
 from shared_ops.release import promotion
 from shared_ops.release.codes import CodeError
@@ -49,6 +49,7 @@ for module in (running, health, models, operator, team, people):
 
 def main() -> None:
     """Run a command; an error is told in one message, without a stack trace."""
+    hear_interrupts()
     try:
         commands(prog_name="python -m deploy.stack", standalone_mode=False)
     except click.Abort:

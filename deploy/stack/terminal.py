@@ -1,6 +1,7 @@
 """What the commands print. Nothing that a document, a query or an error holds reaches the terminal as a command."""
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -14,6 +15,15 @@ SHOWN = {
     for number in (*range(0x20), *range(0x7F, 0xA0), *BIDIRECTIONAL)
     if chr(number) not in "\n\t"
 }
+
+
+def hear_interrupts() -> None:
+    """Have Ctrl-C end a wait at once, whatever is waited for.
+
+    Polars, once imported, handles the signal with SA_RESTART, and a wait without a timeout is then begun anew (signal(7),
+    sigaction(2)).
+    """
+    signal.siginterrupt(signal.SIGINT, True)
 
 
 def visible(text: str) -> str:

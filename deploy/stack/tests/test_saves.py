@@ -1,6 +1,10 @@
 """What is to be done for which changed path; and saves that come together are told together."""
 
+import signal
+import subprocess
+import sys
 import time
+from functools import partial
 from pathlib import Path, PurePath
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -8,6 +12,7 @@ from threading import Event, Thread
 import pytest
 
 from deploy.stack.saves import Work, saves, work_for
+from shared_ops.settings import ROOT
 
 LISTED = {"first": "light", "second": "heavy", "third": "light"}
 """Locations, with their environments."""
@@ -144,3 +149,27 @@ def test_a_folder_that_is_added_is_watched_too(follower: Follower) -> None:
     assert follower.next(1) is None
     saved = follower.save("repos/third/ops.py")
     assert follower.next() == saved
+
+
+def test_ctrl_c_is_heard_while_nothing_is_saved(follower: Follower) -> None:
+    """Polars has a handler of the signal, too, by which a wait without an end would begin anew."""
+    code = (
+        "import pathlib, polars; from deploy.stack import saves, terminal; terminal.hear_interrupts()\n"
+        f"for paths in saves.saves(pathlib.Path({str(follower.root)!r})): print('saved', flush=True)\n"
+    )
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds) as waits:
+        assert waits.stdout and waits.stderr
+        reader = Thread(target=waits.stdout.readline, daemon=True)
+        reader.start()
+        while reader.is_alive():  # it looks, then
+            follower.save("repos/first/ops.py")
+            reader.join(0.5)
+        time.sleep(1)
+        try:
+            waits.send_signal(signal.SIGINT)
+            waits.wait(20)
+        finally:
+            waits.kill()
+        assert "KeyboardInterrupt" in waits.stderr.read().decode()
