@@ -20,8 +20,8 @@ SHOWN = {
 def hear_interrupts() -> None:
     """Have Ctrl-C end a wait at once, whatever is waited for.
 
-    Polars, once imported, handles the signal with SA_RESTART, and a wait without a timeout is then begun anew (signal(7),
-    sigaction(2)).
+    Polars, once imported, handles the signal with SA_RESTART, and a wait without a timeout is then begun anew
+    (signal(7), sigaction(2)).
     """
     signal.siginterrupt(signal.SIGINT, True)
 
