@@ -28,6 +28,8 @@ DONE = "predictions.json"
 """The file that is written last: it says what answered what."""
 PART = 1_000
 """Queries in a part, unless another number is asked for."""
+TOLD_SECONDS = 5.0
+"""The least time between two words on how far it is."""
 
 
 class BulkError(RuntimeError):
@@ -132,7 +134,7 @@ def answer(
     if storage.exists(storage.join(url, DONE)):
         raise BulkError(f"{url} holds answers already. Name another folder, or remove it.")
     storage.remove(storage.join(url, "hits"))  # of a run that did not come to its end
-    began, done, total, without = time.monotonic(), 0, 0, 0
+    began, told, done, total, without = time.monotonic(), 0.0, 0, 0, 0
     filesystem, path = fsspec.core.url_to_fs(url)
     filesystem.makedirs(path, exist_ok=True)
     with filesystem.open(f"{path}/run.trec", "w", encoding="utf-8") as run:
@@ -143,7 +145,9 @@ def answer(
             done, total = done + len(part), total + len(hits)
             without += len(part) - hits["query_id"].n_unique()
             seconds = time.monotonic() - began
-            log(f"{done:,} of {questions.count:,} queries answered, {done / seconds:,.0f} a second")
+            if done == questions.count or seconds - told > TOLD_SECONDS:
+                log(f"{done:,} of {questions.count:,} queries answered, {done / seconds:,.0f} a second")
+                told = seconds
     answered = Answered(url, done, without, total, time.monotonic() - began)
     counts = {"queries": done, "queries_without_hits": without, "hits": total, "seconds": round(answered.seconds, 1)}
     storage.write_json(storage.join(url, DONE), {**by, "k": k, **counts})
