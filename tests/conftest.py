@@ -64,8 +64,10 @@ class Stack:
         return httpx.get(f"{self.settings.url(process)}{path}", params=parameters, timeout=30)
 
     def search(self, query: str, k: int = 10) -> dict[str, Any]:
-        """The search app's answer."""
-        answer: dict[str, Any] = self.get("search", "/search", q=query, k=k).raise_for_status().json()
+        """The search app's answer, by the models: an answer from memory would hide what becomes of them."""
+        url, fresh = f"{self.settings.url('search')}/search", {"cache-control": "no-cache"}
+        answered = httpx.get(url, params={"q": query, "k": k}, headers=fresh, timeout=30).raise_for_status()
+        answer: dict[str, Any] = answered.json()
         return answer
 
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from services.holder import Live
 from services.search.documents import Documents
+from services.search.memory import Features, Found
 from services.search.models import Models, UnavailableError
 from services.search.snippets import snippet, terms
 from shared_ops.data.tables import Hits
@@ -50,7 +51,7 @@ class Explanation:
     """The features that the ranker computed for the documents shown: [documents, features], None where not known."""
 
     release: str
-    features: list[list[float | None]]
+    features: Features
 
 
 @dataclass(slots=True)
@@ -68,8 +69,8 @@ class Answer:
     degraded: list[MissingModel] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Stage to milliseconds: each model, `search` (until the last of them), `rank`, `snippets`, `total`."""
-    found_by_family: dict[str, Hits] = field(default_factory=dict)
-    """The families' hits as the ranker was given them."""
+    basis: Found = field(default_factory=lambda: Found({}, [], []))
+    """All that was found, of which `hits` shows the first."""
     explained: Explanation | None = None
 
 
@@ -91,12 +92,20 @@ async def answer(query: str, k: int, live: Live[Documents], models: Models, *, e
     """
     started = time.perf_counter()
     result = Answer(query, k, live.live_set)
-    by_family = result.found_by_family = await _search_all(result, live, models)
+    by_family = await _search_all(result, live, models)
     result.timings_ms["search"] = _since(started)
-    order = await _rank(result, by_family, models, k if explain else 0)
-    result.found = len(order)
+    order, features = await _rank(result, by_family, models, k if explain else 0)
+    return written(result, Found(by_family, order, features), live, started)
+
+
+def written(result: Answer, found: Found, live: Live[Documents], started: float) -> Answer:
+    """The answer, of what was found for it; `started` is the time at which it began (time.perf_counter)."""
+    result.basis, result.found = found, len(found.order)
+    if found.features:
+        release = result.live_set.releases[result.live_set.ranker]
+        result.explained = Explanation(release, found.features[: result.k])
     writing = time.perf_counter()
-    result.hits = _hits(order[:k], by_family, query, live.content)
+    result.hits = _hits(found.order[: result.k], found.by_family, result.query, live.content)
     result.timings_ms["snippets"] = _since(writing)
     result.timings_ms["total"] = _since(started)
     return result
@@ -146,11 +155,15 @@ def _result(task: asyncio.Task[Result], models: Models) -> Result:
     return task.result()
 
 
-async def _rank(result: Answer, by_family: Mapping[str, Hits], models: Models, explain: int) -> Hits:
-    """The final order of everything found: the ranker's, or by fused ranks where it is down or late."""
+async def _rank(result: Answer, by_family: Mapping[str, Hits], models: Models, explain: int) -> tuple[Hits, Features]:
+    """The final order of everything found, and the features of the first `explain` documents where there are any.
+
+    The order is the ranker's, or by fused ranks where it is down or late.
+    """
     union = {doc_id for hits in by_family.values() for doc_id, _ in hits}
     if not union:
-        return []
+        return [], []
+    features: Features = []
     started, family = time.perf_counter(), result.live_set.ranker
     release = result.live_set.releases[family]
     task = asyncio.create_task(models.rank(family, release, result.query, by_family, explain))
@@ -160,15 +173,14 @@ async def _rank(result: Answer, by_family: Mapping[str, Hits], models: Models, e
         order = ranked.hits
         if set(ranked.doc_ids) != union:
             raise UnavailableError("ranked other documents than it was asked to")
-        if ranked.features is not None:
-            result.explained = Explanation(release, ranked.features)
+        features = ranked.features or []
     except UnavailableError as error:
         task.cancel()
         result.degraded.append(MissingModel(family, str(error)))
         result.ranking = "rrf"
         order = reciprocal_rank_fusion(by_family)
     result.timings_ms["rank"] = _since(started)
-    return order
+    return order, features
 
 
 def _hits(order: Hits, by_family: Mapping[str, Hits], query: str, documents: Documents) -> list[Hit]:

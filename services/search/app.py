@@ -1,5 +1,6 @@
 """The search app: GET /search as JSON, / as a page that works without JavaScript, and POST /events for its clicks."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,10 +16,12 @@ from starlette.responses import Response
 
 from services import web
 from services.connections import URL_TOO_LONG
-from services.holder import Holder
+from services.holder import Holder, Live
 from services.search import documents, events, snippets
-from services.search.answering import Answer, NothingAnswersError, answer
+from services.search.admission import Admission
+from services.search.answering import Answer, NothingAnswersError, answer, written
 from services.search.documents import Documents
+from services.search.memory import Memory
 from services.search.models import Models
 from services.search.queries import clean
 from services.search.recording import Recorder
@@ -53,6 +56,7 @@ class Measures:
             registry=registry,
         )
         self._answers = Counter("searchloop_answers", "Answers by who ordered them.", ["ranking"], registry=registry)
+        self.remembered = Counter("searchloop_remembered", "Answers from memory.", registry=registry)
         self._degraded = Counter(
             "searchloop_degraded", "Answers that a model had no part in.", ["family"], registry=registry
         )
@@ -69,9 +73,9 @@ class Measures:
             lacking = self._lacking.setdefault(each.family, {"searches": 0, "since": now, "cause": each.reason})
             lacking["searches"] += 1
 
-    def health(self) -> dict[str, Any]:
-        """How many searches were answered; and for each model how many lacked it, since when, and the first cause."""
-        return {"searches": {"answered": self._answered, "lacking": self._lacking}}
+    def health(self, refused: int) -> dict[str, Any]:
+        """How many searches were answered, and refused; how many lacked each model, since when, and the first cause."""
+        return {"searches": {"answered": self._answered, "refused": refused, "lacking": self._lacking}}
 
 
 class Page:
@@ -111,6 +115,8 @@ def create_app(settings: Settings) -> FastAPI:
     """The search app, following the prod deployment's live set."""
     models = Models(settings)
     recorder = Recorder(settings)
+    admission = Admission(settings)
+    memory = Memory(settings.cache_seconds)
     page = Page(settings.query_max_characters)
     holder: Holder[Documents] = Holder(
         LiveSets(settings.staging_url("prod")),
@@ -140,13 +146,29 @@ def create_app(settings: Settings) -> FastAPI:
         host=settings.host,
         max_body=events.MAX_BYTES,
         error_response=error_response,
-        more_health=lambda: {**recorder.health(), **measures.health()},
+        more_health=lambda: {**recorder.health(), **measures.health(admission.refused)},
     )
     registry.register(recorder)
     measures = Measures(registry)
 
     def records(who: Visitor) -> bool:
         return recorder.on and who.recorded
+
+    async def found_for(query: str, k: int, live: Live[Documents], fresh: bool, explain: bool) -> Answer:
+        """The answer from memory, where it is wanted and there; else the models' in its turn."""
+        started, number = time.perf_counter(), live.live_set.number
+        remembered = None if fresh else memory.recall(number, query, k if explain else 0)
+        if remembered:
+            measures.remembered.inc()
+            return written(Answer(query, k, live.live_set), remembered, live, started)
+        async with admission.turn():
+            try:
+                result = await answer(query, k, live, models, explain=explain)
+            except NothingAnswersError as error:
+                raise HTTPException(503, str(error)) from error
+        if not result.degraded:
+            memory.keep(number, query, result.basis)
+        return result
 
     async def answer_to(request: Request, q: str, k: int, who: Visitor) -> Answer:
         if URL_TOO_LONG in request.scope:
@@ -157,10 +179,7 @@ def create_app(settings: Settings) -> FastAPI:
         live = holder.live
         if live is None:
             raise HTTPException(503, f"Search is not ready. {web.not_ready(holder)}")
-        try:
-            result = await answer(query, k, live, models, explain=records(who))
-        except NothingAnswersError as error:
-            raise HTTPException(503, str(error)) from error
+        result = await found_for(query, k, live, "no-cache" in request.headers.get("cache-control", ""), records(who))
         measures.record(result)
         if records(who):
             await recorder.search(result, who)

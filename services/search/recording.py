@@ -135,5 +135,5 @@ def as_query(result: Answer, who: Visitor) -> UbiQuery:
 def _logged(result: Answer) -> dict[str, LoggedHits]:
     return {
         family: LoggedHits(doc_ids=[doc_id for doc_id, _ in hits], scores=[score for _, score in hits])
-        for family, hits in result.found_by_family.items()
+        for family, hits in result.basis.by_family.items()
     }

@@ -42,7 +42,9 @@ DOCUMENTS = {
     "window": ("Windows", "A window function tapers a signal before a Fourier transform."),
 }
 # Follows at once, and forgives a machine that is busy with other tests.
-QUICK = {"poll_seconds": 0.03, "retry_seconds": 0.2, "model_timeout_ms": 2000, "ship_seconds": 0.05}
+QUICK = {
+    "poll_seconds": 0.03, "retry_seconds": 0.2, "model_timeout_ms": 2000, "ship_seconds": 0.05, "cache_seconds": 0,
+}  # fmt: skip
 QUERIES = ["fourier transform of a signal", "median of an array", "average along an axis"]
 
 Seen = TypeVar("Seen")

@@ -21,6 +21,7 @@ VARIABLES: dict[str, Any] = {
     # is drilled.
     "SEARCHLOOP_MODEL_TIMEOUT_MS": "20000",
     "SEARCHLOOP_WAITING_LIMIT": "1000",
+    "SEARCHLOOP_SEARCHES_AT_ONCE": "1000",
 }
 
 

@@ -26,6 +26,7 @@ ROOMS = {
         "dagit",
         "processes",
         "search",
+        "bulk",
         "history",
         "saves",
         "sources",

@@ -18,8 +18,9 @@ TITLE_WORDS = 10
 FOLLOW_SECONDS = 2.0
 """How long the search app may take to notice that a set is live: it looks twice a second."""
 
-PRIVATE = {"sec-gpc": "1"}
-"""Asks not to be recorded: what a tool asks is nobody's search, and must teach the models nothing."""
+PRIVATE = {"sec-gpc": "1", "cache-control": "no-cache"}
+"""Asks not to be recorded: what a tool asks is nobody's search, and must teach the models nothing. And to be answered
+by the models, not from memory: what a tool looks at is how they do."""
 
 
 class SearchError(RuntimeError):
@@ -95,6 +96,8 @@ def lacking_lines(settings: Settings) -> Iterator[str]:
     except (httpx.HTTPError, ValueError):
         yield "searches: the search app does not answer"
         return
+    if refused := searches.get("refused"):  # a search app of before says nothing of it
+        yield f"searches: {refused} were refused, as more came than could be answered in time (docs/load.md)"
     for family, lacking in searches["lacking"].items():
         share = f"{lacking['searches']} of {searches['answered']} searches"
         yield f"{share} since the search app started lacked {family}, first at {lacking['since']}: {lacking['cause']}"

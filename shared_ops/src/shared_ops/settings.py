@@ -224,6 +224,14 @@ class Settings(BaseSettings):
     )
     # The longest query of the collections developed on has 2,083 characters.
     query_max_characters: int = Field(default=5000, ge=1, le=5000, description="a longer query is refused")
+    searches_at_once: int = Field(default=16, ge=1, description="searches that are answered at the same time")
+    searches_waiting: int = Field(
+        default=32, ge=0, description="searches that may wait for their turn; more are refused"
+    )
+    searches_wait_ms: int = Field(default=500, ge=1, description="how long a search waits for its turn at most")
+    cache_seconds: float = Field(
+        default=60, ge=0, description="how long the same query is answered from memory, by the same set; 0: never"
+    )
     waiting_limit: int = Field(default=16, ge=1, description="requests that may wait for one model before it is busy")
     poll_seconds: float = Field(default=0.5, gt=0, description="how often services read the live and the proposed set")
     grace_seconds: float = Field(default=60, ge=0, description="how long a set that was replaced is still answered")
