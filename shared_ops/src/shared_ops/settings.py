@@ -224,7 +224,7 @@ class Settings(BaseSettings):
     )
     # The longest query of the collections developed on has 2,083 characters.
     query_max_characters: int = Field(default=5000, ge=1, le=5000, description="a longer query is refused")
-    searches_at_once: int = Field(default=16, ge=1, description="searches that are answered at the same time")
+    searches_at_once: int = Field(default=8, ge=1, description="searches that are answered at the same time")
     searches_waiting: int = Field(
         default=32, ge=0, description="searches that may wait for their turn; more are refused"
     )
