@@ -23,6 +23,7 @@ from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import families, repositories, search_families
 from tests.conftest import Stack, asked_graphql
+from tests.drills.people import People
 
 pytestmark = pytest.mark.slow
 
@@ -314,6 +315,17 @@ def _settled(stack: Stack, family: str, number: int) -> dict[str, Any]:
     last = waiting.until(state, lambda each: each["state"] in ("ready", "failed"), every=0.2, seconds=60)
     assert last["state"] in ("ready", "failed"), f"{family} is still {last}"
     return last
+
+
+def test_a_load_that_is_too_much_is_refused_early_and_soon_forgotten(stack: Stack, queries: list[str]) -> None:
+    """Several times what two cores carry, for some seconds: an answer is given whole, or refused."""
+    people = People(stack.settings.url("search"), queries, rate=300, clients=100)
+    with people.searching():
+        time.sleep(6)
+    statuses = Counter(each.status for each in people.searches)
+    assert set(statuses) == {200, 503}, statuses
+    time.sleep(1)
+    assert [stack.search(query)["degraded"] for query in queries[:20]] == 20 * [[]]
 
 
 def test_down_ends_every_process_of_the_stack(stack: Stack) -> None:

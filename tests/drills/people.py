@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 
 SENT_AGAIN_SECONDS = 60
-CLIENTS = 32
 MOST = 20_000
 """Searches at most, whatever happens."""
 
@@ -39,6 +38,8 @@ class People:
     queries: Sequence[str]
     rate: float
     clicks: bool = False
+    clients: int = 32
+    """Searches that are under way at most."""
     application: str = field(default_factory=lambda: f"drill-{uuid.uuid4().hex[:8]}")
     """What tells their searches and clicks from those of others."""
     searches: list[Search] = field(default_factory=list)
@@ -84,7 +85,7 @@ class People:
         headers = {"x-application": self.application, "cache-control": "no-cache"}
         with (
             httpx.Client(base_url=self.url, timeout=30, headers=headers) as client,
-            ThreadPoolExecutor(CLIENTS) as pool,
+            ThreadPoolExecutor(self.clients) as pool,
         ):
             visits = []
             for number in range(MOST):
