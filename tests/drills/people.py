@@ -83,8 +83,10 @@ class People:
         due = time.monotonic()
         # Each asks the models: an answer from memory would hide what becomes of them.
         headers = {"x-application": self.application, "cache-control": "no-cache"}
+        # All are kept: httpcore's pool closes a connection that it has too many of, now and then one that is in use.
+        kept = httpx.Limits(max_connections=self.clients, max_keepalive_connections=self.clients)
         with (
-            httpx.Client(base_url=self.url, timeout=30, headers=headers) as client,
+            httpx.Client(base_url=self.url, timeout=30, headers=headers, limits=kept) as client,
             ThreadPoolExecutor(self.clients) as pool,
         ):
             visits = []
