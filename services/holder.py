@@ -70,6 +70,8 @@ class Holder(Generic[Content]):
         self._load = load
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         self._pointer: LiveSet | None = None
+        # As of the last poll that could tell: the server asks at each of its ticks, and must outlive a staging area.
+        self._asks_nothing = False
         self._previous: LiveSet | None = None
         self._set_loads: dict[int, SetLoad] = {}
         self._current: set[int] = set()
@@ -110,7 +112,7 @@ class Holder(Generic[Content]):
 
     def stands_by(self) -> bool:
         """Whether the live set asks nothing of this process."""
-        return self._pointer is not None and self._key(self._pointer) is None
+        return self._asks_nothing
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -140,6 +142,7 @@ class Holder(Generic[Content]):
         live, proposed = await asyncio.to_thread(lambda: (self._live_sets.live(), self._live_sets.proposed()))
         # Where there is no pointer, what was live stays live: this service goes on answering.
         self._pointer = live or self._pointer
+        self._asks_nothing = self._pointer is not None and self._key(self._pointer) is None
         current = [each for each in (self._previous, self._pointer, proposed) if each]
         for each in current:
             self._start_load(self._watch(each))

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from services.holder import Live
 from services.search.documents import Documents
-from services.search.memory import Features, Found
+from services.search.memory import Features, Findings
 from services.search.models import Models, UnavailableError
 from services.search.snippets import snippet, terms
 from shared_ops.data.tables import Hits
@@ -69,7 +69,7 @@ class Answer:
     degraded: list[MissingModel] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Stage to milliseconds: each model, `search` (until the last of them), `rank`, `snippets`, `total`."""
-    basis: Found = field(default_factory=lambda: Found({}, [], []))
+    basis: Findings = field(default_factory=lambda: Findings({}, [], []))
     """All that was found, of which `hits` shows the first."""
     explained: Explanation | None = None
 
@@ -95,10 +95,10 @@ async def answer(query: str, k: int, live: Live[Documents], models: Models, *, e
     by_family = await _search_all(result, live, models)
     result.timings_ms["search"] = _since(started)
     order, features = await _rank(result, by_family, models, k if explain else 0)
-    return written(result, Found(by_family, order, features), live, started)
+    return written(result, Findings(by_family, order, features), live, started)
 
 
-def written(result: Answer, found: Found, live: Live[Documents], started: float) -> Answer:
+def written(result: Answer, found: Findings, live: Live[Documents], started: float) -> Answer:
     """The answer, of what was found for it; `started` is the time at which it began (time.perf_counter)."""
     result.basis, result.found = found, len(found.order)
     if found.features:

@@ -21,7 +21,7 @@ Features: TypeAlias = list[list[float | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Findings:
     """What a set makes of a query, whoever asks."""
 
     by_family: dict[str, Hits]
@@ -35,15 +35,15 @@ class Memory:
     """What was found, for `seconds`; 0 keeps nothing."""
 
     def __init__(self, seconds: float) -> None:
-        self._kept: TTLCache[tuple[int, str], Found] = TTLCache(ENTRIES if seconds else 0, seconds, time.monotonic)
+        self._kept: TTLCache[tuple[int, str], Findings] = TTLCache(ENTRIES if seconds else 0, seconds, time.monotonic)
 
-    def recall(self, number: int, query: str, explained: int) -> Found | None:
+    def recall(self, number: int, query: str, explained: int) -> Findings | None:
         """What set `number` made of a query, with the features of its first `explained` documents; None if not kept."""
         found = self._kept.get((number, query))
         enough = found is not None and len(found.features) >= min(explained, len(found.order))
         return found if enough else None
 
-    def keep(self, number: int, query: str, found: Found) -> None:
+    def keep(self, number: int, query: str, found: Findings) -> None:
         """Keep what was found."""
         if self._kept.maxsize:
             self._kept[number, query] = found

@@ -63,7 +63,7 @@ def dev(settings: Settings) -> None:
 
 def _train_part(settings: Settings, dagit: Dagit) -> None:
     """Train what this part of a stack runs and has no result of yet, as far as its data is there or is made here."""
-    snapshots = Snapshots(settings.input_url("snapshots", "prod"))
+    snapshots = Snapshots(settings.input_snapshots_url("prod"))
     snapshot = snapshots.latest()
     staging = Staging(settings.staging_url("prod"))
     data, chosen = data_repository(), [family for family in families() if settings.runs(family)]

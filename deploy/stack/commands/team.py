@@ -28,7 +28,7 @@ def shell(settings: Settings, repository: str) -> None:
     say(f"The Python of envs/{environment}, with the data of {settings.home}; exit() ends it. What is importable:")
     say(f"  from repos.{repository} import {', '.join(modules)}")
     say("  from shared_ops.data.snapshots import Snapshots, load")
-    say(f"  snapshot = load(Snapshots({settings.input_url('snapshots', 'prod')!r}).latest())")
+    say(f"  snapshot = load(Snapshots({settings.input_snapshots_url('prod')!r}).latest())")
     python = str(python_of(environment))
     os.chdir(ROOT)
     os.execve(python, [python, "-q"], os.environ | _variables(settings))

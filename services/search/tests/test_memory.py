@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.search.memory import ENTRIES, Found, Memory
+from services.search.memory import ENTRIES, Findings, Memory
 from services.search.tests.test_search import FAMILIES, QUERY, release_all, search, start_all
 from services.tests.stack import ServingStack, stack
 
@@ -77,10 +77,10 @@ def test_an_answer_that_lacks_a_model_is_not_kept(remembering: ServingStack) -> 
 
 def test_features_are_those_of_what_is_shown() -> None:
     memory, order = Memory(60), [("a", 2.0), ("b", 1.0)]
-    memory.keep(1, "q", Found({}, order, [[1.0]]))
+    memory.keep(1, "q", Findings({}, order, [[1.0]]))
     assert memory.recall(1, "q", explained=1) and memory.recall(1, "q", explained=0)
     assert memory.recall(1, "q", explained=2) is None, "the ranker is asked for more of them"
-    memory.keep(1, "q", Found({}, order, [[1.0], [2.0]]))
+    memory.keep(1, "q", Findings({}, order, [[1.0], [2.0]]))
     assert memory.recall(1, "q", explained=10), "there are no more"
     assert memory.recall(2, "q", explained=0) is None
 
@@ -88,9 +88,9 @@ def test_features_are_those_of_what_is_shown() -> None:
 def test_memory_is_bounded_and_can_be_switched_off() -> None:
     memory, none = Memory(60), Memory(0)
     for number in range(2 * ENTRIES):
-        memory.keep(1, str(number), Found({}, [], []))
+        memory.keep(1, str(number), Findings({}, [], []))
     assert sum(memory.recall(1, str(number), 0) is not None for number in range(2 * ENTRIES)) == ENTRIES
-    none.keep(1, "q", Found({}, [], []))
+    none.keep(1, "q", Findings({}, [], []))
     assert none.recall(1, "q", 0) is None
 
 

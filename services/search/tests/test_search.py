@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import orjson
 import pytest
 
+from services import connections
 from services.search.models import Models, UnavailableError, _read
 from services.tests.stack import DOCUMENTS, SEARCHING, ServingStack, stack, until
 from shared_ops.data.snapshots import SnapshotRef
@@ -216,6 +218,9 @@ class TestDegraded:
         monkeypatch.setattr("services.search.models.runtimes.of_release", away)
         with pytest.raises(UnavailableError, match=r"cannot be looked up: the staging area refuses"):
             asyncio.run(Models(local.settings).search("keyword", "v1", "words"))
+        time.sleep(2 * connections.TICKS / 10)  # in which each server has looked whether it leads
+        monkeypatch.undo()
+        assert search(local).json()["degraded"] == [], "the models outlive that"
 
     def test_with_every_search_model_down_it_is_a_503_with_the_reasons(self, local: ServingStack) -> None:
         for family in SEARCHING:

@@ -342,12 +342,20 @@ class Settings(BaseSettings):
             return folder
         return Path(tempfile.gettempdir()) / f"searchloop-{hashlib.sha256(bytes(self.home)).hexdigest()[:12]}"
 
-    def input_url(self, area: Literal["snapshots", "feedback", "staging"], deployment: Deployment) -> str:
-        """The root of what a deployment's data is read from: another stack's where `read_from` names one, for prod."""
-        if self.read_from and deployment == "prod":
-            return f"{self.read_from}/{area}/{deployment}"
-        own = {"snapshots": self.snapshots_url, "feedback": self.feedback_url, "staging": self.staging_url}
-        return own[area](deployment)
+    def input_snapshots_url(self, deployment: Deployment) -> str:
+        """Where a deployment's snapshots are read: another stack's where `read_from` names one, for prod."""
+        return self._elsewhere("snapshots", deployment) or self.snapshots_url(deployment)
+
+    def input_feedback_url(self, deployment: Deployment) -> str:
+        """Where a deployment's feedback is read, likewise."""
+        return self._elsewhere("feedback", deployment) or self.feedback_url(deployment)
+
+    def input_staging_url(self, deployment: Deployment) -> str:
+        """Where the releases that a deployment learns from are read, likewise."""
+        return self._elsewhere("staging", deployment) or self.staging_url(deployment)
+
+    def _elsewhere(self, area: str, deployment: Deployment) -> str | None:
+        return f"{self.read_from}/{area}/{deployment}" if self.read_from and deployment == "prod" else None
 
     def feedback_url(self, deployment: Deployment) -> str:
         """The root of a deployment's published feedback, as an fsspec URL."""

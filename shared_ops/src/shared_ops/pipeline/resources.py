@@ -49,7 +49,7 @@ class DeploymentResource(ConfigurableResource):  # type: ignore[type-arg] # an o
     @property
     def input_snapshots(self) -> Snapshots:
         """Where trainings find their snapshot."""
-        return Snapshots(current().input_url("snapshots", _checked(self.reads)))
+        return Snapshots(current().input_snapshots_url(_checked(self.reads)))
 
     @property
     def feedback(self) -> Feedbacks:
@@ -59,7 +59,7 @@ class DeploymentResource(ConfigurableResource):  # type: ignore[type-arg] # an o
     @property
     def input_feedback(self) -> Feedbacks:
         """Where trainings find what people clicked."""
-        return Feedbacks(current().input_url("feedback", _checked(self.reads)))
+        return Feedbacks(current().input_feedback_url(_checked(self.reads)))
 
     @property
     def staging(self) -> Staging:
@@ -69,7 +69,7 @@ class DeploymentResource(ConfigurableResource):  # type: ignore[type-arg] # an o
     @property
     def input_staging(self) -> Staging:
         """Where the ranker finds the releases whose hits it learns from."""
-        return Staging(current().input_url("staging", _checked(self.reads)))
+        return Staging(current().input_staging_url(_checked(self.reads)))
 
     @property
     def live_sets(self) -> LiveSets:
