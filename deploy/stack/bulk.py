@@ -55,4 +55,4 @@ def _source(queries: str | None, sql: str | None, database: str | None) -> dict[
 
 def _url(given: str) -> str:
     """A path as the URL of its file: what is typed is relative to here, and the run is elsewhere."""
-    return given if "://" in given else file_url(Path(given).absolute())
+    return given if "://" in given else file_url(Path(given).expanduser().absolute())

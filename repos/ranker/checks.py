@@ -65,10 +65,10 @@ def _served_features(deployment: Deployment) -> AssetChecksDefinition:
     )
     def served_features() -> AssetCheckResult:
         # Both deployments learn from prod's feedback, which prod's rankers logged.
-        latest = Feedbacks(current().feedback_url("prod")).latest()
+        latest = Feedbacks(current().input_feedback_url("prod")).latest()
         if latest is None:
             return AssetCheckResult(passed=True, description="There is no feedback yet: nothing to compare.")
-        passed, description, metadata = comparison(Feedback(latest).requests(), current().staging_url("prod"))
+        passed, description, metadata = comparison(Feedback(latest).requests(), current().input_staging_url("prod"))
         return AssetCheckResult(passed=passed, description=description, metadata=metadata)
 
     return served_features

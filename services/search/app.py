@@ -179,7 +179,9 @@ def create_app(settings: Settings) -> FastAPI:
         live = holder.live
         if live is None:
             raise HTTPException(503, f"Search is not ready. {web.not_ready(holder)}")
-        result = await found_for(query, k, live, "no-cache" in request.headers.get("cache-control", ""), records(who))
+        result = await found_for(
+            query, k, live, "no-cache" in request.headers.get("cache-control", "").lower(), records(who)
+        )
         measures.record(result)
         if records(who):
             await recorder.search(result, who)

@@ -44,6 +44,7 @@ class Memory:
         return found if enough else None
 
     def keep(self, number: int, query: str, found: Findings) -> None:
-        """Keep what was found."""
-        if self._kept.maxsize:
+        """Keep what was found, unless more of the same is kept."""
+        before = self._kept.get((number, query))
+        if self._kept.maxsize and (before is None or len(before.features) <= len(found.features)):
             self._kept[number, query] = found

@@ -61,7 +61,7 @@ def test_a_statement_gives_queries(tmp_path: Path, scratch: Path) -> None:
     with sqlite3.connect(database) as connection:
         connection.execute("CREATE TABLE searches (id INTEGER, words TEXT)")
         connection.executemany("INSERT INTO searches VALUES (?, ?)", [(1, "sort"), (2, "100% wool")])
-    statement = "SELECT id AS query_id, words AS text FROM searches WHERE words LIKE '%o%' ORDER BY id"
+    statement = "SELECT id AS query_id, words AS text FROM searches WHERE words LIKE '%o%' OR words = ' :b' ORDER BY id"
     found = questions.of_statement(f"sqlite:///{database}", statement, Columns(), scratch)
     assert asked(found) == [("1", "sort"), ("2", "100% wool")]
 
@@ -76,6 +76,7 @@ def test_a_statement_gives_queries(tmp_path: Path, scratch: Path) -> None:
         ("q.csv", "query_id,text\n", r"q.csv gives no queries"),
         ("q.csv", "query_id,text\n1,sort\n1,mean\n", r"each query's id once, and 1 of 2 come again, as \['1'\]"),
         ("q.jsonl", '{"query_id": null, "text": "sort"}\n', r"1 of 1 queries have no id"),
+        ("q.csv", 'query_id,text\n"",sort\n2,mean\n', r"1 of 2 queries have no id"),
     ],
 )
 def test_what_cannot_be_asked_is_told(tmp_path: Path, scratch: Path, name: str, content: str | None, said: str) -> None:
@@ -84,6 +85,36 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path, scratch: Path, name: str, 
         path.write_text(content)
     with pytest.raises(QuestionsError, match=said):
         questions.of_file(str(path), Columns(), scratch)
+
+
+def test_json_lines_may_change_their_types_and_bring_a_column_late(tmp_path: Path, scratch: Path) -> None:
+    lines = [f'{{"query_id": {number}}}' for number in range(200)]
+    (tmp_path / "q.jsonl").write_text(
+        "\n".join([*lines, '{"query_id": "abc", "text": "sort"}', '{"query_id": 1.5, "text": 7}'])
+    )
+    found = asked(questions.of_file(str(tmp_path / "q.jsonl"), Columns(), scratch))
+    assert found[0] == ("0", "") and found[-2:] == [("abc", "sort"), ("1.5", "7")]
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("CREATE TABLE t (a TEXT)", r"gives no rows\. Write one like SELECT"),
+        ("SELECT 1 AS query_id", r"and text is not among \['query_id'\]"),
+        ("SELECT * FROM nowhere", r"could not be asked \(OperationalError\)"),
+        ("SELECT 1 AS query_id, 'x' AS text WHERE 1 = 0", r"gives no queries"),
+    ],
+)
+def test_a_statement_that_gives_no_queries_is_told(tmp_path: Path, scratch: Path, statement: str, said: str) -> None:
+    with pytest.raises(QuestionsError, match=said):
+        questions.of_statement(f"sqlite:///{tmp_path}/shop.db", statement, Columns(), scratch)
+
+
+@pytest.mark.parametrize("database", ["postgresql+psycopg2://me:s3cret@127.0.0.1:s3cret/shop", "s3cret"])
+def test_an_address_that_is_none_is_told_without_showing_it(scratch: Path, database: str) -> None:
+    with pytest.raises(QuestionsError, match=r"could not be asked") as told:
+        questions.of_statement(database, "SELECT 1", Columns(), scratch)
+    assert "s3cret" not in str(told.value) and told.value.__cause__ is None
 
 
 def test_a_database_that_does_not_answer_is_told_without_its_password(scratch: Path) -> None:

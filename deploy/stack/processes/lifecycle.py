@@ -18,7 +18,8 @@ from deploy.stack.processes import instance, places, postgres, preflight, superv
 from deploy.stack.processes.listing import Process, environment_variables, processes
 from deploy.stack.processes.patience import Patience, wait_for_stack
 from deploy.stack.processes.supervisor import BACKOFF, NotRunningError, Supervisor
-from shared_ops.settings import ROOT, Settings, repositories, variable
+from shared_ops.data import storage
+from shared_ops.settings import ROOT, Settings, live_repository, repositories, variable
 from shared_ops.waiting import until
 
 Say = Callable[[str], None]
@@ -66,6 +67,28 @@ def refuse_unknown_repositories(settings: Settings) -> None:
         raise StackError(
             f"SEARCHLOOP_REPOS={settings.repos}: expected names of {', '.join(repositories())}, separated by spaces, "
             f"got {', '.join(unknown)}"
+        )
+
+
+def refuse_data_of_nowhere(settings: Settings) -> None:
+    """See that SEARCHLOOP_READ_FROM names another stack's home, and that no set is to go live here.
+
+    Raises:
+        StackError: when it does not, or this stack runs the repository that moves the live set.
+    """
+    if settings.read_from is None:
+        return
+    if settings.runs(live := live_repository()):
+        others = " ".join(name for name in (settings.repos.split() or repositories()) if name != live)
+        raise StackError(
+            "SEARCHLOOP_READ_FROM is for one team's part of a stack: no set goes live here of another stack's releases. "
+            f'{live} would try. Leave it out: make up REPOS="{others}"'
+        )
+    folder = storage.local_path(settings.read_from)
+    if folder and not (folder / "snapshots").is_dir():
+        raise StackError(
+            f"SEARCHLOOP_READ_FROM={folder}: expected the home of a stack, a folder that holds snapshots/. "
+            "Is it mounted?"
         )
 
 

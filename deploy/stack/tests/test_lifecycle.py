@@ -1,6 +1,7 @@
 """Which stack a command means, where that may lie, and how long it is waited for, with the real supervisor."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -290,8 +291,27 @@ EVERY_COMMAND = [
     *(["up"], ["down"], ["status"], ["logs"], ["addresses"], ["clean"], ["train"], ["code-servers"], ["lineage"]),
     *(["code-server", "keyword"], ["rollback"], ["reproduce", "keyword/v1"], ["search", "x"], ["evaluate", "runs"]),
     *(["simulate"], ["dev"], ["doctor"], ["shell", "keyword"], ["notebook", "keyword"], ["freeze"], ["thaw"]),
+    ["predict", "--queries=q.csv", "--out=out"],
     *(["pin", "keyword"], ["unpin", "keyword"], ["promote", "1", "--why=x"], ["runs"], ["explain", "keyword/v1"]),
 ]
+
+
+@pytest.mark.parametrize(
+    ("repos", "said"),
+    [
+        ("", r'no set goes live here of another stack\'s releases.*make up REPOS="corpus feedback keyword .* ranker"$'),
+        ("keyword live", r'Leave it out: make up REPOS="keyword"$'),
+        ("keyword", r"SEARCHLOOP_READ_FROM=\S+/gone: expected the home of a stack, a folder that holds snapshots/"),
+    ],
+)
+def test_another_stack_s_data_is_for_a_part_of_a_stack_and_has_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repos: str, said: str
+) -> None:
+    monkeypatch.setenv("SEARCHLOOP_READ_FROM", str(tmp_path / "gone"))
+    monkeypatch.setenv("SEARCHLOOP_REPOS", repos)
+    told = process(tmp_path / "home", "up")
+    assert told.returncode == 1 and re.search(said, told.stderr.strip()), told.stderr
+    assert process(tmp_path / "home", "down").returncode == 0
 
 
 def test_the_list_holds_every_command() -> None:

@@ -61,7 +61,7 @@ def test_the_answers_are_the_release_s_own(
     assert hits == {query: found for query, found in expected.items() if found}
     run = [line.split() for line in (tmp_path / "out" / "run.trec").read_text().splitlines()]
     assert [(row[0], row[2], row[5]) for row in run] == [
-        (query.replace(" ", "%20"), doc_id, "keyword") for query, found in hits.items() for doc_id, _ in found
+        (query.replace(" ", "%20"), doc_id, "keyword-v1") for query, found in hits.items() for doc_id, _ in found
     ]
 
 
@@ -95,10 +95,23 @@ def test_answers_are_never_written_over(
         predicted(instance, queries=str(queries), out=str(tmp_path / "out"))
 
 
+def test_nothing_else_s_folder_is_taken_for_answers(
+    staging: Staging, queries: Path, tmp_path: Path, instance: DagsterInstance
+) -> None:
+    """A release's folder has hits, too; and a file is no folder."""
+    release = storage.local_path(staging.release_url("keyword", "v1"))
+    before = sorted(path.name for path in release.rglob("*"))
+    for place, said in ((release, "is not empty"), (queries, "is a file")):
+        with pytest.raises(Exception, match=said):
+            predicted(instance, queries=str(queries), out=str(place))
+    assert sorted(path.name for path in release.rglob("*")) == before
+
+
 def test_a_run_that_did_not_come_to_its_end_is_begun_anew(
     staging: Staging, queries: Path, tmp_path: Path, instance: DagsterInstance
 ) -> None:
     storage.write_atomic((tmp_path / "out" / "hits" / "part-000007.parquet").as_uri(), b"half")
+    storage.write_atomic((tmp_path / "out" / "predictions.begun").as_uri(), b"")
     predicted(instance, queries=str(queries), out=str(tmp_path / "out"))
     assert len(pl.read_parquet(tmp_path / "out" / "hits" / "*.parquet")["query_id"].unique()) == 3
 
@@ -113,4 +126,4 @@ def test_a_store_that_is_no_folder_holds_queries_and_answers(staging: Staging, i
 
 def _score(url: str) -> bytes:
     score = tables.read(f"{url}/hits/part-000000.parquet").cast({"score": pl.Float32})["score"].to_numpy()[0]
-    return f"{score} keyword\n".encode()
+    return f"{score} keyword-v1\n".encode()

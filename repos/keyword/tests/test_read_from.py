@@ -1,6 +1,7 @@
 """A stack that learns from another one's data: what it makes is its own, and nothing of the other is written."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,27 @@ def test_a_reference_that_both_could_mean_is_the_own(other: Path) -> None:
     assert found == own
 
 
-def test_a_place_without_a_stack_s_state_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEARCHLOOP_READ_FROM", str(tmp_path))
-    with pytest.raises(ValueError, match="expected the home of a stack, a folder that holds snapshots/"):
-        Settings()
+def test_queries_in_bulk_are_answered_by_the_own_release_where_there_is_one(other: Path, tmp_path: Path) -> None:
+    def answered_by(out: str) -> str:
+        config = {"queries": str(tmp_path / "q.csv"), "out": str(tmp_path / out)}
+        with DagsterInstance.ephemeral() as instance:
+            job = defs.resolve_job_def("keyword_predict")
+            assert job.execute_in_process({"ops": {"predict": {"config": config}}}, instance).success
+        return str(json.loads((tmp_path / out / "predictions.json").read_text())["release"])
+
+    (tmp_path / "q.csv").write_text("query_id,text\n1,sort\n")
+    assert answered_by("a") == f"keyword/{PROD.input_staging.accepted('keyword')}"
+    trained("keyword_prod")
+    assert answered_by("b") == f"keyword/{PROD.staging.accepted('keyword')}"
+
+
+@pytest.mark.parametrize("place", ["~nobody_of_this_name/home", "{tmp_path}/gone"])
+def test_a_place_that_is_not_there_keeps_no_command_from_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("SEARCHLOOP_READ_FROM", place.format(tmp_path=tmp_path))
+    if place.startswith("~"):
+        with pytest.raises(ValueError, match="expected a path that leads somewhere"):
+            Settings()
+    else:
+        assert Settings().read_from == f"file://{tmp_path}/gone"

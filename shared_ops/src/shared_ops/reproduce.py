@@ -37,7 +37,7 @@ def main() -> None:
     if not manifest.code:
         print("note: its code was not kept yet when it was trained: it is trained again with the checkout's")
     with tempfile.TemporaryDirectory() as scratch:
-        train_again(manifest, Path(scratch), settings.staging_url("prod"))
+        train_again(manifest, Path(scratch), settings.input_staging_url("prod"))
         differing = differences(manifest, Path(scratch))
     for line in differing:
         print(line)

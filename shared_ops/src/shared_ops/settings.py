@@ -259,13 +259,10 @@ class Settings(BaseSettings):
     @field_validator("read_from", mode="after")
     @classmethod
     def _url(cls, place: str | None) -> str | None:
-        """The URL of a place; raises ValueError for a folder that holds no stack's state."""
+        """The URL of a place, of which a path may be typed."""
         if place is None or ("://" in place and not place.startswith("file://")):
             return place and place.rstrip("/")
-        folder = Path(place.removeprefix("file://")).expanduser().resolve()
-        if not (folder / "snapshots").is_dir():
-            raise ValueError("expected the home of a stack, a folder that holds snapshots/")
-        return file_url(folder)
+        return file_url(cls._absolute(Path(place.removeprefix("file://"))))
 
     @field_validator("host", mode="after")
     @classmethod

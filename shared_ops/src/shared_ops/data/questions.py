@@ -4,7 +4,7 @@ They are read once, in a stream, into a Parquet file of this machine, which is t
 bounded whatever their number. Knows no Dagster.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,18 @@ import polars as pl
 
 from shared_ops.data.text import cleaned
 
+
+def _json_lines(path: Path) -> pl.LazyFrame:
+    """The lines' values as texts: a column may hold numbers in some lines and words in others, or be late to come."""
+    names = pl.scan_ndjson(path, infer_schema_length=None).collect_schema().names()
+    return pl.scan_ndjson(path, schema=dict.fromkeys(names, pl.String))
+
+
 READERS: dict[str, Callable[[Path], pl.LazyFrame]] = {
     ".parquet": pl.scan_parquet,
     ".csv": lambda path: pl.scan_csv(path, infer_schema=False),
     ".tsv": lambda path: pl.scan_csv(path, infer_schema=False, separator="\t", quote_char=None),
-    ".jsonl": pl.scan_ndjson,
+    ".jsonl": _json_lines,
 }
 """What reads a file, by the ending of its name."""
 READ_ROWS = 50_000
@@ -43,15 +50,22 @@ class Columns:
         Raises:
             QuestionsError: when one is missing.
         """
-        present = frame.collect_schema().names()
-        if lacking := [name for name in (self.query_id, self.text) if name not in present]:
-            raise QuestionsError(
-                f"{place}: expected the columns {self.query_id!r} and {self.text!r}, and {' and '.join(lacking)} "
-                f"is not among {present}. Name yours: COLUMNS=<id>,<text> (id_column and text_column in Dagit)."
-            )
+        self.check(frame.collect_schema().names(), place)
         return frame.select(
             query_id=pl.col(self.query_id).cast(pl.String), text=pl.col(self.text).cast(pl.String).fill_null("")
         )
+
+    def check(self, present: Sequence[str], place: str) -> None:
+        """See that these columns are present.
+
+        Raises:
+            QuestionsError: when one is not.
+        """
+        if lacking := [name for name in (self.query_id, self.text) if name not in present]:
+            raise QuestionsError(
+                f"{place}: expected the columns {self.query_id!r} and {self.text!r}, and {' and '.join(lacking)} "
+                f"is not among {list(present)}. Name yours: COLUMNS=<id>,<text> (id_column and text_column in Dagit)."
+            )
 
 
 @dataclass(frozen=True)
@@ -103,12 +117,20 @@ def of_statement(database: str, statement: str, columns: Columns, scratch: Path)
     try:
         engine = create_engine(make_url(database))
         try:
-            with engine.connect().execution_options(stream_results=True) as connection:
-                batches = pl.read_database(statement, connection, iter_batches=True, batch_size=READ_ROWS)
-                return _kept((columns.of(batch.lazy(), place) for batch in batches), scratch, place)
+            with engine.connect() as connection:
+                # Sent as it was typed: a colon or a percent sign begins no parameter.
+                asked = connection.execution_options(stream_results=True, no_parameters=True)
+                result = asked.exec_driver_sql(statement)
+                if not result.returns_rows:
+                    raise QuestionsError(f"{place} gives no rows. Write one like SELECT.")
+                columns.check(list(result.keys()), place)
+                rows = result.mappings().partitions(READ_ROWS)
+                return _kept((_texts(part, columns) for part in rows), scratch, place)
         finally:
             engine.dispose()
-    except (SQLAlchemyError, ImportError) as error:
+    except QuestionsError:
+        raise
+    except (SQLAlchemyError, ImportError, ValueError) as error:
         # From None, and without the driver's own words: the password may stand in them.
         raise QuestionsError(
             f"{place} could not be asked ({type(error).__name__}): check the database's address, its driver, and the "
@@ -116,7 +138,16 @@ def of_statement(database: str, statement: str, columns: Columns, scratch: Path)
         ) from None
 
 
-def _kept(frames: Any, scratch: Path, place: str) -> Questions:
+def _texts(rows: Iterable[Any], columns: Columns) -> pl.LazyFrame:
+    """Rows of a database as texts, whatever their types."""
+    texts = [
+        [None if row[name] is None else str(row[name]) for name in (columns.query_id, columns.text)] for row in rows
+    ]
+    frame = pl.LazyFrame(texts, schema={"query_id": pl.String, "text": pl.String}, orient="row")
+    return frame.with_columns(pl.col("text").fill_null(""))
+
+
+def _kept(frames: Iterable[pl.LazyFrame], scratch: Path, place: str) -> Questions:
     """Write the frames, one after another, into one Parquet file, and check their ids."""
     pieces = []
     for number, frame in enumerate(frames):
@@ -130,7 +161,11 @@ def _kept(frames: Any, scratch: Path, place: str) -> Questions:
         piece.unlink()
     ids = pl.scan_parquet(path).select("query_id")
     count, missing, different = (
-        ids.select(count=pl.len(), missing=pl.col("query_id").null_count(), different=pl.col("query_id").n_unique())
+        ids.select(
+            count=pl.len(),
+            missing=(pl.col("query_id").fill_null("") == "").sum(),
+            different=pl.col("query_id").n_unique(),
+        )
         .collect()
         .row(0)
     )

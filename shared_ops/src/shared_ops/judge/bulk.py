@@ -24,8 +24,9 @@ from shared_ops.release import inputs
 from shared_ops.release.releases import Staging
 from shared_ops.settings import families
 
-DONE = "predictions.json"
-"""The file that is written last: it says what answered what."""
+DONE, BEGUN = "predictions.json", "predictions.begun"
+"""The file that is written last, which says what answered what; and that which is there until then."""
+HITS, RUN = "hits", "run.trec"
 PART = 1_000
 """Queries in a part, unless another number is asked for."""
 TOLD_SECONDS = 5.0
@@ -69,6 +70,7 @@ def opened(
     family: str,
     version: str,
     *,
+    upstream: Staging | None = None,
     releases: Mapping[str, str] | None = None,
     snapshot: SnapshotRef | None = None,
     open_model: Open | None = None,
@@ -76,7 +78,8 @@ def opened(
     """A release, ready to answer: a search family's alone, a ranker's with the releases whose hits it orders.
 
     Args:
-        staging: the area that holds the releases.
+        staging: the area that holds the release.
+        upstream: the area with the releases that a ranker orders the hits of; None: the same.
         family: the release's family.
         version: the release.
         releases: family to version of the releases that a ranker orders the hits of; None: those it learned from.
@@ -89,15 +92,16 @@ def opened(
     manifest = staging.manifest(family, version)
     # A family that is listed no more searched: a ranker says of itself what it learned from.
     ranks = families()[family].role == "rank" if family in families() else bool(manifest.learned_from)
+    upstream = upstream or staging
     with ExitStack() as stack:
-        own = stack.enter_context(answering(staging, inputs.of_manifest(manifest, staging.url), version, open_model))
+        own = stack.enter_context(answering(staging, inputs.of_manifest(manifest, upstream.url), version, open_model))
         if not ranks:
             yield own
             return
         searches = {}
         for name, release in (releases or manifest.learned_from).items():
-            asked = inputs.of_manifest(staging.manifest(name, release), staging.url)
-            searches[name] = stack.enter_context(answering(staging, asked, release))
+            asked = inputs.of_manifest(upstream.manifest(name, release), upstream.url)
+            searches[name] = stack.enter_context(answering(upstream, asked, release))
         shown = frozenset(load(snapshot).documents()["doc_id"]) if snapshot else None
         yield SetAnswers(searches, cast(Ranking, own), shown)
 
@@ -113,6 +117,24 @@ class Answered:
     seconds: float
 
 
+def claim(url: str) -> None:
+    """Take the folder at an fsspec URL for answers: one that is not there yet, or is empty, or was begun and not ended.
+
+    Raises:
+        BulkError: when it holds anything else, which is never written over.
+    """
+    filesystem, path = fsspec.core.url_to_fs(url)
+    if filesystem.isfile(path):
+        raise BulkError(f"{url} is a file. Name a folder for the answers.")
+    there = set(storage.names(url))
+    if there and not (BEGUN in there and there <= {BEGUN, HITS, RUN}):
+        what = "holds answers already" if DONE in there else "is not empty"
+        raise BulkError(f"{url} {what}. Name another folder, or remove it.")
+    filesystem.makedirs(path, exist_ok=True)
+    storage.write_atomic(storage.join(url, BEGUN), b"")
+    storage.remove(storage.join(url, HITS))
+
+
 def answer(
     questions: Questions,
     answers: Answering,
@@ -122,25 +144,18 @@ def answer(
     log: Callable[[str], None],
     rows: int = PART,
 ) -> Answered:
-    """Write the best `k` hits of each query into the folder at an fsspec URL.
+    """Write the best `k` hits of each query into the folder at an fsspec URL, which was claimed.
 
-        hits/part-000000.parquet, ...   a `hits` table for each part
-        run.trec                        all of them as a TREC run, whose tag is by["tag"]
-        predictions.json                `by` and the counts; written last
-
-    Raises:
-        BulkError: when the folder holds answers already.
+    hits/part-000000.parquet, ...   a `hits` table for each part
+    run.trec                        all of them as a TREC run, whose tag is by["tag"]
+    predictions.json                `by` and the counts; written last
     """
-    if storage.exists(storage.join(url, DONE)):
-        raise BulkError(f"{url} holds answers already. Name another folder, or remove it.")
-    storage.remove(storage.join(url, "hits"))  # of a run that did not come to its end
     began, told, done, total, without = time.monotonic(), 0.0, 0, 0, 0
     filesystem, path = fsspec.core.url_to_fs(url)
-    filesystem.makedirs(path, exist_ok=True)
-    with filesystem.open(f"{path}/run.trec", "w", encoding="utf-8") as run:
+    with filesystem.open(f"{path}/{RUN}", "w", encoding="utf-8") as run:
         for number, part in enumerate(questions.parts(rows)):
             hits = answers.many(part.filter(pl.col("text") != "")).filter(pl.col("rank") <= k)
-            tables.write(storage.join(url, "hits", f"part-{number:06}.parquet"), hits)
+            tables.write(storage.join(url, HITS, f"part-{number:06}.parquet"), hits)
             run.writelines(trec.run_lines(str(by["tag"]), tables.hits_by_query(hits)))
             done, total = done + len(part), total + len(hits)
             without += len(part) - hits["query_id"].n_unique()
@@ -151,4 +166,5 @@ def answer(
     answered = Answered(url, done, without, total, time.monotonic() - began)
     counts = {"queries": done, "queries_without_hits": without, "hits": total, "seconds": round(answered.seconds, 1)}
     storage.write_json(storage.join(url, DONE), {**by, "k": k, **counts})
+    storage.remove(storage.join(url, BEGUN))
     return answered

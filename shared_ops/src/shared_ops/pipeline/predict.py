@@ -6,7 +6,7 @@ Dagit as the asset `predictions`. They read prod's releases, and write nothing b
 
 import tempfile
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from shared_ops.pipeline.jobs import job_tags
 from shared_ops.pipeline.lineage import made_by, owners, predictions_key
 from shared_ops.pipeline.resources import PROD, DeploymentResource
 from shared_ops.release.inputs import MissingInputError
-from shared_ops.release.releases import ReleaseError
+from shared_ops.release.releases import ReleaseError, Staging
 
 POOL = "predict"
 """The pool of these runs: one at a time, so that there is room for trainings and promotions."""
@@ -106,9 +106,10 @@ def predict_job(family: str, open_model: Open) -> JobDefinition:
     @op(name="predict", pool=POOL)
     def predict(context: OpExecutionContext, config: PredictReleaseConfig, deployment: DeploymentResource) -> None:
         """Answer a table of queries by one release, in parts: hits as Parquet, and a TREC run."""
-        version = config.version or _current(deployment, family)
-        opened = bulk.opened(deployment.input_staging, family, version, open_model=open_model)
-        _predict(context, config, deployment, family, _Asked(family, {"release": f"{family}/{version}"}, opened))
+        staging, version = _release(deployment, family, config.version)
+        opened = bulk.opened(staging, family, version, upstream=deployment.input_staging, open_model=open_model)
+        asked = _Asked(f"{family}-{version}", {"release": f"{family}/{version}"}, opened)
+        _predict(context, config, deployment, family, asked)
 
     return _job(family, predict, f"Answers a table of queries by a release of {family}.")
 
@@ -145,24 +146,33 @@ def predictions_spec(name: str, answering: AssetKey) -> AssetSpec:
     )
 
 
-def _current(deployment: DeploymentResource, family: str) -> str:
-    """The live release of a family, else the accepted one.
+def _release(deployment: DeploymentResource, family: str, version: str) -> tuple[Staging, str]:
+    """The area and the version of a family's release: the one that is named, else the live one, else the accepted one.
+
+    The deployment's own come first, then those that it learns from.
 
     Raises:
-        ReleaseError: when there is neither.
+        ReleaseError: when there is none.
     """
-    live = deployment.live_sets.live()
-    version = (live.releases.get(family) if live else None) or deployment.input_staging.accepted(family)
-    if version is None:
-        raise ReleaseError(f"{family} has no accepted release yet. Train one: make train REPO={family}.")
-    return version
+    live, areas = deployment.live_sets.live(), (deployment.staging, deployment.input_staging)
+    wanted = version or (live.releases.get(family, "") if live else "")
+    for area in areas:
+        if wanted in area.versions(family) or (not wanted and area.accepted(family)):
+            return area, wanted or str(area.accepted(family))
+    if wanted:
+        raise ReleaseError(
+            f"Release {family}/{wanted} is not in {areas[0].url}: make lineage names those that are live."
+        )
+    raise ReleaseError(f"{family} has no accepted release yet. Train one: make train REPO={family}.")
 
 
 def _predict(
     context: OpExecutionContext, config: PredictConfig, deployment: DeploymentResource, name: str, asked: _Asked
 ) -> None:
-    with tempfile.TemporaryDirectory() as scratch, asked.opened as answers:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         found = config.read(Path(scratch))
+        bulk.claim(config.out)
+        answers = stack.enter_context(asked.opened)  # last: what takes minutes is done for what can be answered
         given = config.queries or config.sql
         context.log.info(f"{found.count:,} queries of {given}, answered by {asked.tag}")
         by = {"tag": asked.tag, **asked.said, "queries_from": given, "run": context.run_id}
