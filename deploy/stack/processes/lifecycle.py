@@ -81,7 +81,7 @@ def refuse_data_of_nowhere(settings: Settings) -> None:
     if settings.runs(live := live_repository()):
         others = " ".join(name for name in (settings.repos.split() or repositories()) if name != live)
         raise StackError(
-            "SEARCHLOOP_READ_FROM is for one team's part of a stack: no set goes live here of another stack's releases. "
+            "SEARCHLOOP_READ_FROM is for a part of a stack: no set goes live here of another stack's releases. "
             f'{live} would try. Leave it out: make up REPOS="{others}"'
         )
     folder = storage.local_path(settings.read_from)
