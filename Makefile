@@ -148,7 +148,7 @@ new-repo: made ## Write a new repository, its environment and its entry in the l
 remove-repo: made ## Take a repository away again: NAME=<name>
 	@$(PLATFORM) -m deploy.repositories remove --name="$$NAME"
 
-check: needed ## Style, types, borders, what is generated, fresh locks, of all or of one [REPO=<name>]
+check: needed ## Style, types, borders, what is generated, fresh locks, the docs' site, of all or of one [REPO=<name>]
 	@$(PLATFORM) -m deploy.checks $${REPO:+-- "$$REPO"}
 
 test: needed ## All checks and tests, each in its own environment, or the tests of one [REPO=<name>]
@@ -182,7 +182,7 @@ needed:
 ##| SEARCHLOOP_FEEDBACK=true      whether searches and clicks are recorded (docs/feedback.md)
 ##| SEARCHLOOP_GATE_MARGIN=0.02   the loss in nDCG@10 that every gate must rule out (docs/gate.md)
 ##| SEARCHLOOP_ENOUGH_CLICKS=200  new clicks that start the making of feedback (docs/loop.md)
-##| SEARCHLOOP_NIGHTLY_HOUR=2      the hour (UTC) at which the nightly round begins (docs/loop.md)
+##| SEARCHLOOP_NIGHTLY_HOUR=2     the hour (UTC) at which the nightly round begins (docs/loop.md)
 ##| SEARCHLOOP_DRIFT_SEARCHES=300 new searches that make a period to compare for drift (docs/loop.md)
 ##| SEARCHLOOP_RETENTION_DAYS=180 the age in days at which searches and clicks are deleted
 ##| SEARCHLOOP_TORCH=cpu          cpu or gpu: which build of torch the ranker gets

@@ -1,9 +1,8 @@
 """What `make predict` asks of a job that answers queries in bulk."""
 
-from pathlib import Path
 from typing import Any
 
-from shared_ops.settings import families, file_url, live_repository
+from shared_ops.settings import families, live_repository, url_of
 
 
 class AskedError(ValueError):
@@ -29,7 +28,7 @@ def asked(
     """
     if len([each for each in (release, family, number) if each]) > 1:
         raise AskedError("Expected one of RELEASE=, FAMILY= and SET=, or none for the live set.")
-    config: dict[str, Any] = {"out": _url(out), "k": k, **_source(queries, sql, database)}
+    config: dict[str, Any] = {"out": url_of(out), "k": k, **_source(queries, sql, database)}
     if columns:
         names = columns.split(",")
         if len(names) != 2 or not all(names):
@@ -50,9 +49,4 @@ def _source(queries: str | None, sql: str | None, database: str | None) -> dict[
             'Expected QUERIES=<url of a .parquet, .csv, .tsv or .jsonl>, or SQL="SELECT ..." with DATABASE=<the '
             "environment variable that holds the database's address, where the stack was started>."
         )
-    return {"sql": sql, "database": {"env": database}} if sql else {"queries": _url(str(queries))}
-
-
-def _url(given: str) -> str:
-    """A path as the URL of its file: what is typed is relative to here, and the run is elsewhere."""
-    return given if "://" in given else file_url(Path(given).expanduser().absolute())
+    return {"sql": sql, "database": {"env": database}} if sql else {"queries": url_of(str(queries))}

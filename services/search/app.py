@@ -154,7 +154,7 @@ def create_app(settings: Settings) -> FastAPI:
     def records(who: Visitor) -> bool:
         return recorder.on and who.recorded
 
-    async def found_for(query: str, k: int, live: Live[Documents], fresh: bool, explain: bool) -> Answer:
+    async def remembered_or_asked(query: str, k: int, live: Live[Documents], fresh: bool, explain: bool) -> Answer:
         """The answer from memory, where it is wanted and there; else the models' in its turn."""
         started, number = time.perf_counter(), live.live_set.number
         remembered = None if fresh else memory.recall(number, query, k if explain else 0)
@@ -179,7 +179,7 @@ def create_app(settings: Settings) -> FastAPI:
         live = holder.live
         if live is None:
             raise HTTPException(503, f"Search is not ready. {web.not_ready(holder)}")
-        result = await found_for(
+        result = await remembered_or_asked(
             query, k, live, "no-cache" in request.headers.get("cache-control", "").lower(), records(who)
         )
         measures.record(result)

@@ -290,6 +290,8 @@ class ServingStack:
         until(lambda: self.get(name, "/health").json()["live_set"] == live_set.number)
 
     def close(self) -> None:
+        for server, _ in self._servers.values():
+            server.should_exit = True  # all at once: each looks twice a second
         for name in list(self._servers):
             self.stop(name)
         self.client.close()

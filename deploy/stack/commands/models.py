@@ -103,9 +103,7 @@ def predict(settings: Settings, /, **given: Any) -> None:
     lifecycle.need_running(settings)
     repository, config = bulk.asked(**given)
     lifecycle.need_part(settings, repository)
-    job = f"{repository}_predict"
-    run_config = {"ops": {"predict": {"config": config}}}
-    training.follow(dagit_of(settings), repository, job, run_config, f"make predict by {who()}", say)
+    training.predict(dagit_of(settings), repository, config, f"make predict by {who()}", say)
 
 
 @click.command()

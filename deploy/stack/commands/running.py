@@ -29,7 +29,7 @@ def up(settings: Settings, watch: bool) -> None:
     """Start everything, train where nothing is live yet, and wait until a search answers."""
     began = time.monotonic()
     settings = lifecycle.agree_with_running(settings, say)
-    lifecycle.refuse_data_of_nowhere(settings)
+    lifecycle.refuse_unfit_read_from(settings)
     sources.check(settings, say)
     say(f"servers (home {settings.home})")
     lifecycle.start(settings, lambda line: say(f"  {line}"))

@@ -160,23 +160,23 @@ def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], becau
     until(lambda: not due() or runs(), every=1, seconds=TRIGGER_SECONDS)
     if due() or runs():
         run_id = _launched_or_found(dagit, location, job_of(PROMOTION), because)
-        return _follow_all([_RunFollower(dagit, PROMOTION, job_of(PROMOTION), run_id, say)])
+        return _follow_all([_RunFollower(dagit, PROMOTION, job_of(PROMOTION), run_id, say, "make train")])
     ended = [run.run_id for run in dagit.ended_runs(since) if run.job == job_of(PROMOTION)][:1]
     if not ended:
         say(f"{PROMOTION:<9} nothing to do: {obstacle()}")
-    return _follow_all([_RunFollower(dagit, PROMOTION, job_of(PROMOTION), run_id, say) for run_id in ended])
+    return _follow_all([_RunFollower(dagit, PROMOTION, job_of(PROMOTION), each, say, "make train") for each in ended])
 
 
-def follow(
-    dagit: Dagit, location: str, job: str, config: Mapping[str, Any], because: str, say: Callable[[str], None]
-) -> None:
-    """Launch a job with this configuration, and tell what happens until it ends.
+def predict(dagit: Dagit, repository: str, config: Mapping[str, Any], because: str, say: Callable[[str], None]) -> None:
+    """Launch a repository's `<repository>_predict` with its op's configuration, and tell what happens until it ends.
 
     Raises:
         TrainingError: when it does not end well.
     """
-    run_id = dagit.launch(location, job, config, because)
-    if failures := _follow_all([_RunFollower(dagit, location, job, run_id, say)]):
+    job = f"{repository}_predict"
+    run_id = dagit.launch(repository, job, {"ops": {"predict": {"config": config}}}, because)
+    others = [f"{name}_predict" for name in repositories()]
+    if failures := _follow_all([_RunFollower(dagit, repository, job, run_id, say, "make predict", others)]):
         raise TrainingError("\n".join(failures))
 
 
@@ -187,7 +187,8 @@ def _training(
     job = job_of(name, deployment)
     forced = force and name in families()
     run_id = dagit.launch(name, job, FORCE, because) if forced else _launched_or_found(dagit, name, job, because)
-    return _RunFollower(dagit, name, job, run_id, say)
+    rivals = [job_of(name, each) for each in DEPLOYMENTS]
+    return _RunFollower(dagit, name, job, run_id, say, "make train", rivals)
 
 
 def _launched_or_found(dagit: Dagit, location: str, job: str, because: str) -> str:
@@ -197,10 +198,23 @@ def _launched_or_found(dagit: Dagit, location: str, job: str, because: str) -> s
 
 
 class _RunFollower:
-    """One run, from its launch to its end, told under a label; a run that is retried is followed into its retry."""
+    """One run, from its launch to its end, told under a label; a run that is retried is followed into its retry.
 
-    def __init__(self, dagit: Dagit, label: str, job: str, run_id: str, say: Callable[[str], None]) -> None:
+    `command` starts it anew, should it be cancelled; for the runs of `rivals`, which are jobs, it may have to wait.
+    """
+
+    def __init__(
+        self,
+        dagit: Dagit,
+        label: str,
+        job: str,
+        run_id: str,
+        say: Callable[[str], None],
+        command: str,
+        rivals: Sequence[str] = (),
+    ) -> None:
         self.dagit, self.label, self.job = dagit, label, job
+        self.command, self.rivals = command, rivals
         self.started = time.monotonic()
         self.ended, self.failure = False, ""
         self.heard, self.waiting = self.started, False
@@ -239,12 +253,10 @@ class _RunFollower:
         return page
 
     def _tell_who_goes_first(self) -> None:
-        """Say for which run of the same graph a queued one waits: a trigger was quicker, or it trains for dev."""
-        graph = self.job.rpartition("_")[0]
-        jobs = {self.job, *(job_of(graph, deployment) for deployment in DEPLOYMENTS)}
-        running = (run for run in self.dagit.in_flight() if run.job in jobs and run.status == "STARTED")
+        """Say for which run of its rivals a queued one waits: a trigger was quicker, or it trains for dev."""
+        running = (run for run in self.dagit.in_flight() if run.job in self.rivals and run.status == "STARTED")
         for run in running:
-            self._line(f"waiting for run {run.run_id[:8]}, which trains already: {self.dagit.url}/runs/{run.run_id}")
+            self._line(f"waiting for run {run.run_id[:8]}, which goes first: {self.dagit.url}/runs/{run.run_id}")
             self._told_who_goes_first = True
 
     def _follow(self, run_id: str) -> None:
@@ -273,7 +285,8 @@ class _RunFollower:
         verdict = page.tags.get(VERDICT)
         self._line(f"{self.job} ended: {page.status}{f', {verdict}' if verdict else ''}")
         if page.status == "CANCELED":
-            self.failure = f"{self.job} was cancelled, by make down or in Dagit: make up, then make train, starts anew"
+            way_out = f"make up, then {self.command}, starts anew"
+            self.failure = f"{self.job} was cancelled, by make down or in Dagit: {way_out}"
         elif page.status != "SUCCESS":
             reason = "\n".join(self._errors) or "see the run"
             self.failure = f"{self.job} ended with {page.status}: {reason}\n  {self.dagit.url}/runs/{self.run_id}"

@@ -70,7 +70,7 @@ def refuse_unknown_repositories(settings: Settings) -> None:
         )
 
 
-def refuse_data_of_nowhere(settings: Settings) -> None:
+def refuse_unfit_read_from(settings: Settings) -> None:
     """See that SEARCHLOOP_READ_FROM names another stack's home, and that no set is to go live here.
 
     Raises:

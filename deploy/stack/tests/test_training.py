@@ -137,7 +137,7 @@ def test_a_run_that_waits_for_one_that_a_trigger_has_started_says_so_once(monkey
 
     looks.launch = launch
     (said,) = (line for line in trained(monkeypatch, looks) if "waiting" in line)
-    assert "waiting for run earlier, which trains already: http://127.0.0.1:9/runs/earlier" in said
+    assert "waiting for run earlier, which goes first: http://127.0.0.1:9/runs/earlier" in said
 
 
 def test_nobody_waits_for_the_dagit_of_a_stack_that_has_ended() -> None:
@@ -239,7 +239,7 @@ def test_in_dev_the_dev_jobs_are_launched_and_nothing_is_promoted(monkeypatch: p
     said: list[str] = []
     training.train(Settings(), looks, ["keyword", "ranker"], said.append, deployment="dev")
     assert launched == ["keyword_dev", "ranker_dev"]
-    assert any("waiting for run nightly, which trains already" in line for line in said)
+    assert any("waiting for run nightly, which goes first" in line for line in said)
     assert said[-1].endswith("ranker_dev ended: SUCCESS")
 
 

@@ -186,6 +186,27 @@ def file_url(path: Path) -> str:
     return f"file://{path}"
 
 
+def url_of(place: str) -> str:
+    """The fsspec URL of a place that somebody typed as a path, from here or from ~, or as a URL already.
+
+    Raises:
+        ValueError: where a path leads nowhere.
+    """
+    return place if "://" in place else file_url(absolute(Path(place)))
+
+
+def absolute(path: Path) -> Path:
+    """The one path that a path means.
+
+    Raises:
+        ValueError: where it means none.
+    """
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError as error:  # pathlib's, of an unknown ~user and of links that lead in a circle
+        raise ValueError(f"expected a path that leads somewhere ({error})") from None
+
+
 class Settings(BaseSettings):
     """A stack's settings. Each field is read from SEARCHLOOP_<FIELD>; an empty one counts as not set."""
 
@@ -251,18 +272,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         """The one path that it means; raises ValueError where it means none."""
-        try:
-            return path.expanduser().resolve()
-        except RuntimeError as error:  # pathlib's, of an unknown ~user and of links that lead in a circle
-            raise ValueError(f"expected a path that leads somewhere ({error})") from None
+        return absolute(path)
 
     @field_validator("read_from", mode="after")
     @classmethod
     def _url(cls, place: str | None) -> str | None:
-        """The URL of a place, of which a path may be typed."""
-        if place is None or ("://" in place and not place.startswith("file://")):
-            return place and place.rstrip("/")
-        return file_url(cls._absolute(Path(place.removeprefix("file://"))))
+        """The URL of the place; raises ValueError where it means none."""
+        return place and url_of(place).rstrip("/")
 
     @field_validator("host", mode="after")
     @classmethod

@@ -161,7 +161,7 @@ def answer(
             without += len(part) - hits["query_id"].n_unique()
             seconds = time.monotonic() - began
             if done == questions.count or seconds - told > TOLD_SECONDS:
-                log(f"{done:,} of {questions.count:,} queries answered, {done / seconds:,.0f} a second")
+                log(f"{done:,} of {questions.count:,} queries answered, {done / seconds:,.1f} a second")
                 told = seconds
     answered = Answered(url, done, without, total, time.monotonic() - began)
     counts = {"queries": done, "queries_without_hits": without, "hits": total, "seconds": round(answered.seconds, 1)}

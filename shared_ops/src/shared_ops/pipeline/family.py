@@ -1,6 +1,7 @@
 """A model family's part of Dagster: its graph, its jobs and what its code server loads.
 
     load_inputs → validate → train → evaluate → gate → stage → materialize
+    predict, in a job of its own (shared_ops.pipeline.predict)
 
 All are made from three things in the family's `ops.py`: `TrainConfig`, `fit` and `opened`. The family's kept code is
 called by these names too (`shared_ops.answering`, `shared_ops.reproduce`), so they may never change.
