@@ -95,8 +95,8 @@ def run_all(environments: Mapping[str, str], mode: Mode) -> Iterator[tuple[str, 
     """Run suites, each in its environment, one stage after another."""
     for stage in filter(None, stages(environments, mode)):
         shown = repeat(len(stage) == 1)
-        # One more than there are cores: half of what they do is to wait for processes.
-        with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        # More than there are cores: a third of what they do is to wait for processes.
+        with ThreadPoolExecutor((os.cpu_count() or 1) + 1 + mode.fast) as pool:
             outcomes = pool.map(run, stage, [environments[folder] for folder in stage], shown, repeat(mode))
             yield from zip(stage, outcomes, strict=True)
 

@@ -203,6 +203,7 @@ def test_a_full_disk_is_named(home: Path) -> None:
     assert finding["mend"].startswith("free some, or put the stack elsewhere")
 
 
+@pytest.mark.slow
 def test_a_stack_that_is_down_on_purpose_is_sound_until_a_process_of_it_is_left(home: Path) -> None:
     stack = own_stack(home)
     assert not [each for each in findings(stack) if each["area"] not in OF_THE_MACHINE]

@@ -119,6 +119,7 @@ def test_an_answer_that_is_not_taken_is_dropped(server: Listening) -> None:
         until(lambda: not server[1])
 
 
+@pytest.mark.slow
 def test_an_answer_may_take_longer_than_the_question(server: Listening) -> None:
     url = f"http://127.0.0.1:{server[0]}"
     with httpx.Client(trust_env=False) as client:

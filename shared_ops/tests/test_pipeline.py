@@ -146,6 +146,7 @@ def events(result: ExecuteInProcessResult, kind: str) -> list[Any]:
     return [event.event_specific_data for event in result.all_events if event.event_type_value == kind]
 
 
+@pytest.mark.slow
 def test_a_good_model_becomes_the_accepted_release(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging
 ) -> None:
@@ -214,6 +215,7 @@ def test_nothing_of_the_work_in_progress_is_left(
     assert storage.names(storage.join(staging.url, "keyword", "candidates")) == []
 
 
+@pytest.mark.slow
 def test_a_worse_challenger_is_staged_rejected_and_is_no_release(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging
 ) -> None:
@@ -239,6 +241,7 @@ def statuses(instance: DagsterInstance, asset_key: AssetKey) -> dict[str, str]:
     return {key.name: record.status.value for key, record in records.items()}
 
 
+@pytest.mark.slow
 def test_a_rejected_challenger_is_red_and_the_release_stays_green(
     instance: DagsterInstance, latest: SnapshotRef
 ) -> None:
@@ -248,6 +251,7 @@ def test_a_rejected_challenger_is_red_and_the_release_stays_green(
     assert statuses(instance, challenger_key("prod", "keyword")) == {"gate": "FAILED"}
 
 
+@pytest.mark.slow
 def test_a_runs_tags_say_what_its_gate_said(instance: DagsterInstance, latest: SnapshotRef) -> None:
     for least, verdict in ((1, "accepted"), (7, "rejected")):
         result = run(PROD, instance, {"train": {"config": {"least": least}}})
@@ -255,6 +259,7 @@ def test_a_runs_tags_say_what_its_gate_said(instance: DagsterInstance, latest: S
         assert tags[VERDICT] == verdict and tags[REASON].startswith(verdict.capitalize())
 
 
+@pytest.mark.slow
 def test_the_verdict_can_be_read_again_from_the_newest_challenger(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging
 ) -> None:
@@ -267,6 +272,7 @@ def test_the_verdict_can_be_read_again_from_the_newest_challenger(
     assert not gate_check().passed and "not ruled out" in gate_check().description
 
 
+@pytest.mark.slow
 def test_dev_writes_nothing_of_prod(instance: DagsterInstance, latest: SnapshotRef, home: Path) -> None:
     run(PROD, instance)
 
@@ -342,6 +348,7 @@ def test_a_model_that_answers_with_no_number_stops_its_run_by_name(
     assert staging.versions("keyword") == []
 
 
+@pytest.mark.slow
 def test_a_model_that_takes_ten_times_as_long_is_rejected_by_name(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +376,7 @@ def skipped(result: ExecuteInProcessResult) -> bool:
     return "train" in {event.step_key for event in result.all_events if event.event_type_value == "STEP_SKIPPED"}
 
 
+@pytest.mark.slow
 def test_the_same_training_again_trains_nothing_and_names_its_result(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging
 ) -> None:
@@ -379,6 +387,7 @@ def test_the_same_training_again_trains_nothing_and_names_its_result(
     assert instance.get_run_by_id(again.run_id).tags["searchloop/unchanged"] == f"keyword/{version}"
 
 
+@pytest.mark.slow
 def test_a_rejected_training_is_not_repeated_either(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging
 ) -> None:
@@ -388,6 +397,7 @@ def test_a_rejected_training_is_not_repeated_either(
     assert skipped(run(PROD, instance, worse)) and len(staging.versions("keyword")) == 2
 
 
+@pytest.mark.slow
 def test_whoever_wants_it_trained_again_says_so(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging
 ) -> None:
@@ -396,6 +406,7 @@ def test_whoever_wants_it_trained_again_says_so(
     assert len(staging.versions("keyword")) == 2
 
 
+@pytest.mark.slow
 def test_another_snapshot_or_configuration_is_another_training(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging, content: dict[str, pl.DataFrame]
 ) -> None:
@@ -474,6 +485,7 @@ def test_a_sample_of_documents_alone_makes_a_dev_release(
     assert Staging(Settings().staging_url("dev")).accepted("keyword")
 
 
+@pytest.mark.slow
 def test_the_newest_sessions_judge_where_no_test_query_is_judged(
     instance: DagsterInstance, content: dict[str, pl.DataFrame], staging: Staging
 ) -> None:
@@ -494,6 +506,7 @@ def test_the_newest_sessions_judge_where_no_test_query_is_judged(
     assert not verdict["accepted"] and verdict["queries"] == 8 and verdict["champion"] > 0.9 > verdict["challenger"]
 
 
+@pytest.mark.slow
 def test_who_has_learned_of_nothing_abstains_and_joins_once_it_has(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging
 ) -> None:
@@ -505,6 +518,7 @@ def test_who_has_learned_of_nothing_abstains_and_joins_once_it_has(
     assert staging.accepted("keyword") != abstaining and verdict_of(staging)["champion"] is None
 
 
+@pytest.mark.slow
 def test_who_answered_may_not_fall_silent(instance: DagsterInstance, latest: SnapshotRef, staging: Staging) -> None:
     run(PROD, instance)
     accepted = staging.accepted("keyword")
@@ -521,6 +535,7 @@ def test_a_family_is_held_to_what_it_could_have_learned_of(
     assert verdict["accepted"] and verdict["queries"] == 3 and verdict["floor"] == 0
 
 
+@pytest.mark.slow
 def test_documents_that_are_all_alike_are_told_and_shown(
     instance: DagsterInstance, content: dict[str, pl.DataFrame], staging: Staging
 ) -> None:
@@ -542,6 +557,7 @@ def test_a_step_that_is_executed_again_in_other_code_measures_nothing(
     assert staging.versions("keyword") == []
 
 
+@pytest.mark.slow
 def test_a_release_whose_serving_code_has_changed_says_what_brings_the_new_one(
     instance: DagsterInstance, latest: SnapshotRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -565,6 +581,7 @@ def test_a_run_whose_code_was_saved_while_it_was_loaded_ends_before_it_trains(
     assert "saved while" in instance.get_run_by_id(result.run_id).tags[AGAIN] and staging.versions("keyword") == []
 
 
+@pytest.mark.slow
 def test_an_accepted_release_that_does_not_answer_in_its_own_code_holds_up_no_better_one(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging
 ) -> None:
@@ -583,6 +600,7 @@ def test_an_accepted_release_that_does_not_answer_in_its_own_code_holds_up_no_be
     assert any(f"So the challenger is compared with the live release, {live}." in line for line in said)
 
 
+@pytest.mark.slow
 def test_an_accepted_release_that_is_damaged_holds_up_no_better_one(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging
 ) -> None:
@@ -595,6 +613,7 @@ def test_an_accepted_release_that_is_damaged_holds_up_no_better_one(
     assert staging.manifest("keyword", staging.accepted("keyword")).gate["champion_version"] == live
 
 
+@pytest.mark.slow
 def test_a_challenger_of_what_is_accepted_no_more_is_not_accepted_and_trained_anew(
     instance: DagsterInstance, latest: SnapshotRef, staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -324,6 +324,7 @@ def test_a_verdict_against_another_set_than_the_live_one_promotes_nothing(sets: 
     assert promote(sets, ranker("r3"), SNAPSHOT, "again", services=False, over=1).number == 3, "as a retry finds it"
 
 
+@pytest.mark.slow
 def test_a_rollback_that_fails_leaves_what_was_taken_back_as_it_was(sets: LiveSets, services: States) -> None:
     sets_of(sets, 3)
     rollback(sets, 2, note="by hand", services=True)
@@ -422,6 +423,7 @@ def test_what_kept_a_worker_from_starting_once_keeps_no_later_try(sets: LiveSets
     assert rollback(sets, note="by hand", services=True) == one and not problem.exists()
 
 
+@pytest.mark.slow
 def test_a_service_that_has_seen_another_set_of_the_same_number_is_waited_for(sets: LiveSets, services: States) -> None:
     for state in ("ready", "failed"):
         services["semantic"] = {"state": state, "release": "of a set that was withdrawn", "reason": "r"}

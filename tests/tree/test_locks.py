@@ -61,6 +61,7 @@ def test_nothing_is_made_from_a_stale_lock(build: ModuleType) -> None:
         build.sync(["search"])
 
 
+@pytest.mark.slow
 def test_a_stale_lock_is_made_anew_as_the_message_says_and_no_other(build: ModuleType) -> None:
     with (build.ENVS / "keyword" / "requirements.in").open("a") as file:
         file.write("packaging\n")  # which others need already

@@ -62,6 +62,7 @@ def sources() -> Iterator[Path]:
                 yield path
 
 
+@pytest.mark.slow
 def test_no_code_outside_a_repository_s_folder_names_it() -> None:
     found = {
         (path.relative_to(ROOT).as_posix(), string)

@@ -63,9 +63,8 @@ def alike(framework: str) -> Path:
     return (ROOT / "envs" / environment / ".venv").resolve() / "bin" / "python"
 
 
-@pytest.mark.parametrize(
-    "framework", [FRAMEWORKS[0], *(pytest.param(f, marks=pytest.mark.slow) for f in FRAMEWORKS[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_what_is_written_passes_the_checks_and_its_tests_and_loads(
     checkout: Path, framework: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

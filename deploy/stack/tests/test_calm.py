@@ -102,6 +102,7 @@ def test_only_folders_of_this_machine_tell_a_change(tmp_path: Path) -> None:
     assert calm.idle_watch(Settings(home=tmp_path, staging="memory://staging")) is None
 
 
+@pytest.mark.slow
 def test_the_daemon_asks_a_patient_sensor_seldom_where_nothing_goes_on(
     tmp_path: Path, staging: Path, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_the_daemon_asks_a_patient_sensor_seldom_where_nothing_goes_on(
         assert ticks(context) == {"patient": 1, "eager": 3, "starts": 3}
 
 
+@pytest.mark.slow
 def test_a_sensor_that_starts_runs_waits_while_its_location_s_code_does_not_load(
     tmp_path: Path, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def examined(settings: Settings, area: str) -> list[Finding]:
     return list(examination.look(examination.AT_ANY_TIME[area], down(settings)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("area", "fault", "said", "mend"), FAULTS, ids=[fault.__name__ for _, fault, *_ in FAULTS])
 def test_a_fault_is_named_with_what_mends_it(
     area: str, fault: Callable[[Settings, ExitStack], None], said: str, mend: str, settings: Settings

@@ -116,6 +116,7 @@ def location(tmp_path: Path) -> Iterator[Location]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_code_that_does_not_load_never_replaces_code_that_does(location: Location) -> None:
     location.save(WORKS)
     with started(location.command(), dict(os.environ)) as proxy:
@@ -151,6 +152,7 @@ def test_code_that_does_not_load_never_replaces_code_that_does(location: Locatio
         assert [path.name for path in location.record.parent.iterdir()] == [f"{NAME}.modules"]
 
 
+@pytest.mark.slow
 def test_where_there_is_nothing_to_keep_the_error_is_shown(location: Location) -> None:
     """A location that starts with code that does not load is broken, as what was refused before says no more."""
     location.save(SYNTAX)
@@ -169,6 +171,7 @@ def test_where_there_is_nothing_to_keep_the_error_is_shown(location: Location) -
         wait_for(lambda: len(inner_servers(proxy)) == 1)
 
 
+@pytest.mark.slow
 def test_who_works_on_the_code_finds_a_process_that_is_warm(location: Location) -> None:
     """It holds none of the checkout's own code, and becomes the inner server; what does not load replaces nothing."""
     location.save("import colorsys\n" + WORKS)
@@ -197,6 +200,7 @@ def test_who_works_on_the_code_finds_a_process_that_is_warm(location: Location) 
         assert not last.is_running()
 
 
+@pytest.mark.slow
 def test_a_spare_is_let_go_when_nobody_works_on_the_code_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spare, "HELD_SECONDS", 3)
     held, before = spare.Spare(None), set(psutil.Process().children())

@@ -63,6 +63,7 @@ def connections(settings: Settings) -> int:
     return opened
 
 
+@pytest.mark.slow
 def test_it_is_made_ready_again_and_again_and_knows_every_pool(settings: Settings) -> None:
     """As the second `make up` does it, and one after a repository was added."""
     with serving(settings):
@@ -107,6 +108,7 @@ def test_a_repository_that_the_workspace_does_not_name_is_told(
         instance.workspace_content(settings)
 
 
+@pytest.mark.slow
 def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_postgres(settings: Settings) -> None:
     with serving(settings) as server:
         prepare()
@@ -121,6 +123,7 @@ def test_all_instances_of_a_process_share_its_connections_and_outlive_a_killed_p
         assert pool_limits()
 
 
+@pytest.mark.slow
 def test_a_connection_that_was_idle_for_long_is_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(settings):
         prepare()
@@ -153,6 +156,7 @@ def test_searches_and_clicks_are_stored_over_one_connection_that_outlives_a_kill
         assert store.prepared()
 
 
+@pytest.mark.slow
 def test_which_tables_there_are_is_asked_once_in_a_process(settings: Settings) -> None:
     with serving(settings):
         prepare()
@@ -167,6 +171,7 @@ def test_which_tables_there_are_is_asked_once_in_a_process(settings: Settings) -
     assert statements and not [each for each in statements if "pg_catalog" in each or "secondary_indexes" in each]
 
 
+@pytest.mark.slow
 def test_old_ticks_are_deleted_now_and_then_and_not_after_each_tick(settings: Settings) -> None:
     with serving(settings):
         prepare()

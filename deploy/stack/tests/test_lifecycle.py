@@ -76,6 +76,7 @@ def test_what_goes_on_in_an_environment_of_before_is_told_with_what_renews_it(ru
 COMMANDS = (["up"], ["down"], ["train"], ["status"], ["search", "x"], ["evaluate", "runs"], ["simulate"], ["addresses"])
 
 
+@pytest.mark.slow
 def test_a_command_with_other_ports_than_the_running_stack_s_does_nothing(running: Supervisor) -> None:
     before = running.states()["one"].pid
     for arguments in COMMANDS:
@@ -116,11 +117,13 @@ def test_a_name_that_is_no_repositorys_is_told(tmp_path: Path) -> None:
     assert refused.endswith(", separated by spaces, got platform") and not (tmp_path / "stack.lock").exists()
 
 
+@pytest.mark.slow
 def test_another_host_is_another_address(running: Supervisor) -> None:
     with pytest.raises(StackError, match=r"SEARCHLOOP_HOST=127\.0\.0\.1 .*given SEARCHLOOP_HOST=\[::1\]"):
         lifecycle.refuse_other_addresses(Settings(home=running.settings.home, port_base=PORT_BASE, host="::1"))
 
 
+@pytest.mark.slow
 def test_a_command_with_the_settings_of_the_running_stack_finds_it(running: Supervisor) -> None:
     lifecycle.refuse_other_addresses(running.settings)
     lifecycle.need_running(running.settings)
@@ -260,6 +263,7 @@ def test_a_folder_that_holds_other_things_of_a_stack_s_names_is_no_home(tmp_path
     assert places.make_home(settings).exists(), "as where its lock was lost"
 
 
+@pytest.mark.slow
 def test_down_makes_nothing_where_no_stack_was(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "mine").touch()
@@ -296,6 +300,7 @@ EVERY_COMMAND = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("repos", "said"),
     [
@@ -350,6 +355,7 @@ def test_a_home_that_cannot_be_is_told_in_a_sentence(
         assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_a_sentence_about_the_home_is_all_that_a_command_prints(impossible: dict[str, str]) -> None:
     for home, said in impossible.items():
         done = process(home, "lineage")
@@ -381,6 +387,7 @@ def test_a_home_with_a_percent_sign_is_as_good_as_another(tmp_path: Path) -> Non
 BUSY = "while True: pass"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "is_over"), [(BUSY, False), ("import time; time.sleep(60)", True)])
 def test_what_works_is_waited_for_and_what_stands_still_is_not(
     code: str, is_over: bool, monkeypatch: pytest.MonkeyPatch
@@ -448,6 +455,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "SPARE_CORES", -1)  # else other tests, run beside, take what is to spare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("move", [nothing, line, another_process, work, another_lack], ids=lambda move: move.__name__)
 def test_a_stack_is_waited_for_as_long_as_anything_moves(
     running: Supervisor, impatient: None, move: Callable[[Supervisor, int], None]
@@ -456,6 +464,7 @@ def test_a_stack_is_waited_for_as_long_as_anything_moves(
     assert is_given_up(running, move) == (move is nothing)
 
 
+@pytest.mark.slow
 def test_a_stack_is_waited_for_while_others_take_all_of_the_processor(
     running: Supervisor, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,6 +472,7 @@ def test_a_stack_is_waited_for_while_others_take_all_of_the_processor(
     assert not is_given_up(running, nothing)
 
 
+@pytest.mark.slow
 def test_a_stack_that_moves_for_ever_is_not_waited_for_as_long(
     running: Supervisor, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,6 +480,7 @@ def test_a_stack_that_moves_for_ever_is_not_waited_for_as_long(
     assert is_given_up(running, line)
 
 
+@pytest.mark.slow
 def test_what_is_still_waited_for_is_said_now_and_then(
     running: Supervisor, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,18 +507,21 @@ class SlowDagit:
         return loaded | {"removed": "Connection refused"}
 
 
+@pytest.mark.slow
 def test_code_locations_are_waited_for_as_long_as_another_one_is_loaded(running: Supervisor, impatient: None) -> None:
     dagit: Any = SlowDagit()
     lifecycle.wait_for_locations(running.settings, dagit, list(repositories()), print)
     assert time.monotonic() - dagit.began > 2 * patience.STALLED_SECONDS
 
 
+@pytest.mark.slow
 def test_a_code_location_that_is_never_loaded_is_named(running: Supervisor, impatient: None) -> None:
     stuck: Any = SlowDagit("semantic", "live")
     with pytest.raises(StackError, match=r"^Dagit has not loaded live, semantic, and .* no longer: make logs$"):
         lifecycle.wait_for_locations(running.settings, stuck, list(repositories()), print)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("comes", [True, False])
 def test_a_search_is_waited_for_as_long_as_another_worker_is_ready(
     running: Supervisor, impatient: None, monkeypatch: pytest.MonkeyPatch, comes: bool
@@ -544,6 +558,7 @@ def test_a_process_that_does_not_answer_is_given_up_once_it_stands_still(
         lifecycle._start_phase(running.settings, running, [silent], print)
 
 
+@pytest.mark.slow
 def test_of_what_is_started_by_name_it_is_not_said_that_it_is_ready(
     running: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -599,6 +614,7 @@ def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
     assert done.exit_code == 0 and "reloaded; people get it by: make train REPO=keyword" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "value", "shown"),
     [
@@ -620,6 +636,7 @@ def test_up_with_another_setting_than_the_running_stack_s_says_so(
     assert "s3cret" not in said
 
 
+@pytest.mark.slow
 def test_the_same_settings_given_or_not_are_no_others(running: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     for _ in range(2):

@@ -84,12 +84,14 @@ def test_how_often_a_proxy_gives_a_sign_of_life_is_ours_to_say(counting: Countin
     assert counting.asked >= 4
 
 
+@pytest.mark.slow
 def test_a_command_runs_with_its_arguments() -> None:
     command = [sys.executable, "-W", "ignore", "-m", "deploy.stack.processes.paced", "dagster", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert dagster.__version__ in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="only Linux tells how often a thread was woken")
 def test_a_code_server_sleeps_until_it_is_asked_and_still_ends_when_told(tmp_path: Path, paced_dagster: None) -> None:
     location = tmp_path / "empty_location.py"

@@ -410,6 +410,7 @@ def test_a_trend_begins_after_a_third_is_told_and_clicked(stack: tuple[App, Sett
     assert {search["k"] for search in app.searches} == {"50"}
 
 
+@pytest.mark.slow
 def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack: tuple[App, Settings]) -> None:
     app, _ = stack
     live = app.sets.live()
@@ -430,6 +431,7 @@ def test_whoever_watches_sees_what_has_risen_once_another_set_is_live(stack: tup
     assert any(f"before (set 1), {record.trends[0].now} now (set 1), 1 after (set 2)" in line for line in said)
 
 
+@pytest.mark.slow
 def test_whoever_watches_sees_how_much_better_others_are_answered_who_taught_nothing(
     stack: tuple[App, Settings],
 ) -> None:

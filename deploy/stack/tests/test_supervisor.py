@@ -64,23 +64,27 @@ def test_what_is_killed_comes_back_and_nothing_else_is_touched(running: Supervis
     assert running.states()["two"].pid == two
 
 
+@pytest.mark.slow
 def test_starting_what_runs_changes_nothing(running: Supervisor) -> None:
     before = {name: state.pid for name, state in running.states().items()}
     running.start_process("one")
     assert {name: state.pid for name, state in running.states().items()} == before
 
 
+@pytest.mark.slow
 def test_stopping_one_leaves_the_other(running: Supervisor) -> None:
     running.stop_processes(["one"])
     assert running.states()["one"].state == "STOPPED"
     assert running.states()["two"].pid
 
 
+@pytest.mark.slow
 def test_what_would_be_run_in_another_way_today_is_changed(running: Supervisor) -> None:
     assert not running.changed(sleeper("one"))
     assert running.changed(sleeper("one", "import time; time.sleep(601)"))
 
 
+@pytest.mark.slow
 def test_processes_come_and_go_and_nothing_else_is_touched(running: Supervisor) -> None:
     before = {name: running.states()[name].pid for name in ("one", "two")}
     running.add(sleeper("three"))
@@ -110,6 +114,7 @@ def test_what_two_add_at_once_is_held_once_and_what_is_not_held_can_be_dropped(r
     assert running.workers() == [] and set(running.states()) == {"one", "two"}
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_that_keeps_others_from_being_added(
     running: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +167,7 @@ def succeeded(running: Supervisor) -> tuple[Supervisor, dict[str, int]]:
     return running, before
 
 
+@pytest.mark.slow
 def test_what_a_killed_supervisor_leaves_behind_is_kept_by_the_next(
     succeeded: tuple[Supervisor, dict[str, int]],
 ) -> None:
@@ -172,6 +178,7 @@ def test_what_a_killed_supervisor_leaves_behind_is_kept_by_the_next(
     assert running.states()["two"].pid == before["two"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_lives_still_is_held_by_the_next_supervisor_whoever_needs_it(running: Supervisor) -> None:
     for name in ("old", "ended"):
         running.add(sleeper(name), worker=True)
@@ -190,12 +197,14 @@ def test_a_worker_that_lives_still_is_held_by_the_next_supervisor_whoever_needs_
     assert not psutil.pid_exists(pids["old"])
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_stopped_like_the_rest(succeeded: tuple[Supervisor, dict[str, int]]) -> None:
     running, _ = succeeded
     running.shut_down()
     assert supervisor.leftovers(running.settings) == []
 
 
+@pytest.mark.slow
 def test_what_is_to_be_forgotten_is_started_anew(running: Supervisor) -> None:
     pid = running.states()["one"].pid
     wait_for(lambda: keeper.living(running._record("one")))
@@ -218,6 +227,7 @@ def test_a_process_is_told_from_a_later_one_with_its_number_and_from_another_hom
     assert keeper.living(record) is None, "whose it is, is not known"
 
 
+@pytest.mark.slow
 def test_a_home_that_was_copied_while_its_stack_ran_has_processes_of_its_own(running: Supervisor) -> None:
     """Nothing of the original is taken over, held as a worker, or ended."""
     original = running.settings.home
@@ -243,6 +253,7 @@ def test_a_home_that_was_copied_while_its_stack_ran_has_processes_of_its_own(run
     assert all(psutil.pid_exists(pid) for pid in before.values()) and not any(map(psutil.pid_exists, own))
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_heed_the_signal_is_killed(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, postgres_url=None)
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEPS
@@ -271,6 +282,7 @@ def _is_told_program(words: list[str]) -> bool:
     return "python" in "".join(words[:1]) and "time.sleep" in " ".join(words)
 
 
+@pytest.mark.slow
 def test_services_come_first_then_the_control_plane_then_trainings(tmp_path: Path) -> None:
     """The priorities of all processes, and the threads of their numeric libraries, as the kernel and they see them."""
     settings = Settings(home=tmp_path, postgres_url=None)

@@ -78,6 +78,7 @@ def running(supervisor: Supervisor) -> set[str]:
     return {name for name, state in supervisor.states().items() if state.pid and name != "search"}
 
 
+@pytest.mark.slow
 def test_a_worker_comes_with_a_proposal_stays_for_the_way_back_and_goes_when_no_set_needs_it(
     settings: Settings, sets: LiveSets, supervisor: Supervisor, sleepers: None
 ) -> None:
@@ -249,6 +250,7 @@ def test_what_cannot_be_started_is_tried_ever_less_often_counted_from_the_end_of
     assert pauses[:3] == [10, 20, 40] and pauses[-1] == 3600
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_started_keeps_no_other_from_it(
     settings: Settings, sets: LiveSets, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +284,7 @@ def test_those_whose_environment_is_here_come_first_then_in_the_order_of_the_set
     assert asked[-2:] == [Runtime("keyword", f"code of {version}", ENVIRONMENT) for version in ("v1", "v2")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [True, False], ids=["held and not started", "written and not held"])
 def test_a_worker_whose_start_was_cut_short_is_started(
     settings: Settings, sets: LiveSets, supervisor: Supervisor, sleepers: None, held: bool
@@ -295,6 +298,7 @@ def test_a_worker_whose_start_was_cut_short_is_started(
     wait_for(lambda: running(supervisor) == named())
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_written_and_not_held_keeps_nothing_from_going_on(
     settings: Settings, sets: LiveSets, supervisor: Supervisor, sleepers: None
 ) -> None:

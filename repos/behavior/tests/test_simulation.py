@@ -70,6 +70,7 @@ def test_higher_grades_are_clicked_more_and_noise_is_clicked_too(
     assert 0 < by_grade[0] < by_grade[1] < by_grade[2]
 
 
+@pytest.mark.slow
 def test_lower_positions_are_clicked_less(documents: pl.DataFrame, queries: pl.DataFrame, qrels: pl.DataFrame) -> None:
     once = MANY.model_copy(update={"sessions": 1})
     seeds = (once.model_copy(update={"seed": seed}) for seed in range(200))

@@ -77,7 +77,8 @@ def alarms(sessions: int, trials: int = TRIALS, **change: Any) -> dict[str, int]
     return counted
 
 
-@pytest.mark.parametrize("sessions", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sessions", [100, 1000])
 def test_unchanged_traffic_alarms_at_most_once_in_twenty_looks(sessions: int) -> None:
     """A rate of 1 in 20 gives no more alarms in 99.9% of such tests; without any alarm the measures would be dead."""
     counts = alarms(sessions)["any"]
@@ -94,6 +95,7 @@ def test_new_topics_in_three_of_ten_sessions_alarm(sessions: int, new_topics: in
     assert counts["query terms"] == 10 and counts["query embeddings"] >= (10 if sessions <= EMBEDDED else 8)
 
 
+@pytest.mark.slow
 def test_clicks_falling_by_a_third_alarm() -> None:
     assert alarms(300, trials=20, click_share=2 / 3)["click-through"] == 20
     assert alarms(100, trials=20, click_share=2 / 3)["click-through"] >= 14

@@ -128,6 +128,7 @@ def test_a_run_takes_what_is_new_since_the_last_and_learns_from_all(store: Store
     assert in_all(before.clicks())["clicks"].to_list() == [1, 0, 0]  # what was published stays as it is
 
 
+@pytest.mark.slow
 def test_what_the_ranker_was_given_is_read_of_the_newest_searches_alone(
     store: Store, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

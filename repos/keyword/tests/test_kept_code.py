@@ -56,6 +56,7 @@ def test_a_release_of_this_code_answers_in_this_process(staging: Staging, tmp_pa
         assert not isinstance(answers, ReleaseProcess)
 
 
+@pytest.mark.slow
 def test_a_release_of_other_code_answers_by_that(staging: Staging, tmp_path: Path) -> None:
     released(staging, tmp_path / "a", "v1")
     released(staging, tmp_path / "b", "v2", SCORES, f"(1000 * {SCORES.removesuffix('.tolist()')}).tolist()")
@@ -67,6 +68,7 @@ def test_a_release_of_other_code_answers_by_that(staging: Staging, tmp_path: Pat
         assert theirs.many(asked)["score"].to_list() == pytest.approx([1000 * s for s in ours.many(asked)["score"]])
 
 
+@pytest.mark.slow
 def test_a_release_of_another_format_answers_by_the_code_that_reads_it(staging: Staging, tmp_path: Path) -> None:
     """What this checkout's code cannot load any more is no dead end: it is measured as it was made."""
     released(staging, tmp_path / "a", "v1", "FORMAT = 1", "FORMAT = 1  # the code of before")

@@ -78,6 +78,7 @@ def test_dagit_is_told_what_answered_what(
     assert written["release"] == "keyword/v1" and written["queries"] == 5 and written["run"] == result.run_id
 
 
+@pytest.mark.slow
 def test_a_release_of_other_code_answers_by_that(
     staging: Staging, queries: Path, tmp_path: Path, instance: DagsterInstance
 ) -> None:

@@ -182,6 +182,7 @@ def materialized(result: ExecuteInProcessResult) -> list[AssetKey]:
     return [e.event_specific_data.materialization.asset_key for e in events(result, "ASSET_MATERIALIZATION")]
 
 
+@pytest.mark.slow
 def test_a_set_that_is_better_end_to_end_goes_live(
     deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
 ) -> None:
@@ -244,6 +245,7 @@ def feedback(tmp_path: Path) -> FeedbackRef:
     return Feedbacks((tmp_path / "feedback").as_uri()).publish(content, manifest)
 
 
+@pytest.mark.slow
 def test_the_newest_sessions_judge_sets_where_no_test_query_is_judged(
     deployment: DeploymentResource,
     instance: DagsterInstance,
@@ -273,6 +275,7 @@ def test_the_newest_sessions_judge_beside_the_test_queries(
     assert check.metadata["queries"].value == 7 and check.metadata["gained"].value == 4
 
 
+@pytest.mark.slow
 def test_the_job_rolls_back_and_what_it_took_back_stays_back(
     deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
 ) -> None:
@@ -288,6 +291,7 @@ def test_the_job_rolls_back_and_what_it_took_back_stays_back(
     assert "rolled back" in deployment.live_sets.decision("r2").reason
 
 
+@pytest.mark.slow
 def test_the_newest_releases_and_whatever_a_kept_set_needs_are_kept(
     deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
 ) -> None:
@@ -421,6 +425,7 @@ def test_what_a_kept_ranker_learned_from_is_kept_to_train_it_again(
     assert deployment.staging.versions("keyword") == ["k2", "k3", "k4"]
 
 
+@pytest.mark.slow
 def test_decisions_and_moves_go_with_the_releases_and_sets_that_they_are_about(
     deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker
 ) -> None:

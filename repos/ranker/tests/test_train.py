@@ -45,6 +45,7 @@ def test_the_order_is_better_than_each_model_and_than_fusing_without_learning(
     assert ranked > fused(reciprocal_rank_fusion, collection, hits) + 0.02
 
 
+@pytest.mark.slow
 def test_each_split_is_ordered_and_train_out_of_fold(
     trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame]
 ) -> None:
@@ -376,6 +377,7 @@ def test_what_clicks_teach_costs_no_quality_on_judged_queries(
     assert collection.ndcg(clicked.hits["test"]) > collection.ndcg(trained.hits["test"]) - 0.01
 
 
+@pytest.mark.slow
 def test_clicks_that_contradict_judgements_unlearn_next_to_nothing(
     collection: Collection, hits: dict[str, pl.DataFrame], trained: TrainingResult[Ranker]
 ) -> None:
@@ -405,6 +407,7 @@ def test_it_says_how_much_came_from_judgements_and_how_much_from_clicks(
     assert trained.hyperparameters["clicked/lists"] == 0
 
 
+@pytest.mark.slow
 def test_the_same_clicks_in_another_order_give_the_same_bytes(
     collection: Collection, hits: dict[str, pl.DataFrame], feedback: ClickedPages, clicked: TrainingResult[Ranker]
 ) -> None:

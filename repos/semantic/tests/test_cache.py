@@ -59,6 +59,7 @@ def test_only_what_is_missing_is_encoded(tmp_path: Path) -> None:
     assert np.array_equal(vectors, VECTORS)
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_both_succeed(tmp_path: Path) -> None:
     with write_in_a_process(tmp_path, 1) as one, write_in_a_process(tmp_path, 2) as other:
         assert one.wait(60) == other.wait(60) == 0
@@ -88,6 +89,7 @@ def test_a_broken_file_says_what_to_do(tmp_path: Path) -> None:
         VectorCache(tmp_path, "test", 4)
 
 
+@pytest.mark.slow
 def test_vectors_that_other_code_encoded_are_not_taken(
     tables: Tables, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def test_gives_the_published_cosines(encoder: Encoder) -> None:
     assert np.allclose(vectors[1:] @ vectors[0], [0.695, 0.943, 0.257], atol=5e-4)
 
 
+@pytest.mark.slow
 def test_gives_the_vectors_of_keras_hub(encoder: Encoder) -> None:
     import keras_hub
 

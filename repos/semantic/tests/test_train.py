@@ -63,6 +63,7 @@ def test_hyperparameters_say_what_was_chosen(trained: TrainingResult[SemanticMod
     assert all(isinstance(value, str | int | float | bool) for value in chosen.values())
 
 
+@pytest.mark.slow
 def test_the_same_input_and_seed_give_the_same_bytes(
     trained: TrainingResult[SemanticModel], tables: Tables, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ def test_no_documents_is_an_error(tables: Tables) -> None:
         train(documents.clear(), queries, qrels.clear(), QUICK)
 
 
+@pytest.mark.slow
 def test_unchanged_text_is_not_encoded_again(tables: Tables, tmp_path: Path) -> None:
     documents, queries, qrels = tables
     lines: list[str] = []
@@ -129,6 +131,7 @@ def test_relevant_documents_are_never_negatives(rotated: Vectors) -> None:
             assert set(compared.tolist()) & set(relevant[row]) == {int(batch.passages[place])}
 
 
+@pytest.mark.slow
 def test_train_hits_come_from_models_that_did_not_learn_from_the_query(tables: Tables) -> None:
     """Every document's answers are moved to the next document: whoever learned a query's answer would find it.
 

@@ -44,6 +44,7 @@ def trained(local: ServingStack, folder: Path) -> None:
     model.save(folder)
 
 
+@pytest.mark.slow
 def test_it_serves_the_staged_model_and_is_back_after_a_kill(local: ServingStack, tmp_path: Path) -> None:
     trained(local, tmp_path / "model")
     snapshot = local.snapshot()

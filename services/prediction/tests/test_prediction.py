@@ -215,6 +215,7 @@ class TestWorkerAnswers:
         assert "RuntimeError" in broken.json()["error"]
         assert ask(live, "v2").status_code == 200
 
+    @pytest.mark.slow
     def test_past_the_bound_it_is_busy_at_once(self, tmp_path: Path) -> None:
         with stack(tmp_path, waiting_limit=1) as local:
             snapshot = local.snapshot()

@@ -103,6 +103,7 @@ def slow(tmp_path: Path) -> Iterator[ServingStack]:
         yield made
 
 
+@pytest.mark.slow
 def test_what_is_too_much_is_refused_early_and_the_rest_is_answered_whole(slow: ServingStack) -> None:
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda _: search(slow), range(12)))
@@ -117,6 +118,7 @@ def test_what_is_too_much_is_refused_early_and_the_rest_is_answered_whole(slow: 
     assert search(slow).status_code == 200, "the next is answered as ever"
 
 
+@pytest.mark.slow
 def test_the_page_says_so_in_words(slow: ServingStack) -> None:
     with ThreadPoolExecutor(12) as pool:
         pages = list(pool.map(lambda _: slow.get("search", "/", q=QUERY), range(12)))

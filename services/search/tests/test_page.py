@@ -190,6 +190,7 @@ def test_the_live_sets_versions_are_in_the_footer(local: ServingStack) -> None:
         assert f"{family} v1" in words
 
 
+@pytest.mark.slow
 def test_a_degraded_answer_says_so(tmp_path: Path) -> None:
     with stack(tmp_path) as made:
         start_all(made, made.snapshot())

@@ -140,6 +140,7 @@ class TestDegraded:
             assert body["degraded"] == [{"family": "semantic", "reason": "no answer within 150 ms"}]
             assert body["hits"]
 
+    @pytest.mark.slow
     def test_with_every_search_model_late_the_first_hits_are_waited_for(self, tmp_path: Path) -> None:
         with stack(tmp_path, model_timeout_ms=100) as local:
             seconds = {"keyword": 0.3, "semantic": 0.8, "behavior": 0.8}
