@@ -1,13 +1,16 @@
 """The state of a stack, for people: processes, code locations, runs, failures, and models that searches lacked."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
+import psutil
 from rich.table import Table
 
 from deploy.stack import history
 from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes.listing import answers_at, processes
+from deploy.stack.processes.shares import SERVING, TRAINING, training_gib
 from deploy.stack.processes.supervisor import State, Supervisor
 from deploy.stack.search.searching import lacking_lines
 from shared_ops.refused import refused_code
@@ -54,17 +57,30 @@ def table(settings: Settings) -> Table:
     Raises:
         NotRunningError: when the stack does not run.
     """
-    rows = Table("process", "state", "pid", "up for", "port", "answers")
+    rows = Table("process", "state", "pid", "nice", "up for", "port", "answers")
     for name, state, port, reason in found(settings):
         up_for = f"{state.seconds} s" if state.pid else ""
-        rows.add_row(name, state.state, str(state.pid or ""), up_for, str(port or ""), reason or "yes")
+        rows.add_row(
+            name, state.state, str(state.pid or ""), _niceness(state.pid), up_for, str(port or ""), reason or "yes"
+        )
     return rows
+
+
+def _niceness(pid: int) -> str:
+    """The priority of a process as the kernel has it: who has more gives way."""
+    with suppress(psutil.NoSuchProcess):
+        return str(psutil.Process(pid).nice()) if pid else ""
+    return ""
 
 
 def lines(settings: Settings) -> Iterator[str]:
     """Everything else, a line each."""
     if settings.repos:
         yield f"SEARCHLOOP_REPOS: this stack runs {', '.join(settings.repos.split())} alone"
+    yield (
+        f"trainings: nice {TRAINING.nice} beside the services' {SERVING.nice}, {TRAINING.threads} threads, at most "
+        f"{training_gib(settings):.3g} GiB each (SEARCHLOOP_TRAINING_GIB)"
+    )
     try:
         yield from _dagit_lines(Dagit(settings.url("dagit")))
     except DagitError as error:

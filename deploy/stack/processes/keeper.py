@@ -9,6 +9,7 @@ nothing. Imports little: it starts once more for every process of the stack.
 
 import json
 import os
+import resource
 import signal
 import sys
 from contextlib import suppress
@@ -61,7 +62,23 @@ def stand_in_for(process: psutil.Process) -> None:
     process.wait()
 
 
-def main(record: Path, log: Path, command: list[str]) -> None:
+def bound_memory(given_up: int, most: int) -> None:
+    """Bound the memory of this process and of each that it starts, and say how soon they are given up for others.
+
+    Args:
+        given_up: where the machine runs out of memory, Linux ends first what has the most of this, 0 to 1000 (proc(5)).
+        most: bytes, 0 for no bound. Beyond it an allocation fails, and with it who asked, before the machine lacks
+            anything: the kernel counts what a process can write and shares with none (setrlimit(2), RLIMIT_DATA).
+    """
+    if most:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    score = Path("/proc/self/oom_score_adj")
+    if score.exists():  # on Linux
+        score.write_text(str(max(given_up, int(score.read_text()))))  # less than it was would take a privilege
+
+
+def main(record: Path, log: Path, given_up: int, most: int, command: list[str]) -> None:
     """Stand in for the recorded process, or become a new one."""
     left = living(record)
     if left is not None and left.pid != os.getpid():
@@ -71,6 +88,7 @@ def main(record: Path, log: Path, command: list[str]) -> None:
     started = psutil.Process().create_time()
     written.write_text(json.dumps({"pid": os.getpid(), "started": started, "home": home_of(record)}))
     written.replace(record)
+    bound_memory(given_up, most)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
@@ -78,4 +96,4 @@ def main(record: Path, log: Path, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])

@@ -228,7 +228,9 @@ files = {self._programs.name}/*.conf {self._workers.name}/*.conf
 
     def _program(self, process: Process) -> str:
         log = places.log_file(self.settings, process.name)
-        keeping = [str(self._python), "-m", "deploy.stack.processes.keeper", str(self._record(process.name)), str(log)]
+        bounds = [str(process.share.given_up), str(process.share.most_memory(self.settings))]
+        files = [str(self._record(process.name)), str(log)]
+        keeping = [str(self._python), "-m", "deploy.stack.processes.keeper", *files, *bounds]
         environment = ",".join(f'{name}="{value}"' for name, value in process.share.variables.items())
         # It is tried again for ever, after 1, 2, 3, ... seconds where it dies at once: what it needs may be away.
         # Its log is not the supervisor's to rotate (watch does it): the process writes there itself. The supervisor

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -279,13 +280,13 @@ def test_odd_paths_and_commands_reach_the_process_as_they_are(tmp_path: Path) ->
 
 
 def _is_told_program(words: list[str]) -> bool:
-    return "python" in "".join(words[:1]) and "time.sleep" in " ".join(words)
+    return "python" in "".join(words[:1]) and words[1:2] == ["-c"]
 
 
 @pytest.mark.slow
 def test_services_come_first_then_the_control_plane_then_trainings(tmp_path: Path) -> None:
-    """The priorities of all processes, and the threads of their numeric libraries, as the kernel and they see them."""
-    settings = Settings(home=tmp_path, postgres_url=None)
+    """The priorities of all processes, their threads and their memory, as the kernel and they see them."""
+    settings = Settings(home=tmp_path, postgres_url=None, training_gib=1.5)
     kinds = {"search": shares.SERVING, "daemon": shares.CONTROL, "code-keyword": shares.TRAINING}
     made = Supervisor(settings)
     made.start([replace(sleeper(name), share=share) for name, share in kinds.items()], {STACK_MARK: str(tmp_path)})
@@ -294,7 +295,7 @@ def test_services_come_first_then_the_control_plane_then_trainings(tmp_path: Pat
             made.start_process(name)
         wait_for(lambda: all(state.pid for state in made.states().values()))
         running = {name: psutil.Process(made.states()[name].pid) for name in kinds}
-        # Each is nice(1) first, with the same words on its command line, which then becomes what it was told to run.
+        # Each is nice(1) first, then a keeper, which becomes what it was told to run.
         wait_for(lambda: all(_is_told_program(each.cmdline()) for each in running.values()))
         own = psutil.Process().nice()
         assert {name: each.nice() - own for name, each in running.items()} == {
@@ -302,9 +303,32 @@ def test_services_come_first_then_the_control_plane_then_trainings(tmp_path: Pat
         }
         threads = {name: each.environ()["OPENBLAS_NUM_THREADS"] for name, each in running.items()}
         assert threads == {name: str(share.threads) for name, share in kinds.items()}
+        bounds = {name: resource.prlimit(each.pid, resource.RLIMIT_DATA)[0] for name, each in running.items()}
+        own_bound = resource.getrlimit(resource.RLIMIT_DATA)[0]
+        assert bounds == {"search": own_bound, "daemon": own_bound, "code-keyword": 1.5 * 2**30}
+        scores = {name: int(Path(f"/proc/{each.pid}/oom_score_adj").read_text()) for name, each in running.items()}
+        assert scores == {name: share.given_up for name, share in kinds.items()}
     finally:
         made.shut_down()
         supervisor.end(supervisor.leftovers(settings))
+
+
+def test_a_training_that_takes_more_than_it_may_ends_itself(tmp_path: Path) -> None:
+    takes = "import numpy; print('begins', flush=True); numpy.ones(2**27)"  # 1 GiB
+    command = [
+        sys.executable,
+        "-m",
+        "deploy.stack.processes.keeper",
+        str(tmp_path / "home" / "supervisor" / "one.json"),
+    ]
+    (tmp_path / "home" / "supervisor").mkdir(parents=True)
+    ended = {}
+    for gib in (0.5, 4):
+        log, bounds = tmp_path / f"{gib}.log", [str(shares.TRAINING.given_up), str(int(gib * 2**30))]
+        done = subprocess.run([*command, str(log), *bounds, sys.executable, "-c", takes], check=False)
+        ended[gib] = done.returncode, log.read_text()
+    assert ended[4] == (0, "begins\n")
+    assert ended[0.5][0] == 1 and "MemoryError: Unable to allocate 1.00 GiB" in ended[0.5][1]
 
 
 def test_every_process_of_a_stack_has_its_share() -> None:

@@ -259,6 +259,10 @@ class Settings(BaseSettings):
     ship_seconds: float = Field(default=1, gt=0, description="how often what was recorded is sent to Postgres")
     retry_seconds: float = Field(default=10, gt=0, description="after which a failed load of a set is tried again")
 
+    training_gib: float | None = Field(
+        default=None, ge=0.25, description="GiB of memory that a training may have; unset: half of the machine's"
+    )
+
     drift_searches: int = Field(default=300, ge=1, description="new searches that make a period to compare for drift")
     drift_settle_seconds: float = Field(
         default=60,
