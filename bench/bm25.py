@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import TypeAlias
 
+from bench._figures import tell
 from repos.keyword.bm25 import THREADS, TermCounts, WordCounts
 from repos.keyword.model import KeywordModel, Parameters
 from repos.keyword.tests.docstrings import collection
@@ -27,7 +28,12 @@ from repos.keyword.words import words
 
 PACKAGES = ("numpy", "scipy", "sklearn", "polars", "sqlalchemy", "optuna", "dagster")
 K1, B = 1.2, 0.75
-OURS = "searchloop"
+OURS, THEIRS = "searchloop", "bm25s numba"
+TOLD = {
+    ("rank", 1): "keyword over bm25s (numba): from term numbers, one thread",
+    ("search", THREADS): "keyword over bm25s (numba): from texts",
+}
+"""The ratios that have a goal, by task and threads."""
 Runs: TypeAlias = dict[str, Callable[[], object]]
 """The name of an engine to a function that runs all queries once."""
 
@@ -108,6 +114,8 @@ def _report(task: str, threads: int, runs: Runs, queries: int, rounds: int) -> N
             seconds[name].append(_seconds(run))
     for name, took in seconds.items():
         ratio = median(other / own for own, other in zip(seconds[OURS], took, strict=True))
+        if (figure := TOLD.get((task, threads))) and name == THEIRS:
+            tell(figure, ratio)
         print(
             f"{task:7} {threads} threads  {name:12} {queries / median(took):9.0f} queries/s  searchloop is {ratio:.2f}x"
         )

@@ -9,20 +9,18 @@ packages from the disk.
 """
 
 import os
-import platform
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 
 import psutil
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._grpc.client import DagsterGrpcClient
 
-from bench._figures import CODE_SERVER, CODE_SERVER_MEMORY
+from bench._figures import tell, where
 from deploy.stack.processes import lifecycle, listing
 from shared_ops.settings import ROOT, Settings, repositories
 from shared_ops.waiting import until
@@ -35,13 +33,12 @@ def main() -> None:
     """Start each location's code server, and print its seconds and its memory."""
     settings = Settings()
     lifecycle.need_running(settings)
-    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}, beside the running stack")
+    print(f"{where()}, beside the running stack")
     measured = {name: [started(settings, name) for _ in range(2)][-1] for name in repositories()}
     for name, (seconds, memory) in measured.items():
         print(f"{name:<10} {seconds:5.2f} s   {memory:5.0f} MB")
-    print(f"slowest  {max(seconds for seconds, _ in measured.values()):7.2f} s   {CODE_SERVER}")
-    print(f"largest  {max(memory for _, memory in measured.values()):7.0f} MB  {CODE_SERVER_MEMORY}")
+    tell("a code server's start: slowest", max(seconds for seconds, _ in measured.values()))
+    tell("a code server's memory: largest", max(memory for _, memory in measured.values()))
 
 
 def started(settings: Settings, name: str) -> tuple[float, float]:

@@ -9,12 +9,10 @@ the feedback trigger; from then on nobody touches anything. Prints that time bes
 processes cost.
 """
 
-import os
-import platform
 import sys
 import time
-from datetime import UTC, datetime
 
+from bench._figures import tell, where
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import PROMOTION, job_of
 from deploy.stack.processes import postgres
@@ -42,8 +40,7 @@ def main() -> None:
     before = LiveSets(settings.staging_url("prod")).live()
     if before is None:
         sys.exit(NOTHING_LIVE)
-    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; set {before.number}, SIMULATED clicks")
+    print(f"{where()}; set {before.number}, SIMULATED clicks")
     dagit = Dagit(settings.url("dagit"))
     dagit.settle(LONGEST_SECONDS)  # runs that an earlier change started must not count
     feedbacks = Feedbacks(settings.feedback_url("prod"))
@@ -56,7 +53,8 @@ def main() -> None:
     trained = sum(runs.values())
     print(f"set {live.number} answers {took:.1f} s after the click that was enough")
     print("runs on its way: " + ", ".join(f"{job} {seconds:.1f} s" for job, seconds in runs.items()))
-    print(f"their sum {trained:.1f} s; triggers, queue and processes {took - trained:.1f} s")
+    print(f"their sum {trained:.1f} s; the rest is triggers, queue and processes")
+    tell("from clicks to the new set answering, beside its runs", took - trained)
 
 
 def _click_until_enough(settings: Settings, watermark: int) -> None:

@@ -8,16 +8,14 @@ that a run does: read and check the inputs, train, write, evaluate beside the ac
 is launched through Dagit with `force`, so it leaves a release in staging, and the ranker follows, as always.
 """
 
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
+from bench._figures import where
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.training import ENDED, FORCE, job_of
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
@@ -32,8 +30,7 @@ def main() -> None:
     settings = Settings()
     if LiveSets(settings.staging_url("prod")).live() is None:
         sys.exit(NOTHING_LIVE)
-    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}")
+    print(where())
     script, run = in_a_script(), launched(Dagit(settings.url("dagit")))
     print(f"script {script:5.1f} s   run {run:5.1f} s   difference {run - script:4.1f} s")
 

@@ -9,19 +9,17 @@ Prints the medians and 95th percentiles, and the median of the pairs' difference
 """
 
 import argparse
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
 
+from bench._figures import where
 from services.tests.database import database
 from services.tests.stack import ServingStack, TinyRanker, load_tiny, stack
 from shared_ops.data.tables import Hits
@@ -47,10 +45,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--queries", type=int, default=200)
     queries = arguments.parse_args().queries
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"{platform.platform()}; {queries} queries"
-    )
+    print(f"{where()}; {queries} queries")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         home = Path(folder)
         postgres = running.enter_context(database(home / "postgres"))

@@ -9,7 +9,6 @@ to be the same processes afterwards. At last shared_ops is saved, which all loca
 """
 
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -17,13 +16,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 from dagster._grpc.client import DagsterGrpcClient
 
-from bench._figures import SAVE, SAVE_WORST
+from bench._figures import tell, where
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.dagit.queries import REPOSITORY
 from deploy.stack.processes import lifecycle
@@ -80,15 +78,14 @@ def here() -> None:
     lifecycle.wait_for_locations(settings, dagit, list(repositories()), print)
     with watching():
         time.sleep(WARM_SECONDS)
-        machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}"
-        print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}, {len(repositories())} locations")
+        print(f"{where()}, {SAVES} saves, {len(repositories())} locations")
         before = server_ids(settings)
         with httpx.Client(base_url=settings.url("dagit"), timeout=SECONDS, trust_env=False) as client:
             took = sorted(saved(client, number) for number in range(SAVES))
         same = [name for name, server in server_ids(settings).items() if before[name] == server]
-        print(f"{SAVES} saves   median {statistics.median(took):5.2f} s   {SAVE}")
-        print(f"           worst  {took[-1]:5.2f} s   {SAVE_WORST}")
-        print(f"           the same code server: {len(same)} of the {len(repositories()) - 1} other locations")
+        tell("a save until Dagit shows it: median", statistics.median(took))
+        tell("a save until Dagit shows it: worst", took[-1])
+        print(f"the same code server: {len(same)} of the {len(repositories()) - 1} other locations")
         print(f"a save of shared_ops: {saved_shared(settings):5.2f} s until all {len(repositories())} have it")
         print(f"load {os.getloadavg()[0]:.1f} at the end")
     if same != [name for name in repositories() if name != FAMILY]:

@@ -1,7 +1,7 @@
 # environment: search
 """How long the running search app takes to answer one person, who asks one query after the other.
 
-    envs/search/.venv/bin/python bench/search_latency.py [--queries 200]
+    envs/search/.venv/bin/python -m bench.search_latency [--queries 200]
 
 Asks test queries of the live snapshot (evenly spread over them), as JSON and as the page, over one connection, after a
 warm-up of 20; the models answer each. Then the same queries once more, which the app answers from memory. Prints the
@@ -9,17 +9,15 @@ medians and the 95th percentiles, and the app's own timings of a JSON answer's s
 """
 
 import argparse
-import os
-import platform
 import sys
 import time
-from datetime import UTC, datetime
 from statistics import median, quantiles
 from typing import Any
 
 import httpx
 import orjson
 
+from bench._figures import tell, where
 from shared_ops.data import snapshots
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
 from shared_ops.settings import Settings
@@ -40,10 +38,7 @@ def main() -> None:
     if not texts:
         sys.exit(f"Snapshot {live.snapshot.id} has no test queries to ask.")
     texts = texts[:: max(len(texts) // count, 1)][:count]
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"{platform.platform()}; set {live.number}, {len(texts)} queries"
-    )
+    print(f"{where()}; set {live.number}, {len(texts)} queries")
     # Recorded as any search is, since that is part of its time, and marked as made-up.
     headers = {"x-application": "simulation", "x-session-id": "search-latency"}
     with httpx.Client(base_url=settings.url("search"), headers=headers, timeout=30, trust_env=False) as client:
@@ -68,6 +63,8 @@ def _ask(client: httpx.Client, path: str, texts: list[str], fresh: bool = True) 
         took.append((time.perf_counter() - started) * 1000)
         bodies.append(response.content)
     what = path if fresh else "again"
+    if not fresh:
+        tell("the same search again within a minute", median(took))
     print(f"{what:<8} p50 {median(took):6.1f} ms   p95 {_p95(took):6.1f} ms   max {max(took):6.1f} ms")
     return bodies
 

@@ -21,6 +21,7 @@ from urllib.parse import urlparse
 import numpy as np
 import polars as pl
 
+from bench._figures import tell
 from repos.semantic.bert import padded
 from repos.semantic.encoder import PACKAGED, Encoder, find, locate
 from repos.semantic.head import Head
@@ -33,6 +34,8 @@ from shared_ops.settings import Settings, repository_of
 
 ROUNDS = 5
 PASSAGES = 30_000
+SHORT = 5
+"""Words of a short query."""
 QUERIES = 20
 """The queries that an index is timed by."""
 BUDGETS = (0, 500_000, Parameters().token_budget)
@@ -122,7 +125,7 @@ def latency() -> None:
     model.warm()
     print(f"\n| words in the query | encoded, ms | searched in {PASSAGES:,} passages, ms | both: p50 | p95 |")
     print("|---|---|---|---|---|")
-    for words in (5, 12, 50):
+    for words in (SHORT, 12, 50):
         text = " ".join(["array", "sort", "value", "mean", "matrix"] * 10)
         query = " ".join(text.split()[:words])
         tokens = encoder.frame(encoder.tokenize([query])[0])
@@ -138,6 +141,8 @@ def latency() -> None:
                 start = time.perf_counter()
                 task()
                 seconds[name].append((time.perf_counter() - start) * 1000)
+        if words == SHORT:
+            tell("one short query encoded", median(seconds["encode"]))
         both = quantiles(seconds["both"], n=20)
         print(
             f"| {words} | {median(seconds['encode']):.1f} | {median(seconds['search']):.1f} | "
