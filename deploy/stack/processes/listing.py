@@ -96,7 +96,7 @@ def _code_server(settings: Settings, name: str) -> Process:
         "--inject-env-vars-from-instance",
         *("--startup-timeout", "600"),
         # How long the inner process outlives a proxy that was killed.
-        *("--heartbeat-ttl", "20"),
+        *("--heartbeat-ttl", "40"),
     ]
     return Process(f"code-{name}", command, _listens(settings.host, port), phase=1, port=port, share=TRAINING)
 

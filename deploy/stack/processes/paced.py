@@ -28,9 +28,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-WATCH_SECONDS = 5
+WATCH_SECONDS = 10
 """Seconds between two looks of Dagit and the daemon at a code server."""
-HEARTBEAT_SECONDS = 5
+HEARTBEAT_SECONDS = 10
 """Seconds between two signs of life to a code server, which ends by itself after --heartbeat-ttl without any."""
 
 WAIT_SECONDS = 5
