@@ -1,7 +1,9 @@
 """Measures the running stack: every test query of the live snapshot, asked of every service, as TREC runs and a table.
 
 The baselines that the ranker has to beat (reciprocal rank fusion, equal-weight min-max fusion) are made here from the
-services' own hits.
+services' own hits; so are two bounds that know the judgements: the best that fixed weights reach in hindsight, and the
+perfect order of all that the models found. What lies between the ranker and the latter is ranking's to gain, and what
+lies above it is finding's.
 """
 
 import re
@@ -11,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import numpy as np
 import polars as pl
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +25,8 @@ from shared_ops.data.tables import Hits
 from shared_ops.data.wire import HitsAnswer, SearchRequest
 from shared_ops.judge import evaluation as measures
 from shared_ops.judge import fusion, trec
+from shared_ops.judge.bounds import hindsight_weights, perfect_order
+from shared_ops.judge.significance import bootstrap_interval
 from shared_ops.release import runtimes
 from shared_ops.release.livesets import LiveSet
 from shared_ops.release.releases import Metrics
@@ -29,16 +35,19 @@ from shared_ops.settings import Settings
 DEPTH = measures.DEPTH
 CLIENTS = 2
 ATTEMPTS = 5
-FINAL = "final"
+FINAL, HINDSIGHT, PERFECT = "final", "hindsight", "perfect"
+RESAMPLES = 2000
+"""Of each interval."""
 BASELINES: dict[str, Callable[[Mapping[str, Hits]], Hits]] = {
     "RRF": fusion.reciprocal_rank_fusion,
     "min-max": fusion.min_max_fusion,
 }
+BOUNDS = (HINDSIGHT, PERFECT)
 NOT_IN_FILE_NAMES = r"[^\w.-]"
 
 
-def evaluate(settings: Settings, out: Path, say: Callable[[str], None]) -> Table:
-    """Write a run of each model and fusion to `out`, with the judgements; returns the table of their metrics.
+def evaluate(settings: Settings, out: Path, say: Callable[[str], None]) -> Group:
+    """Write a run of each model and fusion to `out`, with the judgements; returns the tables of their metrics.
 
     Raises:
         SearchError: when nothing is live, there are no test queries, or a service does not answer.
@@ -56,7 +65,7 @@ def evaluate(settings: Settings, out: Path, say: Callable[[str], None]) -> Table
     measured = measure(hits, snapshot)
     measured.write(out)
     say(f"runs and judgements written to {out}")
-    return measured.table()
+    return Group(measured.table(), measured.comparison(), measured.explanation())
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,12 @@ class Evaluation:
     runs: dict[str, pl.DataFrame]
     qrels: dict[str, pl.DataFrame]
     metrics: dict[str, Metrics]
+    per_query: dict[str, pl.DataFrame]
+    """By model, the measures of each query."""
+    members: pl.DataFrame
+    """Which queries each slice holds (query_id, slice)."""
+    weights: dict[str, float]
+    """Of the fixed fusion that is best in hindsight."""
 
     def write(self, folder: Path) -> None:
         """Write <model>.run and <slice>.qrels: ir_measures on one of each gives a row of the table."""
@@ -78,16 +93,42 @@ class Evaluation:
             trec.write_qrels(path, judged.select("query_id", "doc_id", "grade").iter_rows())
 
     def table(self) -> Table:
-        """A row of measures per model, and a block of rows per slice; the best value of a column is bold."""
-        table = Table("slice", "queries", "model", *measures.MEASURES)
-        for slice_name, of_all in self.metrics["final"].items():
+        """A row of measures per model, and a block of rows per slice; of what may answer, a column's best is bold."""
+        table = Table("slice", "queries", "model", *measures.MEASURES, f"{measures.PRIMARY}, 95 %")
+        for slice_name, of_all in self.metrics[FINAL].items():
             values = {name: metrics[slice_name] for name, metrics in self.metrics.items()}
-            best = {m: max(each[m] for each in values.values()) for m in measures.MEASURES}
+            best = {m: max(values[name][m] for name in values if name not in BOUNDS) for m in measures.MEASURES}
             for name, each in values.items():
-                cells = [Text(f"{each[m]:.3f}", "bold" if each[m] == best[m] else "") for m in best]
-                table.add_row(slice_name, str(int(of_all["queries"])), name, *cells)
+                is_bold = {m: name not in BOUNDS and each[m] == best[m] for m in best}
+                cells = [Text(f"{each[m]:.3f}", "bold" if is_bold[m] else "") for m in best]
+                low, high = bootstrap_interval(self._values(name, slice_name), RESAMPLES, seed=0)
+                table.add_row(slice_name, str(int(of_all["queries"])), name, *cells, f"{low:.3f} to {high:.3f}")
             table.add_section()
         return table
+
+    def comparison(self) -> Table:
+        """The final order against each model, fusion and bound, on the same queries: the mean difference."""
+        table = Table(f"{measures.PRIMARY} of {FINAL}, minus that of", "mean", "95 %")
+        ours = self._values(FINAL, "all")
+        for name in (name for name in self.runs if name != FINAL):
+            differences = ours - self._values(name, "all")
+            low, high = bootstrap_interval(differences, RESAMPLES, seed=0)
+            table.add_row(name, f"{differences.mean():+.3f}", f"{low:+.3f} to {high:+.3f}")
+        return table
+
+    def explanation(self) -> str:
+        """What the names of the rows mean that are no model's."""
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in self.weights.items())
+        return (
+            f"{HINDSIGHT}: min-max fusion by the fixed weights that are best on these very queries ({weights}). "
+            f"{PERFECT}: the best order of all that the models found. Both know the judgements, and answer nobody."
+        )
+
+    def _values(self, name: str, slice_name: str) -> np.ndarray:
+        """The primary measure of each judged query of a slice, in the order of query ids."""
+        queries = self.members.filter(pl.col("slice") == slice_name)
+        of_slice = self.per_query[name].join(queries, on="query_id", how="semi").sort("query_id")
+        return of_slice[measures.PRIMARY].to_numpy()
 
 
 def measure(model_hits: Mapping[str, Sequence[Hits]], snapshot: snapshots.Snapshot) -> Evaluation:
@@ -97,19 +138,39 @@ def measure(model_hits: Mapping[str, Sequence[Hits]], snapshot: snapshots.Snapsh
     own = {name: tables.without_own(tables.hits_table(query_ids, hits), queries) for name, hits in model_hits.items()}
     searches = {name: tables.hits_by_query(hits) for name, hits in own.items() if name != FINAL}
     together = [{name: by_query.get(query_id, []) for name, by_query in searches.items()} for query_id in query_ids]
+    grades = _grades(qrels, query_ids)
+    weights = hindsight_weights(together, grades)
     fused = {name: [fuse(hits)[:DEPTH] for hits in together] for name, fuse in BASELINES.items()}
+    bounds = {
+        HINDSIGHT: [fusion.min_max_fusion(hits, weights)[:DEPTH] for hits in together],
+        PERFECT: [perfect_order(*each)[:DEPTH] for each in zip(together, grades, strict=True)],
+    }
+    made = {name: tables.hits_table(query_ids, hits) for name, hits in (fused | bounds).items()}
     runs = {
         **{name: own[name] for name in searches},
-        **{name: tables.hits_table(query_ids, hits) for name, hits in fused.items()},
+        **{name: made[name] for name in fused},
         FINAL: own[FINAL],
+        **{name: made[name] for name in bounds},
     }
     members = measures.slice_members(snapshot)
     judged = members.join(qrels, on="query_id").partition_by("slice", as_dict=True, maintain_order=True)
+    per_query = {name: measures.per_query(hits, qrels) for name, hits in runs.items()}
     return Evaluation(
         runs,
         {str(name): frame for (name,), frame in judged.items()},
-        {name: measures.means(measures.per_query(hits, qrels), members) for name, hits in runs.items()},
+        {name: measures.means(values, members) for name, values in per_query.items()},
+        per_query,
+        members,
+        weights,
     )
+
+
+def _grades(qrels: pl.DataFrame, query_ids: Sequence[str]) -> list[dict[str, int]]:
+    """The judgements of each query, by document."""
+    judged: dict[str, dict[str, int]] = {query_id: {} for query_id in query_ids}
+    for query_id, doc_id, grade in qrels.select("query_id", "doc_id", "grade").iter_rows():
+        judged[query_id][doc_id] = grade
+    return list(judged.values())
 
 
 def _services_runs(

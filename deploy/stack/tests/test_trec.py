@@ -78,16 +78,42 @@ def test_ir_measures_on_the_files_gives_the_printed_table(
     measured = evaluation.measure(asked, snapshot)
     measured.write(tmp_path / "runs")
     rows = printed(measured.table())
-    assert {row[2] for row in rows} == {"keyword", "semantic", "behavior", "RRF", "min-max", "final"}
+    assert {row[2] for row in rows} == {
+        "keyword",
+        "semantic",
+        "behavior",
+        "RRF",
+        "min-max",
+        "final",
+        "hindsight",
+        "perfect",
+    }
     assert {row[0] for row in rows} == {"all", "source:s0", "source:s1", "verbatim"}
     names = [ir_measures.parse_measure(name) for name in MEASURES]
-    for slice_name, _, model, *values in rows:
+    for slice_name, _, model, *values, interval in rows:
         qrels = list(files.read_trec_qrels(str(tmp_path / f"runs/{slice_name.replace(':', '-')}.qrels")))
         run = list(files.read_trec_run(str(tmp_path / f"runs/{model}.run")))
         means = ir_measures.calc_aggregate(names, qrels, run)
         assert [f"{means[name]:.3f}" for name in names] == values, (slice_name, model)
+        low, high = map(float, interval.split(" to "))
+        assert low <= float(values[0]) <= high
     best = {row[2]: float(row[3]) for row in rows if row[0] == "all"}
     assert 0 == best["behavior"] < best["keyword"], "the table tells models apart"
+    assert max(best.values()) == best["perfect"] and best["hindsight"] >= best["min-max"]
+
+
+def test_the_final_order_is_compared_with_all_others_on_the_same_queries(
+    snapshot: Snapshot, asked: dict[str, list[Hits]]
+) -> None:
+    measured = evaluation.measure(asked, snapshot)
+    means = {name: values["all"]["nDCG@10"] for name, values in measured.metrics.items()}
+    for name, mean, interval in printed(measured.comparison()):
+        assert float(mean) == pytest.approx(means["final"] - means[name], abs=0.0011)
+        low, high = map(float, interval.split(" to "))
+        assert low <= float(mean) <= high
+    assert (
+        "min-max fusion by the fixed weights that are best on these very queries (behavior " in measured.explanation()
+    )
 
 
 def test_the_scores_are_the_models_own_and_ties_keep_their_order() -> None:

@@ -28,21 +28,24 @@ def reciprocal_rank_fusion(hits: Mapping[str, Hits], k: int = 60) -> Hits:
     return best_first(fused)
 
 
-def min_max_fusion(hits: Mapping[str, Hits]) -> Hits:
+def min_max_fusion(hits: Mapping[str, Hits], weights: Mapping[str, float] | None = None) -> Hits:
     """The union of the models' hits, best first, by the sum of scores scaled to 0..1 within each model's list.
 
-    "CombSUM" of Fox and Shaw (1994), with equal weights, after min-max normalisation (Lee 1997). Where all of a list's
-    scores are equal, each counts 1.
+    "CombSUM" of Fox and Shaw (1994) after min-max normalisation (Lee 1997): with equal weights, or each model's scaled
+    scores times its weight.
     """
     fused: defaultdict[str, float] = defaultdict(float)
-    for model_hits in hits.values():
-        if not model_hits:
-            continue
-        scores = [score for _, score in model_hits]
-        low, span = min(scores), max(scores) - min(scores)
-        for doc_id, score in model_hits:
-            fused[doc_id] += (score - low) / span if span > 0 else 1.0
+    for model, model_hits in hits.items():
+        for doc_id, score in scaled(model_hits):
+            fused[doc_id] += score if weights is None else weights[model] * score
     return best_first(fused)
+
+
+def scaled(hits: Hits) -> Hits:
+    """A model's hits with their scores scaled to 0..1; where all of them are equal, each is 1."""
+    scores = [score for _, score in hits]
+    low, span = min(scores, default=0.0), max(scores, default=0.0) - min(scores, default=0.0)
+    return [(doc_id, (score - low) / span if span > 0 else 1.0) for doc_id, score in hits]
 
 
 def best_first(scores: Mapping[str, float]) -> Hits:
