@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from services.search.answering import Answer
 from services.search.outbox import Levels, Outbox
+from services.search.sampling import Sample
 from services.search.shipping import KINDS, Shipper
 from services.search.visitors import Visitor
 from shared_ops.data.ubi import LoggedFeatures, LoggedHits, LoggedSet, QueryAttributes, Store, UbiEvent, UbiQuery
@@ -35,6 +36,7 @@ class Recorder(Collector):
         self.lost = 0
         self.problem: str | None = None
         """Why nothing could be recorded when last tried."""
+        self._sample = Sample(settings.learned_per_minute)
         self._outbox = Outbox(settings.home / "outbox" / "search.sqlite")
         url = settings.postgres_url
         self._shipper = Shipper(self._outbox, Store(url), settings.ship_seconds) if url else None
@@ -48,7 +50,8 @@ class Recorder(Collector):
     async def search(self, result: Answer, who: Visitor) -> None:
         """Record an answered search, on disk when this returns."""
         if self.on:
-            await self._keep(lambda: [as_query(result, who)], 1)
+            is_whole = self._sample.takes()
+            await self._keep(lambda: [as_query(result, who, is_whole=is_whole)], 1)
 
     async def events(self, events: Sequence[UbiEvent]) -> bool:
         """Record events. Returns whether they are kept, on disk when this returns."""
@@ -110,15 +113,18 @@ class Recorder(Collector):
             return None
 
 
-def as_query(result: Answer, who: Visitor) -> UbiQuery:
-    """An answered search as it is stored. One response answers a search, so both have the same id."""
-    live_set, explained = result.live_set, result.explained
+def as_query(result: Answer, who: Visitor, *, is_whole: bool) -> UbiQuery:
+    """An answered search as it is stored, with what it was ordered by if it `is_whole`: 20 times as much.
+
+    One response answers a search, so both have the same id.
+    """
+    live_set, explained = result.live_set, result.explained if is_whole else None
     attributes = QueryAttributes(
         live_set=LoggedSet(number=live_set.number, releases=live_set.releases, snapshot=live_set.snapshot.id),
         ranking=result.ranking,
         degraded=[each.family for each in result.degraded],
         features=LoggedFeatures(release=explained.release, values=explained.features) if explained else None,
-        hits=_logged(result),
+        hits=_logged(result) if is_whole else None,
     )
     return UbiQuery(
         application=who.application,

@@ -134,6 +134,14 @@ class TestWhatIsRecordedOfASearch:
         np.testing.assert_array_equal(logged, again)
         assert attributes.features.values[0][2] is None
 
+    def test_who_asked_what_alone_where_more_come_than_are_learned_from(self, tmp_path: Path, tables: Database) -> None:
+        with stack(tmp_path, postgres_url=tables.url, learned_per_minute=0) as local:
+            start_all(local, local.snapshot(), ranker={"explains": True})
+            answer = search(local)
+            query = only(queries(tables))
+            assert query.query_response_hit_ids == [hit["doc_id"] for hit in answer["hits"]]
+            assert query.query_attributes.hits is None and query.query_attributes.features is None
+
     def test_nothing_found_is_a_search_too(self, local: ServingStack, tables: Database) -> None:
         search(local, q="xylophone")
         query = only(queries(tables))

@@ -250,6 +250,9 @@ class Settings(BaseSettings):
         default=32, ge=0, description="searches that may wait for their turn; more are refused"
     )
     searches_wait_ms: int = Field(default=500, ge=1, description="how long a search waits for its turn at most")
+    learned_per_minute: int = Field(
+        default=1200, ge=0, description="searches a minute that are recorded with hits and features; of more, a sample"
+    )
     cache_seconds: float = Field(
         default=60, ge=0, description="how long the same query is answered from memory, by the same set; 0: never"
     )
