@@ -35,7 +35,10 @@ def test_the_ports_that_running_homes_know_stay() -> None:
         (entry("one", 1, "data"), ", one.port: Input should be greater than or equal to 2. An entry has owner, "),
         (entry("one", 501), ", one.port: Input should be less than or equal to 500."),
         (entry("one", '"x"'), ", one.port: Input should be a valid integer"),
-        (entry("one", 11, "sort"), ", one.role: Input should be 'data', 'feedback', 'search', 'rank' or 'live'."),
+        (
+            entry("one", 11, "sort"),
+            ", one.role: Input should be 'source', 'data', 'feedback', 'search', 'rank' or 'live'.",
+        ),
         (entry("one", 11, "rank") + entry("two", 12, "rank"), ": [one] and [two] both have the role rank, which one"),
         (entry("New-One", 11), ": [New-One] is no name: expected small letters, digits and _, a letter first."),
         ("[one]", ", one.owner: Field required. An entry has owner, environment, role, queue, port"),
@@ -47,6 +50,11 @@ def test_a_list_that_cannot_be_used_is_told_in_one_sentence(text: str, said: str
     with pytest.raises(ListError) as told:
         listed(text)
     assert str(told.value).startswith(LIST + said) and "\n" not in str(told.value)
+
+
+def test_many_repositories_can_give_a_source_each() -> None:
+    found = listed(entry("one", 11, "source") + entry("two", 12, "source"))
+    assert [each.ports for each in found.values()] == [(11,), (12,)]
 
 
 def test_the_lowest_free_port_is_given() -> None:

@@ -23,9 +23,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 Deployment = Literal["dev", "prod"]
 DEPLOYMENTS: tuple[Deployment, ...] = get_args(Deployment)
-Role = Literal["data", "feedback", "search", "rank", "live"]
+Role = Literal["source", "data", "feedback", "search", "rank", "live"]
 ONE_OF_A_KIND: tuple[Role, ...] = ("data", "feedback", "rank", "live")
 """Roles that one repository alone can have: what it makes is the stack's only one."""
+OPTIONAL: tuple[Role, ...] = ("source",)
+"""Roles that no repository needs to have."""
 LIST = "repos/repos.toml"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 SEARCH_PORT, DAGIT_PORT = 0, 1
@@ -147,6 +149,11 @@ def repository_of(module: str) -> str:
 def families() -> dict[str, Repository]:
     """The repositories that train a model and have a prediction service."""
     return {name: repository for name, repository in repositories().items() if repository.is_family}
+
+
+def source_repositories() -> list[str]:
+    """The repositories that each give a source of documents, beside those of the sources file."""
+    return [name for name, repository in repositories().items() if repository.role == "source"]
 
 
 def search_families() -> list[str]:
@@ -374,12 +381,21 @@ class Settings(BaseSettings):
         """Where the releases that a deployment learns from are read, likewise."""
         return self._elsewhere("staging", deployment) or self.staging_url(deployment)
 
+    def input_source_url(self, deployment: Deployment, source: str) -> str:
+        """Where the tables that a source's repository has published are read, likewise."""
+        elsewhere = self._elsewhere("sources", deployment)
+        return f"{elsewhere}/{source}" if elsewhere else self.source_url(deployment, source)
+
     def _elsewhere(self, area: str, deployment: Deployment) -> str | None:
         return f"{self.read_from}/{area}/{deployment}" if self.read_from and deployment == "prod" else None
 
     def feedback_url(self, deployment: Deployment) -> str:
         """The root of a deployment's published feedback, as an fsspec URL."""
         return f"{file_url(self.home / 'feedback')}/{deployment}"
+
+    def source_url(self, deployment: Deployment, source: str) -> str:
+        """The root of what a source's repository publishes, as an fsspec URL."""
+        return f"{file_url(self.home / 'sources')}/{deployment}/{source}"
 
     def snapshots_url(self, deployment: Deployment) -> str:
         """The root of a deployment's snapshots, as an fsspec URL."""

@@ -74,15 +74,21 @@ def make(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     Raises:
         TableError: when a row does not hold to the schema.
     """
-    if not rows:
-        return empty(table)
+    return check(table, typed(table, rows)) if rows else empty(table)
+
+
+def typed(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """A table from rows, with its schema's columns and types; of the values nothing else is checked.
+
+    Raises:
+        TableError: when a value is not of its column's type.
+    """
     columns = {name for row in rows for name, value in row.items() if value is not None}
     try:
-        frame = pl.DataFrame(list(rows), schema=empty(table, columns).schema)
+        return pl.DataFrame(list(rows), schema=empty(table, columns).schema)
     except (pl.exceptions.PolarsError, UnicodeEncodeError) as error:  # a value that its column's type cannot hold
         failure = {"column": "a value", "check": str(error).splitlines()[0], "failure_case": None, "index": None}
         raise TableError(table, pl.DataFrame([failure], schema=dict.fromkeys(failure, pl.String))) from error
-    return check(table, frame)
 
 
 def hits_table(query_ids: Sequence[str], results: Sequence[Hits]) -> pl.DataFrame:

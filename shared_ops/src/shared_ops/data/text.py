@@ -15,6 +15,8 @@ import polars as pl
 
 Split: TypeAlias = Literal["train", "dev", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
+SHARES: dict[Split, float] = {"train": 0.6, "dev": 0.1, "test": 0.3}
+"""The splits' shares of queries whose collection has no splits of its own, and says nothing else."""
 
 
 class _Separators(dict[int, str]):

@@ -26,8 +26,23 @@ def feedback_key(deployment: Deployment) -> AssetKey:
 
 
 def source_key(deployment: Deployment, source: str) -> AssetKey:
-    """The key of one source of the corpus."""
+    """The key of one source of the corpus: of the sources file, or what a repository with the role source gives."""
     return AssetKey([deployment, "source", source])
+
+
+def source_specs(repository: str) -> list[AssetSpec]:
+    """What a repository with the role source gives in each deployment."""
+    return [
+        AssetSpec(
+            source_key(deployment, repository),
+            owners=owners(repository),
+            kinds={"polars", "parquet"},
+            group_name=deployment,
+            metadata=made_by(repository, f"{repository}_{deployment}"),
+            description=f"The documents of {repository}, and queries and judgements where it has any.",
+        )
+        for deployment in DEPLOYMENTS
+    ]
 
 
 def challenger_key(deployment: Deployment, family: str) -> AssetKey:

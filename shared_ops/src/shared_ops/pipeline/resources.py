@@ -51,6 +51,10 @@ class DeploymentResource(ConfigurableResource):  # type: ignore[type-arg] # an o
         """Where trainings find their snapshot."""
         return Snapshots(current().input_snapshots_url(_checked(self.reads)))
 
+    def source(self, name: str) -> Snapshots:
+        """Where this deployment's tables of a source's repository are published."""
+        return Snapshots(current().source_url(self.deployment, name))
+
     @property
     def feedback(self) -> Feedbacks:
         """Where this deployment's feedback is published."""

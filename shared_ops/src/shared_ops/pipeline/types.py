@@ -26,22 +26,32 @@ MAX_ROWS_SHOWN = 20
 
 @checked_once(lambda ref: [ref.url])
 def check_snapshot(ref: SnapshotRef) -> TypeCheck:
-    """Whether the tables hold to their schemas and refer to each other's rows."""
+    """Whether a snapshot is whole, and its tables hold to their schemas and refer to each other's rows."""
     snapshot = Snapshot(ref)
     try:
         manifest = snapshot.manifest()
+        result = check_content(snapshot)
+    except PublishedError as error:
+        return TypeCheck(False, str(error))
+    metadata = {"snapshot": ref.id, **result.metadata, "sources": MetadataValue.json(manifest.sources)}
+    return TypeCheck(result.success, result.description, metadata=metadata)
+
+
+def check_content(snapshot: Snapshot) -> TypeCheck:
+    """Whether the tables of a snapshot, or of the draft of one, hold to their schemas and to each other.
+
+    Raises:
+        PublishedError: when a table is missing.
+    """
+    try:
         content = {name: tables.check(name, getattr(snapshot, name)()) for name in TABLES}
     except TableError as error:
         return TypeCheck(False, str(error), metadata={"failing rows": _rows(error.failures)})
-    except PublishedError as error:
-        return TypeCheck(False, str(error))
     problems, failing = _dangling(content)
     splits = content["queries"]["split"]
     metadata: dict[str, Any] = {
-        "snapshot": ref.id,
         **{name: len(frame) for name, frame in content.items()},
         **{f"{split} queries": (splits == split).sum() for split in SPLITS},
-        "sources": MetadataValue.json(manifest.sources),
     }
     if not len(content["documents"]):
         problems.append("The snapshot holds no document; look at its sources.")
