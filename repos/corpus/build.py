@@ -14,7 +14,7 @@ import polars as pl
 
 from repos.corpus.sources import config
 from repos.corpus.sources.collected import PRECEDENCE, Collected, SourceError, SourceReport
-from repos.corpus.sources.readers import beir, sql, table
+from repos.corpus.sources.readers import beir, repository, sql, table
 from repos.corpus.sources.readers.pydocs import reader as pydocs
 from shared_ops.data import markdown, tables
 from shared_ops.data.text import normalise
@@ -24,7 +24,7 @@ KINDS = ("documents", "queries", "qrels", "slices")
 
 @dataclass
 class Built:
-    """The tables of a snapshot by name, and the reports on the sources, in the order of the sources file."""
+    """The tables of a snapshot by name, and the reports on the sources: those of the file, then others."""
 
     tables: dict[str, pl.DataFrame]
     reports: list[SourceReport]
@@ -33,9 +33,12 @@ class Built:
 def build(sources: config.Sources, log: Callable[[str], None] = lambda line: None) -> Built:
     """Read every source and merge their rows. Bad rows are left out and reported; `check` says if they are too many.
 
-    With several sources, each id of a beir, table or sql source gets the source's name as a prefix ("cranfield:471"),
-    so that ids of different sources never collide; a single source keeps its own ids, so that outside judgements fit
-    its run files. A text that several queries share stays in one split only, the most held back of theirs.
+    These are the sources of the file, and what the repositories with the role source have published.
+
+    With several sources in the file, each id of a beir, table or sql source gets the source's name as a prefix
+    ("cranfield:471"), so that ids of different sources never collide; a single source keeps its own ids, so that
+    outside judgements fit its run files. Ids of a repository always get its name, so that a repository that comes or
+    goes renames no other id. A text that several queries share stays in one split only, the most held back of theirs.
 
     Args:
         sources: the content of a sources file.
@@ -46,11 +49,12 @@ def build(sources: config.Sources, log: Callable[[str], None] = lambda line: Non
         shared_ops.data.tables.TableError: where the merged tables do not hold to the schemas.
     """
     collections = []
-    for source in sources.sources:
+    several = len(sources.sources) > 1
+    for source in [*sources.sources, *repository.published(log)]:
         log(f"Reading {source.name} ({source.kind})")
         collected = read(source)
         collected.report.max_bad_share = sources.bad_share_of(source)
-        if len(sources.sources) > 1 and source.kind != "pydocs":
+        if source.kind == "repository" or (several and source.kind != "pydocs"):
             _prefix(collected, f"{source.name}:")
         collections.append(collected)
     _keep_held_back(collections)
@@ -62,8 +66,10 @@ def build(sources: config.Sources, log: Callable[[str], None] = lambda line: Non
     )
 
 
-def read(source: config.Source, most: int | None = None) -> Collected:
-    """Read one source: at most `most` rows of each table, or all (None). A pydocs source is always read whole.
+def read(source: config.Source | config.RepositorySource, most: int | None = None) -> Collected:
+    """Read one source: at most `most` rows of each table, or all (None).
+
+    A pydocs source and what a repository has published are always read whole.
 
     Raises:
         SourceError: where it cannot be read.
@@ -77,16 +83,18 @@ def read(source: config.Source, most: int | None = None) -> Collected:
             return table.read(source, most)
         case "sql":
             return sql.read(source, most)
+        case "repository":
+            return repository.read(source)
 
 
 def check(reports: Sequence[SourceReport]) -> None:
-    """Check that no source has too many bad rows, and that each gives documents.
+    """Check that no source has too many bad rows, and that each of the sources file gives documents.
 
     Raises:
         SourceError: naming the source and what is wrong with it.
     """
     check_bad(reports)
-    if empty := [report.name for report in reports if not report.documents]:
+    if empty := [report.name for report in reports if not report.documents and report.kind != "repository"]:
         raise SourceError(
             f"Source {empty[0]!r} gives no documents. Nothing was published; check it in the sources file."
         )

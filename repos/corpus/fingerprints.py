@@ -14,17 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from repos.corpus.sources import config
 from repos.corpus.sources.collected import mask_secrets
 from repos.corpus.sources.files import FileState, state
-from repos.corpus.sources.readers import beir, sql, table
+from repos.corpus.sources.readers import beir, repository, sql, table
 from repos.corpus.sources.readers.pydocs import reader as pydocs
 from shared_ops.data import storage
 
 
 class Fingerprints(BaseModel):
-    """The fingerprints of the configured sources, and the states of their files."""
+    """The fingerprints of the sources, those that repositories publish among them, and the states of their files."""
 
     model_config = ConfigDict(frozen=True)
 
-    sources: dict[str, str] = Field(description="a source's name to the hash of its settings and of its content")
+    sources: dict[str, str] = Field(
+        description="a source's name to the hash of its settings and content; a repository's to that of its tables"
+    )
     unobserved: list[str] = Field(description="sources whose content only reading tells; of their settings alone")
     missing: list[str] = Field(description="what must be there and is not, in words")
     files: dict[str, FileState] = Field(description="by URL")
@@ -35,7 +37,7 @@ class Fingerprints(BaseModel):
 
 
 def take(path: Path, previous: Mapping[str, FileState]) -> Fingerprints:
-    """The fingerprints of the sources that the sources file at `path` names.
+    """The fingerprints of the sources that the sources file at `path` names, and of what repositories have published.
 
     `previous` holds the file states of the last time (`states_by_hash`), or is empty.
 
@@ -65,6 +67,7 @@ def take(path: Path, previous: Mapping[str, FileState]) -> Fingerprints:
         if content is None:
             unobserved.append(source.name)
         sources[source.name] = hashlib.sha256(f"{source.model_dump_json()}\n{content}".encode()).hexdigest()[:16]
+    sources |= {source.name: source.tables.id for source in repository.published()}
     return Fingerprints(sources=sources, unobserved=unobserved, missing=missing, files=files)
 
 

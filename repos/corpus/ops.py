@@ -81,7 +81,7 @@ class ReadSourcesConfig(Config):
 
 @op(pool=repository_of(__name__))
 def read_sources(context: OpExecutionContext, config: ReadSourcesConfig, deployment: DeploymentResource) -> Draft:
-    """Read every source of the sources file, and put the tables into this run's draft folder."""
+    """Read every source of the sources file, and what repositories have published, into this run's draft folder."""
     path = Path(config.sources) if config.sources else current().sources
     context.log.info(f"Sources: {path}")
     # Taken before reading, so that a source that changes meanwhile differs from its fingerprint afterwards.
@@ -138,12 +138,12 @@ def publish(
 
 @op(ins={"snapshot": In(ValidSnapshot)})
 def materialize(context: OpExecutionContext, deployment: DeploymentResource, snapshot: SnapshotRef) -> SnapshotRef:
-    """Make the snapshot the latest one, and record it and its sources as materialized in Dagster."""
+    """Make the snapshot the latest one, and record it and the sources file's sources as materialized in Dagster."""
     before = deployment.snapshots.latest()
     manifest, checked = Snapshot(snapshot).manifest(), check_snapshot(snapshot)
     reports = [SourceReport.model_validate(source) for source in manifest.sources if "sample_of" not in source]
     deployment.snapshots.point_to(snapshot)
-    for report in reports:
+    for report in (each for each in reports if each.kind != "repository"):  # such a one tells of itself
         key = source_key(deployment.deployment, report.name)
         context.log_event(AssetMaterialization(asset_key=key, metadata=report_metadata([report])))
     metadata: dict[str, Any] = {

@@ -30,7 +30,9 @@ from pydantic import (
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.sources.mistakes import explanation
 from repos.corpus.sources.values import is_utf8
-from shared_ops.data.text import Split
+from shared_ops.data.snapshots import SnapshotRef
+from shared_ops.data.text import SHARES, Split
+from shared_ops.settings import source_repositories
 
 
 def _number(value: Any) -> Any:
@@ -43,7 +45,6 @@ def _number(value: Any) -> Any:
 Number = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Share = Annotated[Number, Field(ge=0, le=1)]
-SHARES: dict[Split, Share] = {"train": 0.6, "dev": 0.1, "test": 0.3}
 
 
 class _Strict(BaseModel):
@@ -257,6 +258,16 @@ class SqlSource(_Tables):
         return f"{match[1]}{located(match[2], info)}{match[3]}" if match else url
 
 
+class RepositorySource(_Source):
+    """What a repository with the role source has published. It stands in the list, and in no sources file."""
+
+    kind: Literal["repository"]
+    tables: SnapshotRef
+    max_bad_share: Share | None = Field(
+        default=1.0, description="its rows hold to the schemas already; what else is bad of them stops no other source"
+    )
+
+
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:|\$\{)([^?]+)(.*)", re.DOTALL)
 """The URL of a SQLite database at a relative path. Its groups: what precedes the path, the path, the options."""
 
@@ -325,9 +336,15 @@ def load(path: Path) -> Sources:
         got = "it is empty" if content is None else f"it holds a {type(content).__name__}"
         raise SourceError(f"{path} is not a sources file: expected `sources:` and a list, and {got}.")
     try:
-        return Sources.model_validate(content, context={"folder": path.resolve().parent})
+        sources = Sources.model_validate(content, context={"folder": path.resolve().parent})
     except ValidationError as error:
         raise SourceError(f"{path} is not a sources file: {explanation(error)}. See repos/corpus/README.md.") from None
+    if taken := [source.name for source in sources.sources if source.name in source_repositories()]:
+        raise SourceError(
+            f"{path} names a source {taken[0]!r}, and repos/{taken[0]} is the repository of a source of that name: "
+            "give the one in the sources file another name."
+        )
+    return sources
 
 
 def _read_bytes(path: Path) -> bytes:
