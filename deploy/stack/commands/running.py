@@ -19,7 +19,14 @@ from deploy.stack.terminal import console, say
 from shared_ops.data.snapshots import Snapshots
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
-from shared_ops.settings import Settings, data_repository, families, live_repository, repositories
+from shared_ops.settings import (
+    Settings,
+    data_repository,
+    families,
+    live_repository,
+    repositories,
+    source_repositories,
+)
 
 
 @click.command()
@@ -68,16 +75,23 @@ def _train_part(settings: Settings, dagit: Dagit) -> None:
     snapshot = snapshots.latest()
     staging = Staging(settings.staging_url("prod"))
     data, chosen = data_repository(), [family for family in families() if settings.runs(family)]
+    lacking = [name for name in filter(settings.runs, source_repositories()) if _gave_nothing(settings, name)]
     if snapshot is None and not settings.runs(data):
-        say(f"nothing is trained: there is no snapshot in {snapshots.url}, and {data} makes them")
-        return
-    lacking = [*([data] if snapshot is None else []), *(name for name in chosen if not staging.accepted(name))]
+        say(f"no model is trained: there is no snapshot in {snapshots.url}, and {data} makes them")
+        chosen = []
+    elif snapshot is None:
+        lacking.append(data)
+    lacking += [name for name in chosen if not staging.accepted(name)]
     if lacking:
         say(f"training {', '.join(lacking)}")
         because = f"make up by {who()}: there was no result yet"
         training.train(settings, dagit, lacking, lambda line: say(f"  {line}"), because=because)
     for family in chosen:
         say(f"accepted: {family}/{staging.accepted(family)}")
+
+
+def _gave_nothing(settings: Settings, source: str) -> bool:
+    return Snapshots(settings.source_url("prod", source)).latest() is None
 
 
 def _tell_dagit(settings: Settings, dagit: Dagit) -> None:

@@ -24,6 +24,7 @@ from shared_ops.settings import (
     ranking_family,
     repositories,
     search_families,
+    source_repositories,
 )
 from shared_ops.waiting import until
 
@@ -32,7 +33,7 @@ PROMOTION = "promotion"
 """The graph that moves the live set to the accepted ranker, in the repository with the role live; its jobs bear it."""
 TRIGGER_SECONDS = 30
 """How long the trigger of promotions is given to start one."""
-ROLES = ("data", "feedback", "search", "rank")
+ROLES = ("source", "data", "feedback", "search", "rank")
 """Of the repositories that train or make data, each after those whose results it needs."""
 FORCE = {"ops": {"load_inputs": {"config": {"force": True}}}}
 """The configuration of a run that trains although nothing changed."""
@@ -57,7 +58,7 @@ def trained() -> dict[str, Repository]:
 
 
 def waves(names: Sequence[str] | None = None, runs: Callable[[str], bool] = lambda _: True) -> list[list[str]]:
-    """The repositories in the order in which they train: data, then the searches side by side, then the ranker.
+    """The repositories in the order in which they train: sources, data, the searches side by side, then the ranker.
 
     Without `names`, all that the stack `runs`.
     """
@@ -87,16 +88,19 @@ def train(
     Raises:
         TrainingError: with every run that failed. What needs a failed run's result is started only where there is an
             earlier one: where a search model's training fails, the ranker learns from that family's accepted release.
+            A source that fails holds back nothing: data is made of what each has given last.
     """
     failures: list[str] = []
+    lacking = False
     since = time.time()
     for wave in waves(names, settings.runs):
-        if failures and not _goes_on(settings, wave):
+        if lacking and not _goes_on(settings, wave):
             break
         broken = _broken(settings, dagit, wave)
-        failures += broken.values()
         loading = [name for name in wave if name not in broken]
-        failures += _follow_all([_training(dagit, name, say, because, force, deployment) for name in loading])
+        failed = _follow_all([_training(dagit, name, say, because, force, deployment) for name in loading])
+        failures += [*broken.values(), *failed]
+        lacking |= bool(broken or failed) and wave[0] not in source_repositories()
         if deployment == "prod" and ranking_family() in loading and settings.runs(live_repository()):
             try:
                 failures += _promote(settings, dagit, say, because, since)

@@ -11,7 +11,7 @@ WORKSPACE = ROOT / "workspace.yaml"
 LOCK = "stack.lock"
 MADE = (
     *("cache", "code", "dagster", "environments", "feedback", "logs", "outbox", "postgres", "postgres.unfinished"),
-    *("simulation", "snapshots", "sockets", "staging", "supervisor", LOCK),
+    *("simulation", "snapshots", "sockets", "sources", "staging", "supervisor", LOCK),
 )
 """Everything that a stack makes in its home, the lock last: as long as it is there, the home is a stack's."""
 

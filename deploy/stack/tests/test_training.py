@@ -12,11 +12,39 @@ from deploy.stack.dagit import training
 from deploy.stack.dagit.client import Dagit, EndedRun, Event, RunInFlight, RunPage
 from shared_ops.refused import RefusedCode
 from shared_ops.release.releases import Staging
-from shared_ops.settings import Settings
+from shared_ops.settings import Repository, Settings, repositories
 
 
 def test_data_first_then_the_searches_side_by_side_then_the_ranker() -> None:
     assert training.waves() == [["corpus"], ["keyword", "semantic", "behavior"], ["ranker"]]
+
+
+def with_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the list end with a repository that gives a source, as one that was added does."""
+    wiki = Repository(owner="@org/wiki", environment="wiki", role="source", queue="wiki", port=400)
+    here = repositories() | {"wiki": wiki}
+    for module in ("deploy.stack.dagit.training", "shared_ops.settings"):
+        monkeypatch.setattr(f"{module}.repositories", lambda: here)
+
+
+def test_sources_come_before_the_data_that_is_made_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_a_source(monkeypatch)
+    assert training.waves()[:3] == [["wiki"], ["corpus"], ["keyword", "semantic", "behavior"]]
+
+
+@pytest.mark.parametrize("fault", ["fails", "does not load"])
+def test_a_source_that_gives_nothing_new_holds_back_nobody_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    with_a_source(monkeypatch)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    looks = dagit(wiki=[page("FAILURE", will_retry="false")], corpus=[page("SUCCESS")], keyword=[page("SUCCESS")])
+    looks.launch = lambda location, *_, **__: location
+    looks.broken = {"wiki": "SyntaxError"} if fault == "does not load" else {}
+    said: list[str] = []
+    with pytest.raises(training.TrainingError, match=r"^wiki") as told:
+        training.train(Settings(), looks, ["keyword", "corpus", "wiki"], said.append)
+    assert said[-1].endswith("keyword_prod ended: SUCCESS") and "corpus" not in str(told.value)
 
 
 def test_a_part_of_a_stack_trains_what_it_runs() -> None:
