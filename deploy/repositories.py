@@ -18,11 +18,11 @@ from pathlib import Path
 from string import Template
 
 from deploy import generate
-from shared_ops.settings import LIST, NAME, ONE_OF_A_KIND, ROOT, ListError, Role, free_port, repositories
+from shared_ops.settings import LIST, NAME, ONE_OF_A_KIND, OPTIONAL, ROOT, ListError, Role, free_port, repositories
 
 TEMPLATES = ROOT / "deploy" / "templates"
 SUFFIX = ".tmpl"
-KINDS: dict[str, Role] = {"search": "search", "ranker": "rank", "data": "data"}
+KINDS: dict[str, Role] = {"search": "search", "ranker": "rank", "data": "source"}
 FRAMEWORKS = {
     "none": ("python", "NumPy"),
     "sklearn": ("scikitlearn", "scikit-learn"),
@@ -52,6 +52,11 @@ class Wanted:
     framework: str
     owner: str
 
+    @property
+    def has_model(self) -> bool:
+        """Whether it trains a model, and so has a framework."""
+        return KINDS[self.kind] != "source"
+
     def check(self) -> None:
         """Raises RepositoryError where something does not fit, before anything is written."""
         self._check_words()
@@ -69,6 +74,8 @@ class Wanted:
         _need("NAME", self.name, f"at most {LONGEST} characters", len(self.name) <= LONGEST)
         _need("KIND", self.kind, f"one of {', '.join(KINDS)}", self.kind in KINDS)
         _need("FRAMEWORK", self.framework, f"one of {', '.join(FRAMEWORKS)}", self.framework in FRAMEWORKS)
+        fits = self.has_model or self.framework == "none"
+        _need("FRAMEWORK", self.framework, f"none, as KIND={self.kind} has no model", fits)
         _need(
             "OWNER",
             self.owner,
@@ -91,10 +98,8 @@ class Wanted:
     def entry(self) -> str:
         """Its entry in the list, with the lowest port that is free."""
         role = KINDS[self.kind]
-        values = {
-            "owner": self.owner, "environment": self.name, "role": role, "kind": FRAMEWORKS[self.framework][0],
-            "queue": self.name,
-        }  # fmt: skip
+        made_with = {"kind": FRAMEWORKS[self.framework][0]} if self.has_model else {}
+        values = {"owner": self.owner, "environment": self.name, "role": role, **made_with, "queue": self.name}
         lines = [f'{field} = "{value}"' for field, value in values.items()]
         return "\n".join(["", f"[{self.name}]", *lines, f"port = {free_port(repositories().values(), role)}", ""])
 
@@ -142,7 +147,7 @@ def remove(name: str, say: Callable[[str], None]) -> None:
     listed = repositories()
     _need("NAME", name, f"one of {', '.join(listed)}", name in listed)
     repository = listed.pop(name)
-    if repository.role not in {each.role for each in listed.values()}:
+    if repository.role not in {each.role for each in listed.values()} | set(OPTIONAL):
         raise RepositoryError(
             f"NAME: [{name}] is the only repository with the role {repository.role}, which a stack needs"
         )
@@ -159,10 +164,10 @@ def remove(name: str, say: Callable[[str], None]) -> None:
     if shared:
         say(f"envs/{repository.environment} stays: other repositories use it")
     say(f"{name} removed: its folder, its entry in {LIST}{'' if shared else ', its environment'}, and what follows")
-    say(
-        "In a running stack make up ends its code server; its model answers until a ranker that does without it is "
-        "live: make train"
-    )
+    left = "its model answers until a ranker that does without it is live: make train"
+    if repository.role == "source":
+        left = "its documents leave with the corpus' next snapshot, which follows by itself"
+    say(f"In a running stack make up ends its code server; {left}")
 
 
 def without(text: str, name: str) -> str:
@@ -185,7 +190,8 @@ def _beside(name: str) -> Iterator[dict[str, Path]]:
 
 
 def _write_templates(wanted: Wanted, places: dict[str, Path]) -> None:
-    for template in (TEMPLATES / wanted.kind, TEMPLATES / "frameworks" / wanted.framework):
+    framework = [TEMPLATES / "frameworks" / wanted.framework] if wanted.has_model else []
+    for template in (TEMPLATES / wanted.kind, *framework):
         for file in (path for path in template.rglob("*") if path.is_file()):
             kind, *rest = file.relative_to(template).with_name(file.name.removesuffix(SUFFIX)).parts
             target = places[kind].joinpath(*rest)

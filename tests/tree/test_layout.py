@@ -15,7 +15,7 @@ from deploy import generate
 from deploy.matrix import suites
 from deploy.stack.processes.listing import environment_variables, processes, worker
 from shared_ops.release.runtimes import Runtime
-from shared_ops.settings import LIST, ROOT, Repository, Settings, families, repositories
+from shared_ops.settings import LIST, ROOT, Repository, Settings, families, repositories, source_repositories
 
 REPOSITORIES = list(repositories())
 OF_EACH_FAMILY = {"Parameters", "TrainConfig"}
@@ -111,7 +111,8 @@ def test_no_two_processes_share_a_name_or_a_port() -> None:
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_each_repository_is_laid_out_alike(name: str) -> None:
     folder = ROOT / "repos" / name
-    expected = {"README.md", "definitions.py", "ops.py", "model.py" if name in families() else "graph.py"}
+    own = {"ops.py", "model.py" if name in families() else "graph.py"}
+    expected = {"README.md", "definitions.py", *({"source.py"} if name in source_repositories() else own)}
     assert expected <= {path.name for path in folder.iterdir()}
     assert f"repos/{name}/tests" in suites()
 

@@ -63,13 +63,18 @@ def alike(framework: str) -> Path:
     return (ROOT / "envs" / environment / ".venv").resolve() / "bin" / "python"
 
 
+JOBS = {"search": ("dev", "prod", "predict"), "data": ("dev", "prod")}
+"""The jobs of each kind of repository."""
+WRITTEN = [*(("search", framework) for framework in FRAMEWORKS), ("data", FRAMEWORKS[0])]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(("kind", "framework"), WRITTEN)
 def test_what_is_written_passes_the_checks_and_its_tests_and_loads(
-    checkout: Path, framework: str, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, kind: str, framework: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, python = content(checkout), alike(framework)
-    said = new(framework=framework)
+    said = new(kind=kind, framework=framework)
     assert said[-1] == f"make up starts it, beside what runs; then: make train REPO={ADDED}"
     gained = sorted(content(checkout).keys() - before.keys())
     assert {name.rsplit("/", 1)[0] for name in gained} == {f"repos/{ADDED}", f"repos/{ADDED}/tests", f"envs/{ADDED}"}
@@ -85,9 +90,7 @@ def test_what_is_written_passes_the_checks_and_its_tests_and_loads(
     subprocess.run([tools / "mypy", f"--python-executable={python}", code], cwd=checkout, check=True)
     ran(checkout, python, "-m", "pytest", f"{code}/tests")
     loads = f"from repos.{ADDED}.definitions import defs; print(*(job.name for job in defs.jobs))"
-    assert ran(checkout, python, "-W", "ignore", "-c", loads).split() == [
-        f"{ADDED}_{end}" for end in ("dev", "prod", "predict")
-    ]
+    assert ran(checkout, python, "-W", "ignore", "-c", loads).split() == [f"{ADDED}_{end}" for end in JOBS[kind]]
     ran(checkout, Path(sys.executable), "envs/build.py", "lock", ADDED)
     assert (checkout / "envs" / ADDED / "requirements.txt").read_text() == lock, "it is what make lock makes"
     commands.remove(ADDED, lambda line: None)
@@ -118,7 +121,7 @@ TAKEN = next(iter(repositories()))
             {"kind": "ranker"},
             "KIND=ranker: a stack has one repository of that kind, and [ranker] is it. Change its code",
         ),
-        ({"kind": "data"}, "KIND=data: a stack has one repository of that kind, and [corpus] is it."),
+        ({"kind": "data", "framework": "torch"}, "FRAMEWORK: expected none, as KIND=data has no model, got 'torch'"),
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_is_written(fields: dict[str, str], said: str) -> None:
