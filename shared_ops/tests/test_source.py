@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from dagster import AssetCheckEvaluation, DagsterInstance, DefaultScheduleStatus, ExecuteInProcessResult
+from dagster import DagsterInstance, DefaultScheduleStatus, ExecuteInProcessResult
 from pydantic import BaseModel
 
 from shared_ops import settings
@@ -108,7 +108,8 @@ def run(
     return defs.resolve_job_def(job).execute_in_process(config, instance, raise_on_error=False)
 
 
-def checked(result: ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
+def checked(result: ExecuteInProcessResult) -> list[Any]:
+    """The results of asset checks that a run has told."""
     return [e.event_specific_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
 
 

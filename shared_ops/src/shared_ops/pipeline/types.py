@@ -33,7 +33,7 @@ def check_snapshot(ref: SnapshotRef) -> TypeCheck:
         result = check_content(snapshot)
     except PublishedError as error:
         return TypeCheck(False, str(error))
-    metadata = {"snapshot": ref.id, **result.metadata, "sources": MetadataValue.json(manifest.sources)}
+    metadata: dict[str, Any] = {"snapshot": ref.id, **result.metadata, "sources": MetadataValue.json(manifest.sources)}
     return TypeCheck(result.success, result.description, metadata=metadata)
 
 
