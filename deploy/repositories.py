@@ -160,8 +160,8 @@ def remove(name: str, say: Callable[[str], None]) -> None:
         say(f"envs/{repository.environment} stays: other repositories use it")
     say(f"{name} removed: its folder, its entry in {LIST}{'' if shared else ', its environment'}, and what follows")
     say(
-        "In a running stack make up ends its code server; its model answers until a ranker that does without it is "
-        "live: make train"
+        "In a running stack make up ends its code server; where its model is live it answers until a set without it "
+        "is: make train"
     )
 
 

@@ -36,13 +36,18 @@ def min_max_fusion(hits: Mapping[str, Hits]) -> Hits:
     """
     fused: defaultdict[str, float] = defaultdict(float)
     for model_hits in hits.values():
-        if not model_hits:
-            continue
-        scores = [score for _, score in model_hits]
-        low, span = min(scores), max(scores) - min(scores)
-        for doc_id, score in model_hits:
-            fused[doc_id] += (score - low) / span if span > 0 else 1.0
+        for doc_id, scaled in min_max(model_hits).items():
+            fused[doc_id] += scaled
     return best_first(fused)
+
+
+def min_max(hits: Hits) -> dict[str, float]:
+    """A model's documents with their scores scaled to 0..1; where all scores are equal, each is 1."""
+    if not hits:
+        return {}
+    scores = [score for _, score in hits]
+    low, span = min(scores), max(scores) - min(scores)
+    return {doc_id: (score - low) / span if span > 0 else 1.0 for doc_id, score in hits}
 
 
 def best_first(scores: Mapping[str, float]) -> Hits:
