@@ -275,7 +275,7 @@ def test_the_promotion_of_each_ranker_that_was_trained_is_followed(
     another = list_another_ranker(monkeypatch, tmp_path)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setattr(training, "TRIGGER_SECONDS", 0)
-    looks, launched = dagit(ranker=[page("SUCCESS")], another=[page("SUCCESS")], live=[page("SUCCESS")]), []
+    looks, launched = dagit(ranker=[page("SUCCESS")], another=[page("SUCCESS")], live=[page("SUCCESS")]), list[str]()
     monkeypatch.setattr(training, "promotion_obstacles", lambda *_: dict(zip("ab", waiting(launched), strict=True)))
 
     def launch(location: str, *_: object, **__: object) -> str:
