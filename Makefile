@@ -141,7 +141,7 @@ notebook: ## Write a script with cells that trains one family's model and compar
 	@$(STACK) notebook -- "$$REPO"
 
 new-repo: made ## Write a new repository, its environment and its entry in the list:
-##|                     NAME=<name> OWNER=@<org>/<team> [KIND=search FRAMEWORK=sklearn|torch|tensorflow|none
+##|                     NAME=<name> OWNER=@<org>/<team> [FRAMEWORK=sklearn|torch|tensorflow|none KIND=search|ranker,
 ##|                     or KIND=data: a source of documents]
 	@$(PLATFORM) -m deploy.repositories new --name="$$NAME" --owner="$$OWNER" --kind="$${KIND:-search}" \
 		--framework="$${FRAMEWORK:-none}"

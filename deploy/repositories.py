@@ -18,7 +18,7 @@ from pathlib import Path
 from string import Template
 
 from deploy import generate
-from shared_ops.settings import LIST, NAME, ONE_OF_A_KIND, OPTIONAL, ROOT, ListError, Role, free_port, repositories
+from shared_ops.settings import LIST, NAME, OPTIONAL, ROOT, ListError, Role, free_port, repositories
 
 TEMPLATES = ROOT / "deploy" / "templates"
 SUFFIX = ".tmpl"
@@ -60,7 +60,6 @@ class Wanted:
     def check(self) -> None:
         """Raises RepositoryError where something does not fit, before anything is written."""
         self._check_words()
-        self._check_role()
         if taken := next((path for path in self._folders() if _holds_files(path)), None):
             raise RepositoryError(
                 f"NAME: {taken.relative_to(ROOT)} is there already: choose another name than {self.name}"
@@ -82,15 +81,6 @@ class Wanted:
             "a person or a team as CODEOWNERS names them, @org/team",
             bool(OWNER.fullmatch(self.owner)),
         )
-
-    def _check_role(self) -> None:
-        role = KINDS[self.kind]
-        if role in ONE_OF_A_KIND:
-            present = next(name for name, repository in repositories().items() if repository.role == role)
-            raise RepositoryError(
-                f"KIND={self.kind}: a stack has one repository of that kind, and [{present}] is it. Change its code: "
-                "it reaches people through the gates, and goes back with a rollback"
-            )
 
     def _folders(self) -> list[Path]:
         return [ROOT / "repos" / self.name, ROOT / "repos" / f"{self.name}.py", ROOT / "envs" / self.name]
@@ -164,7 +154,7 @@ def remove(name: str, say: Callable[[str], None]) -> None:
     if shared:
         say(f"envs/{repository.environment} stays: other repositories use it")
     say(f"{name} removed: its folder, its entry in {LIST}{'' if shared else ', its environment'}, and what follows")
-    left = "its model answers until a ranker that does without it is live: make train"
+    left = "where its model is live it answers until a set without it is: make train"
     if repository.role == "source":
         left = "its documents leave with the corpus' next snapshot, which follows by itself"
     say(f"In a running stack make up ends its code server; {left}")

@@ -14,12 +14,12 @@ from shared_ops.judge.evaluation import MEASURES, PRIMARY
 from shared_ops.judge.gating import Verdict
 from shared_ops.release import inputs
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
-from shared_ops.release.promotion import promotion_obstacle
+from shared_ops.release.promotion import promotion_obstacles
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
-from shared_ops.settings import Settings, families, ranking_family, search_families
+from shared_ops.settings import Settings, families, ranking_families, search_families
 
 NO_PART = "takes no part in this set: its ranker did not learn from it"
-NOT_LISTED = "(not in repos/repos.toml any more: it answers until a ranker that does without it is promoted)"
+NOT_LISTED = "(not in repos/repos.toml any more: it answers until a set without it is promoted)"
 
 
 def live_lines(settings: Settings) -> Iterator[str]:
@@ -35,29 +35,30 @@ def live_lines(settings: Settings) -> Iterator[str]:
         version = live.releases[family]
         line = f"{version}  {_measured(Staging(url), family, version)}"
         yield f"  {family:<9} {line}" + ("" if family in families() else f"  {NOT_LISTED}")
-    for family in _without_part(live):
-        yield f"  {family:<9} {NO_PART}"
+    for family, why in _without_part(live).items():
+        yield f"  {family:<9} {why}"
     for family in search_families():
         accepted = Staging(url).accepted(family)
         if accepted and accepted != live.releases.get(family):
             yield f"accepted, and not in this set: {family}/{accepted}; a ranker that learns from it brings it"
-    yield from _accepted_ranker(url, live)
+    yield from _accepted_rankers(url, live)
     newest = Snapshots(settings.snapshots_url("prod")).latest()
     if newest and newest != live.snapshot:
         yield f"not shown by this set: the newest snapshot, {newest.id}; why, says the sensor new_snapshot in Dagit"
 
 
-def _accepted_ranker(url: str, live: LiveSet) -> Iterator[str]:
-    """What becomes of the accepted ranker, where it is not the live one."""
-    ranker, version = ranking_family(), Staging(url).accepted(ranking_family())
-    decision = LiveSets(url).decision(version) if version else None
-    if promotion_obstacle(Staging(url), LiveSets(url), ranker) is None:
-        yield f"accepted, and to be promoted: {ranker}/{version}"
-    elif version and version != live.releases.get(ranker) and decision is None:
-        yield f"accepted, and held: {ranker}/{version}. {promotion_obstacle(Staging(url), LiveSets(url), ranker)}"
-    elif version != live.releases.get(ranker) and decision and decision.set_number:
-        back = f"make rollback SET={decision.set_number} brings it back"
-        yield f"accepted, and not in this set: {ranker}/{version}; {back}"
+def _accepted_rankers(url: str, live: LiveSet) -> Iterator[str]:
+    """What becomes of the accepted rankers that are not the live one."""
+    for ranker, obstacle in promotion_obstacles(Staging(url), LiveSets(url)).items():
+        version = Staging(url).accepted(ranker)
+        decision = LiveSets(url).decision(version) if version else None
+        if obstacle is None:
+            yield f"accepted, and to be promoted: {ranker}/{version}"
+        elif version and version != live.releases.get(ranker) and decision is None:
+            yield f"accepted, and held: {ranker}/{version}. {obstacle}"
+        elif version != live.releases.get(ranker) and decision and decision.set_number:
+            back = f"make rollback SET={decision.set_number} brings it back"
+            yield f"accepted, and not in this set: {ranker}/{version}; {back}"
 
 
 def held_lines(settings: Settings) -> Iterator[str]:
@@ -76,8 +77,12 @@ def _in_order(live: LiveSet) -> list[str]:
     return sorted(live.releases, key=lambda family: live.roles[family] == "rank")
 
 
-def _without_part(live: LiveSet) -> list[str]:
-    return [family for family in families() if family not in live.releases]
+def _without_part(live: LiveSet) -> dict[str, str]:
+    """The listed families that a set does without, each with the reason."""
+    ranker = next((name for name, role in live.roles.items() if role == "rank"), None)
+    without = {name: each.role for name, each in families().items() if name not in live.releases}
+    other = f"takes no part in this set: {ranker} is its ranker"
+    return {name: other if ranker and role == "rank" else NO_PART for name, role in without.items()}
 
 
 def _measured(staging: Staging, family: str, version: str) -> str:
@@ -93,18 +98,18 @@ def _measured(staging: Staging, family: str, version: str) -> str:
 
 
 def rejected_lines(settings: Settings) -> Iterator[str]:
-    """The newest rejected release of each family, and the newest set that did not go live, with the reasons."""
+    """The newest rejected release of each family, and each ranker's set that did not go live, with the reasons."""
     url = settings.staging_url("prod")
     staging, sets = Staging(url), LiveSets(url)
     for family in staging.families():
         manifest = _newest_rejected(staging, family)
         if manifest:
             yield f"rejected: {family}/{manifest.version}: {Verdict.model_validate(manifest.gate).sentence}"
-    ranker = ranking_family()
-    version = staging.accepted(ranker)
-    decision = sets.decision(version) if version else None
-    if decision and not decision.accepted:
-        yield f"not promoted: {ranker}/{version}: {decision.reason}"
+    for ranker in ranking_families():
+        version = staging.accepted(ranker)
+        decision = sets.decision(version) if version else None
+        if decision and not decision.accepted:
+            yield f"not promoted: {ranker}/{version}: {decision.reason}"
     if taken_back := sets.rolled_back():
         plural = "s" if len(taken_back) > 1 else ""
         back = (
@@ -201,8 +206,8 @@ def lineage(settings: Settings) -> Tree | None:
     tree = Tree(f"set {live.number} of {live.created_at:%Y-%m-%d %H:%M} UTC ({live.note})")
     for family in reversed(_in_order(live)):
         _add_release(tree, Staging(url), family, live)
-    for family in _without_part(live):
-        tree.add(f"{family} {NO_PART}")
+    for family, why in _without_part(live).items():
+        tree.add(f"{family} {why}")
     _add_snapshot(tree.add(f"shows snapshot {live.snapshot.id}"), live.snapshot)
     for line in [*held_lines(settings), *moved_lines(settings)]:
         tree.add(line)

@@ -7,7 +7,7 @@ from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
-from shared_ops.settings import DEPLOYMENTS, Deployment, current, ranking_family, repository_of
+from shared_ops.settings import DEPLOYMENTS, Deployment, current, ranking_families, repository_of
 
 END_TO_END = "end_to_end"
 """The name of the check of a proposed set's final order."""
@@ -46,8 +46,9 @@ def _end_to_end(deployment: Deployment) -> AssetChecksDefinition:
     )
     def end_to_end() -> AssetCheckResult:
         url = current().staging_url(deployment)
-        ranker = Staging(url).accepted(ranking_family())
-        decision = LiveSets(url).decision(ranker) if ranker else None
+        versions = filter(None, map(Staging(url).accepted, ranking_families()))
+        decisions = filter(None, map(LiveSets(url).decision, sorted(versions, reverse=True)))  # they sort by time
+        decision = next(decisions, None)
         if decision is None:
             return AssetCheckResult(passed=False, description=f"No set was decided upon in {deployment}.")
         return AssetCheckResult(

@@ -35,7 +35,7 @@ from shared_ops.judge.training import Answers
 from shared_ops.notifications import notify
 from shared_ops.pipeline.checks import log_check
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
-from shared_ops.pipeline.ops import GateConfig, numbers, plot_metadata, tell_verdict
+from shared_ops.pipeline.ops import GateConfig, judging_feedback, numbers, plot_metadata, tell_verdict
 from shared_ops.pipeline.references import BECAUSE, BY_HAND, HELD, OVERTAKEN, JudgedSet, ReleaseRef
 from shared_ops.pipeline.resources import DeploymentResource
 from shared_ops.release import candidates, copies, inputs, promotion, runtimes
@@ -46,7 +46,7 @@ from shared_ops.release.promotion import TakenBackError, past_set, shown_with
 from shared_ops.release.promotion import promote as promote_set
 from shared_ops.release.promotion import rollback as rollback_set
 from shared_ops.release.releases import ReleaseError, ReleaseManifest
-from shared_ops.settings import current, ranking_family, repository_of
+from shared_ops.settings import current, ranking_families, repository_of
 from shared_ops.waiting import until
 
 POOL = repository_of(__name__)
@@ -60,6 +60,9 @@ FOLLOW_SECONDS = 10.0
 class RankerConfig(Config):
     """Whose set is to go live."""
 
+    family: str | None = Field(
+        default=None, description="the ranker's family; unset: the first with an accepted release that is undecided"
+    )
     version: str | None = Field(
         default=None, description="the release that a trigger found accepted; unset: the one that is accepted now"
     )
@@ -72,9 +75,9 @@ def accepted_ranker(
     """Find the ranker whose set is to go live. Where it is accepted no more, or held, the run ends here and says so.
 
     Raises:
-        ReleaseError: when none is accepted.
+        ReleaseError: when none is accepted, or no ranker's family is named and all are decided upon.
     """
-    ranker = ranking_family()
+    ranker = _chosen(deployment, config.family)
     version = deployment.staging.accepted(ranker)
     if version is None:
         raise ReleaseError(f"There is no accepted ranker to promote. Train one: make train REPO={ranker}.")
@@ -85,6 +88,23 @@ def accepted_ranker(
         _tell_moved_nothing(context, HELD, held)
         return
     yield Output(ReleaseRef(family=ranker, version=version, accepted=True))
+
+
+def _chosen(deployment: DeploymentResource, family: str | None) -> str:
+    """The ranker's family that is named, or the only one, or the first whose accepted release is undecided.
+
+    Raises:
+        ReleaseError: when there is none.
+    """
+    rankers = [family] if family else ranking_families()
+    if unknown := set(rankers) - set(ranking_families()):
+        raise ReleaseError(f"family: expected one of {', '.join(ranking_families())}, got {', '.join(unknown)}.")
+    reasons = {each: promotion.settled(deployment.staging, deployment.live_sets, each) for each in rankers}
+    undecided = [each for each, reason in reasons.items() if reason is None]
+    if not undecided and len(rankers) > 1:
+        told = " ".join(filter(None, reasons.values()))
+        raise ReleaseError(f"There is no ranker to decide upon. {told} Name one by family to judge it again.")
+    return (undecided or rankers)[0]
 
 
 def _no_longer_accepted(deployment: DeploymentResource, ranker: str, found: str, accepted: str) -> str:
@@ -113,24 +133,36 @@ def gate_set(
     They are compared on the test queries that both sets know, and on what the newest sessions asked. The hits for
     either are those of models that had not learned from these queries; for the newest sessions, the live set's hits are
     those that were served.
+
+    To take the place of another family's ranker, which may stay, a set has to be surely better. Two rankers of which
+    neither is worse would else take turns.
     """
     manifest, live = deployment.staging.manifest(staged.family, staged.version), deployment.live_sets.live()
     judged_set = JudgedSet(**staged.model_dump(), over=live.number if live else 0)
-    if live is None or live.releases[live.ranker] == staged.version:
+    if live is None or live.releases.get(staged.family) == staged.version:
         reason = "There is no other live set to compare with."
         context.log.info(reason)
         _log_proposed(context, deployment, manifest, reason)
         return judged_set
-    judged = JudgedQueries.of(load(manifest.snapshot), manifest.feedback)
+    snapshot = load(manifest.snapshot)
+    judged = JudgedQueries.of(snapshot, judging_feedback(manifest.feedback, snapshot, deployment))
     champion_manifest = deployment.staging.manifest(live.ranker, live.releases[live.ranker])
     ours, theirs = _final_orders(deployment, (manifest, champion_manifest), judged)
     common = pl.concat([_both(ours, theirs, judged.test), judged.asked_newest.select("query_id")])
     challenger, champion = (_measured(order, common, judged) for order in (ours, theirs))
-    verdict = gating.judge(challenger, champion, judged.members, config.policy(), f"set {live.number}")
-    _log_verdict(context, deployment, verdict, manifest)
+    policy, rival = config.policy(), _rival(live, staged.family)
+    if rival:
+        policy = policy.model_copy(update={"margin": 0.0})
+    verdict = gating.judge(challenger, champion, judged.members, policy, f"set {live.number}")
+    _log_verdict(context, deployment, verdict, manifest, rival)
     page = report(challenger, champion, judged.members, judged.texts, verdict)
     context.add_output_metadata({"report": MetadataValue.md(page)})
     return judged_set.model_copy(update={"accepted": verdict.accepted})
+
+
+def _rival(live: LiveSet, ranker: str) -> str | None:
+    """The family of the live ranker, where it is another than `ranker` and may stay: it is still listed."""
+    return live.ranker if live.ranker != ranker and live.ranker in ranking_families() else None
 
 
 def _final_orders(
@@ -173,9 +205,14 @@ def _measured(order: pl.DataFrame, queries: pl.DataFrame, judged: JudgedQueries)
 
 
 def _log_verdict(
-    context: OpExecutionContext, deployment: DeploymentResource, verdict: gating.Verdict, manifest: ReleaseManifest
+    context: OpExecutionContext,
+    deployment: DeploymentResource,
+    verdict: gating.Verdict,
+    manifest: ReleaseManifest,
+    rival: str | None,
 ) -> None:
-    sentence = f"{manifest.family}/{manifest.version} with its hits, end to end. {verdict.sentence}"
+    rule = f"To take the place of {rival}, another family, it has to rule out any loss. " if rival else ""
+    sentence = f"{manifest.family}/{manifest.version} with its hits, end to end. {rule}{verdict.sentence}"
     tell_verdict(context, verdict, sentence)
     _log_proposed(context, deployment, manifest, sentence)
     log_check(
@@ -187,7 +224,7 @@ def _log_verdict(
         metadata=numbers(verdict.model_dump(mode="json")),
     )
     if not verdict.accepted:
-        decision = Decision(accepted=False, reason=sentence, verdict=verdict.model_dump(mode="json"))
+        decision = Decision(accepted=False, reason=sentence, rival=rival, verdict=verdict.model_dump(mode="json"))
         deployment.live_sets.decide(manifest.version, decision)
         notify(f"A set was rejected in {deployment.deployment}", sentence, level="warning")
 

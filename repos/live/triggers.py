@@ -28,7 +28,6 @@ from shared_ops.pipeline.resources import PROD
 from shared_ops.pipeline.triggers import ENDED, IDLE, LATER, SOON, in_flight
 from shared_ops.release import inputs, promotion
 from shared_ops.release.livesets import NOTHING_LIVE
-from shared_ops.settings import ranking_family
 
 MOVES = "searchloop/moves"
 """The tag of a run that is to move the live set; its value says to what, and over which set."""
@@ -44,10 +43,10 @@ JOBS = tuple(job.name for job in moving)
     minimum_interval_seconds=SOON,
     tags=IDLE,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Judges and promotes the set of the accepted ranker where nothing has decided upon it.",
+    description="Judges and promotes the set of an accepted ranker where nothing has decided upon it.",
 )
 def new_accepted_ranker(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-    """Propose the set of the accepted ranker, whatever made it: the one way of promotion there is."""
+    """Propose the set of an accepted ranker, whatever made it: the one way of promotion there is."""
     return _decided() or to_promote(context.instance)
 
 
@@ -70,11 +69,19 @@ def to_promote(instance: DagsterInstance) -> RunRequest | SkipReason:
     """The promotion that is due in prod, or why there is none."""
     if settled := _decided():
         return settled
-    ranker = ranking_family()
+    obstacles = promotion.promotion_obstacles(PROD.staging, PROD.live_sets)
+    asked = [_promotion(instance, ranker) for ranker, obstacle in obstacles.items() if obstacle is None]
+    due = [each for each in asked if isinstance(each, RunRequest)]
+    # One that waits for its next try holds up no other.
+    return (due or asked or [SkipReason("No ranker is accepted any more.")])[0]
+
+
+def _promotion(instance: DagsterInstance, ranker: str) -> RunRequest | SkipReason:
+    """The run that promotes the set of this ranker's accepted release, or why there is none."""
     version = PROD.staging.accepted(ranker)
     if version is None:
-        return SkipReason("No ranker is accepted any more.")
-    found = _found(accepted_ranker, version=version)
+        return SkipReason(f"No release of {ranker} is accepted any more.")
+    found = _found(accepted_ranker, family=ranker, version=version)
     because = f"its gate accepted it{_trained_because(instance, ranker, version)}"
     return _move(instance, promotion_prod.name, f"{ranker}/{version}", because, found)
 
@@ -101,8 +108,8 @@ def _found(first: OpDefinition, **config: str | None) -> dict[str, Any]:
 
 def _decided() -> SkipReason | None:
     """Why there is no set to promote, where files alone tell it: most ticks end here, and ask no database."""
-    reason = promotion.promotion_obstacle(PROD.staging, PROD.live_sets, ranking_family())
-    return SkipReason(reason) if reason else None
+    reasons = promotion.promotion_obstacles(PROD.staging, PROD.live_sets).values()
+    return None if None in reasons else SkipReason(" ".join(filter(None, reasons)))
 
 
 def _shown() -> SkipReason | None:

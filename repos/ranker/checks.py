@@ -21,8 +21,8 @@ FAMILY = repository_of(__name__)
 def logged_spaces(releases: Iterable[str], staging: str) -> dict[str, FeatureSpace]:
     """The feature spaces of the rankers that logged features.
 
-    Releases that staging no longer keeps are left out, and releases of other code: their features, and perhaps their
-    files, differ on purpose.
+    Releases that staging no longer keeps are left out, those of another ranker, and those of other code: their
+    features, and perhaps their files, differ on purpose.
     """
     spaces, area = {}, Staging(staging)
     for release in releases:
@@ -41,13 +41,14 @@ def comparison(requests: pl.DataFrame, staging: str) -> tuple[bool, str, dict[st
     metadata: dict[str, Any] = {
         "requests compared": skew.compared,
         "requests unequal": skew.unequal,
-        "requests of releases that are gone or of other code": skew.skipped,
+        "requests of releases that are gone, of other code or of another ranker": skew.skipped,
         "largest difference": skew.largest_difference,
         "first unequal": MetadataValue.json([vars(each) for each in skew.examples]),
     }
     description = (
         f"{skew.compared} served requests compared, {skew.unequal} unequal, "
-        f"{skew.skipped} of releases that are gone or of other code; largest difference {skew.largest_difference:g}."
+        f"{skew.skipped} of releases that are gone, of other code or of another ranker; "
+        f"largest difference {skew.largest_difference:g}."
     )
     return skew.unequal == 0, description, metadata
 

@@ -7,7 +7,15 @@ import pytest
 from shared_ops.data.tables import hits_table
 from shared_ops.judge import evaluation
 from shared_ops.judge.evaluation import per_query
-from shared_ops.judge.gating import GatePolicy, Latency, judge, judge_first, unsound, verdict_without_judgements
+from shared_ops.judge.gating import (
+    GatePolicy,
+    Latency,
+    Verdict,
+    judge,
+    judge_first,
+    unsound,
+    verdict_without_judgements,
+)
 
 POLICY = GatePolicy(resamples=2_000)
 
@@ -144,6 +152,21 @@ def test_one_that_too_few_queries_tell_from_its_champion_is_rejected_with_what_w
     verdict = judge(ours, theirs, members(champion[:12]), POLICY, "v1")
     assert verdict.difference == pytest.approx(0)
     assert verdict.reasons[0].endswith(": more judgements, or more people's clicks, would tell.")
+
+
+def test_where_any_loss_must_be_ruled_out_only_the_surely_better_passes(champion: np.ndarray) -> None:
+    policy = GatePolicy(margin=0, resamples=2_000)
+
+    def judged(values: np.ndarray) -> Verdict:
+        return judge(measured(values), measured(champion), members(champion), policy, "v1")
+
+    assert judged(champion).reasons == ["A loss of any size is not ruled out at 0.05."]
+    assert judged(np.clip(champion + 0.05, 0, 1)).accepted
+    one_better = champion.copy()
+    one_better[0] += 0.01
+    assert not judged(one_better).accepted
+    nothing = judge(measured([]), measured([]), members(champion), policy, "v1")
+    assert nothing.sentence.startswith("Rejected: nothing was judged. A loss of any size is not ruled out at 0.05. No")
 
 
 def test_a_better_one_with_noise_passes(champion: np.ndarray) -> None:

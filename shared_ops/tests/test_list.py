@@ -15,6 +15,11 @@ def test_a_family_has_two_ports_and_another_repository_one() -> None:
     assert [each.ports for each in found.values()] == [(11, 21), (12,)]
 
 
+@pytest.mark.parametrize("role", ["search", "rank"])
+def test_there_may_be_several_families_of_a_role(role: str) -> None:
+    assert list(listed(entry("one", 11, role) + entry("two", 12, role))) == ["one", "two"]
+
+
 KNOWN = {
     "corpus": (10,), "feedback": (15,), "keyword": (11, 21), "semantic": (12, 22), "behavior": (13, 23),
     "ranker": (14, 24), "live": (16,),
@@ -39,7 +44,7 @@ def test_the_ports_that_running_homes_know_stay() -> None:
             entry("one", 11, "sort"),
             ", one.role: Input should be 'source', 'data', 'feedback', 'search', 'rank' or 'live'.",
         ),
-        (entry("one", 11, "rank") + entry("two", 12, "rank"), ": [one] and [two] both have the role rank, which one"),
+        (entry("one", 11, "live") + entry("two", 12, "live"), ": [one] and [two] both have the role live, which one"),
         (entry("New-One", 11), ": [New-One] is no name: expected small letters, digits and _, a letter first."),
         ("[one]", ", one.owner: Field required. An entry has owner, environment, role, queue, port"),
         ("one = 1", ", one: Input should be a valid dictionary"),

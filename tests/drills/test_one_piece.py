@@ -1,4 +1,4 @@
-"""A team changes its family's code, format, packages or Python, a family is added, a family is removed.
+"""A team changes its family's code, format, packages or Python; a family is added and removed, and a ranker.
 
 Each change reaches the people who search with its set, through the gates, and goes back with it. They search all the
 while: none fails, no answer lacks a model, and each is just what its set's releases make of the query in their own code
@@ -35,8 +35,8 @@ from tests.drills.people import People, Search
 
 pytestmark = pytest.mark.slow
 
-ADDED = "trending"
-"""The family that docs/adding-a-model.md adds."""
+ADDED, RANKS = "trending", "blend"
+"""The search family and the ranker that docs/adding-a-model.md adds."""
 RATE, CALM = 20, 2
 """Searches a second; and while models are trained, where the machine is too slow for both."""
 QUICK_MS = 40
@@ -310,6 +310,31 @@ def test_a_family_that_is_added_takes_part_once_a_ranker_has_learned_from_it(hou
         house.there_and_back(before, after)
     assert ADDED in house.manifest("ranker").learned_from
     assert f"{ADDED} " in httpx.get(house.stack.settings.url("search"), params={"q": house.queries[0]}).text
+
+
+def test_a_ranker_that_is_added_takes_no_place_unless_it_is_better_or_a_person_says_so(house: House) -> None:
+    before, (new, tests, up, train) = house.learn(), sitting("A ranker")
+    with house.people("a ranker added"):
+        for command in (new, tests, up):
+            house.stack.make(*command)
+        said = house.stack.make(*train).stdout
+        assert f"To take the place of {before.ranker}, another family, it has to rule out any loss. Rejected" in said
+        assert house.live == before
+        house.stack.make("promote", f"RELEASES={RANKS}/{house.staging.accepted(RANKS)}", "WHY=a drill")
+        after = house.learn()
+        assert after.ranker == RANKS and after.search_families == before.search_families
+        house.there_and_back(before, after)
+    assert f"{before.ranker:<9} takes no part in this set: {RANKS} is its ranker" in house.stack.make("status").stdout
+
+
+def test_a_ranker_that_is_removed_gives_its_place_back(house: House) -> None:
+    """Though what takes it was decided upon before: nothing has to be trained for it."""
+    with house.people("a ranker removed"):
+        house.stack.make("remove-repo", f"NAME={RANKS}")
+        house.stack.make("up")
+        until(lambda: house.live.ranker != RANKS, 300, "another ranker's set is live")
+        house.learn()
+        until(lambda: not workers_of(house, RANKS), 30, f"the worker of {RANKS} has ended")
 
 
 def test_a_family_that_is_removed_answers_until_a_ranker_does_without_it(house: House) -> None:

@@ -29,7 +29,7 @@ from shared_ops.pipeline.checks import CODE_LOADS
 from shared_ops.pipeline.lineage import feedback_key, live_set_key, release_key, snapshot_key
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
-from shared_ops.settings import live_repository, ranking_family, repositories, search_families
+from shared_ops.settings import live_repository, ranking_families, repositories, search_families
 from tests.conftest import Stack, asked_graphql, until
 from tests.drills.checkouts import Checkout
 from tests.drills.conftest import finish
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.slow
 
 MISTAKE = 'raise RuntimeError("this team broke its code")\n'
 SECONDS = 300
+RANKER = ranking_families()[0]
 
 
 DEFINED = """
@@ -190,7 +191,7 @@ class Company:
 
     def promoted(self) -> bool:
         """Whether the accepted ranker is live."""
-        return self.sets.live().releases[ranking_family()] == self.staging.accepted(ranking_family())
+        return self.sets.live().releases[RANKER] == self.staging.accepted(RANKER)
 
     def told(self, run: str) -> bool:
         """Whether somebody was told that a run failed."""
@@ -214,7 +215,7 @@ class Company:
 def company(copied: tuple[Checkout, Stack]) -> Company:
     made = Company(*copied)
     if len(made.sets.numbers()) < 2:  # there is a set to go back to
-        made.stack.make("train", f"REPO={ranking_family()}", "FORCE=1")
+        made.stack.make("train", f"REPO={RANKER}", "FORCE=1")
     made.dagit.settle()
     return made
 
@@ -260,7 +261,7 @@ def test_what_is_saved_is_loaded_where_it_loads(company: Company, tmp_path: Path
     company.stack.make("code-servers")
 
 
-@pytest.mark.parametrize("name", [name for name in repositories() if name not in (live_repository(), ranking_family())])
+@pytest.mark.parametrize("name", [name for name in repositories() if name not in (live_repository(), RANKER)])
 def test_what_one_team_breaks_is_no_one_else_s(company: Company, name: str, say: Callable[[str], None]) -> None:
     with company.broken(name):
         learned, failed, runs = company.learned_until(), company.failure(name), company.jobs(name)
@@ -278,7 +279,7 @@ def test_what_moves_the_live_set_belongs_to_no_model_and_no_model_to_it(
     company: Company, say: Callable[[str], None]
 ) -> None:
     """While it is broken trainings go on, and `make rollback`; what waits is promoted then, with the ranker broken."""
-    live, ranker = live_repository(), ranking_family()
+    live, ranker = live_repository(), RANKER
     with ExitStack() as later:
         with company.broken(live):
             company.goes_back_and_forth("make")

@@ -24,7 +24,9 @@ from shared_ops.settings import (
     data_repository,
     families,
     live_repository,
+    ranking_families,
     repositories,
+    search_families,
     source_repositories,
 )
 
@@ -43,7 +45,7 @@ def up(settings: Settings, watch: bool) -> None:
     dagit = dagit_of(settings)
     names = [name for name in repositories() if settings.runs(name)]
     lifecycle.wait_for_locations(settings, dagit, names, lambda line: say(f"  {line}"))
-    if lacking := [name for name in (live_repository(), *families()) if not settings.runs(name)]:
+    if lacking := _lacking(settings):
         _train_part(settings, dagit)
         say(f"no search is waited for: no set goes live without {', '.join(lacking)} (SEARCHLOOP_REPOS)")
         say(f"up after {time.monotonic() - began:.0f} s\n")
@@ -67,6 +69,15 @@ def dev(settings: Settings) -> None:
     """Reload in the running stack what is saved, where it loads, until Ctrl-C."""
     lifecycle.need_running(settings)
     saves.follow(settings, dagit_of(settings), say)
+
+
+def _lacking(settings: Settings) -> list[str]:
+    """The repositories without which no set goes live, and which this part of a stack does not run.
+
+    Of several rankers one is enough.
+    """
+    rankers = [] if any(map(settings.runs, ranking_families())) else ranking_families()
+    return [name for name in (live_repository(), *search_families(), *rankers) if not settings.runs(name)]
 
 
 def _train_part(settings: Settings, dagit: Dagit) -> None:

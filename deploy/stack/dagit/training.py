@@ -12,7 +12,7 @@ from deploy.stack.dagit.client import Dagit, DagitError, Event, RunPage
 from shared_ops.pipeline.references import VERDICT
 from shared_ops.refused import refused_code
 from shared_ops.release.livesets import LiveSets
-from shared_ops.release.promotion import promotion_obstacle
+from shared_ops.release.promotion import promotion_obstacles
 from shared_ops.release.releases import Staging
 from shared_ops.settings import (
     DEPLOYMENTS,
@@ -21,7 +21,7 @@ from shared_ops.settings import (
     Settings,
     families,
     live_repository,
-    ranking_family,
+    ranking_families,
     repositories,
     search_families,
     source_repositories,
@@ -30,7 +30,7 @@ from shared_ops.waiting import until
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 PROMOTION = "promotion"
-"""The graph that moves the live set to the accepted ranker, in the repository with the role live; its jobs bear it."""
+"""The graph that moves the live set to an accepted ranker, in the repository with the role live; its jobs bear it."""
 TRIGGER_SECONDS = 30
 """How long the trigger of promotions is given to start one."""
 ROLES = ("source", "data", "feedback", "search", "rank")
@@ -58,7 +58,7 @@ def trained() -> dict[str, Repository]:
 
 
 def waves(names: Sequence[str] | None = None, runs: Callable[[str], bool] = lambda _: True) -> list[list[str]]:
-    """The repositories in the order in which they train: sources, data, the searches side by side, then the ranker.
+    """The repositories in the order in which they train: sources, data, the searches side by side, then the rankers.
 
     Without `names`, all that the stack `runs`.
     """
@@ -101,11 +101,12 @@ def train(
         failed = _follow_all([_training(dagit, name, say, because, force, deployment) for name in loading])
         failures += [*broken.values(), *failed]
         lacking |= bool(broken or failed) and wave[0] not in source_repositories()
-        if deployment == "prod" and ranking_family() in loading and settings.runs(live_repository()):
+        rankers = set(loading) & set(ranking_families())
+        if deployment == "prod" and rankers and settings.runs(live_repository()):
             try:
-                failures += _promote(settings, dagit, say, because, since)
+                failures += _promote(settings, dagit, say, because, since, len(rankers))
             except DagitError as error:
-                failures.append(f"The accepted ranker is not promoted yet: {error}")
+                failures.append(f"No accepted ranker is promoted yet: {error}")
     if failures:
         raise TrainingError("\n".join(failures))
 
@@ -129,7 +130,7 @@ def _goes_on(settings: Settings, wave: Sequence[str]) -> bool:
     url = settings.staging_url("prod")
     live = LiveSets(url).live()
     needed = live.search_families if live else search_families()
-    return wave == [ranking_family()] and all(Staging(url).accepted(family) for family in needed)
+    return {*wave} <= {*ranking_families()} and all(Staging(url).accepted(family) for family in needed)
 
 
 def _follow_all(followed: Sequence["_RunFollower"]) -> list[str]:
@@ -144,31 +145,40 @@ def _follow_all(followed: Sequence["_RunFollower"]) -> list[str]:
     return [run.failure for run in followed if run.failure]
 
 
-def _promote(settings: Settings, dagit: Dagit, say: Callable[[str], None], because: str, since: float) -> list[str]:
-    """Follow the promotion of the accepted ranker: the run that its trigger starts, or our own where none comes.
+def _promote(
+    settings: Settings, dagit: Dagit, say: Callable[[str], None], because: str, since: float, rankers: int
+) -> list[str]:
+    """Follow the promotions of accepted rankers, one for each of so many: the runs of their trigger, or our own.
 
     The trigger's run may have ended before anyone looks: then it is followed from its first event, if it was created
     after the Unix time `since`.
     """
-    url, location = settings.staging_url("prod"), live_repository()
+    url, job = settings.staging_url("prod"), job_of(PROMOTION)
+    followed: list[str] = []
 
-    def obstacle() -> str | None:
-        return promotion_obstacle(Staging(url), LiveSets(url), ranking_family())
+    def obstacles() -> list[str | None]:
+        return list(promotion_obstacles(Staging(url), LiveSets(url)).values())
 
     def due() -> bool:
-        return obstacle() is None
+        return None in obstacles()
 
     def runs() -> bool:
-        return job_of(PROMOTION) in [run.job for run in dagit.in_flight()]
+        return job in [run.job for run in dagit.in_flight()]
 
-    until(lambda: not due() or runs(), every=1, seconds=TRIGGER_SECONDS)
-    if due() or runs():
-        run_id = _launched_or_found(dagit, location, job_of(PROMOTION), because)
-        return _follow_all([_RunFollower(dagit, PROMOTION, job_of(PROMOTION), run_id, say, "make train")])
-    ended = [run.run_id for run in dagit.ended_runs(since) if run.job == job_of(PROMOTION)][:1]
-    if not ended:
-        say(f"{PROMOTION:<9} nothing to do: {obstacle()}")
-    return _follow_all([_RunFollower(dagit, PROMOTION, job_of(PROMOTION), each, say, "make train") for each in ended])
+    def follow(run_ids: Sequence[str]) -> list[str]:
+        followed.extend(run_ids)
+        return _follow_all([_RunFollower(dagit, PROMOTION, job, each, say, "make train") for each in run_ids])
+
+    for _ in range(rankers):
+        until(lambda: not due() or runs(), every=1, seconds=TRIGGER_SECONDS)
+        if not (due() or runs()):
+            break
+        if failures := follow([_launched_or_found(dagit, live_repository(), job, because)]):
+            return failures
+    ended = [run.run_id for run in dagit.ended_runs(since) if run.job == job and run.run_id not in followed]
+    if not followed and not ended:
+        say(f"{PROMOTION:<9} nothing to do: {' '.join(filter(None, obstacles()))}")
+    return follow(ended[: rankers - len(followed)])
 
 
 def predict(dagit: Dagit, repository: str, config: Mapping[str, Any], because: str, say: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from shared_ops.data.published import PublishedError
 from shared_ops.release import codes, releases, runtimes
 from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
-from shared_ops.settings import DEPLOYMENTS, Settings, ranking_family
+from shared_ops.settings import DEPLOYMENTS, Settings, ranking_families
 
 Damaged = dict[tuple[str, str], str]
 """Family and version of each release that is not what was published, with what is wrong with it."""
@@ -73,9 +73,14 @@ def _mend(area: Staging, sets: LiveSets, family: str, version: str, damaged: Dam
     # A gate would compare the next one with it, and could not: without the pointer it is judged as a first one. The
     # services answer from the set that they hold until another is live.
     pointers = [storage.join(area.url, family, "accepted.json")] if is_accepted else []
-    pointers += [storage.join(area.url, "live.json")] if is_live and family == ranking_family() else []
-    train = f"make train REPO={family} FORCE=1" if is_accepted else f"make train REPO={ranking_family()}"
+    pointers += [storage.join(area.url, "live.json")] if live and is_live and family == live.ranker else []
+    train = f"make train REPO={family} FORCE=1" if is_accepted else f"make train REPO={_ranker(live)}"
     return "; ".join([*(f"rm {_path(pointer)}" for pointer in pointers), train])
+
+
+def _ranker(live: LiveSet | None) -> str:
+    """The live ranker's family where it is listed, else the first that is."""
+    return next((family for family in ranking_families() if live and family in live.releases), ranking_families()[0])
 
 
 def _whole_set(sets: LiveSets, whole: Collection[tuple[str, str]]) -> int | None:

@@ -27,11 +27,11 @@ from shared_ops.data.snapshots import TABLES, Snapshots
 from shared_ops.release import codes
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging
-from shared_ops.settings import Settings, families, ranking_family, search_families
+from shared_ops.settings import Settings, families, ranking_families, search_families
 
 LOCK = b"dagster==1\n"
 ENVIRONMENT = hashlib.sha256(LOCK).hexdigest()
-FAMILY, RANKER = search_families()[0], ranking_family()
+FAMILY, RANKER = search_families()[0], ranking_families()[0]
 HOLD = """
 import fcntl, sys, time
 held = open(sys.argv[1])

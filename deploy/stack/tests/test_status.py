@@ -22,6 +22,7 @@ from shared_ops.release import overrides
 from shared_ops.release.livesets import Decision, LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.settings import Settings, families
+from tests.lists import list_another_ranker
 
 
 @pytest.fixture
@@ -50,6 +51,19 @@ def test_a_location_that_runs_the_code_of_before_is_a_line(tmp_path: Path) -> No
 
 def test_a_family_without_a_release_is_a_line(without_ranker: Settings) -> None:
     assert f"  ranker    {history.NO_PART}" in list(history.live_lines(without_ranker))
+
+
+def test_a_ranker_in_whose_place_another_one_ranks_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    another, settings = list_another_ranker(monkeypatch, tmp_path), Settings(home=tmp_path)
+    sets, url = LiveSets(settings.staging_url("prod")), settings.staging_url("prod")
+    releases = {family: "v1" for family in families() if family != another}
+    sets.go_live(sets.propose(releases, SnapshotRef(id="s", url=f"file://{tmp_path}/s"), "first"))
+    for family in ("ranker", another):
+        storage.write_json(storage.join(url, family, "accepted.json"), {"version": "a1" if family == another else "v1"})
+    assert f"  {another:<9} takes no part in this set: ranker is its ranker" in list(history.live_lines(settings))
+    assert f"accepted, and to be promoted: {another}/a1" in list(history.live_lines(settings))
+    sets.decide("a1", Decision(accepted=False, reason="no better", rival="ranker"))
+    assert f"not promoted: {another}/a1: no better" in list(history.rejected_lines(settings))
 
 
 def test_a_release_that_waits_for_a_ranker_is_a_line(without_ranker: Settings) -> None:

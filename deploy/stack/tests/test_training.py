@@ -13,6 +13,7 @@ from deploy.stack.dagit.client import Dagit, EndedRun, Event, RunInFlight, RunPa
 from shared_ops.refused import RefusedCode
 from shared_ops.release.releases import Staging
 from shared_ops.settings import Repository, Settings, repositories
+from tests.lists import list_another_ranker
 
 
 def test_data_first_then_the_searches_side_by_side_then_the_ranker() -> None:
@@ -180,7 +181,7 @@ def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_ow
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     due = [None, None, "Set 1 holds the accepted ranker."]
-    monkeypatch.setattr(training, "promotion_obstacle", lambda *_: due.pop(0) if len(due) > 1 else due[0])
+    monkeypatch.setattr(training, "promotion_obstacles", lambda *_: {"ranker": due.pop(0) if len(due) > 1 else due[0]})
     for trigger_seconds, others in ((30, [RunInFlight("theirs", "promotion_prod", "STARTED")]), (-1, [])):
         due[:] = [None, None]
         monkeypatch.setattr(training, "TRIGGER_SECONDS", trigger_seconds)
@@ -195,7 +196,7 @@ def test_after_the_ranker_its_promotion_is_followed_a_trigger_s_or_one_of_our_ow
 
 
 def test_a_promotion_that_ended_before_anyone_looked_is_told_with_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "promotion_obstacle", lambda *_: "Set 1 holds the accepted ranker.")
+    monkeypatch.setattr(training, "promotion_obstacles", lambda *_: {"ranker": "Set 1 holds the accepted ranker."})
     monkeypatch.setattr(time, "sleep", lambda _: None)
     said_nothing_was_judged = Event("LogMessageEvent", "Accepted: nothing was judged.", "INFO", "gate", None)
     looks = dagit(first=[page("SUCCESS")], theirs=[page("SUCCESS", said_nothing_was_judged), page("SUCCESS")])
@@ -243,7 +244,7 @@ def failure(cause: str) -> list[RunPage]:
 def test_a_search_that_fails_leaves_the_ranker_to_what_was_accepted_before(
     monkeypatch: pytest.MonkeyPatch, accepted: str | None
 ) -> None:
-    monkeypatch.setattr(training, "promotion_obstacle", lambda *_: "Set 1 holds the accepted ranker.")
+    monkeypatch.setattr(training, "promotion_obstacles", lambda *_: {"ranker": "Set 1 holds the accepted ranker."})
     monkeypatch.setattr(Staging, "accepted", lambda *_: accepted)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     looks = dagit(keyword=failure("no memory"), ranker=[page("SUCCESS")])
@@ -287,9 +288,33 @@ def test_nothing_is_trained_where_the_data_could_not_be_made(monkeypatch: pytest
 
 
 def test_it_is_said_why_a_ranker_is_not_promoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "promotion_obstacle", lambda *_: "ranker/r1 was decided upon: worse end to end")
+    obstacles = {"ranker": "ranker/r1 was decided upon: worse end to end"}
+    monkeypatch.setattr(training, "promotion_obstacles", lambda *_: obstacles)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     said: list[str] = []
     training.train(Settings(), dagit(first=[page("SUCCESS")]), ["ranker"], said.append)
     told = "promotion nothing to do: ranker/r1 was decided upon: worse end to end"
     assert [line for line in said if "promotion" in line] == [told]
+
+
+def test_the_promotion_of_each_ranker_that_was_trained_is_followed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    another = list_another_ranker(monkeypatch, tmp_path)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(training, "TRIGGER_SECONDS", 0)
+    looks, launched = dagit(ranker=[page("SUCCESS")], another=[page("SUCCESS")], live=[page("SUCCESS")]), list[str]()
+    monkeypatch.setattr(training, "promotion_obstacles", lambda *_: dict(zip("ab", waiting(launched), strict=True)))
+
+    def launch(location: str, *_: object, **__: object) -> str:
+        launched.append(location)
+        return location
+
+    looks.launch = launch
+    training.train(Settings(), looks, ["ranker", another], lambda _: None)
+    assert launched == ["ranker", another, "live", "live"]
+
+
+def waiting(launched: Sequence[str]) -> list[str | None]:
+    """Why neither of two rankers is to be promoted: each promotion that was launched has decided upon one."""
+    return [None if launched.count("live") <= number else "decided upon" for number in range(2)]

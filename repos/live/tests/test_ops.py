@@ -28,12 +28,13 @@ from shared_ops.pipeline.io_manager import json_io_manager
 from shared_ops.pipeline.lineage import live_set_key, proposed_set_key
 from shared_ops.pipeline.references import HELD, OVERTAKEN, VERDICT, JudgedSet
 from shared_ops.pipeline.resources import DeploymentResource
-from shared_ops.release import overrides
+from shared_ops.release import overrides, promotion
 from shared_ops.release.inputs import Inputs
 from shared_ops.release.livesets import LiveSet
 from shared_ops.release.promotion import OvertakenError, PromotionError
-from shared_ops.release.releases import ReleaseManifest, Staging
+from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.settings import families, search_families
+from tests.lists import list_another_ranker
 
 RELEASES = {family: "v1" for family in families()}
 
@@ -56,10 +57,14 @@ def live(deployment: DeploymentResource, snapshot: SnapshotRef, tmp_path: Path) 
 
 
 def manifest(
-    version: str, snapshot: SnapshotRef, learned_from: dict[str, str], feedback: FeedbackRef | None = None
+    version: str,
+    snapshot: SnapshotRef,
+    learned_from: dict[str, str],
+    feedback: FeedbackRef | None = None,
+    family: str = "ranker",
 ) -> ReleaseManifest:
     return ReleaseManifest(
-        family="ranker", version=version, created_at=datetime.now(UTC), snapshot=snapshot, learned_from=learned_from,
+        family=family, version=version, created_at=datetime.now(UTC), snapshot=snapshot, learned_from=learned_from,
         parameters={}, hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []}, environment="e",
         code_version="c", deployment="prod", run_id="r", feedback=feedback,
     )  # fmt: skip
@@ -140,7 +145,7 @@ def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
 
 @pytest.fixture
 def ranker(deployment: DeploymentResource, snapshot: SnapshotRef, tmp_path: Path) -> MakeRanker:
-    """Publishes an accepted ranker that orders the test queries so."""
+    """Publishes an accepted ranker, of the family `ranker` or another one, that orders the test queries so."""
 
     def make(
         version: str,
@@ -148,9 +153,10 @@ def ranker(deployment: DeploymentResource, snapshot: SnapshotRef, tmp_path: Path
         newest: Sequence[tuple[str, str]] = (),
         feedback: FeedbackRef | None = None,
         snapshot: SnapshotRef = snapshot,
+        family: str = "ranker",
         **learned_from: str,
     ) -> ReleaseManifest:
-        folder = tmp_path / f"ranker-{version}"
+        folder = tmp_path / f"{family}-{version}"
         folder.mkdir()
         (folder / "newest.json").write_text(json.dumps({query: [doc] for query, doc in newest}))
         for split in ("train", "dev", "test"):
@@ -158,7 +164,7 @@ def ranker(deployment: DeploymentResource, snapshot: SnapshotRef, tmp_path: Path
             hits = pl.DataFrame(rows, schema=tables.empty("hits").schema, orient="row")
             tables.write(storage.join(folder.as_uri(), "hits", f"{split}.parquet"), hits)
         upstream = dict.fromkeys(search_families(), "v1") | learned_from
-        made = manifest(version, snapshot, upstream, feedback)
+        made = manifest(version, snapshot, upstream, feedback, family)
         deployment.staging.accept(deployment.staging.publish(folder, made))
         return made
 
@@ -222,6 +228,137 @@ def test_only_queries_that_both_sets_were_asked_are_compared(
     ranker("r2", GOOD[1:])
     (check,) = checks(run(PROMOTION, instance, ALL))
     assert check.metadata["queries"].value == 1
+
+
+@pytest.fixture
+def another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The name of a second ranker's family."""
+    return list_another_ranker(monkeypatch, tmp_path)
+
+
+SURE = {"gate_set": {"config": {"margin": 0.9, "alpha": 0.2}}}
+"""Three queries that are all answered better are surely so at this level."""
+
+
+def test_a_ranker_of_another_family_that_is_as_good_takes_no_place(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker, another: str
+) -> None:
+    """Where the same family's would: else two good rankers would take turns."""
+    ranker("r1", GOOD)
+    run(PROMOTION, instance, SURE)
+    ranker("a1", GOOD, family=another)
+    (check,) = checks(run(PROMOTION, instance, SURE))
+    assert not check.passed
+    assert "To take the place of ranker, another family, it has to rule out any loss. Rejected" in check.description
+    assert check.description.endswith("A loss of any size is not ruled out at 0.2.")
+    assert deployment.live_sets.decision("a1").rival == "ranker"
+    ranker("r2", GOOD)
+    (check,) = checks(run(PROMOTION, instance, SURE))
+    assert check.passed and "another family" not in check.description
+
+
+def test_a_ranker_of_another_family_that_is_better_takes_the_place_and_a_rollback_takes_it_back(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker, another: str
+) -> None:
+    ranker("r1", BAD)
+    run(PROMOTION, instance, SURE)
+    ranker("a1", GOOD, family=another)
+    (check,) = checks(run(PROMOTION, instance, SURE))
+    live, sets = deployment.live_sets.live(), deployment.live_sets
+    assert (
+        check.passed
+        and live.ranker == another
+        and live.releases == dict.fromkeys(search_families(), "v1") | {another: "a1"}
+    )
+    ranker("r2", GOOD)
+    (check,) = checks(run(PROMOTION, instance, SURE))
+    assert not check.passed and sets.decision("r2").rival == another
+    run(ROLLBACK, instance)
+    assert sets.live().ranker == "ranker" and sets.live().releases["ranker"] == "r1"
+    assert all(promotion.promotion_obstacles(deployment.staging, sets).values()), "nothing comes again by itself"
+
+
+def test_a_ranker_that_is_listed_no_more_gives_way_to_one_that_is_as_good(
+    deployment: DeploymentResource,
+    instance: DagsterInstance,
+    ranker: MakeRanker,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Though that was decided upon before: rejected against it, or replaced by it."""
+    ranker("r1", BAD)
+    run(PROMOTION, instance, SURE)
+    sets, staging = deployment.live_sets, deployment.staging
+    with monkeypatch.context() as listed:
+        another = list_another_ranker(listed, tmp_path)
+        ranker("a1", GOOD, family=another)
+        run(PROMOTION, instance, SURE)
+        assert "was decided upon" in promotion.promotion_obstacle(staging, sets, "ranker")
+        ranker("r2", GOOD)
+        run(PROMOTION, instance, SURE)
+        assert "was decided upon" in promotion.promotion_obstacle(staging, sets, "ranker")
+        assert sets.live().ranker == another
+    assert promotion.promotion_obstacles(staging, sets) == {"ranker": None}
+    staging.accept(staging.manifest("ranker", "r1"))
+    (check,) = checks(run(PROMOTION, instance, {"gate_set": {"config": {"margin": 0.1}}}))
+    assert not check.passed and "was decided upon" in promotion.promotion_obstacle(staging, sets, "ranker")
+    staging.accept(staging.manifest("ranker", "r2"))
+    (check,) = checks(run(PROMOTION, instance, SURE))
+    assert check.passed and sets.live().releases["ranker"] == "r2"
+
+
+def test_a_ranker_of_another_family_stays_out_where_nothing_can_be_judged(
+    deployment: DeploymentResource,
+    instance: DagsterInstance,
+    ranker: MakeRanker,
+    another: str,
+    snapshots: Snapshots,
+    content: dict[str, pl.DataFrame],
+) -> None:
+    unjudged = snapshots.publish(content | {"qrels": content["qrels"].clear()})
+    ranker("r1", GOOD, snapshot=unjudged)
+    run(PROMOTION, instance, SURE)
+    ranker("a1", GOOD, snapshot=unjudged, family=another)
+    (check,) = checks(run(PROMOTION, instance, SURE))
+    assert not check.passed and "nothing was judged. A loss of any size is not ruled out" in check.description
+    ranker("r2", GOOD, snapshot=unjudged)
+    (check,) = checks(run(PROMOTION, instance, SURE))
+    assert check.passed and deployment.live_sets.live().releases["ranker"] == "r2"
+
+
+def test_the_clicks_of_the_newest_sessions_judge_a_ranker_that_learns_from_none(
+    deployment: DeploymentResource,
+    instance: DagsterInstance,
+    ranker: MakeRanker,
+    another: str,
+    snapshots: Snapshots,
+    content: dict[str, pl.DataFrame],
+    feedback: FeedbackRef,
+) -> None:
+    unjudged = snapshots.publish(content | {"qrels": content["qrels"].clear()})
+    deployment.feedback.point_to(feedback, watermark=1)
+    ranker("r1", [], OTHERS, feedback, snapshot=unjudged)
+    run(PROMOTION, instance, SURE)
+    ranker("a1", [], CLICKED, snapshot=unjudged, family=another)
+    (check,) = checks(run(PROMOTION, instance, SURE))
+    assert check.passed and check.metadata["queries"].value == len(CLICKED)
+    assert deployment.live_sets.live().ranker == another
+
+
+def test_of_several_rankers_the_first_that_is_undecided_is_judged_unless_one_is_named(
+    deployment: DeploymentResource, instance: DagsterInstance, ranker: MakeRanker, another: str
+) -> None:
+    ranker("r1", GOOD)
+    ranker("a1", GOOD, family=another)
+    for _ in range(2):
+        run(PROMOTION, instance, SURE)
+    assert deployment.live_sets.live().ranker == "ranker" and deployment.live_sets.decision("a1").rival == "ranker"
+    with pytest.raises(ReleaseError, match=r"no ranker to decide upon.* the accepted ranker r1.* another/a1"):
+        run(PROMOTION, instance, SURE)
+    named = run(PROMOTION, instance, SURE | found("accepted_ranker", family=another))
+    assert not checks(named)[0].passed
+    with pytest.raises(ReleaseError, match="family: expected one of ranker, another, got keyword"):
+        run(PROMOTION, instance, SURE | found("accepted_ranker", family="keyword"))
 
 
 CLICKED = [("asked:0", "numpy.mean"), ("asked:1", "numpy.sort"), ("asked:2", "numpy.std"), ("asked:3", "numpy.unique")]

@@ -19,7 +19,8 @@ from shared_ops.pipeline.resources import PROD
 from shared_ops.release import overrides, promotion
 from shared_ops.release.livesets import NOTHING_LIVE, Decision, LiveSet
 from shared_ops.release.releases import ReleaseManifest
-from shared_ops.settings import families, ranking_family
+from shared_ops.settings import families, ranking_families
+from tests.lists import list_another_ranker
 
 
 @pytest.fixture
@@ -39,16 +40,29 @@ def publish(content: dict[str, pl.DataFrame]) -> SnapshotRef:
     return ref
 
 
-@pytest.fixture
-def ranker(published: SnapshotRef, tmp_path: Path) -> None:
-    """An accepted ranker."""
-    (folder := tmp_path / "ranker").mkdir()
+def accept(family: str, version: str, snapshot: SnapshotRef, scratch: Path) -> None:
+    """Publish an empty release, and accept it."""
+    (folder := scratch / family / version).mkdir(parents=True)
     manifest = ReleaseManifest(
-        family=ranking_family(), version="v1", created_at=datetime.now(UTC), snapshot=published, parameters={},
+        family=family, version=version, created_at=datetime.now(UTC), snapshot=snapshot, parameters={},
         hyperparameters={}, metrics={}, gate={"accepted": True, "reasons": []}, environment="e", code_version="c",
         deployment="prod", run_id="r",
     )  # fmt: skip
     PROD.staging.accept(PROD.staging.publish(folder, manifest))
+
+
+@pytest.fixture
+def ranker(published: SnapshotRef, tmp_path: Path) -> None:
+    """An accepted ranker."""
+    accept(ranking_families()[0], "v1", published, tmp_path)
+
+
+@pytest.fixture
+def another(ranker: None, published: SnapshotRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The family of a second ranker, with an accepted release `a1`."""
+    family = list_another_ranker(monkeypatch, tmp_path)
+    accept(family, "a1", published, tmp_path)
+    return family
 
 
 @pytest.fixture
@@ -65,7 +79,7 @@ def why(decided: object) -> str:
 def test_an_accepted_ranker_is_promoted_whatever_made_it(instance: DagsterInstance, ranker: None) -> None:
     request = to_promote(instance)
     assert isinstance(request, RunRequest) and request.tags[triggers.MOVES] == "ranker/v1 over set 0"
-    assert request.run_config == {"ops": {"accepted_ranker": {"config": {"version": "v1"}}}}
+    assert request.run_config == {"ops": {"accepted_ranker": {"config": {"family": "ranker", "version": "v1"}}}}
     PROD.live_sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
     assert "worse end to end" in why(to_promote(instance))
 
@@ -80,7 +94,43 @@ def test_the_history_of_the_sets_says_why_the_ranker_was_trained(
 
 
 def test_without_an_accepted_ranker_there_is_nothing_to_promote(instance: DagsterInstance) -> None:
-    assert "No ranker is accepted" in why(to_promote(instance))
+    assert "No release of ranker is accepted" in why(to_promote(instance))
+
+
+def found(asked: object) -> dict[str, str]:
+    """What a trigger found to promote."""
+    assert isinstance(asked, RunRequest), asked
+    config: dict[str, str] = asked.run_config["ops"]["accepted_ranker"]["config"]
+    return config
+
+
+def test_of_several_rankers_each_that_is_undecided_is_promoted_in_the_list_s_order(
+    instance: DagsterInstance, another: str
+) -> None:
+    assert found(to_promote(instance)) == {"family": "ranker", "version": "v1"}
+    PROD.live_sets.decide("v1", Decision(accepted=False, reason="worse end to end"))
+    assert found(to_promote(instance)) == {"family": another, "version": "a1"}
+    PROD.live_sets.decide("a1", Decision(accepted=False, reason="as good"))
+    assert why(to_promote(instance)).startswith("ranker/v1 was decided upon: worse end to end another/a1 was decided")
+
+
+def test_the_live_ranker_s_family_goes_first(
+    instance: DagsterInstance, another: str, published: SnapshotRef, tmp_path: Path
+) -> None:
+    """What others are compared with then has the same search models."""
+    searches = {name: "v1" for name, each in families().items() if each.role == "search"}
+    PROD.live_sets.go_live(PROD.live_sets.propose(searches | {another: "a0"}, published, "first"))
+    assert found(to_promote(instance))["family"] == another
+
+
+def test_a_promotion_that_waits_for_its_next_try_holds_up_no_other_ranker(
+    instance: DagsterInstance, another: str
+) -> None:
+    failed = to_promote(instance)
+    create_run_for_test(instance, job_name="promotion_prod", status=DagsterRunStatus.FAILURE, tags=failed.tags)
+    assert found(to_promote(instance))["family"] == another
+    create_run_for_test(instance, job_name="promotion_prod", status=DagsterRunStatus.STARTED)
+    assert "is in flight" in why(to_promote(instance))
 
 
 def test_a_ranker_that_is_live_is_left_alone(instance: DagsterInstance, live: LiveSet) -> None:

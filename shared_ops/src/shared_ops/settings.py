@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 Deployment = Literal["dev", "prod"]
 DEPLOYMENTS: tuple[Deployment, ...] = get_args(Deployment)
 Role = Literal["source", "data", "feedback", "search", "rank", "live"]
-ONE_OF_A_KIND: tuple[Role, ...] = ("data", "feedback", "rank", "live")
+ONE_OF_A_KIND: tuple[Role, ...] = ("data", "feedback", "live")
 """Roles that one repository alone can have: what it makes is the stack's only one."""
 OPTIONAL: tuple[Role, ...] = ("source",)
 """Roles that no repository needs to have."""
@@ -157,30 +157,35 @@ def source_repositories() -> list[str]:
 
 
 def search_families() -> list[str]:
-    """The families whose hits the ranker orders."""
+    """The families whose hits a ranker orders."""
     return [name for name, repository in repositories().items() if repository.role == "search"]
 
 
-def ranking_family() -> str:
-    """The family that orders the search families' hits."""
-    return _only("rank")
+def ranking_families() -> list[str]:
+    """The families that order the search families' hits: in each live set, one of them does."""
+    return _with_role("rank")
 
 
 def data_repository() -> str:
     """The repository that makes the snapshots."""
-    return _only("data")
+    return _with_role("data")[0]
 
 
 def live_repository() -> str:
     """The repository that moves the live set."""
-    return _only("live")
+    return _with_role("live")[0]
 
 
-def _only(role: Role) -> str:
-    for name, repository in repositories().items():
-        if repository.role == role:
-            return name
-    raise ListError(f"{LIST} names no repository with the role {role}: add one.")
+def _with_role(role: Role) -> list[str]:
+    """The repositories with a role that a stack needs, in the order of the list.
+
+    Raises:
+        ListError: when the list names none.
+    """
+    found = [name for name, repository in repositories().items() if repository.role == role]
+    if not found:
+        raise ListError(f"{LIST} names no repository with the role {role}: add one.")
+    return found
 
 
 def python_of(environment: str) -> Path:

@@ -98,7 +98,9 @@ class QueryAttributes(BaseModel):
     live_set: LoggedSet
     ranking: str = Field(description="who ordered the hits: ranker or rrf")
     degraded: list[str] = Field(default=[], description="families that had no part in the answer")
-    features: LoggedFeatures | None = Field(default=None, description="None where the ranker had no part, or it is not sampled")
+    features: LoggedFeatures | None = Field(
+        default=None, description="None where the ranker had no part, and, as the hits, of searches beyond the sample"
+    )
     hits: dict[str, LoggedHits] | None = Field(
         default=None, description="family to its hits, from which the features can be computed again"
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from shared_ops.data.tables import Hits
 from shared_ops.judge.evaluation import CUTOFF
-from shared_ops.judge.fusion import best_first, scaled
+from shared_ops.judge.fusion import best_first, min_max
 
 MOST_WEIGHTS = 500
 FINEST = 20
@@ -72,7 +72,7 @@ def _ndcg(models: Sequence[str], found: Mapping[str, Hits], grades: Grades, weig
     row = {doc_id: place for place, doc_id in enumerate(doc_ids)}
     scores = np.zeros((len(doc_ids), len(models)))
     for column, model in enumerate(models):
-        for doc_id, score in scaled(found.get(model, [])):
+        for doc_id, score in min_max(found.get(model, [])).items():
             scores[row[doc_id], column] = score
     gains = np.array([grades.get(doc_id, 0) for doc_id in doc_ids])
     order = np.argsort(-(scores @ weights.T), axis=0, kind="stable")[:CUTOFF]

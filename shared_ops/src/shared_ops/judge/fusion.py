@@ -36,16 +36,18 @@ def min_max_fusion(hits: Mapping[str, Hits], weights: Mapping[str, float] | None
     """
     fused: defaultdict[str, float] = defaultdict(float)
     for model, model_hits in hits.items():
-        for doc_id, score in scaled(model_hits):
-            fused[doc_id] += score if weights is None else weights[model] * score
+        for doc_id, scaled in min_max(model_hits).items():
+            fused[doc_id] += scaled if weights is None else weights[model] * scaled
     return best_first(fused)
 
 
-def scaled(hits: Hits) -> Hits:
-    """A model's hits with their scores scaled to 0..1; where all of them are equal, each is 1."""
+def min_max(hits: Hits) -> dict[str, float]:
+    """A model's documents with their scores scaled to 0..1; where all scores are equal, each is 1."""
+    if not hits:
+        return {}
     scores = [score for _, score in hits]
-    low, span = min(scores, default=0.0), max(scores, default=0.0) - min(scores, default=0.0)
-    return [(doc_id, (score - low) / span if span > 0 else 1.0) for doc_id, score in hits]
+    low, span = min(scores), max(scores) - min(scores)
+    return {doc_id: (score - low) / span if span > 0 else 1.0 for doc_id, score in hits}
 
 
 def best_first(scores: Mapping[str, float]) -> Hits:

@@ -23,7 +23,9 @@ class GatePolicy(BaseModel):
         description="a first release must reach this share of the way from chance to the best order of as many hits, "
         "and this share of the best that it could find",
     )
-    margin: float = Field(default=0.02, gt=0, lt=1, description="the loss that must be ruled out (non-inferiority)")
+    margin: float = Field(
+        default=0.02, ge=0, lt=1, description="the loss that must be ruled out (non-inferiority); 0: any loss"
+    )
     alpha: float = Field(default=0.05, gt=0, lt=1, description="chance at which a loss of `margin` is let through")
     slice_bound: float = Field(default=0.05, gt=0, lt=1, description="the mean loss at which a slice rejects")
     slice_queries: int = Field(default=30, ge=1, description="slices with fewer queries are reported, not judged")
@@ -241,6 +243,7 @@ def judge(
 
     A paired randomisation test (Smucker, Allan and Carterette, CIKM 2007) of the hypothesis that the challenger loses
     at least `margin`; it is accepted when that is refuted at `alpha` and no slice surely loses more than `slice_bound`.
+    With the margin 0 it has to be surely better, and is rejected where there is nothing to judge by.
 
     Args:
         challenger: columns query_id and PRIMARY, one row a query. A value that is not a number counts as 0.
@@ -255,7 +258,10 @@ def judge(
     paired = challenger.join(champion, on="query_id", suffix="_champion").sort("query_id")
     overall = paired.select(pl.col("query_id").is_in(_overall(members)["query_id"].implode())).to_series().to_numpy()
     if not overall.any():
-        return verdict_without_judgements(NOTHING_TO_JUDGE_BY, policy, hits=hits, latency=latency)
+        verdict = verdict_without_judgements(NOTHING_TO_JUDGE_BY, policy, hits=hits, latency=latency)
+        if not policy.margin:
+            verdict.accepted, verdict.reasons = False, [*verdict.reasons, _not_ruled_out(0, policy)]
+        return verdict
     ours, theirs = _values(paired, PRIMARY), _values(paired, f"{PRIMARY}_champion")
     differences = (ours - theirs)[overall]
     p_value = loss_p_value(differences, policy)
@@ -289,7 +295,8 @@ def judge(
 
 
 def _not_ruled_out(difference: float, policy: GatePolicy) -> str:
-    message = f"A loss of {policy.margin} is not ruled out at {policy.alpha}"
+    loss = policy.margin or "any size"
+    message = f"A loss of {loss} is not ruled out at {policy.alpha}"
     worse = difference <= -policy.margin
     return f"{message}." if worse else f"{message}: more judgements, or more people's clicks, would tell."
 

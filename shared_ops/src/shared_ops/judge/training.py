@@ -1,4 +1,4 @@
-"""What every family's training returns, and how a search model answers a table of queries.
+"""What every family's training returns, and how a search model or a ranker answers a table of queries.
 
 Knows no Dagster.
 """
@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import polars as pl
 
-from shared_ops.data.tables import Hits, hits_table
+from shared_ops.data.tables import Hits, hits_by_query, hits_table
 from shared_ops.judge.evaluation import DEPTH
 from shared_ops.release.inputs import Inputs
 
@@ -27,6 +27,13 @@ class Searcher(Model, Protocol):
 
     def search(self, texts: Sequence[str], k: int) -> list[Hits]:
         """The best `k` documents of each text, best first."""
+
+
+class HitsRanker(Model, Protocol):
+    """A model that orders the hits of search models."""
+
+    def rank(self, text: str, hits: Mapping[str, Hits]) -> Hits:
+        """All documents of each family's hits for a text, best first."""
 
 
 class Answers(Protocol):
@@ -63,6 +70,28 @@ class SearchAnswers:
     def many(self, queries: pl.DataFrame) -> pl.DataFrame:
         """The best DEPTH documents of each query."""
         return answer(self.model, queries)
+
+
+@dataclass(frozen=True)
+class RankAnswers:
+    """The `Ranking` of a ranking family."""
+
+    model: HitsRanker
+    hits: Mapping[str, Mapping[str, Hits]]
+    """Family to query id to the hits that are ordered."""
+
+    def one(self, query_id: str, text: str) -> Hits:
+        """The order of the union of the query's hits."""
+        return self.model.rank(text, {family: hits.get(query_id, []) for family, hits in self.hits.items()})
+
+    def many(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """The best DEPTH of the order of each query."""
+        rows = queries.sort("query_id").select("query_id", "text").rows()
+        return hits_table([query_id for query_id, _ in rows], [self.one(*query)[:DEPTH] for query in rows])
+
+    def rank(self, queries: pl.DataFrame, hits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+        """The best DEPTH of the order of each query, of the hits given here."""
+        return RankAnswers(self.model, {family: hits_by_query(frame) for family, frame in hits.items()}).many(queries)
 
 
 ModelT = TypeVar("ModelT", bound=Model)

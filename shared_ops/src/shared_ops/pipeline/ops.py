@@ -27,7 +27,7 @@ from dagster import (
 from pydantic import Field
 
 from shared_ops.data import storage, tables
-from shared_ops.data.feedback import FeedbackRef
+from shared_ops.data.feedback import HELD_BACK, FeedbackRef
 from shared_ops.data.snapshots import Snapshot, SnapshotRef, load, sample
 from shared_ops.judge import gating
 from shared_ops.judge.answering import AnsweringError, answering
@@ -35,7 +35,15 @@ from shared_ops.judge.evaluation import PRIMARY, means, table
 from shared_ops.judge.judging import JudgedQueries, all_alike
 from shared_ops.judge.latency import medians
 from shared_ops.judge.report import report
-from shared_ops.judge.training import Answers, Open, SearchAnswers, Searcher, TrainingResult
+from shared_ops.judge.training import (
+    Answers,
+    HitsRanker,
+    Open,
+    RankAnswers,
+    SearchAnswers,
+    Searcher,
+    TrainingResult,
+)
 from shared_ops.notifications import notify
 from shared_ops.pipeline import checks
 from shared_ops.pipeline.lineage import challenger_key, release_key
@@ -246,6 +254,23 @@ def search_opener(load_model: Callable[[Path], Searcher]) -> Open:
     return lambda folder, inputs: SearchAnswers(load_model(folder))
 
 
+def rank_opener(load_model: Callable[[Path], HitsRanker]) -> Open:
+    """The `Open` of a ranking family, given the `load` of its model.
+
+    It orders the hits of the releases in the inputs, for the newest sessions' queries too.
+    """
+
+    def opened(folder: Path, inputs: Inputs) -> RankAnswers:
+        by_family = {family: tables.hits_by_query(inputs.hits(family)) for family in inputs.releases}
+        for search in inputs.asked():
+            if search.fold == HELD_BACK:
+                for family, hits in search.hits.items():
+                    by_family[family][search.query_id] = hits
+        return RankAnswers(load_model(folder), by_family)
+
+    return opened
+
+
 def evaluate_op(open_model: Open) -> OpDefinition:
     """The `evaluate` op of a family; `open_model` opens the candidate and the accepted release."""
 
@@ -254,7 +279,7 @@ def evaluate_op(open_model: Open) -> OpDefinition:
         """Measure the candidate on the judged queries, and the accepted release on the same ones."""
         _check_code(context, candidate)
         snapshot = load(candidate.inputs.snapshot)
-        feedback = _judging_feedback(candidate, snapshot, deployment)
+        feedback = judging_feedback(candidate.inputs.feedback, snapshot, deployment)
         judged = JudgedQueries.of(snapshot, feedback)
         test_hits = inputs.release_hits(candidate.url, "test").join(judged.test, on="query_id", how="semi")
         with ExitStack() as opened:
@@ -320,10 +345,12 @@ def _check_champion(
         raise ReleaseError(reason)
 
 
-def _judging_feedback(candidate: Candidate, snapshot: Snapshot, deployment: DeploymentResource) -> FeedbackRef | None:
+def judging_feedback(
+    learned: FeedbackRef | None, snapshot: Snapshot, deployment: DeploymentResource
+) -> FeedbackRef | None:
     """The feedback whose newest sessions judge: that learned from; else, where no test query is judged, the latest."""
-    if candidate.inputs.feedback or len(snapshot.qrels("test")):
-        return candidate.inputs.feedback
+    if learned or len(snapshot.qrels("test")):
+        return learned
     return deployment.input_feedback.latest()
 
 

@@ -27,7 +27,8 @@ NOTHING_LIVE = "No set of models is live yet: make train"
 def listed_roles(releases: Collection[str]) -> dict[str, Role]:
     """The roles that repos.toml gives these families, for a set that was made before sets stated roles.
 
-    A family that is no longer listed was a search family: the ranker of those sets is still listed.
+    A family that is no longer listed is taken for a search family: when those sets were made, no ranker could be
+    removed.
     """
     return {name: families()[name].role if name in families() else "search" for name in releases}
 
@@ -108,6 +109,7 @@ class Decision(BaseModel):
 
     accepted: bool
     reason: str
+    rival: str | None = Field(default=None, description="the live ranker's family, where that was another one")
     set_number: int | None = None
     verdict: dict[str, Any] = {}
 

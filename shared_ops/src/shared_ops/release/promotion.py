@@ -11,10 +11,10 @@ from shared_ops.data.snapshots import SnapshotRef, Snapshots
 from shared_ops.data.wire import SPOKEN, WIRE, SetAnswer, WireAnswer
 from shared_ops.release import acceptance, runtimes
 from shared_ops.release.codes import CodeError
-from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSetChangedError, LiveSets
+from shared_ops.release.livesets import NOTHING_LIVE, Decision, LiveSet, LiveSetChangedError, LiveSets
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
 from shared_ops.release.runtimes import Runtime, RuntimeMissingError
-from shared_ops.settings import Role, current
+from shared_ops.settings import Role, current, ranking_families
 from shared_ops.waiting import until
 
 POLL_SECONDS = 0.1
@@ -138,16 +138,45 @@ def _still(live_sets: LiveSets, over: int, live: LiveSet | None) -> bool:
     return over == (live.number if live else 0) or bool(judged and live and judged.releases == live.releases)
 
 
+def promotion_obstacles(staging: Staging, live_sets: LiveSets) -> dict[str, str | None]:
+    """Why the accepted release of each listed ranker is not to be promoted; None where it is to be.
+
+    The live ranker's family stands first, then they stand as listed: where search models are new, it is judged with
+    them first, so that another ranker is compared with it on the same hits.
+    """
+    live = live_sets.live()
+    rankers = sorted(ranking_families(), key=lambda family: not (live and family in live.releases))
+    return {ranker: promotion_obstacle(staging, live_sets, ranker) for ranker in rankers}
+
+
 def promotion_obstacle(staging: Staging, live_sets: LiveSets, ranker: str) -> str | None:
     """Why the accepted release of this ranker is not to be promoted; None where it is to be."""
+    if reason := settled(staging, live_sets, ranker):
+        return reason
+    return held(staging, live_sets, ranker, str(staging.accepted(ranker)))
+
+
+def settled(staging: Staging, live_sets: LiveSets, ranker: str) -> str | None:
+    """Why nothing is left to decide upon the accepted release of this ranker; None where something is."""
     version, live = staging.accepted(ranker), live_sets.live()
     if version is None:
-        return "No ranker is accepted yet."
+        return f"No release of {ranker} is accepted yet."
     if live and live.releases.get(ranker) == version:
         return f"Set {live.number} holds the accepted ranker {version}."
-    if decision := live_sets.decision(version):
+    decision = live_sets.decision(version)
+    if decision and not _void(decision, live):
         return f"{ranker}/{version} was decided upon: {decision.reason}"
-    return held(staging, live_sets, ranker, version)
+    return None
+
+
+def _void(decision: Decision, live: LiveSet | None) -> bool:
+    """Whether a decision on a ranker that is not live counts no more: the live ranker's family is listed no more.
+
+    It had taken this ranker's place, or kept its own against it.
+    """
+    if live is None or not live.releases.keys().isdisjoint(ranking_families()):
+        return False
+    return decision.accepted or decision.rival in live.releases
 
 
 def held(staging: Staging, live_sets: LiveSets, ranker: str, version: str) -> str | None:
