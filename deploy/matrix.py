@@ -104,7 +104,7 @@ def _touched_by(path: str, every: dict[str, str]) -> Iterable[str]:
             return [*served, *whole]
         case ["deploy", "sources", *_]:
             return [*(f"repos/{name}/tests" for name in _with_role("data")), *platform]
-        case ["deploy", "matrix.py" | "suites.py" | "checks.py"] | ["tests", "corpus.py"]:
+        case ["deploy", "matrix.py" | "suites.py" | "checks.py"] | ["tests", "corpus.py" | "lists.py"]:
             return every
         case ["deploy", *_] | ["Makefile" | "workspace.yaml"]:
             return platform
