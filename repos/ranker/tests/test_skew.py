@@ -114,9 +114,16 @@ def test_examples_are_few(requests: Requests, space: FeatureSpace) -> None:
     assert skew.unequal == 5 and len(skew.examples) == 20
 
 
-@pytest.mark.parametrize(("code", "counts"), [(code_version("ranker"), (5, 0, 0)), ("of before", (0, 0, 5))])
-def test_requests_of_other_code_are_skipped_whose_features_are_others_by_intent(
-    requests: Requests, space: FeatureSpace, tmp_path: Path, code: str, counts: tuple[int, int, int]
+@pytest.mark.parametrize(
+    ("family", "code", "counts"),
+    [
+        ("ranker", code_version("ranker"), (5, 0, 0)),
+        ("ranker", "of before", (0, 0, 5)),
+        ("another", code_version("ranker"), (0, 0, 5)),
+    ],
+)
+def test_requests_of_other_code_or_another_ranker_are_skipped_whose_features_are_others_by_intent(
+    requests: Requests, space: FeatureSpace, tmp_path: Path, family: str, code: str, counts: tuple[int, int, int]
 ) -> None:
     (folder := tmp_path / "release").mkdir()
     space.save(folder)
@@ -124,7 +131,7 @@ def test_requests_of_other_code_are_skipped_whose_features_are_others_by_intent(
     staging.publish(
         folder,
         ReleaseManifest(
-            family="ranker", version="ranker-1", created_at=datetime.now(UTC), snapshot=SnapshotRef(id="s", url="file:///s"),
+            family=family, version="ranker-1", created_at=datetime.now(UTC), snapshot=SnapshotRef(id="s", url="file:///s"),
             parameters={}, hyperparameters={}, metrics={}, gate={"accepted": True}, environment="", code_version=code,
             deployment="prod", run_id="r",
         ),
