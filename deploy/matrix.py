@@ -109,7 +109,7 @@ def _touched_by(path: str, every: dict[str, str]) -> Iterable[str]:
         case ["deploy", *_] | ["Makefile" | "workspace.yaml"]:
             return platform
         case ["bench", *_]:
-            return [suite for suite in platform if suite not in whole]
+            return [suite for suite in platform if suite == TREE or suite not in whole]
         case ["tests", *_]:
             return whole
         case _:

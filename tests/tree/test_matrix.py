@@ -41,7 +41,7 @@ LIGHT = {"repos/corpus/tests", "repos/feedback/tests", "repos/live/tests"}
         (["Makefile"], PLATFORM | STACK),
         (["deploy/stack/history.py", "workspace.yaml"], PLATFORM | STACK),
         (["deploy/sources/small.yaml"], {"repos/corpus/tests"} | PLATFORM | STACK),
-        (["bench/gate.py"], PLATFORM),
+        (["bench/gate.py"], PLATFORM | {"tests/tree"}),
         (["tests/drills/test_load.py"], STACK),
         (["shared_ops/src/shared_ops/data/text.py"], ALL),
         (["repos/repos.toml"], ALL),
