@@ -78,7 +78,7 @@ def clicked_lists(
         .sort("examinations", "query_id", "fold", descending=[True, False, False])
     )
     answered = {(each.query_id, each.fold): each for each in asked}
-    lists, left_out = Lists(len(space.families), len(space.names)), dict.fromkeys(REASONS, 0)
+    lists, left_out = Lists(space.fused, len(space.names)), dict.fromkeys(REASONS, 0)
     examinations: list[float] = []
     searches: list[Asked] = []
     for query_id, fold, text, doc_ids, grades, looks in pages.iter_rows():

@@ -27,12 +27,15 @@ QUERY_TERMS = 256
 QUERY_CHARACTERS = 10_000
 BIGRAM_BUCKETS = 1 << 17
 TOP = 10
+BEST = 5
+"""Documents that a candidate is compared with, to see whether it is like what was found."""
 
 _BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+")
 _IDENTIFIER = re.compile(r"\w*(?:[a-z0-9][A-Z]|[A-Z]{2}[a-z]|_|\.\w|\w\(|\d)\w*")
 
-_PER_FAMILY = ("scaled", "standard", "raw", "reciprocal", "nearness", "found")
+_ALIKE = "like the best"
+_PER_FAMILY = ("standard", "raw", "reciprocal", "nearness", "found")
 _PER_FAMILY_QUERY = ("best", "peak", "count")
 _TOGETHER = ("fused", "rrf", "share found", "share in top", "best nearness")
 _QUERY = ("length", "mean idf", "max idf", "unknown share", "identifier share")
@@ -55,7 +58,7 @@ class Candidates:
 
     doc_ids: list[str]
     features: Array
-    """float32 [documents, features], columns as in `FeatureSpace.names`; the first are each family's `scaled`."""
+    """float32 [documents, features], columns as in `FeatureSpace.names`; a linear fusion adds up the first of them."""
 
     def among(self, doc_ids: Container[str]) -> "Candidates":
         """The candidates with these ids, with the features that they have among all candidates."""
@@ -94,6 +97,12 @@ class FeatureSpace:
             ones = np.ones(len(indices), np.float32)
             self._terms[field] = csr_array((ones, indices, indptr), shape=(len(self.doc_ids) + 1, width))
         self._title_idf = self._terms["title"] @ self._idf
+        self._length = np.sqrt(self._terms["title"] @ self._idf**2 + self._terms["text"] @ self._idf**2)
+
+    @property
+    def fused(self) -> int:
+        """How many of the first columns a linear fusion adds up: each family's scaled scores, and likeness."""
+        return len(self.families) + 1
 
     @property
     def names(self) -> list[str]:
@@ -101,6 +110,8 @@ class FeatureSpace:
         families = self.families
         pairs = [f"{a} and {b}" for i, a in enumerate(families) for b in families[i + 1 :]]
         return [
+            *(f"scaled: {family}" for family in families),
+            _ALIKE,
             *(f"{kind}: {family}" for kind in _PER_FAMILY for family in families),
             *_TOGETHER,
             *(f"both scaled: {pair}" for pair in pairs),
@@ -115,8 +126,12 @@ class FeatureSpace:
         ]
 
     @classmethod
-    def build(cls, documents: pl.DataFrame, families: Sequence[str]) -> "FeatureSpace":
-        """The feature space of these documents (the `documents` table) for hits of these families."""
+    def build(cls, documents: pl.DataFrame, worth: Mapping[str, float]) -> "FeatureSpace":
+        """The feature space of these documents (the `documents` table).
+
+        `worth` names the families whose hits are ordered, with how far each is trusted to find the best documents; its
+        unit does not matter.
+        """
         documents = documents.sort("doc_id")
         titles = [stems(title, TEXT_TERMS) for title in documents["title"]]
         texts = [stems(text, TEXT_TERMS) for text in documents["text"]]
@@ -146,6 +161,8 @@ class FeatureSpace:
         sources = sorted(documents["source"].unique())
         source = [sources.index(name) for name in documents["source"]]
         arrays["source"] = np.array([*source, -1], np.int32)
+        families = sorted(worth)
+        arrays["trust"] = np.array([worth[family] for family in families], np.float32) / max(sum(worth.values()), 1e-6)
         return cls(families, documents["doc_id"].to_list(), sources, vocabulary, arrays)
 
     def candidates(self, text: str, hits: Mapping[str, Hits]) -> Candidates:
@@ -164,13 +181,31 @@ class FeatureSpace:
         doc_ids, from_hits, scaled = _from_hits([hits.get(family, []) for family in self.families])
         unknown_row = len(self.doc_ids)
         rows = np.array([self._row.get(doc_id, unknown_row) for doc_id in doc_ids], np.int64)
-        query, document = self._from_text(text, rows)
+        terms = {field: matrix[rows] for field, matrix in self._terms.items()}
+        query, document = self._from_text(text, rows, terms)
+        alike = self._alike(rows, terms, scaled @ self.arrays["trust"])
         source = self._from_source(rows, scaled.sum(axis=1))
         repeated = np.broadcast_to(query, (len(rows), len(query)))
-        parts = [from_hits, repeated, document, self._numbers[rows], source]
+        parts = [scaled, alike[:, None], from_hits, repeated, document, self._numbers[rows], source]
         return Candidates(doc_ids, np.concatenate(parts, axis=1, dtype=np.float32))
 
-    def _from_text(self, text: str, rows: Array) -> tuple[Array, Array]:
+    def _alike(self, rows: Array, terms: Mapping[str, Any], fused: Array) -> Array:
+        """How like the best of the others each candidate is, scaled to 0..1 [documents].
+
+        Pseudo-relevance feedback (Rocchio 1971): the cosine of idf-weighted terms, of title and text, with the BEST
+        documents by `fused`, weighed by it. A document that this release does not know is like none.
+        """
+        best = np.argsort(-fused, kind="stable")[:BEST]
+        length = np.maximum(self._length[rows], 1e-6)
+        weight = fused[best] / length[best]
+        alike = (
+            sum(terms[field] @ (self._idf**2 * (terms[field][best].T @ weight)) for field in ("title", "text")) / length
+        )
+        alike[best] -= fused[best] * (self._length[rows[best]] > 0)  # what each of them is to itself
+        span = np.ptp(alike) if len(alike) else 0.0
+        return (alike - alike.min()) / span if span > 1e-6 else np.zeros_like(alike)
+
+    def _from_text(self, text: str, rows: Array, terms_of: Mapping[str, Any]) -> tuple[Array, Array]:
         text = text[:QUERY_CHARACTERS]
         terms = stems(text, QUERY_TERMS)
         ids = [self._term.get(term) for term in terms]
@@ -187,7 +222,7 @@ class FeatureSpace:
         weights = np.zeros(len(self.vocabulary), np.float32)
         weights[columns] = self._idf[columns]
         whole = max(float(weights[columns].sum()) + missing * self._rarest, 1e-6)
-        covered = {field: self._terms[field][rows] @ weights for field in ("title", "lead", "text")}
+        covered = {field: terms_of[field] @ weights for field in ("title", "lead", "text")}
         pairs = sorted(set(_bigrams(ids)))
         in_query = np.zeros(BIGRAM_BUCKETS, np.float32)
         in_query[pairs] = 1 / max(len(pairs), 1)
@@ -196,7 +231,7 @@ class FeatureSpace:
                 covered["title"] / whole,
                 covered["lead"] / whole,
                 covered["text"] / whole,
-                self._terms["bigrams"][rows] @ in_query,
+                terms_of["bigrams"] @ in_query,
                 covered["title"] / np.maximum(self._title_idf[rows], 1e-6),
             ],
             axis=1,
@@ -238,7 +273,7 @@ def _bigrams(ids: Sequence[int | None]) -> list[int]:
 
 
 def _from_hits(lists: Sequence[Hits]) -> tuple[list[str], Array, Array]:
-    """doc_ids of the union, their features from scores and ranks, and [documents, families] scaled scores."""
+    """doc_ids of the union, their features from scores and ranks, and scaled scores [documents, families]."""
     row: dict[str, int] = {}
     for hits in lists:
         for doc_id, _ in hits:
@@ -277,6 +312,6 @@ def _from_hits(lists: Sequence[Hits]) -> tuple[list[str], Array, Array]:
     together += [np.abs(nearness[:, a] - nearness[:, b]) for a, b in pairs]
     overlaps = np.array([in_top[:, a] @ in_top[:, b] / TOP for a, b in pairs])
     of_query = np.concatenate([query.ravel(), overlaps])
-    columns = [scaled, standard, raw, reciprocal, nearness, found_by, np.column_stack(together)]
+    columns = [standard, raw, reciprocal, nearness, found_by, np.column_stack(together)]
     columns.append(np.broadcast_to(of_query, (len(row), len(of_query))))
     return list(row), np.concatenate(columns, axis=1), scaled

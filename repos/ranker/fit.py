@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Log = Callable[[str], None]
 AT_ONCE = 256
 AVERAGED = 10
+ALIKE = -1
+"""The column of likeness to the best, among those that a linear fusion adds up; the others are the families'."""
+LIKENESS = 1 / 6
+"""Its share where nothing tells better: from 0.1 to 0.2 it helps on each of eight collections (docs/quality.md)."""
 SHARPNESS = 10.0
 """What the fusion's weights sum to at the start: with 1, a softmax over scores in 0..1 would be nearly flat."""
 
@@ -98,36 +102,56 @@ class RankerFit:
 
 
 def equal_fusion(data: Data) -> RankerFit:
-    """Min-max fusion with equal weights: nothing is learned."""
-    families = data.train.scaled.shape[-1]
-    return RankerFit("fusion", np.ones(families, np.float32), data.train.scaled.sum(-1), data.dev.scaled.sum(-1))
+    """Min-max fusion of the families' scores with equal weights: nothing is learned."""
+    import torch
+
+    weights = torch.ones(data.train.fused.shape[-1])
+    weights[ALIKE] = 0.0
+    return RankerFit("fusion", weights.numpy(), data.train.fused @ weights, data.dev.fused @ weights)
 
 
 def linear_fusion(data: Data, parameters: Parameters) -> tuple[RankerFit, Array]:
-    """Min-max fusion with learned weights, and the weights [folds, families] that were learned without each fold.
+    """Min-max fusion with learned weights, and the weights [folds, fused] that were learned without each fold.
 
-    nDCG is not smooth in the weights and they are few, so they are drawn at random (Bergstra and Bengio 2012), evenly
-    from all that sum to 1, and the best few are averaged: the very best on a handful of queries is mostly luck. Since
-    equal weights are the average of all, little evidence leaves the weights near them.
+    Between two estimates, by how many queries there are to learn from. With few, each family weighs what its own order
+    is worth, its nDCG@10 alone, and likeness to the best the share LIKENESS. With many, the weights that are best
+    together: nDCG is not smooth in the weights and they are few, so they are drawn at random (Bergstra and Bengio
+    2012), evenly from all that sum to 1, and the best few are averaged, since the very best is mostly luck. `prior`
+    queries make both count the same.
+
+    The weights of the result are learned from train and dev queries; its scores of dev queries are by weights that were
+    learned from train queries alone.
     """
     import torch
 
-    train, families = data.train, data.train.scaled.shape[-1]
-    samples = np.random.default_rng(parameters.seed).dirichlet(np.ones(families), size=parameters.fusions)
-    tried = torch.tensor(samples, dtype=torch.float32)
-    tables = [
-        torch.stack([_ndcg(part.scaled @ weights, part) for weights in tried], dim=-1) for part in train.parts(AT_ONCE)
-    ]
-    table, folds = torch.cat(tables), data.folds
+    train, columns = data.train, data.train.fused.shape[-1]
+    samples = np.random.default_rng(parameters.seed).dirichlet(np.ones(columns), size=parameters.fusions)
+    tried = torch.cat([torch.eye(columns), torch.tensor(samples, dtype=torch.float32)])
+    table, dev_table = _tried(tried, train), _tried(tried, data.dev)
+    folds, queries = data.folds, data.queries
 
-    def best(rows: "Tensor") -> "Tensor":
-        order = table[rows].mean(dim=0).argsort(descending=True, stable=True)
-        return tried[order[:AVERAGED]].mean(dim=0)
+    def best(rows: "Tensor", also: "Tensor") -> "Tensor":
+        values = torch.cat([table[rows], also]).mean(dim=0)
+        order = values.argsort(descending=True, stable=True)
+        together = tried[order[:AVERAGED]].mean(dim=0)
+        alone = values[:columns] + 1e-3
+        alone[ALIKE] = alone[:ALIKE].sum() * LIKENESS / (1 - LIKENESS)
+        count = len(queries[rows].unique()) + len(also)
+        return torch.lerp(alone / alone.sum(), together, count / (count + parameters.prior))
 
-    by_fold = torch.stack([best(folds != fold) for fold in range(parameters.folds)])
-    final = best(folds >= 0)
-    out_of_fold = (train.scaled * by_fold[folds][:, None, :]).sum(-1)
-    return RankerFit("linear", final.numpy(), out_of_fold, data.dev.scaled @ final), by_fold.numpy()
+    nothing, everywhere = dev_table[:0], folds >= 0
+    by_fold = torch.stack([best(folds != fold, nothing) for fold in range(parameters.folds)])
+    out_of_fold = (train.fused * by_fold[folds][:, None, :]).sum(-1)
+    dev = data.dev.fused @ best(everywhere, nothing)
+    return RankerFit("linear", best(everywhere, dev_table).numpy(), out_of_fold, dev), by_fold.numpy()
+
+
+def _tried(weights: "Tensor", lists: ListBatch) -> "Tensor":
+    """nDCG@10 of each list by each of these weights [lists, weights]."""
+    import torch
+
+    parts = [torch.stack([_ndcg(part.fused @ each, part) for each in weights], dim=-1) for part in lists.parts(AT_ONCE)]
+    return torch.cat([torch.zeros(0, len(weights)), *parts])
 
 
 def network_fit(data: Data, fusions: Array, parameters: Parameters, log: Log) -> RankerFit:
@@ -213,7 +237,7 @@ def _loss(weights: network.Weights, batch: Lessons, parameters: Parameters, gene
     import torch
 
     lists = batch.lists
-    scores = network.scores(weights, lists.features, lists.scaled, parameters.dropout, generator)
+    scores = network.scores(weights, lists.features, lists.fused, parameters.dropout, generator)
     if parameters.loss == "list_net":
         loss = losses.list_net(scores, lists.grades, lists.mask)
     else:
@@ -237,8 +261,8 @@ def _scored(weights: network.Weights, data: Data, fusion: Array, notes: dict[str
             rows = (data.folds == fold).nonzero().flatten()
             for part in rows.split(AT_ONCE):
                 lists = train.take(part)
-                own[part] = network.scores(network.member(frozen, fold), lists.features, lists.scaled)[0]
-        dev = [network.scores(frozen, part.features, part.scaled).mean(dim=0) for part in data.dev.parts(AT_ONCE)]
+                own[part] = network.scores(network.member(frozen, fold), lists.features, lists.fused)[0]
+        dev = [network.scores(frozen, part.features, part.fused).mean(dim=0) for part in data.dev.parts(AT_ONCE)]
     return RankerFit("network", fusion, own, torch.cat(dev), frozen, notes)
 
 

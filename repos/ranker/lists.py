@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Lists:
     """Candidates of queries as they are collected: one entry each."""
 
-    families: int
+    fused: int
+    """How many of the first columns a linear fusion adds up."""
     width: int
     query_ids: list[str] = field(default_factory=list)
     doc_ids: list[list[str]] = field(default_factory=list)
@@ -35,8 +36,8 @@ class Lists:
     def add(self, query_id: str, candidates: Candidates, judged: Mapping[str, float]) -> None:
         """Add a query's candidates, with its judgements (doc_id to grade), also of documents that are no candidates."""
         grades = np.array([judged.get(doc_id, 0) for doc_id in candidates.doc_ids], np.float32)
-        fused = candidates.features[:, : self.families].sum(axis=1)
-        order = np.lexsort((-fused, grades == 0))
+        together = candidates.features[:, : self.fused].sum(axis=1)
+        order = np.lexsort((-together, grades == 0))
         self.query_ids.append(query_id)
         self.doc_ids.append([candidates.doc_ids[row] for row in order])
         self.features.append(candidates.features[order])
@@ -51,7 +52,7 @@ class Lists:
     def followed_by(self, others: "Lists") -> "Lists":
         """These lists, then the others."""
         return Lists(
-            self.families,
+            self.fused,
             self.width,
             self.query_ids + others.query_ids,
             self.doc_ids + others.doc_ids,
@@ -71,17 +72,17 @@ class Lists:
 
         size = (len(self.query_ids), max(map(len, self.grades), default=1))
         features, grades = np.zeros((*size, self.width), np.float32), np.zeros(size, np.float32)
-        scaled, mask = np.zeros((*size, self.families), np.float32), np.zeros(size, bool)
+        fused, mask = np.zeros((*size, self.fused), np.float32), np.zeros(size, bool)
         best = np.zeros((size[0], 10), np.float32)
         for row, (raw, graded, judged) in enumerate(zip(self.features, self.grades, self.best_grades, strict=True)):
             features[row, : len(raw)] = scaler(raw)
-            scaled[row, : len(raw)] = raw[:, : self.families]
+            fused[row, : len(raw)] = raw[:, : self.fused]
             grades[row, : len(raw)] = graded
             mask[row, : len(raw)] = True
             best[row, : len(judged)] = judged
         return ListBatch(
             torch.from_numpy(features),
-            torch.from_numpy(scaled),
+            torch.from_numpy(fused),
             torch.from_numpy(grades),
             torch.from_numpy(mask),
             ideal_dcg(torch.from_numpy(best)),
@@ -93,7 +94,7 @@ class ListBatch:
     """Lists as tensors [queries, documents, ...], padded where `mask` is false; `ideal` [queries] is the best DCG."""
 
     features: "Tensor"
-    scaled: "Tensor"
+    fused: "Tensor"
     grades: "Tensor"
     mask: "Tensor"
     ideal: "Tensor"
@@ -104,7 +105,7 @@ class ListBatch:
     def take(self, rows: "Tensor | slice", depth: int | None = None) -> "ListBatch":
         """The lists of these queries, cut to the first `depth` candidates if given."""
         return ListBatch(
-            self.features[rows, :depth], self.scaled[rows, :depth], self.grades[rows, :depth], self.mask[rows, :depth],
+            self.features[rows, :depth], self.fused[rows, :depth], self.grades[rows, :depth], self.mask[rows, :depth],
             self.ideal[rows],
         )  # fmt: skip
 

@@ -16,10 +16,11 @@ from repos.ranker.features import Array, Candidates, FeatureSpace
 from shared_ops.data.tables import Hits
 from shared_ops.judge.fusion import best_first
 
-FORMAT = 2
+FORMAT = 3
 
 Kind = Literal["fusion", "linear", "network"]
-"""What orders the candidates: min-max fusion with equal weights, or with learned ones, or the network on top of it."""
+"""What orders the candidates: min-max fusion with equal weights, or with learned ones (and likeness to the best
+beside), or the network on top of that."""
 
 
 class Parameters(BaseModel):
@@ -28,10 +29,14 @@ class Parameters(BaseModel):
     seed: int = Field(default=0, description="Seed of the folds, the first weights, the batches and the dropout.")
     loss: Literal["list_net", "lambda_loss"] = Field(default="lambda_loss", description="The listwise loss.")
     kind: Literal["auto", "fusion", "linear", "network"] = Field(
-        default="auto", description="What may order the candidates; auto takes the simplest that is not clearly worse."
+        default="auto",
+        description="What orders the candidates; auto takes the network where it is clearly better than the linear "
+        "fusion.",
     )
     caution: float = Field(
-        default=1.0, ge=0, description="Standard errors by which a less simple kind must be better to be taken."
+        default=1.0,
+        ge=0,
+        description="Standard errors by which the network must be better than the linear fusion to be taken.",
     )
     folds: int = Field(default=5, ge=2, description="Members of the ensemble; each leaves out one fold of the queries.")
     width: int = Field(default=32, ge=1, description="Hidden units of a member.")
@@ -73,6 +78,12 @@ class Parameters(BaseModel):
         default=5_000, ge=0, description="At most so many lists from clicks: of the most evidence."
     )
     fusions: int = Field(default=300, ge=1, description="Weights tried for the linear fusion.")
+    prior: float = Field(
+        default=200.0,
+        ge=0,
+        description="Queries from which the weights that are best together count as much as what each family is worth "
+        "alone, in the linear fusion.",
+    )
     max_optimism: float = Field(
         default=0.15,
         ge=0,
@@ -131,14 +142,14 @@ class Ranker:
 
     def score(self, features: Array) -> Array:
         """The score of each candidate [documents] from its unscaled features [documents, features]."""
-        scaled = features[:, : len(self.families)]
+        fused = features[:, : self.space.fused]
         if self.kind != "network":
-            return np.asarray(scaled @ self.fusion, np.float64)
+            return np.asarray(fused @ self.fusion, np.float64)
         import torch
 
         with torch.inference_mode():
             rows = torch.from_numpy(self.scaler(features))[None]
-            members = network.scores(self.weights, rows, torch.from_numpy(np.ascontiguousarray(scaled))[None])
+            members = network.scores(self.weights, rows, torch.from_numpy(np.ascontiguousarray(fused))[None])
             return np.asarray(members.mean(dim=0)[0], np.float64)
 
     def save(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The ranker's network: an ensemble of small networks, each a fusion of scores plus what a hidden layer adds to it.
+"""The ranker's network: an ensemble of small networks, each a linear fusion plus what a hidden layer adds to it.
 
 Knows tensors alone: no hits, no documents, no training. All members run in one matrix product.
 """
@@ -19,20 +19,20 @@ and yet a score a thousand times beyond those of judged queries, as a query that
 """
 
 Weights = Mapping[str, "Tensor"]
-"""fusion [families, members], hidden [features, members x width], bias [members x width], output [members, width]."""
+"""fusion [fused, members], hidden [features, members x width], bias [members x width], output [members, width]."""
 
 
 def start(fusions: Array, features: int, width: int, seed: int) -> dict[str, "Tensor"]:
-    """Weights by which each member's scores are the fusion of scaled scores with its row of `fusions`.
+    """Weights by which each member's scores are the linear fusion with its row of `fusions`.
 
-    `fusions` [members, families]; `features` and `width` are the hidden layer's inputs and units.
+    `fusions` [members, fused]; `features` and `width` are the hidden layer's inputs and units.
     """
     import torch
 
     members = len(fusions)
     generator = torch.Generator().manual_seed(seed)
     return {
-        "fusion": torch.tensor(fusions.T, dtype=torch.float32),
+        "fusion": torch.tensor(fusions.T.copy(), dtype=torch.float32),  # laid out as it is saved: the same sums
         "hidden": torch.randn(features, members * width, generator=generator) / features**0.5,
         "bias": torch.zeros(members * width),
         "output": torch.zeros(members, width),
@@ -40,11 +40,11 @@ def start(fusions: Array, features: int, width: int, seed: int) -> dict[str, "Te
 
 
 def scores(
-    weights: Weights, features: "Tensor", scaled: "Tensor", dropout: float = 0.0, generator: "Generator | None" = None
+    weights: Weights, features: "Tensor", fused: "Tensor", dropout: float = 0.0, generator: "Generator | None" = None
 ) -> "Tensor":
     """Every member's score of every candidate [members, queries, documents].
 
-    `features` [queries, documents, features] are standardised, `scaled` [queries, documents, families] as they are.
+    `features` [queries, documents, features] are standardised, `fused` [queries, documents, fused] as they are.
     With `dropout` above 0, that share of the hidden units is left out, for all candidates of a query alike: the order
     within a list is then one network's.
     """
@@ -57,7 +57,7 @@ def scores(
     if dropout > 0:
         output = output * (torch.rand(output.shape, generator=generator) >= dropout) / (1 - dropout)
     added = (hidden.view(queries, documents, members, width) * output).sum(-1)
-    return (scaled @ weights["fusion"] + added).permute(2, 0, 1)
+    return (fused @ weights["fusion"] + added).permute(2, 0, 1)
 
 
 def member(weights: Weights, number: int) -> dict[str, "Tensor"]:

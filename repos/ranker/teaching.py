@@ -52,7 +52,7 @@ def judged_lists(space: FeatureSpace, queries: Sequence[QueryHits], qrels: pl.Da
     judged: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for query_id, doc_id, grade in qrels.select("query_id", "doc_id", "grade").iter_rows():
         judged[query_id][doc_id] = grade
-    lists = Lists(len(space.families), len(space.names))
+    lists = Lists(space.fused, len(space.names))
     for query in queries:
         if query.query_id in judged and any(query.hits.values()):
             lists.add(query.query_id, space.candidates(query.text, query.hits), judged[query.query_id])
@@ -113,7 +113,7 @@ class TrainingSet:
         fold = _folds(clicked.lists.query_ids, parameters)
         certain = np.concatenate([clicked.certainty(parameters), missing.certainty(parameters)])
         weights = certain / certain.mean() if len(certain) else certain
-        nothing = Lists(len(space.families), len(space.names))
+        nothing = Lists(space.fused, len(space.names))
         data = Data(
             _lessons(lists, [fold[key] for key in lists.query_ids], weights, scaler),
             len(clicked.lists.query_ids),

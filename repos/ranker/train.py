@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from repos.ranker.clicks import clicked_lists
-from repos.ranker.features import FeatureSpace
+from repos.ranker.features import Array, FeatureSpace
 from repos.ranker.fit import Data, RankerFit, equal_fusion, learn_clicks, linear_fusion, network_fit
-from repos.ranker.model import Parameters, Ranker
+from repos.ranker.model import Kind, Parameters, Ranker
 from repos.ranker.teaching import TrainingSet, judged_lists, queries_of, with_one_missing
 from shared_ops.data import tables
 from shared_ops.data.tables import hits_table
@@ -69,10 +69,11 @@ def train(
     """
     if not hits:
         raise ValueError("Expected hits of at least one family, got none: train a search model first.")
-    gaps = optimism(queries, qrels, hits, parameters.max_optimism)
+    measured = alone(queries, qrels, hits)
+    gaps = optimism(measured, parameters.max_optimism)
     for family, gap in gaps.items():
         log(f"{family}: {PRIMARY} of train hits minus that of dev hits {gap:+.3f}")
-    space = FeatureSpace.build(documents, sorted(hits))
+    space = FeatureSpace.build(documents, worth(measured))
     queried = {split: queries_of(split, queries, hits) for split in SPLITS}
     train_lists, dev_lists = (judged_lists(space, queried[split], qrels) for split in ("train", "dev"))
     feedback = tables.empty("judged") if judged is None else judged
@@ -100,35 +101,53 @@ def train(
     return TrainingResult(ranker, {**parameters.model_dump(), **sizes, **notes}, ordered_hits)
 
 
-def optimism(
-    queries: pl.DataFrame, qrels: pl.DataFrame, hits: Mapping[str, pl.DataFrame], bound: float
-) -> dict[str, float]:
+def alone(queries: pl.DataFrame, qrels: pl.DataFrame, hits: Mapping[str, pl.DataFrame]) -> dict[str, dict[str, Array]]:
+    """By family, nDCG@10 of its hits on each judged query of "train" and of "dev"."""
+    measured: dict[str, dict[str, Array]] = {}
+    for family in sorted(hits):
+        measured[family] = {}
+        for split in ("train", "dev"):
+            split_queries = queries.filter(pl.col("split") == split).select("query_id")
+            judged = qrels.join(split_queries, on="query_id", how="semi")
+            split_hits = hits[family].join(split_queries, on="query_id", how="semi")
+            values = per_query(split_hits, judged)[PRIMARY].to_numpy() if len(judged) else np.zeros(0)
+            measured[family][split] = values
+    return measured
+
+
+def worth(measured: Mapping[str, Mapping[str, Array]]) -> dict[str, float]:
+    """By family, what its own order is worth: nDCG@10 over train and dev queries; 1 for each where none is judged."""
+    values = {family: np.concatenate(list(by_split.values())) for family, by_split in measured.items()}
+    means = {family: float(each.mean()) if len(each) else 0.0 for family, each in values.items()}
+    return means if any(means.values()) else dict.fromkeys(means, 1.0)
+
+
+def optimism(measured: Mapping[str, Mapping[str, Array]], bound: float) -> dict[str, float]:
     """By family, nDCG@10 of its hits on train queries minus on dev queries; empty without judged queries of both.
 
     A model that answers queries that it has learned from looks better on train than it is. Cross-fitted hits show only
     a gap of chance.
 
+    Args:
+        measured: what `alone` gives.
+        bound: how large a gap may be.
+
     Raises:
         OptimismError: when a gap exceeds `bound` by more than 3 standard errors.
     """
     gaps = {}
-    for family in sorted(hits):
-        measured = {}
-        for split in ("train", "dev"):
-            split_queries = queries.filter(pl.col("split") == split).select("query_id")
-            judged = qrels.join(split_queries, on="query_id", how="semi")
-            split_hits = hits[family].join(split_queries, on="query_id", how="semi")
-            measured[split] = per_query(split_hits, judged)[PRIMARY].to_numpy() if len(judged) else np.zeros(0)
-        if not all(map(len, measured.values())):
+    for family, by_split in measured.items():
+        if not all(map(len, by_split.values())):
             continue
-        gaps[family] = float(measured["train"].mean() - measured["dev"].mean())
-        error = float(np.sqrt(sum(values.var() / len(values) for values in measured.values())))
+        train, dev = by_split["train"], by_split["dev"]
+        gaps[family] = float(train.mean() - dev.mean())
+        error = float(np.sqrt(sum(values.var() / len(values) for values in (train, dev))))
         if gaps[family] - SURE * error > bound:
             raise OptimismError(
-                f"{family}'s hits reach {PRIMARY} {measured['train'].mean():.3f} on train queries and "
-                f"{measured['dev'].mean():.3f} on dev queries (standard error of the gap {error:.3f}). Expected train "
-                "hits that are out of fold: made by models that had not learned from the query. Train the family again "
-                f"with cross-fitting, or raise max_optimism (now {bound}) if its train queries truly are that easy."
+                f"{family}'s hits reach {PRIMARY} {train.mean():.3f} on train queries and {dev.mean():.3f} on dev "
+                f"queries (standard error of the gap {error:.3f}). Expected train hits that are out of fold: made by "
+                "models that had not learned from the query. Train the family again with cross-fitting, or raise "
+                f"max_optimism (now {bound}) if its train queries truly are that easy."
             )
     return gaps
 
@@ -139,28 +158,24 @@ def enough(parameters: Parameters) -> int:
 
 
 def choose(data: Data, parameters: Parameters, log: Log = print) -> tuple[RankerFit, dict[str, Any]]:
-    """The simplest way to order that no less simple one clearly beats, and the nDCG@10 that each reached.
+    """The linear fusion, or the network where it is clearly better; and the nDCG@10 that each way to order reached.
 
-    Compared on nDCG@10 over train queries out of fold and dev queries: a kind replaces a simpler one when its mean gain
-    exceeds `caution` standard errors (after Breiman et al. 1984). With fewer answered train queries than two a fold,
-    or where `kind` says so, there is no choice.
+    Compared on nDCG@10 over train queries out of fold and dev queries: the network is taken when its mean gain exceeds
+    `caution` standard errors (after Breiman et al. 1984). With fewer answered train queries than two a fold it is
+    equal-weight fusion, and where `kind` says so there is no choice.
     """
-    fits = [equal_fusion(data)]
+    equal = equal_fusion(data)
     if data.answered < enough(parameters):
         log(f"{data.answered} queries have an answer among their hits, too few to learn from: equal-weight fusion")
-        return fits[0], {"kind_chosen": fits[0].kind}
+        return equal, {"kind_chosen": equal.kind}
     linear, by_fold = linear_fusion(data, parameters)
-    fits += [linear, network_fit(data, by_fold, parameters, log)]
-    values = {fit.kind: fit.values(data) for fit in fits}
-    chosen = fits[0]
-    for fit in fits[1:]:
-        gain = values[fit.kind] - values[chosen.kind]
-        error = gain.std() / np.sqrt(len(gain))
-        log(f"{fit.kind} over {chosen.kind}: {gain.mean():+.4f}, standard error {error:.4f}")
-        if gain.mean() > parameters.caution * error:
-            chosen = fit
-    if parameters.kind != "auto":
-        chosen = next(fit for fit in fits if fit.kind == parameters.kind)
+    fits = {fit.kind: fit for fit in (equal, linear, network_fit(data, by_fold, parameters, log))}
+    values = {kind: fit.values(data) for kind, fit in fits.items()}
+    gain = values["network"] - values["linear"]
+    error = gain.std() / np.sqrt(len(gain))
+    log(f"network over linear: {gain.mean():+.4f}, standard error {error:.4f}")
+    better: Kind = "network" if gain.mean() > parameters.caution * error else "linear"
+    chosen = fits[better if parameters.kind == "auto" else parameters.kind]
     log(f"chosen: {chosen.kind}")
     if chosen.kind == "network" and len(data.clicked.lists):
         chosen = learn_clicks(chosen, data, parameters, log)

@@ -21,7 +21,7 @@ Learn = Callable[..., ClickLists]
 
 @pytest.fixture(scope="module")
 def space(collection: Collection) -> FeatureSpace:
-    return FeatureSpace.build(collection.documents, ["keyword"])
+    return FeatureSpace.build(collection.documents, {"keyword": 1.0})
 
 
 @pytest.fixture

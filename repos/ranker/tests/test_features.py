@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from repos.ranker.tests.conftest import Collection, unions
 from shared_ops.data.tables import Hits
 from shared_ops.judge.fusion import min_max_fusion
 
-FAMILIES = ["behavior", "keyword", "semantic"]
+FAMILIES = {"behavior": 0.1, "keyword": 0.5, "semantic": 0.4}
 HITS = {
     "keyword": [("sort-array", 30.0), ("plot-array", 20.0), ("sort-table", 10.0)],
     "semantic": [("plot-array", 0.9), ("group-table", 0.5)],
@@ -40,6 +41,39 @@ def test_the_first_columns_add_up_to_min_max_fusion(space: FeatureSpace) -> None
     candidates = space.candidates("", HITS)
     fused = dict(zip(candidates.doc_ids, candidates.features[:, : len(FAMILIES)].sum(axis=1), strict=True))
     assert fused == pytest.approx(dict(min_max_fusion(HITS)))
+
+
+def test_what_is_like_the_best_of_what_was_found_stands_out(space: FeatureSpace, collection: Collection) -> None:
+    found = {"keyword": [("sort-array", 5.0), ("sort-matrix", 4.9), ("plot-graph", 1.0), ("sort-graph", 1.0)]}
+    alike = column(space, "", found, "like the best")
+    assert min(alike.values()) == 0.0 and max(alike.values()) == 1.0
+    assert alike["sort-graph"] > alike["plot-graph"], "it shares a word with the two best"
+    alone = column(space, "", {"keyword": [("sort-array", 5.0)]}, "like the best")
+    assert alone == {"sort-array": 0.0}, "nothing is like itself"
+    assert column(space, "", {"keyword": [("sort-array", 5.0), ("new", 4.0)]}, "like the best")["new"] == 0.0
+
+
+def test_what_is_like_the_best_is_the_cosine_of_idf_weighted_terms(space: FeatureSpace, collection: Collection) -> None:
+    found = [("sort-array", 3.0), ("sort-table", 2.0), ("plot-graph", 1.0)]
+    weights = {"sort-array": 0.5, "sort-table": 0.25, "plot-graph": 0.0}  # scaled scores by trust in keyword
+    idf = dict(zip(space.vocabulary, space.arrays["idf"].tolist(), strict=True))
+    terms = {
+        doc_id: {("title", stem) for stem in stems(title, 99)} | {("text", stem) for stem in stems(text, 99)}
+        for doc_id, title, text in collection.documents.select("doc_id", "title", "text").iter_rows()
+    }
+
+    def cosine(one: str, other: str) -> float:
+        common, *lengths = (
+            sum(float(idf[stem]) ** 2 for _, stem in each)
+            for each in (terms[one] & terms[other], terms[one], terms[other])
+        )
+        return common / math.sqrt(lengths[0] * lengths[1])
+
+    raw = {one: sum(weights[other] * cosine(one, other) for other in weights if other != one) for one in weights}
+    low, high = min(raw.values()), max(raw.values())
+    assert column(space, "", {"keyword": found}, "like the best") == pytest.approx(
+        {doc_id: (value - low) / (high - low) for doc_id, value in raw.items()}, abs=1e-5
+    )
 
 
 def test_ranks_and_presence(space: FeatureSpace) -> None:

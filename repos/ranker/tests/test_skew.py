@@ -27,7 +27,7 @@ Requests = Callable[..., pl.DataFrame]
 
 @pytest.fixture(scope="module")
 def space(collection: Collection) -> FeatureSpace:
-    return FeatureSpace.build(collection.documents, ["behavior", "keyword", "semantic"])
+    return FeatureSpace.build(collection.documents, {"behavior": 0.1, "keyword": 0.5, "semantic": 0.4})
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from repos.ranker.fit import LIKENESS
 from repos.ranker.model import Parameters, Ranker, load
 from repos.ranker.tests.conftest import FAST, Collection, Search, unions
-from repos.ranker.train import OptimismError, optimism, train
+from repos.ranker.train import OptimismError, alone, optimism, train
 from shared_ops.data import tables
 from shared_ops.judge.fusion import min_max_fusion, reciprocal_rank_fusion
 from shared_ops.judge.training import TrainingResult
@@ -139,7 +140,7 @@ def test_saved_and_loaded_it_ranks_the_same(
 def test_another_format_is_refused(trained: TrainingResult[Ranker], tmp_path: Path) -> None:
     trained.model.save(tmp_path)
     (tmp_path / "ranker.json").write_text('{"format": 99, "kind": "network"}')
-    with pytest.raises(ValueError, match="Expected a ranker in format 2, got 99"):
+    with pytest.raises(ValueError, match="Expected a ranker in format 3, got 99"):
         load(tmp_path)
 
 
@@ -181,10 +182,29 @@ def test_a_kind_that_is_asked_for_is_taken(
 
 def test_the_linear_fusion_trusts_the_better_models(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
     model = fit(collection, hits, FAST.model_copy(update={"kind": "linear"})).model
-    weights = dict(zip(model.families, model.fusion, strict=True))
+    weights = dict(zip(model.families, model.fusion, strict=False))
     assert weights["keyword"] > weights["behavior"]
     assert weights["semantic"] > weights["behavior"]
     assert min(weights.values()) > 0
+
+
+def test_the_fewer_the_queries_the_more_a_family_weighs_what_it_is_worth_alone(
+    collection: Collection, hits: dict[str, pl.DataFrame]
+) -> None:
+    """All of them are only worth what each gives alone, with a prior of very many queries; with none, what is best."""
+    by_prior = {
+        prior: fit(collection, hits, FAST.model_copy(update={"kind": "linear", "prior": prior})).model.fusion
+        for prior in (0.0, 30.0, 1e9)
+    }
+    values = {family: collection.ndcg(table, "train") for family, table in hits.items()}
+    trusted = by_prior[1e9]
+    assert trusted[-1] == pytest.approx(LIKENESS, abs=0.01)
+    # Worth over train and dev queries: near what it is over train queries.
+    assert trusted[:-1] / trusted[:-1].sum() == pytest.approx(
+        np.array([values[family] for family in sorted(hits)]) / sum(values.values()), abs=0.03
+    )
+    between = (by_prior[0.0] + (trusted - by_prior[0.0]) * 30 / (30 + 150)).astype(np.float32)
+    assert by_prior[30.0] == pytest.approx(between, abs=1e-5)
 
 
 def test_with_too_little_to_learn_from_scores_are_fused(collection: Collection, hits: dict[str, pl.DataFrame]) -> None:
@@ -269,7 +289,7 @@ def test_in_sample_hits_would_put_the_memoriser_first_and_out_of_fold_hits_do_no
     weights = []
     for hits in (in_sample, out_of_fold):
         model = fit(collection, hits, unguarded).model
-        weights.append(dict(zip(model.families, model.fusion.tolist(), strict=True)))
+        weights.append(dict(zip(model.families, model.fusion.tolist(), strict=False)))
     in_sample_weights, out_of_fold_weights = weights
     assert max(in_sample_weights, key=in_sample_weights.__getitem__) == "behavior"
     assert min(out_of_fold_weights, key=out_of_fold_weights.__getitem__) == "behavior"
@@ -285,7 +305,7 @@ def test_hits_of_a_memoriser_are_refused_before_anything_is_learned(
 def test_the_gap_is_reported_by_family(
     trained: TrainingResult[Ranker], collection: Collection, hits: dict[str, pl.DataFrame]
 ) -> None:
-    gaps = optimism(collection.queries, collection.qrels, hits, bound=0.15)
+    gaps = optimism(alone(collection.queries, collection.qrels, hits), bound=0.15)
     assert set(gaps) == {"keyword", "semantic", "behavior"}
     assert max(map(abs, gaps.values())) < 0.15
     assert {f"optimism/{family}": gap for family, gap in gaps.items()}.items() <= trained.hyperparameters.items()
