@@ -78,17 +78,31 @@ def run(folder: str, environment: str, shown: bool, mode: Mode) -> Outcome:
         chosen = ["-m", "not slow"] if mode.fast else []
         command = [str(python_of(environment)), "-m", *measuring, "pytest", folder, *within, *chosen]
         command.append(f"--junitxml={report}")
+        environ = os.environ | {"PYTEST_DEBUG_TEMPROOT": str(temporary(folder))}
         if shown:
             print(head, flush=True)
-            status = subprocess.run(command, cwd=ROOT, check=False).returncode
+            status = subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
         else:
             # A file: a pipe would wait for the end of what a suite has left running, too.
             with log.open("wb") as output:
-                status = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode
+                status = subprocess.run(
+                    command, cwd=ROOT, env=environ, stdout=output, stderr=output, check=False
+                ).returncode
             print(f"{head}\n{log.read_text(errors='replace')}", end="", flush=True)
         seconds = time.monotonic() - began
         print(f"== {folder}: {seconds:.0f} s", flush=True)
         return replace(outcome(report, status, mode.fast), seconds=seconds)
+
+
+def temporary(folder: str) -> Path:
+    """Where a suite's temporary folders lie: apart from other suites' ones.
+
+    Each pytest that starts closes the folder that all of a user's lie in to everybody else (mode 700), and so to the
+    Postgres of another one, which may be just starting as a user of its own.
+    """
+    root = Path(tempfile.gettempdir()) / f"searchloop-{folder.replace('/', '-')}"
+    root.mkdir(exist_ok=True)
+    return root
 
 
 def run_all(environments: Mapping[str, str], mode: Mode) -> Iterator[tuple[str, Outcome]]:
@@ -189,7 +203,10 @@ def _covered() -> Outcome:
 
 
 def _coverage(*arguments: str) -> bool:
-    return subprocess.run([sys.executable, "-m", "coverage", *arguments], cwd=ROOT, check=False).returncode == 0
+    return (
+        subprocess.run([sys.executable, "-m", "coverage", *arguments], cwd=ROOT, env=environ, check=False).returncode
+        == 0
+    )
 
 
 def _checked() -> Outcome:

@@ -24,7 +24,7 @@ AVERAGED = 10
 ALIKE = -1
 """The column of likeness to the best, among those that a linear fusion adds up; the others are the families'."""
 LIKENESS = 1 / 6
-"""Its share where nothing tells better: from 0.1 to 0.2 it helps on each of eight collections (docs/quality.md)."""
+"""Its share where nothing tells better: about that much helps on six of eight collections (docs/quality.md)."""
 SHARPNESS = 10.0
 """What the fusion's weights sum to at the start: with 1, a softmax over scores in 0..1 would be nearly flat."""
 

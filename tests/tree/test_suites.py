@@ -10,7 +10,7 @@ import pytest
 
 from deploy import suites as suites_module
 from deploy.matrix import suites
-from deploy.suites import Mode, Outcome, outcome, run_all, stages, table
+from deploy.suites import Mode, Outcome, outcome, run_all, stages, table, temporary
 
 
 def outcome_of(tmp_path: Path, source: str, *options: str) -> Outcome:
@@ -176,3 +176,8 @@ def test_suites_are_found_where_they_lie() -> None:
     assert environments["tests"] == "platform" and environments["shared_ops/tests"] == "platform"
     assert environments["tests/drills"] == "platform"
     assert environments["repos/keyword/tests"] == "keyword" and environments["services/search/tests"] == "search"
+
+
+def test_suites_that_run_side_by_side_share_no_temporary_folder() -> None:
+    folders = [temporary(folder) for folder in suites()]
+    assert len(set(folders)) == len(folders) and all(folder.is_dir() for folder in folders)

@@ -204,18 +204,20 @@ def test_what_could_not_be_started_is_tried_again(
 def test_a_worker_whose_code_was_removed_while_it_ran_is_given_it_again(
     settings: Settings, sets: LiveSets, supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = tmp_path / "code.py"
+    code, started = tmp_path / "code.py", tmp_path / "started"
+    started.mkdir()
 
     def provided(_: object, runtime: Runtime) -> Process:
-        code.write_text("import time; time.sleep(600)")
-        return Process(runtime.worker, [sys.executable, str(code)], ready=lambda: None, phase=0)
+        code.write_text("import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)")
+        command = [sys.executable, str(code), str(started / runtime.worker)]
+        return Process(runtime.worker, command, ready=lambda: None, phase=0)
 
     monkeypatch.setattr(workers, "worker", provided)
     monkeypatch.setattr(workers, "BROKEN_SECONDS", 0.0)
     held = Workers(settings.model_copy(update={"retry_seconds": 0.0}))
     sets.propose(of(), SNAPSHOT, "first")
     held.look()
-    wait_for(lambda: running(supervisor) == named())
+    wait_for(lambda: {path.name for path in started.iterdir()} == named())  # each has read its code
     code.unlink()
     for name in named():
         psutil.Process(supervisor.states()[name].pid).kill()
