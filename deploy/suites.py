@@ -204,7 +204,7 @@ def _covered() -> Outcome:
 
 def _coverage(*arguments: str) -> bool:
     return (
-        subprocess.run([sys.executable, "-m", "coverage", *arguments], cwd=ROOT, env=environ, check=False).returncode
+        subprocess.run([sys.executable, "-m", "coverage", *arguments], cwd=ROOT, check=False).returncode
         == 0
     )
 

@@ -197,10 +197,13 @@ class FeatureSpace:
         """
         best = np.argsort(-fused, kind="stable")[:BEST]
         length = np.maximum(self._length[rows], 1e-6)
-        weight = fused[best] / length[best]
-        alike = (
-            sum(terms[field] @ (self._idf**2 * (terms[field][best].T @ weight)) for field in ("title", "text")) / length
-        )
+        alike = np.zeros(len(rows))
+        for field in ("title", "text"):
+            of_all, profile = self._terms[field], np.zeros(len(self.vocabulary))
+            for row, weight in zip(rows[best], fused[best] / length[best], strict=True):
+                profile[of_all.indices[of_all.indptr[row] : of_all.indptr[row + 1]]] += weight
+            alike += terms[field] @ (profile * self._idf**2)
+        alike /= length
         alike[best] -= fused[best] * (self._length[rows[best]] > 0)  # what each of them is to itself
         span = np.ptp(alike) if len(alike) else 0.0
         return (alike - alike.min()) / span if span > 1e-6 else np.zeros_like(alike)
