@@ -147,11 +147,12 @@ class Follower:
         from dagster._grpc.client import DagsterGrpcClient
 
         while True:
-            for name in repositories():
+            # Read in one go: in the pauses the list may change.
+            ports = [port for name, port in self._settings.ports.items() if name.startswith("code-")]
+            for port in ports:
                 with suppress(DagsterUserCodeUnreachableError):  # it is away: the next time, then
-                    port = self._settings.ports[f"code-{name}"]
                     DagsterGrpcClient(port, host=self._settings.url_host).heartbeat(HEARTBEAT)
-                time.sleep(HELD_SECONDS / 3 / len(repositories()))  # all at once would keep each other waiting
+                time.sleep(HELD_SECONDS / 3 / len(ports))  # all at once would keep each other waiting
 
     def take_up(self, work: Work) -> None:
         """Make the environments, and reload the locations, one after another."""

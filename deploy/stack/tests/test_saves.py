@@ -10,9 +10,12 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
 import pytest
+from dagster._grpc import client
 
+from deploy.stack import saves as saving
+from deploy.stack.dagit.client import Dagit
 from deploy.stack.saves import Work, saves, work_for
-from shared_ops.settings import ROOT
+from shared_ops.settings import ROOT, Settings, repositories
 
 LISTED = {"first": "light", "second": "heavy", "third": "light"}
 """Locations, with their environments."""
@@ -149,6 +152,33 @@ def test_a_folder_that_is_added_is_watched_too(follower: Follower) -> None:
     assert follower.next(1) is None
     saved = follower.save("repos/third/ops.py")
     assert follower.next() == saved
+
+
+def test_a_code_server_is_asked_for_no_spare_once_its_repository_has_left_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, asked = dict(repositories()), list[int]()
+    gone = listed["live"].port
+
+    class CodeServer:
+        def __init__(self, port: int, host: str) -> None:
+            asked.append(port)
+
+        def heartbeat(self, echo: str) -> None: ...
+
+    def pause(_: float) -> None:
+        listed.pop("live", None)
+        if len(asked) > 2 * len(listed):
+            raise KeyboardInterrupt
+
+    for place in ("shared_ops.settings.repositories", "deploy.stack.saves.repositories"):
+        monkeypatch.setattr(place, lambda: dict(listed))
+    monkeypatch.setattr(client, "DagsterGrpcClient", CodeServer)
+    monkeypatch.setattr(time, "sleep", pause)
+    settings = Settings(home=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        saving.Follower(settings, Dagit("http://nowhere"), print).ask_for_spares()
+    assert asked.count(settings.port_base + gone) == 1 and len(asked) > 2 * len(listed)
 
 
 def test_ctrl_c_is_heard_while_nothing_is_saved(follower: Follower) -> None:
