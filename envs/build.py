@@ -493,7 +493,7 @@ def main() -> None:
             if not names:
                 remove_left()
             if made and arguments.next:
-                _say("make up starts the stack")
+                _say("make up starts what is new: the stack, or in a running one what repos/repos.toml has gained")
         elif arguments.command == "place":
             for name in names:
                 check_place(name)

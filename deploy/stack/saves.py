@@ -25,11 +25,12 @@ from deploy.stack.processes.spare import HEARTBEAT, HELD_SECONDS
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from shared_ops import causes
 from shared_ops.refused import refused_code
-from shared_ops.settings import ROOT, Settings, python_of, repositories
+from shared_ops.settings import LIST, ROOT, Settings, python_of, repositories
 
 QUIET_MS, LONGEST_MS = 150, 10_000
 """Saves are one change until none has come for the first of these milliseconds; the second is the longest that is
 waited for that: a switch of branches writes for a while."""
+LIST_CHANGED = f"{LIST} has changed: make up starts what it has gained, and ends what it lists no more"
 
 _saved = DefaultFilter(
     ignore_dirs=(*DefaultFilter.ignore_dirs, ".ruff_cache", ".venvs", "tests"),
@@ -64,7 +65,7 @@ def work_for(paths: Iterable[PurePath], listed: Mapping[str, str]) -> Work:
     for path in filter(lambda path: _saved(Change.modified, str(path)), paths):
         match path.parts:
             case ("repos", "repos.toml"):
-                advice.add(f"{path} has changed: make up starts what it has gained, and ends what it lists no more")
+                advice.add(LIST_CHANGED)
             case ("repos", "__init__.py") | ("shared_ops", "src", *_):
                 locations.update(listed)
             case ("repos", name, _, *_):
@@ -76,7 +77,8 @@ def work_for(paths: Iterable[PurePath], listed: Mapping[str, str]) -> Work:
             ):
                 environments.update([path.parts[1]] if len(path.parts) > 2 else listed.values())
     for name in sorted(environments - set(listed.values())):
-        advice.add(f"envs/{name} has changed, and no location runs in it: make down, then make up")
+        if (ROOT / "envs" / name / "requirements.in").exists():  # else make remove-repo has taken it away
+            advice.add(f"envs/{name} has changed, and no location runs in it: make down, then make up")
     return Work(
         tuple(name for name in listed if name in locations),
         tuple(name for name in dict.fromkeys(listed.values()) if name in environments),
@@ -163,8 +165,12 @@ class Follower:
         for environment in work.environments:
             renewed.update(self._make(environment))
         for name in work.locations:
-            if name not in renewed:
+            if name in renewed or not self._settings.runs(name):
+                continue
+            if self._held(name):
                 self._take_up(name)
+            elif LIST_CHANGED not in work.advice:  # which says it of all that the list has gained
+                self._tell(name, "is not in the running stack yet: make up")
 
     def tell_refused(self, name: str) -> bool:
         """Say what keeps a location's newest code from being taken; returns whether anything does."""
@@ -177,7 +183,7 @@ class Follower:
         command = [sys.executable, str(ROOT / "envs" / "build.py"), "sync", environment]
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:  # it says what to do
             return []
-        names = [name for name, each in repositories().items() if each.environment == environment]
+        names = [name for name, each in repositories().items() if each.environment == environment and self._held(name)]
         moved = [name for name in names if self._runs_elsewhere(name)]
         for name in moved:
             self._take_up(name)
@@ -203,6 +209,10 @@ class Follower:
             raise
         except (DagitError, RuntimeError) as error:
             self._tell(name, f"not reloaded: {error}")
+
+    def _held(self, name: str) -> bool:
+        """Whether the stack has taken up a location: what the list gains it has by `make up`."""
+        return f"code-{name}" in self._supervisor.states()
 
     def _runs(self, name: str) -> bool:
         state = self._supervisor.states().get(f"code-{name}")

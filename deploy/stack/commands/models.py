@@ -29,7 +29,13 @@ from shared_ops.settings import DEPLOYMENTS, ROOT, Deployment, Settings, familie
 @click.pass_obj
 def code_servers(settings: Settings) -> None:
     """Start the running stack's code servers that do not run, and reload the code of those that do."""
-    _reload(settings, [name for name in repositories() if settings.runs(name)])
+    lifecycle.need_running(settings)
+    held = Supervisor(settings).states()
+    names = [name for name in repositories() if settings.runs(name)]
+    for name in names:
+        if f"code-{name}" not in held:
+            say(f"{name:<17} is not in the running stack yet: make up")
+    _reload(settings, [name for name in names if f"code-{name}" in held])
 
 
 @click.command("code-server")
@@ -37,13 +43,13 @@ def code_servers(settings: Settings) -> None:
 @click.pass_obj
 def code_server(settings: Settings, repository: str) -> None:
     """Start one code server, or reload its code, if it loads; runs in flight finish on the old code."""
+    lifecycle.need_running(settings)
     lifecycle.need_part(settings, repository)
     _reload(settings, [repository])
 
 
 def _reload(settings: Settings, names: list[str]) -> None:
     """Start or reload these; what keeps one's code from loading is told once all have been."""
-    lifecycle.need_running(settings)
     lifecycle.start(settings, say, [f"code-{name}" for name in names])
     state = Supervisor(settings).states()["dagit"]
     if not state.pid:
@@ -74,8 +80,8 @@ def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
 def train(settings: Settings, repository: str | None, force: bool, deployment: Deployment) -> None:
     """Launch a deployment's jobs, all in order or one, and show their progress until they end."""
     lifecycle.need_running(settings)
-    if repository:
-        lifecycle.need_part(settings, repository)
+    for name in [repository] if repository else filter(settings.runs, training.trained()):
+        lifecycle.need_part(settings, name)
     given = {
         "REPO": repository,
         "DEPLOYMENT": deployment if deployment != "prod" else "",

@@ -25,7 +25,8 @@ def code(subject: Subject) -> Iterator[Finding]:
     for name in repositories():
         mend = f"mend it, then: make code-server REPO={name}"
         if name not in errors:
-            yield Finding(f"Dagit has not loaded {name}", f"make code-server REPO={name}")
+            held = f"code-{name}" in Supervisor(subject.settings).states()
+            yield Finding(f"Dagit has not loaded {name}", f"make code-server REPO={name}" if held else "make up")
         elif error := errors[name]:
             yield Finding(f"{name}'s code does not load: {error}", mend)
         elif refused := refused_code(name, subject.settings):

@@ -61,6 +61,17 @@ def running(tmp_path: Path) -> Iterator[Supervisor]:
         made.shut_down()
 
 
+@pytest.fixture
+def held(running: Supervisor) -> Supervisor:
+    """The same stack with Dagit running, which has every code server but that of `live`: the list has gained it since."""
+    for name in repositories():
+        if name != "live":
+            running.add(sleeper(f"code-{name}"))
+    running.start_process("dagit")
+    wait_for(lambda: running.states()["dagit"].pid)
+    return running
+
+
 def test_what_goes_on_in_an_environment_of_before_is_told_with_what_renews_it(running: Supervisor) -> None:
     said: list[str] = []
     lifecycle._tell_of_before(running, [sleeper("one"), sleeper("dagit")], said.append)
@@ -570,48 +581,74 @@ def test_of_what_is_started_by_name_it_is_not_said_that_it_is_ready(
 
 
 def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded(
-    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+    held: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Reloads:
         def reload(self, name: str) -> str | None:
             return "repos/keyword/model.py:3: SyntaxError: invalid syntax" if name == "keyword" else None
 
-    running.start_process("dagit")
-    wait_for(lambda: running.states()["dagit"].pid)
     monkeypatch.setattr(lifecycle, "start", lambda *_: None)
     monkeypatch.setattr(models, "dagit_of", lambda _: Reloads())
-    done = command(running.settings, "code-servers")
+    done = command(held.settings, "code-servers")
     assert str(done.exception).splitlines() == [
         "keyword's code server runs, and its code does not load: repos/keyword/model.py:3: SyntaxError: invalid syntax",
         "Mend it, then: make code-server REPO=keyword",
     ]
-    assert "keyword" not in done.stdout and done.stdout.count("reloaded") == len(repositories()) - 1
+    assert "keyword" not in done.stdout and done.stdout.count("reloaded") == len(repositories()) - 2
+    assert done.stdout.splitlines()[0] == "live              is not in the running stack yet: make up"
 
 
 def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
-    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+    held: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Takes:
         def reload(self, name: str) -> None: ...
 
-    running.start_process("dagit")
-    wait_for(lambda: running.states()["dagit"].pid)
     monkeypatch.setattr(lifecycle, "start", lambda *_: None)
     monkeypatch.setattr(models, "dagit_of", lambda _: Takes())
-    record = running.settings.home / "code" / "keyword.json"
+    record = held.settings.home / "code" / "keyword.json"
     record.parent.mkdir()
     place, words = "repos/keyword/model.py:3", "SyntaxError: invalid syntax"
     refused = RefusedCode(location="keyword", at=datetime.now(UTC), place=place, message=words)
     record.write_text(refused.model_dump_json())
-    done = command(running.settings, "code-server", "keyword")
+    done = command(held.settings, "code-server", "keyword")
     assert str(done.exception).splitlines() == [
         f"keyword's code does not load, and the code of before stays in Dagit: {place}: {words}",
         "Mend it, then: make code-server REPO=keyword",
     ]
     assert done.exit_code == 1 and "reloaded" not in done.stdout
     record.unlink()
-    done = command(running.settings, "code-server", "keyword")
+    done = command(held.settings, "code-server", "keyword")
     assert done.exit_code == 0 and "reloaded; people get it by: make train REPO=keyword" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["code-server", "live"], ["predict", "--queries=q.csv", "--out=out"]])
+def test_of_what_the_list_has_gained_it_is_said_that_make_up_starts_it(held: Supervisor, arguments: list[str]) -> None:
+    done = command(held.settings, *arguments)
+    expected = "live is not in the running stack yet: make up makes its environment and starts it."
+    assert isinstance(done.exception, StackError) and str(done.exception) == expected
+
+
+def test_nothing_is_trained_before_all_that_the_list_has_gained_runs(held: Supervisor) -> None:
+    held.drop("code-keyword")
+    for arguments in (["train", "keyword"], ["train"]):
+        assert str(command(held.settings, *arguments).exception).startswith("keyword is not in the running stack yet:")
+
+
+@pytest.mark.slow
+def test_what_the_list_gains_and_loses_is_followed_by_up_alone(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "processes", lambda _: [sleeper("dagit"), sleeper("gained")])
+    monkeypatch.setattr(lifecycle, "_prepare_instance", lambda *_: None)
+    monkeypatch.setattr(workers, "first", lambda _: [])
+    (running.settings.home / places.LOCK).touch()
+    said: list[str] = []
+    lifecycle.start(running.settings, said.append, ["dagit"])
+    assert running.states().keys() == {"one", "dagit"} and said == []
+    lifecycle.start(running.settings, said.append)
+    assert running.states().keys() == {"dagit", "gained"}
+    assert "one               ended: repos/repos.toml lists it no more" in said
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePath
 from queue import Empty, SimpleQueue
@@ -14,7 +15,10 @@ from dagster._grpc import client
 
 from deploy.stack import saves as saving
 from deploy.stack.dagit.client import Dagit
-from deploy.stack.saves import Work, saves, work_for
+from deploy.stack.processes.listing import environment_variables
+from deploy.stack.processes.supervisor import Supervisor
+from deploy.stack.saves import LIST_CHANGED, Work, saves, work_for
+from deploy.stack.tests.test_supervisor import sleeper
 from shared_ops.settings import ROOT, Settings, repositories
 
 LISTED = {"first": "light", "second": "heavy", "third": "light"}
@@ -77,6 +81,7 @@ def test_what_no_reload_brings_about_is_said() -> None:
     assert listed.startswith("repos/repos.toml has changed: make up")
     work = work_for([PurePath("envs/search/requirements.txt"), PurePath("envs/search/.python-version")], LISTED)
     assert work == Work(advice=("envs/search has changed, and no location runs in it: make down, then make up",))
+    assert work_for([PurePath("envs/removed/requirements.txt")], LISTED) == Work()
 
 
 class Follower:
@@ -179,6 +184,26 @@ def test_a_code_server_is_asked_for_no_spare_once_its_repository_has_left_the_li
     with pytest.raises(KeyboardInterrupt):
         saving.Follower(settings, Dagit("http://nowhere"), print).ask_for_spares()
     assert asked.count(settings.port_base + gone) == 1 and len(asked) > 2 * len(listed)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Supervisor]:
+    """A stack of a sleeper, which has taken up none of the repositories."""
+    settings = Settings(home=tmp_path, port_base=31_000, postgres_url=None)
+    made = Supervisor(settings)
+    made.start([sleeper("one")], environment_variables(settings))
+    yield made
+    if made.running():
+        made.shut_down()
+
+
+def test_of_a_location_that_the_stack_has_not_taken_up_it_is_said_that_make_up_starts_it(running: Supervisor) -> None:
+    said: list[str] = []
+    follower = saving.Follower(running.settings, Dagit("http://nowhere"), said.append)
+    follower.take_up(Work(("live",)))
+    assert said == ["live              is not in the running stack yet: make up"]
+    follower.take_up(Work(("live",), advice=(LIST_CHANGED,)))
+    assert said[1:] == [LIST_CHANGED], "as make new-repo saves them, once is enough"
 
 
 def test_ctrl_c_is_heard_while_nothing_is_saved(follower: Follower) -> None:
