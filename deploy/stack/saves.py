@@ -4,22 +4,23 @@ Whoever loads the code is the location's own code server, in its own environment
 where the new one does not load (processes/guarded.py).
 """
 
+import fcntl
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 
 from watchfiles import Change, DefaultFilter, watch
 
 from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import lifecycle
-from deploy.stack.processes.lifecycle import Say
+from deploy.stack.processes.lifecycle import Say, StackError
 from deploy.stack.processes.listing import environment_variables, processes
 from deploy.stack.processes.spare import HEARTBEAT, HELD_SECONDS
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
@@ -30,6 +31,8 @@ from shared_ops.settings import LIST, ROOT, Settings, python_of, repositories
 QUIET_MS, LONGEST_MS = 150, 10_000
 """Saves are one change until none has come for the first of these milliseconds; the second is the longest that is
 waited for that: a switch of branches writes for a while."""
+LOOK_SECONDS = 5.0
+"""How soon it is noticed that the stack has been ended."""
 LIST_CHANGED = f"{LIST} has changed: make up starts what it has gained, and ends what it lists no more"
 
 _saved = DefaultFilter(
@@ -87,7 +90,10 @@ def work_for(paths: Iterable[PurePath], listed: Mapping[str, str]) -> Work:
 
 
 def saves(root: Path = ROOT) -> Iterator[set[PurePath]]:
-    """The paths that were changed in a checkout, each time that there are any; what changes meanwhile comes next."""
+    """The paths that were changed in a checkout, each time that there are any; what changes meanwhile comes next.
+
+    Where there are none for LOOK_SECONDS, that is told, too: none.
+    """
     found: SimpleQueue[set[PurePath]] = SimpleQueue()
     # What lies deeper in envs/ are the environments themselves: a hundred thousand files.
     for folders, recursive in (
@@ -96,9 +102,11 @@ def saves(root: Path = ROOT) -> Iterator[set[PurePath]]:
     ):
         Thread(target=_look, args=(root, folders, recursive, found.put), daemon=True).start()
     while True:
-        changed = found.get()
-        while not found.empty():
-            changed |= found.get()
+        changed = set[PurePath]()
+        with suppress(Empty):
+            changed |= found.get(timeout=LOOK_SECONDS)
+            while not found.empty():
+                changed |= found.get()
         yield changed
 
 
@@ -122,18 +130,41 @@ def follow(settings: Settings, dagit: Dagit, say: Say) -> None:
     """Do what each save asks for, until a person interrupts it, or the stack is ended.
 
     Raises:
-        NotRunningError: when the stack has been ended.
+        StackError: where another process does so for this stack.
     """
-    say("watching repos/, shared_ops/ and envs/: what is saved is reloaded, where it loads (Ctrl-C ends this alone)")
-    follower = Follower(settings, dagit, say)
-    try:
-        Thread(target=follower.ask_for_spares, daemon=True).start()
-        for name in repositories():
-            follower.tell_refused(name)
-        for paths in saves():
-            follower.take_up(work_for(paths, {name: each.environment for name, each in repositories().items()}))
-    except KeyboardInterrupt:
-        say("the watching has ended, and the stack goes on: make down ends it")
+    with _alone(settings):
+        say(
+            "watching repos/, shared_ops/ and envs/: what is saved is reloaded, where it loads (Ctrl-C ends this alone)"
+        )
+        follower = Follower(settings, dagit, say)
+        try:
+            Thread(target=follower.ask_for_spares, daemon=True).start()
+            for name in repositories():
+                follower.tell_refused(name)
+            for paths in saves():
+                follower.take_up(work_for(paths, {name: each.environment for name, each in repositories().items()}))
+        except KeyboardInterrupt:
+            say("the watching has ended, and the stack goes on: make down ends it")
+        except NotRunningError:
+            say(f"the watching has ended, as the stack in {settings.home} has: make up WATCH=1 starts both")
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold a stack's saves for as long as the block runs: two that follow them would reload everything twice.
+
+    Raises:
+        StackError: where another process holds them.
+    """
+    with (Supervisor(settings).folder / "dev.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(
+                f"make dev, or make up WATCH=1, already reloads what is saved in the stack of {settings.home}: "
+                "one is enough. Ctrl-C there ends it."
+            ) from None
+        yield
 
 
 class Follower:

@@ -63,7 +63,7 @@ def running(tmp_path: Path) -> Iterator[Supervisor]:
 
 @pytest.fixture
 def held(running: Supervisor) -> Supervisor:
-    """The same stack with Dagit running, which has every code server but that of `live`: the list has gained it since."""
+    """The same stack with Dagit running, and every code server but that of `live`, which the list has gained since."""
     for name in repositories():
         if name != "live":
             running.add(sleeper(f"code-{name}"))

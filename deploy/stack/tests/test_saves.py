@@ -15,10 +15,11 @@ from dagster._grpc import client
 
 from deploy.stack import saves as saving
 from deploy.stack.dagit.client import Dagit
+from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.listing import environment_variables
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.saves import LIST_CHANGED, Work, saves, work_for
-from deploy.stack.tests.test_supervisor import sleeper
+from deploy.stack.tests.test_supervisor import sleeper, wait_for
 from shared_ops.settings import ROOT, Settings, repositories
 
 LISTED = {"first": "light", "second": "heavy", "third": "light"}
@@ -93,7 +94,7 @@ class Follower:
         Thread(target=self._follow, daemon=True).start()
 
     def _follow(self) -> None:
-        for paths in saves(self.root):
+        for paths in filter(None, saves(self.root)):
             self.taken.put(paths)
             self.free.wait()
 
@@ -206,11 +207,40 @@ def test_of_a_location_that_the_stack_has_not_taken_up_it_is_said_that_make_up_s
     assert said[1:] == [LIST_CHANGED], "as make new-repo saves them, once is enough"
 
 
+@pytest.fixture
+def at_work(running: Supervisor, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is said by whoever follows the stack's saves, in a thread that is at work, and ends with the stack."""
+    monkeypatch.setattr(saving, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(saving.Follower, "ask_for_spares", lambda _: None)
+    said: list[str] = []
+    following = Thread(target=saving.follow, args=(running.settings, Dagit("http://nowhere"), said.append))
+    following.start()
+    wait_for(lambda: said)
+    yield said
+    if running.running():
+        running.shut_down()
+    following.join(30)
+    assert not following.is_alive()
+
+
+def test_who_follows_the_saves_of_a_stack_ends_with_it_and_says_so(running: Supervisor, at_work: list[str]) -> None:
+    running.shut_down()
+    home = running.settings.home
+    wait_for(
+        lambda: at_work[1:] == [f"the watching has ended, as the stack in {home} has: make up WATCH=1 starts both"]
+    )
+
+
+def test_a_second_who_would_follow_the_saves_of_a_stack_is_refused(running: Supervisor, at_work: list[str]) -> None:
+    with pytest.raises(StackError, match=r"already reloads what is saved in the stack of .*: one is enough"):
+        saving.follow(running.settings, Dagit("http://nowhere"), print)
+
+
 def test_ctrl_c_is_heard_while_nothing_is_saved(follower: Follower) -> None:
     """Polars has a handler of the signal, too, by which a wait without an end would begin anew."""
     code = (
         "import pathlib, polars; from deploy.stack import saves, terminal; terminal.hear_interrupts()\n"
-        f"for paths in saves.saves(pathlib.Path({str(follower.root)!r})): print('saved', flush=True)\n"
+        f"for paths in filter(None, saves.saves(pathlib.Path({str(follower.root)!r}))): print('saved', flush=True)\n"
     )
     heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     command = [sys.executable, "-W", "ignore", "-c", code]
