@@ -123,7 +123,7 @@ simulate: made ## SIMULATED people search and click
 ##> Development
 
 envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: torch's CUDA build)
-	@$(PYTHON) envs/build.py sync $(if $(filter envs,$(MAKECMDGOALS)),--next) \
+	@$(PYTHON) envs/build.py sync $(if $(filter envs,$(MAKECMDGOALS)),--alone) \
 		$${SEARCHLOOP_REPOS:+platform search $$SEARCHLOOP_REPOS}
 
 lock: ## Make the locks anew from envs/*/requirements.in [REPO=<name>: one; UPGRADE=1: newest versions]

@@ -15,7 +15,9 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
+from deploy import environments
 from deploy.stack import __main__ as stack
+from deploy.stack import sources
 from deploy.stack.__main__ import commands
 from deploy.stack.commands import models
 from deploy.stack.dagit import training
@@ -633,6 +635,22 @@ def test_nothing_is_trained_before_all_that_the_list_has_gained_runs(held: Super
     held.drop("code-keyword")
     for arguments in (["train", "keyword"], ["train"]):
         assert str(command(held.settings, *arguments).exception).startswith("keyword is not in the running stack yet:")
+
+
+def test_up_removes_environments_once_all_is_started_that_may_run_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def remove_left(*_: object) -> None:
+        raise StackError(f"after {', '.join(done)}")
+
+    monkeypatch.setattr(sources, "check", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "start", lambda *_: done.append("start"))
+    monkeypatch.setattr(lifecycle, "wait_for_locations", lambda *_: done.append("locations"))
+    monkeypatch.setattr(environments, "remove_left", remove_left)
+    settings = Settings(home=tmp_path, port_base=PORT_BASE)
+    assert str(command(settings, "up").exception) == "after start, locations"
 
 
 @pytest.mark.slow
