@@ -19,9 +19,10 @@ from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.terminal import console, say
 from shared_ops.judge.evaluation import DEPTH
 from shared_ops.refused import refused_code
-from shared_ops.release import runtimes
-from shared_ops.release.livesets import NOTHING_LIVE
-from shared_ops.release.releases import ReleaseError, Staging
+from shared_ops.release import codes, runtimes
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
+from shared_ops.release.releases import ReleaseError, Staging, environment_lock
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import DEPLOYMENTS, ROOT, Deployment, Settings, families, repositories
 
 
@@ -67,9 +68,22 @@ def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
         return f"{name}'s code server runs, and its code does not load: {error}"
     if refused := refused_code(name, settings):
         return f"{name}'s code does not load, and the code of before stays in Dagit: {refused.told}"
-    people = f"; people get it by: make train REPO={name}" if name in families() else ""
+    people = f"; people get it by: make train REPO={name}" if name in families() and _is_news(settings, name) else ""
     say(f"{name:<17} reloaded{people}")
     return None
+
+
+def _is_news(settings: Settings, family: str) -> bool:
+    """Whether a family's code or packages are others than those of its live release, or it has none."""
+    sets = LiveSets(settings.staging_url("prod"))
+    live = sets.live()
+    if live is None or family not in live.releases:
+        return True
+    try:
+        runs = runtimes.of_release(sets.url, family, live.releases[family])
+    except ReleaseError:  # make doctor says what is wrong with it
+        return True
+    return runs != Runtime(family, codes.present(family), environment_lock(family))
 
 
 @click.command()

@@ -34,8 +34,10 @@ from deploy.stack.tests.test_supervisor import sleeper, wait_for
 from shared_ops.data import snapshots
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.refused import RefusedCode
+from shared_ops.release import codes
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import PromotionError
+from shared_ops.release.releases import ReleaseManifest, Staging, environment_lock
 from shared_ops.settings import ROOT, Settings, repositories
 
 PORT_BASE = 31_000
@@ -622,6 +624,30 @@ def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
     record.unlink()
     done = command(held.settings, "code-server", "keyword")
     assert done.exit_code == 0 and "reloaded; people get it by: make train REPO=keyword" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "environment", "is_news"),
+    [(None, None, False), ("code of before", None, True), (None, "lock of before", True)],
+)
+def test_that_people_get_what_is_reloaded_by_a_training_is_said_where_it_is_not_live_already(
+    held: Supervisor, monkeypatch: pytest.MonkeyPatch, code: str | None, environment: str | None, is_news: bool
+) -> None:
+    sets = LiveSets(held.settings.staging_url("prod"))
+    snapshot = SnapshotRef(id="s", url="file:///s")
+    manifest = ReleaseManifest(
+        family="keyword", version="v1", created_at=datetime.now(UTC), snapshot=snapshot, parameters={},
+        hyperparameters={}, metrics={}, gate={}, environment=environment or environment_lock("keyword"),
+        code=code or codes.present("keyword"), code_version="", deployment="prod", run_id="r",
+    )  # fmt: skip
+    (folder := held.settings.home / "release").mkdir()
+    Staging(sets.url).publish(folder, manifest)
+    sets.go_live(sets.propose({"keyword": "v1"}, snapshot, "first"))
+    monkeypatch.setattr(lifecycle, "start", lambda *_: None)
+    monkeypatch.setattr(models, "dagit_of", lambda _: SimpleNamespace(reload=lambda _: None))
+    said = command(held.settings, "code-servers").stdout
+    assert ("keyword           reloaded; people get it by: make train REPO=keyword\n" in said) == is_news
+    assert ("keyword           reloaded\n" in said) != is_news
 
 
 @pytest.mark.parametrize("arguments", [["code-server", "live"], ["predict", "--queries=q.csv", "--out=out"]])
