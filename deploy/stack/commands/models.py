@@ -18,7 +18,7 @@ from deploy.stack.processes.shares import TRAINING
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.terminal import console, say
 from shared_ops.judge.evaluation import DEPTH
-from shared_ops.refused import refused_code
+from shared_ops.refused import mended_by, refused_code
 from shared_ops.release import codes, runtimes
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
 from shared_ops.release.releases import ReleaseError, Staging, environment_lock
@@ -59,7 +59,7 @@ def _reload(settings: Settings, names: list[str]) -> None:
     dagit = dagit_of(settings)
     broken = {name: problem for name in names if (problem := _reloaded(settings, dagit, name))}
     if broken:
-        raise StackError("\n".join([*broken.values(), f"Mend it, then: make code-server REPO={next(iter(broken))}"]))
+        raise StackError("\n".join([*broken.values(), f"Mend it, then: {mended_by(next(iter(broken)))}"]))
 
 
 def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:

@@ -133,8 +133,9 @@ def agree_with_running(settings: Settings, say: Say) -> Settings:
     others = [name for name in sorted(Settings.model_fields) if _differs(name, before, settings)]
     if given := [name for name in others if name in settings.model_fields_set]:
         raise StackError(
-            f"The running stack was started with {_assigned(before, given)}, and now that is another value. Its "
-            "processes keep what they were started with: make down, then make up, takes the new one."
+            f"The running stack was started with {_assigned(before, given)}, and this command was given "
+            f"{_assigned(settings, given)}. Its processes keep what they were started with: make down, then make up, "
+            "takes the new one."
         )
     if others:
         say(
@@ -151,7 +152,7 @@ def _differs(name: str, before: Settings, now: Settings) -> bool:
 
 def _assigned(settings: Settings, names: Sequence[str]) -> str:
     """Settings as one writes them on a command line, but for what may hold a password."""
-    shown = {name: "(not shown)" if name in SECRET else _value(settings, name) for name in names}
+    shown = {name: "(not shown)" if name in SECRET else shlex.quote(str(_value(settings, name))) for name in names}
     return " ".join(f"{variable(name)}={value}" for name, value in shown.items())
 
 

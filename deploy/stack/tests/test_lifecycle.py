@@ -19,7 +19,7 @@ from deploy import environments
 from deploy.stack import __main__ as stack
 from deploy.stack import sources
 from deploy.stack.__main__ import commands
-from deploy.stack.commands import models
+from deploy.stack.commands import models, people
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import DagitError
 from deploy.stack.processes import lifecycle, patience, places, supervisor, workers
@@ -38,7 +38,7 @@ from shared_ops.release import codes
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import PromotionError
 from shared_ops.release.releases import ReleaseManifest, Staging, environment_lock
-from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.settings import ROOT, Settings, families, repositories
 
 PORT_BASE = 31_000
 
@@ -114,7 +114,10 @@ def test_every_command_but_up_goes_by_the_repositories_that_the_stack_runs(tmp_p
             refused = str(command(settings, "code-server", "behavior", **given).exception)
             assert refused.startswith("This stack runs corpus, keyword alone, and not behavior: make down, ")
         refused = str(command(settings, "up", SEARCHLOOP_REPOS="behavior").exception)
-        assert refused.startswith("The running stack was started with SEARCHLOOP_REPOS=corpus keyword, and now that is")
+        assert refused.startswith(
+            "The running stack was started with SEARCHLOOP_REPOS='corpus keyword', and this command was given "
+            "SEARCHLOOP_REPOS=behavior. "
+        )
     finally:
         part.shut_down()
 
@@ -182,6 +185,10 @@ def process(home: Path | str, *arguments: str) -> subprocess.CompletedProcess[st
         (
             ["code-server", "--", "nosuch"],
             f"REPO: expected one of {', '.join(repositories())}, got 'nosuch': make code-server REPO=corpus",
+        ),
+        (
+            ["notebook", "--", "nosuch"],
+            f"REPO: expected one of {', '.join(families())}, got 'nosuch': make notebook REPO=keyword",
         ),
         (
             ["train", "--", "live"],
@@ -563,6 +570,23 @@ def test_a_search_is_waited_for_as_long_as_another_worker_is_ready(
             searching.wait_for_search(running.settings, print)
 
 
+@pytest.mark.parametrize(("query", "shown"), [("a" * 60, f"'{'a' * 60}'"), ("a" * 61, f"'{'a' * 60}...'")])
+def test_of_a_long_query_it_is_shown_that_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str, shown: str
+) -> None:
+    monkeypatch.setattr(searching, "ask", lambda *_: {"hits": [1], "live_set": {"number": 2}})
+    assert searching._first_hits(Settings(home=tmp_path), query) == f"1 hits for {shown} from set 2"
+
+
+def test_a_document_without_a_title_of_its_own_is_named_once(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits = [{"doc_id": f"d{i}", "title": title, "source": "s", "found_by": {}} for i, title in enumerate(("d0", "A"))]
+    monkeypatch.setattr(people, "ask", lambda *_: {"hits": hits, "degraded": []})
+    said = command(running.settings, "search", "x").stdout
+    assert said.count("d0") == 1 and "2. A " in said and said.count("d1") == 1
+
+
 def test_a_process_that_does_not_answer_is_given_up_once_it_stands_still(
     running: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -596,7 +620,7 @@ def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded
     done = command(held.settings, "code-servers")
     assert str(done.exception).splitlines() == [
         "keyword's code server runs, and its code does not load: repos/keyword/model.py:3: SyntaxError: invalid syntax",
-        "Mend it, then: make code-server REPO=keyword",
+        "Mend it, then: make code-server REPO=keyword (while make dev runs, a save is enough)",
     ]
     assert "keyword" not in done.stdout and done.stdout.count("reloaded") == len(repositories()) - 2
     assert done.stdout.splitlines()[0] == "live              is not in the running stack yet: make up"
@@ -618,7 +642,7 @@ def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
     done = command(held.settings, "code-server", "keyword")
     assert str(done.exception).splitlines() == [
         f"keyword's code does not load, and the code of before stays in Dagit: {place}: {words}",
-        "Mend it, then: make code-server REPO=keyword",
+        "Mend it, then: make code-server REPO=keyword (while make dev runs, a save is enough)",
     ]
     assert done.exit_code == 1 and "reloaded" not in done.stdout
     record.unlink()
