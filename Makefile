@@ -123,7 +123,7 @@ simulate: made ## SIMULATED people search and click
 ##> Development
 
 envs: ## Make the environments whose lock has changed (SEARCHLOOP_TORCH=gpu: torch's CUDA build)
-	@$(PYTHON) envs/build.py sync $(if $(filter envs,$(MAKECMDGOALS)),--next) \
+	@$(PYTHON) envs/build.py sync $(if $(filter envs,$(MAKECMDGOALS)),--alone) \
 		$${SEARCHLOOP_REPOS:+platform search $$SEARCHLOOP_REPOS}
 
 lock: ## Make the locks anew from envs/*/requirements.in [REPO=<name>: one; UPGRADE=1: newest versions]
@@ -133,11 +133,11 @@ generate: made ## Make the files that follow from the list of the repositories, 
 	@$(PLATFORM) -m deploy.generate
 
 shell: ## Start the Python of one repository's environment, which is made where it is not: REPO=<name>
-	@$(PYTHON) envs/build.py sync platform $${REPO:+"$$REPO"}
+	@$(PYTHON) envs/build.py sync platform
 	@$(STACK) shell -- "$$REPO"
 
 notebook: ## Write a script with cells that trains one family's model and compares it: REPO=<name>
-	@$(PYTHON) envs/build.py sync platform $${REPO:+"$$REPO"}
+	@$(PYTHON) envs/build.py sync platform
 	@$(STACK) notebook -- "$$REPO"
 
 new-repo: made ## Write a new repository, its environment and its entry in the list:

@@ -42,8 +42,9 @@ def commands(name: str | None = None) -> dict[str, list[str]]:
     scope = scopes()[name] if name else None
     types = _types([scope] if scope else scopes().values())
     if scope and not scope.whole:
-        return types | _python_files(scope.places) | _borders() | _locks([scope.environment])
-    return types | _python_files([]) | _borders() | _generated() | _locks([]) | _workflow() | _site()
+        # The site, too: it takes the scope's README.
+        return types | _site() | _python_files(scope.places) | _borders() | _generated() | _locks([scope.environment])
+    return types | _site() | _python_files([]) | _borders() | _generated() | _locks([]) | _workflow()
 
 
 def _types(chosen: Iterable[Scope]) -> dict[str, list[str]]:

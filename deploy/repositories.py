@@ -153,7 +153,8 @@ def remove(name: str, say: Callable[[str], None]) -> None:
         undo.pop_all()
     if shared:
         say(f"envs/{repository.environment} stays: other repositories use it")
-    say(f"{name} removed: its folder, its entry in {LIST}{'' if shared else ', its environment'}, and what follows")
+    made_from = "" if shared else ", what its environment is made from"
+    say(f"{name} removed: its folder, its entry in {LIST}{made_from}, and what follows")
     left = "where its model is live it answers until a set without it is: make train"
     if repository.role == "source":
         left = "its documents leave with the corpus' next snapshot, which follows by itself"

@@ -32,8 +32,6 @@ INPUTS = "# Made from inputs with the SHA-256 "
 
 STAMP, KEPT_LOCK, KEPT_PYTHON = "made-from.txt", "requirements.txt", "python-version"
 """The files in an environment: what it was made from and where, its lock, and the Python version that it states."""
-MADE = {".venv", ".venv.new", ".venvs", ".uv"}
-"""The names of what this program makes in a folder of envs/, none of which is in git."""
 
 _installing_shared_ops = threading.Lock()  # its build writes into its own folder
 
@@ -132,16 +130,10 @@ def sync(names: Sequence[str]) -> bool:
     return True
 
 
-def left() -> list[str]:
-    """The names of the folders that are no longer in git: they hold nothing but what this program made."""
-    return sorted(folder.name for folder in ENVS.iterdir() if folder.is_dir() and _is_left(folder))
-
-
 def remove_left() -> None:
-    """Remove these folders once no process runs from them and no release needs them, which envs/platform can tell."""
-    if names := left():
-        command = [str(_link("platform") / "bin" / "python"), "-m", "deploy.environments", *names]
-        subprocess.run(command, cwd=ROOT, check=False)
+    """Remove the environments that git has no more, and that nothing needs, which envs/platform can tell."""
+    command = [str(_link("platform") / "bin" / "python"), "-W", "ignore", "-m", "deploy.environments"]
+    subprocess.run(command, cwd=ROOT, check=False)
 
 
 def compile_locks(names: Sequence[str], upgrade: bool = False) -> None:
@@ -321,12 +313,6 @@ def _is_whole(folder: Path) -> bool:
     return (folder / STAMP).exists() and (folder / "bin" / "python").exists()
 
 
-def _is_left(folder: Path) -> bool:
-    """Whether a folder holds what this program makes, and nothing else."""
-    names, link = {each.name for each in folder.iterdir()}, folder / ".venv"
-    return names <= MADE and (".venvs" in names or link.is_symlink() or (link / STAMP).exists())
-
-
 def _link(name: str) -> Path:
     """The link to the present environment of this name."""
     return ENVS / name / ".venv"
@@ -472,7 +458,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     syncing = commands.add_parser("sync", help="make the environments whose lock has changed")
     syncing.add_argument("names", nargs="*", metavar="environment", help=f"of {', '.join(environments())}")
-    syncing.add_argument("--next", action="store_true", help="say what comes next where any was made")
+    syncing.add_argument("--alone", action="store_true", help="then remove what git has no more; say what comes next")
     locking = commands.add_parser("lock", help="make locks anew")
     locking.add_argument("names", nargs="*", metavar="environment", help="all, where none is named")
     locking.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
@@ -490,10 +476,10 @@ def main() -> None:
         names = list(dict.fromkeys(_environment(name) for name in getattr(arguments, "names", [])))
         if arguments.command == "sync":
             made = sync(names or environments())
-            if not names:
+            if arguments.alone:
                 remove_left()
-            if made and arguments.next:
-                _say("make up starts the stack")
+            if made and arguments.alone:
+                _say("make up starts what is new: the stack, or in a running one what repos/repos.toml has gained")
         elif arguments.command == "place":
             for name in names:
                 check_place(name)

@@ -137,7 +137,7 @@ FAULTS = [
     Fault(killed_again_and_again, "processes", r"^search (ends|was started|does not run)", r"", mended_by_it=False),
     Fault(hung_worker, "processes", rf"^{FAMILY}-\w+ runs and does not answer", r"^kill -9 \d+"),
     Fault(stopped_code_server, "processes", rf"^code-{FAMILY} does not run", rf"^make code-server REPO={FAMILY}$"),
-    Fault(code_that_does_not_load, "code", rf"^{LIVE} runs the code of before", rf"make code-server REPO={LIVE}$"),
+    Fault(code_that_does_not_load, "code", rf"^{LIVE} runs the code of before", rf"code-server REPO={LIVE} \(while"),
     Fault(postgres_away, "postgres", r"^Postgres does not answer", r"^make up"),
     Fault(port_taken, "ports", rf"\(search\) is taken by pid {os.getpid()}", r"^end that", mended_by_it=False),
     Fault(flipped_byte, "staging", rf"^Release {FAMILY}/", r"^make rollback|^rm .*; make train", mended_by_it=False),

@@ -4,32 +4,36 @@ Whoever loads the code is the location's own code server, in its own environment
 where the new one does not load (processes/guarded.py).
 """
 
+import fcntl
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 
 from watchfiles import Change, DefaultFilter, watch
 
 from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import lifecycle
-from deploy.stack.processes.lifecycle import Say
+from deploy.stack.processes.lifecycle import Say, StackError
 from deploy.stack.processes.listing import environment_variables, processes
 from deploy.stack.processes.spare import HEARTBEAT, HELD_SECONDS
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from shared_ops import causes
 from shared_ops.refused import refused_code
-from shared_ops.settings import ROOT, Settings, python_of, repositories
+from shared_ops.settings import LIST, ROOT, Settings, python_of, repositories
 
 QUIET_MS, LONGEST_MS = 150, 10_000
 """Saves are one change until none has come for the first of these milliseconds; the second is the longest that is
 waited for that: a switch of branches writes for a while."""
+LOOK_SECONDS = 5.0
+"""How soon it is noticed that the stack has been ended."""
+LIST_CHANGED = f"{LIST} has changed: make up starts what it has gained, and ends what it lists no more"
 
 _saved = DefaultFilter(
     ignore_dirs=(*DefaultFilter.ignore_dirs, ".ruff_cache", ".venvs", "tests"),
@@ -64,7 +68,7 @@ def work_for(paths: Iterable[PurePath], listed: Mapping[str, str]) -> Work:
     for path in filter(lambda path: _saved(Change.modified, str(path)), paths):
         match path.parts:
             case ("repos", "repos.toml"):
-                advice.add(f"{path} has changed: make up starts what it has gained, and ends what it lists no more")
+                advice.add(LIST_CHANGED)
             case ("repos", "__init__.py") | ("shared_ops", "src", *_):
                 locations.update(listed)
             case ("repos", name, _, *_):
@@ -76,7 +80,8 @@ def work_for(paths: Iterable[PurePath], listed: Mapping[str, str]) -> Work:
             ):
                 environments.update([path.parts[1]] if len(path.parts) > 2 else listed.values())
     for name in sorted(environments - set(listed.values())):
-        advice.add(f"envs/{name} has changed, and no location runs in it: make down, then make up")
+        if (ROOT / "envs" / name / "requirements.in").exists():  # else make remove-repo has taken it away
+            advice.add(f"envs/{name} has changed, and no location runs in it: make down, then make up")
     return Work(
         tuple(name for name in listed if name in locations),
         tuple(name for name in dict.fromkeys(listed.values()) if name in environments),
@@ -85,7 +90,10 @@ def work_for(paths: Iterable[PurePath], listed: Mapping[str, str]) -> Work:
 
 
 def saves(root: Path = ROOT) -> Iterator[set[PurePath]]:
-    """The paths that were changed in a checkout, each time that there are any; what changes meanwhile comes next."""
+    """The paths that were changed in a checkout, each time that there are any; what changes meanwhile comes next.
+
+    Where there are none for LOOK_SECONDS, that is told, too: none.
+    """
     found: SimpleQueue[set[PurePath]] = SimpleQueue()
     # What lies deeper in envs/ are the environments themselves: a hundred thousand files.
     for folders, recursive in (
@@ -94,9 +102,11 @@ def saves(root: Path = ROOT) -> Iterator[set[PurePath]]:
     ):
         Thread(target=_look, args=(root, folders, recursive, found.put), daemon=True).start()
     while True:
-        changed = found.get()
-        while not found.empty():
-            changed |= found.get()
+        changed = set[PurePath]()
+        with suppress(Empty):
+            changed |= found.get(timeout=LOOK_SECONDS)
+            while not found.empty():
+                changed |= found.get()
         yield changed
 
 
@@ -120,18 +130,41 @@ def follow(settings: Settings, dagit: Dagit, say: Say) -> None:
     """Do what each save asks for, until a person interrupts it, or the stack is ended.
 
     Raises:
-        NotRunningError: when the stack has been ended.
+        StackError: where another process does so for this stack.
     """
-    say("watching repos/, shared_ops/ and envs/: what is saved is reloaded, where it loads (Ctrl-C ends this alone)")
-    follower = Follower(settings, dagit, say)
-    try:
-        Thread(target=follower.ask_for_spares, daemon=True).start()
-        for name in repositories():
-            follower.tell_refused(name)
-        for paths in saves():
-            follower.take_up(work_for(paths, {name: each.environment for name, each in repositories().items()}))
-    except KeyboardInterrupt:
-        say("the watching has ended, and the stack goes on: make down ends it")
+    with _alone(settings):
+        say(
+            "watching repos/, shared_ops/ and envs/: what is saved is reloaded, where it loads (Ctrl-C ends this alone)"
+        )
+        follower = Follower(settings, dagit, say)
+        try:
+            Thread(target=follower.ask_for_spares, daemon=True).start()
+            for name in repositories():
+                follower.tell_refused(name)
+            for paths in saves():
+                follower.take_up(work_for(paths, {name: each.environment for name, each in repositories().items()}))
+        except KeyboardInterrupt:
+            say("the watching has ended, and the stack goes on: make down ends it")
+        except NotRunningError:
+            say(f"the watching has ended, as the stack in {settings.home} has: make up WATCH=1 starts both")
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold a stack's saves for as long as the block runs: two that follow them would reload everything twice.
+
+    Raises:
+        StackError: where another process holds them.
+    """
+    with (Supervisor(settings).folder / "dev.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(
+                f"make dev, or make up WATCH=1, already reloads what is saved in the stack of {settings.home}: "
+                "one is enough. Ctrl-C there ends it."
+            ) from None
+        yield
 
 
 class Follower:
@@ -147,11 +180,12 @@ class Follower:
         from dagster._grpc.client import DagsterGrpcClient
 
         while True:
-            for name in repositories():
+            # Read in one go: in the pauses the list may change.
+            ports = [port for name, port in self._settings.ports.items() if name.startswith("code-")]
+            for port in ports:
                 with suppress(DagsterUserCodeUnreachableError):  # it is away: the next time, then
-                    port = self._settings.ports[f"code-{name}"]
                     DagsterGrpcClient(port, host=self._settings.url_host).heartbeat(HEARTBEAT)
-                time.sleep(HELD_SECONDS / 3 / len(repositories()))  # all at once would keep each other waiting
+                time.sleep(HELD_SECONDS / 3 / len(ports))  # all at once would keep each other waiting
 
     def take_up(self, work: Work) -> None:
         """Make the environments, and reload the locations, one after another."""
@@ -162,8 +196,12 @@ class Follower:
         for environment in work.environments:
             renewed.update(self._make(environment))
         for name in work.locations:
-            if name not in renewed:
+            if name in renewed or not self._settings.runs(name):
+                continue
+            if self._held(name):
                 self._take_up(name)
+            elif LIST_CHANGED not in work.advice:  # which says it of all that the list has gained
+                self._tell(name, "is not in the running stack yet: make up")
 
     def tell_refused(self, name: str) -> bool:
         """Say what keeps a location's newest code from being taken; returns whether anything does."""
@@ -176,7 +214,7 @@ class Follower:
         command = [sys.executable, str(ROOT / "envs" / "build.py"), "sync", environment]
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:  # it says what to do
             return []
-        names = [name for name, each in repositories().items() if each.environment == environment]
+        names = [name for name, each in repositories().items() if each.environment == environment and self._held(name)]
         moved = [name for name in names if self._runs_elsewhere(name)]
         for name in moved:
             self._take_up(name)
@@ -202,6 +240,10 @@ class Follower:
             raise
         except (DagitError, RuntimeError) as error:
             self._tell(name, f"not reloaded: {error}")
+
+    def _held(self, name: str) -> bool:
+        """Whether the stack has taken up a location: what the list gains it has by `make up`."""
+        return f"code-{name}" in self._supervisor.states()
 
     def _runs(self, name: str) -> bool:
         state = self._supervisor.states().get(f"code-{name}")

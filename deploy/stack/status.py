@@ -13,7 +13,7 @@ from deploy.stack.processes.listing import answers_at, processes
 from deploy.stack.processes.shares import SERVING, TRAINING, training_gib
 from deploy.stack.processes.supervisor import State, Supervisor
 from deploy.stack.search.searching import lacking_lines
-from shared_ops.refused import refused_code
+from shared_ops.refused import mended_by, refused_code
 from shared_ops.release.agreement import disagreements
 from shared_ops.release.runtimes import socket_of
 from shared_ops.settings import Settings, repositories
@@ -97,7 +97,7 @@ def lines(settings: Settings) -> Iterator[str]:
 
 def _refused_lines(settings: Settings) -> Iterator[str]:
     for refused in filter(None, (refused_code(name, settings) for name in repositories())):
-        yield f"not as saved: {refused.sentence} Mend it, then: make code-server REPO={refused.location}"
+        yield f"not as saved: {refused.sentence} Mend it, then: {mended_by(refused.location)}"
 
 
 def _dagit_lines(dagit: Dagit) -> Iterator[str]:

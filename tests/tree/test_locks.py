@@ -226,11 +226,10 @@ def placed(envs: Path) -> str:
 @pytest.mark.slow
 def test_an_environment_is_made_once_in_each_place(build: ModuleType, tmp_path: Path) -> None:
     assert "There are no environments yet: make up makes them" in placed(build.ENVS)
-    command = [sys.executable, str(build.ENVS / "build.py"), "sync", "--next", "search"]
+    command = [sys.executable, str(build.ENVS / "build.py"), "sync", "search"]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     assert "search    made" in first.stdout and placed(build.ENVS) == ""
-    assert first.stdout.endswith("make up starts the stack\n")
     python = build.ENVS / "search" / ".venv" / "bin" / "python"
     where = subprocess.run(
         [python, "-c", "import shared_ops; print(shared_ops.__file__)"], capture_output=True, text=True, check=True
@@ -257,63 +256,89 @@ def test_an_environment_is_made_once_in_each_place(build: ModuleType, tmp_path: 
     assert (scripts / "uvicorn").read_text().startswith(f"#!{moved}")
 
 
-def test_a_folder_that_git_has_no_more_is_known_by_what_it_holds(build: ModuleType) -> None:
-    held = {
-        "gone": [".venvs/made", ".uv"],
-        "new": [".venvs/made", "requirements.in"],
-        "own": [".venv/bin"],
-        "empty": [],
-    }
-    for name, paths in held.items():
-        for path in (".", *paths):
-            (build.ENVS / name / path).mkdir(parents=True, exist_ok=True)
-    (build.ENVS / "linked").mkdir()
-    (build.ENVS / "linked" / ".venv").symlink_to("gone")
-    assert build.left() == ["gone", "linked"]
-
-
-def test_make_envs_has_it_removed_once_the_others_are_made(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    (build.ENVS / "gone" / ".venvs").mkdir(parents=True)
+def test_make_envs_alone_has_removed_what_git_has_no_more_and_says_what_comes_next(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not `make up`, which starts processes first and may fail before; nor what makes environments by the way."""
     asked = []
-    monkeypatch.setattr(build, "sync", lambda names: False)
-    monkeypatch.setattr(build.subprocess, "run", lambda command, **_: asked.append(command[1:]))
-    for arguments in (["sync", "search"], ["sync"]):
+    monkeypatch.setattr(build, "sync", lambda names: True)
+    monkeypatch.setattr(build.subprocess, "run", lambda command, **_: asked.append(command[-1]))
+    for arguments in (["sync", "search"], ["sync"], ["sync", "--alone"]):
         monkeypatch.setattr(sys, "argv", ["build.py", *arguments])
         build.main()
-    assert asked == [["-m", "deploy.environments", "gone"]]
+    assert asked == ["deploy.environments"]
+    next_line = "make up starts what is new: the stack, or in a running one what repos/repos.toml has gained\n"
+    assert capsys.readouterr().out == next_line
+
+
+def environment(folder: Path) -> Path:
+    """An environment as it was made, in a folder of envs/ that holds nothing else."""
+    (folder / ".venvs" / "made" / "bin").mkdir(parents=True)
+    (folder / ".venvs" / "made" / "bin" / "python").symlink_to(sys.executable)
+    (folder / ".venvs" / "made" / runtimes.STAMP).touch()
+    (folder / ".venvs" / "made" / runtimes.LOCK).write_text("its lock")
+    return folder
 
 
 @pytest.fixture
 def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An environment that git has no more, as it was made."""
+    """What is left of an environment that git has no more."""
     monkeypatch.setattr(environments, "ROOT", tmp_path)
-    folder = tmp_path / "envs" / f"gone-{tmp_path.name}" / ".venvs" / "made"
-    (folder / "bin").mkdir(parents=True)
-    (folder / "bin" / "python").symlink_to(sys.executable)
-    (folder / runtimes.STAMP).touch()
-    (folder / runtimes.LOCK).write_text("its lock")
-    return folder
+    return environment(tmp_path / "envs" / f"gone-{tmp_path.name}")
 
 
-def removed(gone: Path, settings: Settings) -> tuple[str, bool]:
-    return environments.remove(gone.parent.parent.name, settings), gone.parent.parent.exists()
+def home(tmp_path: Path, name: str) -> Settings:
+    return Settings(home=tmp_path / name, staging=None)
+
+
+def removed(settings: Settings) -> list[str]:
+    """What is said of what is left."""
+    said: list[str] = []
+    environments.remove_left(settings, said.append)
+    return said
+
+
+def test_what_git_has_no_more_is_known_by_what_it_holds(gone: Path, tmp_path: Path) -> None:
+    (gone.parent / "linked").mkdir()
+    (gone.parent / "linked" / ".venv").symlink_to("gone")
+    stay = [environment(gone.parent / name) for name in ("in_git", "own")]
+    (stay[0] / "requirements.in").touch()
+    (stay[1] / "notes").touch()
+    (gone.parent / "empty").mkdir()
+    assert [line.split()[0] for line in removed(home(tmp_path, "home"))] == [gone.name, "linked"]
+    assert sorted(folder.name for folder in gone.parent.iterdir()) == ["empty", "in_git", "own"]
 
 
 def test_what_is_left_stays_while_a_process_runs_from_it_and_then_goes(gone: Path, tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path / "home", staging=None)
-    with subprocess.Popen([gone / "bin" / "python", "-c", "input()"], stdin=subprocess.PIPE) as running:
-        said, there = removed(gone, settings)
+    settings = home(tmp_path, "home")
+    with subprocess.Popen(
+        [gone / ".venvs" / "made" / "bin" / "python", "-c", "input()"], stdin=subprocess.PIPE
+    ) as running:
+        (said,) = removed(settings)
         running.communicate(b"\n")
-    assert there and said.endswith("a process runs from it")
-    said, there = removed(gone, settings)
-    assert not there and said.endswith("removed: git has it no more")
+    assert gone.exists() and said.endswith("a process runs from it. Once it has ended: make envs")
+    (said,) = removed(settings)
+    assert not gone.exists() and said.endswith("removed: git has it no more")
 
 
-def test_what_is_left_stays_as_long_as_a_release_is_kept_that_was_made_in_it(gone: Path, tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path / "home", staging=None)
-    kept = storage.join(settings.locks_url, storage.sha256(gone / runtimes.LOCK), runtimes.LOCK)
-    storage.write_atomic(kept, b"its lock")
-    said, there = removed(gone, settings)
-    assert there and said.endswith("a release that is kept was made in it")
-    storage.remove(kept)
-    assert removed(gone, settings)[1] is False
+@pytest.mark.parametrize("whose", ["one", "another"])
+def test_what_is_left_stays_as_long_as_any_stack_keeps_a_release_that_was_made_in_it(
+    gone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    lock = gone / ".venvs" / "made" / runtimes.LOCK
+    (lock.parent / runtimes.PYTHON).write_text("3.11")
+    monkeypatch.setattr(runtimes, "environment_lock", lambda _: storage.sha256(lock))
+    monkeypatch.setattr(runtimes, "lock_file", lambda _: lock)
+    keeps = home(tmp_path, whose)
+    kept = runtimes.keep("keyword", {"model.py": b""}, keeps)
+    (said,) = removed(home(tmp_path, "one"))
+    assert gone.exists() and said.endswith(f"with its lock in {keeps.locks_url}. Once none is: make envs")
+    storage.remove(storage.join(keeps.locks_url, kept.environment))
+    removed(home(tmp_path, "one"))
+    assert not gone.exists()
+
+
+def test_a_store_that_cannot_be_asked_may_keep_it(gone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (gone / ".venvs" / "made" / runtimes.KEPT_IN).write_text("nosuch://bucket/locks\n")
+    (said,) = removed(home(tmp_path, "home"))
+    assert gone.exists() and "nosuch://bucket/locks" in said

@@ -63,6 +63,12 @@ def test_one_team_s_tests_and_checks_make_its_environment_and_the_platform_s_alo
         assert "<envs/build.py><sync><--><platform><no>" in make(target, "REPO=no", shows)
 
 
+def test_whose_shell_or_notebook_it_is_is_looked_at_before_its_environment_is_made() -> None:
+    shows = "PYTHON=printf '<%s>'"
+    for target in ("shell", "notebook"):
+        assert make(target, "REPO=nosuch", shows, SHOWS) == f"<envs/build.py><sync><platform><{target}><--><nosuch>"
+
+
 def test_a_misspelt_sources_file_is_told_before_the_environments_are_made() -> None:
     variables = os.environ | {"SEARCHLOOP_SOURCES": "no such.yaml"}
     command = ["make", "--no-print-directory", "up", "PYTHON=false"]
@@ -110,6 +116,7 @@ def test_a_variable_that_no_command_reads_is_refused() -> None:
         ("reproduce", "make reproduce RELEASE=<family>/<version>"),
         ("evaluate", "make evaluate OUT=runs"),
         ("code-server", "make code-server REPO="),
+        ("shell", "make shell REPO="),
         ("pin", "make pin FAMILY="),
         ("explain", "make explain RELEASE=<family>/<version>"),
         ("promote", 'make promote WHY="<reason>"'),

@@ -112,7 +112,8 @@ def test_a_scope_is_checked_as_the_whole_is() -> None:
         if check.startswith("types of"):
             places = [place for its in of_scopes.values() if check in its for place in its[check][4:]]
             assert sorted(places) == sorted(whole[check][4:])
-    assert of_scopes["keyword"].keys() == {"types of keyword", "style", "format", "borders", "locks"}
+    every = {"style", "format", "borders", "generated", "locks", "site"}
+    assert of_scopes["keyword"].keys() == {"types of keyword", *every}
     assert of_scopes["keyword"]["style"][-1] == of_scopes["keyword"]["format"][-1] == "repos/keyword"
     assert of_scopes["keyword"]["locks"][-1] == "keyword"
 

@@ -99,6 +99,18 @@ def test_what_is_written_passes_the_checks_and_its_tests_and_loads(
     assert content(checkout) == before
 
 
+@pytest.mark.slow
+def test_the_site_of_the_documents_takes_a_new_repository_of_each_kind(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_lock", lambda wanted, place, say: (place / "requirements.txt").touch())
+    for kind in commands.KINDS:
+        new(name=f"{kind}_added", kind=kind)
+    command = checks.commands()["site"]
+    said = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False).stderr
+    assert "_added" not in said
+
+
 TAKEN = next(iter(repositories()))
 
 

@@ -18,10 +18,11 @@ from deploy.stack.processes.shares import TRAINING
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.terminal import console, say
 from shared_ops.judge.evaluation import DEPTH
-from shared_ops.refused import refused_code
-from shared_ops.release import runtimes
-from shared_ops.release.livesets import NOTHING_LIVE
-from shared_ops.release.releases import ReleaseError, Staging
+from shared_ops.refused import mended_by, refused_code
+from shared_ops.release import codes, runtimes
+from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
+from shared_ops.release.releases import ReleaseError, Staging, environment_lock
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import DEPLOYMENTS, ROOT, Deployment, Settings, families, repositories
 
 
@@ -29,7 +30,13 @@ from shared_ops.settings import DEPLOYMENTS, ROOT, Deployment, Settings, familie
 @click.pass_obj
 def code_servers(settings: Settings) -> None:
     """Start the running stack's code servers that do not run, and reload the code of those that do."""
-    _reload(settings, [name for name in repositories() if settings.runs(name)])
+    lifecycle.need_running(settings)
+    held = Supervisor(settings).states()
+    names = [name for name in repositories() if settings.runs(name)]
+    for name in names:
+        if f"code-{name}" not in held:
+            say(f"{name:<17} is not in the running stack yet: make up")
+    _reload(settings, [name for name in names if f"code-{name}" in held])
 
 
 @click.command("code-server")
@@ -37,13 +44,13 @@ def code_servers(settings: Settings) -> None:
 @click.pass_obj
 def code_server(settings: Settings, repository: str) -> None:
     """Start one code server, or reload its code, if it loads; runs in flight finish on the old code."""
+    lifecycle.need_running(settings)
     lifecycle.need_part(settings, repository)
     _reload(settings, [repository])
 
 
 def _reload(settings: Settings, names: list[str]) -> None:
     """Start or reload these; what keeps one's code from loading is told once all have been."""
-    lifecycle.need_running(settings)
     lifecycle.start(settings, say, [f"code-{name}" for name in names])
     state = Supervisor(settings).states()["dagit"]
     if not state.pid:
@@ -52,7 +59,7 @@ def _reload(settings: Settings, names: list[str]) -> None:
     dagit = dagit_of(settings)
     broken = {name: problem for name in names if (problem := _reloaded(settings, dagit, name))}
     if broken:
-        raise StackError("\n".join([*broken.values(), f"Mend it, then: make code-server REPO={next(iter(broken))}"]))
+        raise StackError("\n".join([*broken.values(), f"Mend it, then: {mended_by(next(iter(broken)))}"]))
 
 
 def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
@@ -61,9 +68,22 @@ def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
         return f"{name}'s code server runs, and its code does not load: {error}"
     if refused := refused_code(name, settings):
         return f"{name}'s code does not load, and the code of before stays in Dagit: {refused.told}"
-    people = f"; people get it by: make train REPO={name}" if name in families() else ""
+    people = f"; people get it by: make train REPO={name}" if name in families() and _is_news(settings, name) else ""
     say(f"{name:<17} reloaded{people}")
     return None
+
+
+def _is_news(settings: Settings, family: str) -> bool:
+    """Whether a family's code or packages are others than those of its live release, or it has none."""
+    sets = LiveSets(settings.staging_url("prod"))
+    live = sets.live()
+    if live is None or family not in live.releases:
+        return True
+    try:
+        runs = runtimes.of_release(sets.url, family, live.releases[family])
+    except ReleaseError:  # make doctor says what is wrong with it
+        return True
+    return runs != Runtime(family, codes.present(family), environment_lock(family))
 
 
 @click.command()
@@ -74,8 +94,8 @@ def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
 def train(settings: Settings, repository: str | None, force: bool, deployment: Deployment) -> None:
     """Launch a deployment's jobs, all in order or one, and show their progress until they end."""
     lifecycle.need_running(settings)
-    if repository:
-        lifecycle.need_part(settings, repository)
+    for name in [repository] if repository else filter(settings.runs, training.trained()):
+        lifecycle.need_part(settings, name)
     given = {
         "REPO": repository,
         "DEPLOYMENT": deployment if deployment != "prod" else "",

@@ -27,7 +27,9 @@ def search(settings: Settings, query: str, k: int) -> None:
         found_by = ", ".join(f"{family} {where}" for family, where in hit.get("found_by", {}).items())
         say(f"{rank:>3}. {hit['title']}  [{hit['source']}]  {hit.get('url') or ''}")
         say(f"     {hit.get('snippet', '')}")
-        say(f"     {hit['doc_id']}  {found_by}")
+        # Where a document has no title of its own, its doc_id stands for it.
+        name = "" if hit["title"] == hit["doc_id"] else f"{hit['doc_id']}  "
+        say(f"     {name}{found_by}")
     if not answer["hits"]:
         say("nothing found")
     if lacking := answer["degraded"]:

@@ -5,6 +5,7 @@ import time
 
 import click
 
+from deploy import environments
 from deploy.stack import saves, sources
 from deploy.stack import status as status_of
 from deploy.stack.commands.common import dagit_of, tell_dagit, who
@@ -45,6 +46,7 @@ def up(settings: Settings, watch: bool) -> None:
     dagit = dagit_of(settings)
     names = [name for name in repositories() if settings.runs(name)]
     lifecycle.wait_for_locations(settings, dagit, names, lambda line: say(f"  {line}"))
+    environments.remove_left(settings, say)
     if lacking := _lacking(settings):
         _train_part(settings, dagit)
         say(f"no search is waited for: no set goes live without {', '.join(lacking)} (SEARCHLOOP_REPOS)")

@@ -1,6 +1,8 @@
 """What one team works with, beside its own folder: a Python of its environment, and a script to try its model in."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from pkgutil import iter_modules
 from string import Template
@@ -24,6 +26,7 @@ DATA = ("home", "snapshots", "staging", "read_from")
 def shell(settings: Settings, repository: str) -> None:
     """Start the Python of a repository's environment, with the checkout importable and the stack's settings."""
     environment = repositories()[repository].environment
+    _make(environment)
     modules = sorted(each.name for each in iter_modules([str(ROOT / "repos" / repository)]) if each.name != "tests")
     say(f"The Python of envs/{environment}, with the data of {settings.home}; exit() ends it. What is importable:")
     say(f"  from repos.{repository} import {', '.join(modules)}")
@@ -32,6 +35,13 @@ def shell(settings: Settings, repository: str) -> None:
     python = str(python_of(environment))
     os.chdir(ROOT)
     os.execve(python, [python, "-q"], os.environ | _variables(settings))
+
+
+def _make(environment: str) -> None:
+    """Make an environment where it is not made; what keeps it from being made is said, and ends the command."""
+    command = [sys.executable, str(ROOT / "envs" / "build.py"), "sync", environment]
+    if status := subprocess.run(command, cwd=ROOT, check=False).returncode:
+        sys.exit(status)
 
 
 def _variables(settings: Settings) -> dict[str, str]:
@@ -49,6 +59,7 @@ def notebook(settings: Settings, repository: str) -> None:
     # A script's folder comes first where Python looks: one named as a module of Python's own would stand in for it.
     path = settings.home / "notebooks" / f"{repository}_notebook.py"
     environment = families()[repository].environment
+    _make(environment)
     if path.exists():
         say(f"{path} is there already, and stays as it is: move it away for a new one. It runs by:")
     else:

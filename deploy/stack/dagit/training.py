@@ -10,7 +10,7 @@ from typing import Any
 
 from deploy.stack.dagit.client import Dagit, DagitError, Event, RunPage
 from shared_ops.pipeline.references import VERDICT
-from shared_ops.refused import refused_code
+from shared_ops.refused import mended_by, refused_code
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import promotion_obstacles
 from shared_ops.release.releases import Staging
@@ -119,7 +119,7 @@ def _broken(settings: Settings, dagit: Dagit, names: Sequence[str]) -> dict[str,
     errors = dagit.load_errors()
     refused = {name: found.told for name in names if (found := refused_code(name, settings))}
     return {
-        name: f"{name} is not trained, its code does not load: {error}\n  Mend it, then: make code-server REPO={name}"
+        name: f"{name} is not trained, its code does not load: {error}\n  Mend it, then: {mended_by(name)}"
         for name in names
         if (error := refused.get(name) or errors.get(name))
     }

@@ -10,7 +10,7 @@ from deploy.stack.dagit.client import Instigator, RunInFlight
 from deploy.stack.dagit.training import job_of, trained
 from deploy.stack.doctor.finding import Finding, Subject
 from deploy.stack.processes.supervisor import Supervisor
-from shared_ops.refused import refused_code
+from shared_ops.refused import mended_by, refused_code
 from shared_ops.settings import ROOT, repositories
 
 GRACE_SECONDS = 60
@@ -23,9 +23,10 @@ def code(subject: Subject) -> Iterator[Finding]:
     """The code of every location: it must be loaded, and the newest."""
     errors = subject.dagit.load_errors()
     for name in repositories():
-        mend = f"mend it, then: make code-server REPO={name}"
+        mend = f"mend it, then: {mended_by(name)}"
         if name not in errors:
-            yield Finding(f"Dagit has not loaded {name}", f"make code-server REPO={name}")
+            held = f"code-{name}" in Supervisor(subject.settings).states()
+            yield Finding(f"Dagit has not loaded {name}", f"make code-server REPO={name}" if held else "make up")
         elif error := errors[name]:
             yield Finding(f"{name}'s code does not load: {error}", mend)
         elif refused := refused_code(name, subject.settings):

@@ -53,8 +53,10 @@ def of_process(found: Found) -> Finding | None:
     if state.state == BACKOFF:
         return Finding(f"{name} ends as soon as it is started, and is started again and again", f"{log} says why")
     if not state.pid:
-        start = f"make code-server REPO={name.removeprefix('code-')}" if name.startswith("code-") else "make up"
-        return Finding(f"{name} does not run ({'never started' if state is UNKNOWN else state.state})", start)
+        held = state is not UNKNOWN  # what the list has gained, make up alone starts
+        alone = held and name.startswith("code-")
+        start = f"make code-server REPO={name.removeprefix('code-')}" if alone else "make up"
+        return Finding(f"{name} does not run ({state.state if held else 'never started'})", start)
     if state.state == "STARTING" or (reason and state.seconds < STARTING_SECONDS):
         return Finding(f"{name} was started {state.seconds} s ago, and does not answer yet", f"wait; {log}")
     if reason:

@@ -101,16 +101,19 @@ def with_running_repositories(settings: Settings) -> Settings:
 
 
 def need_part(settings: Settings, name: str) -> None:
-    """See that the stack runs a repository.
+    """See that the running stack has a repository.
 
     Raises:
-        StackError: when it was started without it, with what starts it.
+        StackError: when it was started without it, or before the list gained it, with what starts it.
+        NotRunningError: when the stack does not run.
     """
     if not settings.runs(name):
         raise StackError(
             f"This stack runs {', '.join(settings.repos.split())} alone, and not {name}: make down, then "
             f'make up REPOS="{settings.repos} {name}", or without REPOS for all.'
         )
+    if f"code-{name}" not in Supervisor(settings).states():
+        raise StackError(f"{name} is not in the running stack yet: make up makes its environment and starts it.")
 
 
 def agree_with_running(settings: Settings, say: Say) -> Settings:
@@ -130,8 +133,9 @@ def agree_with_running(settings: Settings, say: Say) -> Settings:
     others = [name for name in sorted(Settings.model_fields) if _differs(name, before, settings)]
     if given := [name for name in others if name in settings.model_fields_set]:
         raise StackError(
-            f"The running stack was started with {_assigned(before, given)}, and now that is another value. Its "
-            "processes keep what they were started with: make down, then make up, takes the new one."
+            f"The running stack was started with {_assigned(before, given)}, and this command was given "
+            f"{_assigned(settings, given)}. Its processes keep what they were started with: make down, then make up, "
+            "takes the new one."
         )
     if others:
         say(
@@ -148,7 +152,7 @@ def _differs(name: str, before: Settings, now: Settings) -> bool:
 
 def _assigned(settings: Settings, names: Sequence[str]) -> str:
     """Settings as one writes them on a command line, but for what may hold a password."""
-    shown = {name: "(not shown)" if name in SECRET else _value(settings, name) for name in names}
+    shown = {name: "(not shown)" if name in SECRET else shlex.quote(str(_value(settings, name))) for name in names}
     return " ".join(f"{variable(name)}={value}" for name, value in shown.items())
 
 
@@ -186,7 +190,8 @@ def need_still_running(settings: Settings) -> None:
 def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> None:
     """Start the stack's processes, or those named and the database; what runs already is left alone.
 
-    That those named run is not said: whoever names them says what has become of their code.
+    Without names a running stack follows the list, too: it takes up what that has gained, and lets go of what has left
+    it. That those named run is not said: whoever names them says what has become of their code.
 
     Raises:
         StackError: saying what is wrong and what to do.
@@ -196,7 +201,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
         listed = processes(settings)
         serving = [] if names else workers.worker_processes(settings, workers.first(settings), say)
         chosen = [each for each in (*serving, *listed) if names is None or each.name in {"postgres", *names}]
-        locations = instance.workspace_content(settings)
+        locations = None if names else instance.workspace_content(settings)
         running = Supervisor(settings)
         if not running.running():
             _start_supervisor(settings, running, listed, serving, say)
@@ -205,7 +210,7 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
                 "The running stack was started by another version of the platform's code (deploy/dagster.yaml is "
                 "another): what starts now would not fit to what runs. make down, then make up."
             )
-        gained = _take_up(settings, running, listed, serving)
+        gained = names is None and _take_up(settings, running, listed, serving)
         for process in listed:
             if process.name in (names or ()) and running.changed(process):
                 _renew(running, process)
@@ -215,10 +220,10 @@ def start(settings: Settings, say: Say, names: Sequence[str] | None = None) -> N
             if phase == 1 and (fresh or gained):
                 _prepare_instance(settings, say, *([] if fresh else ["--running"]))
             _start_phase(settings, running, list(group), say if names is None else lambda line: None)
-            if phase == 1:
+            if phase == 1 and locations is not None:
                 instance.place_workspace(settings, locations)
-        _let_go(running, listed, say)
         if names is None:
+            _let_go(running, listed, say)
             _tell_of_before(running, listed, say)
 
 

@@ -85,7 +85,8 @@ def worker_processes(
 def tidy(settings: Settings, pairs: Iterable[Runtime]) -> None:
     """Remove the copies of code, and the environments, that neither these workers nor the sets need.
 
-    An environment that a link leads to, or that a process runs from (another stack's, or one started by hand), stays.
+    An environment stays that a link leads to, or that a process runs from (another stack's, or one started by hand), or
+    that a release of another stack may need.
     """
     in_use = {*pairs, *required_runtimes(LiveSets(settings.staging_url("prod")))}
     for copy in (settings.home / "cache" / "code").glob("*/"):
@@ -95,7 +96,8 @@ def tidy(settings: Settings, pairs: Iterable[Runtime]) -> None:
     for folder in [*(settings.home / "environments").glob("*/"), *(ROOT / "envs").glob("*/.venvs/*/")]:
         link = folder.parent.with_name(".venv")
         runs = not occupied.isdisjoint({_place(folder), _place(link)})
-        if not runs and link.resolve() != folder and runtimes.made_from(folder) not in locks:
+        needed = runtimes.made_from(folder) in locks or {*runtimes.kept_in(folder, settings)} - {settings.locks_url}
+        if not runs and link.resolve() != folder and not needed:
             (folder / runtimes.STAMP).unlink(missing_ok=True)  # first: half an environment must not count as made
             shutil.rmtree(folder)
 

@@ -15,6 +15,8 @@ from shared_ops.waiting import until
 
 TITLE_WORDS = 10
 """How many of a document's first words are asked where it has no title."""
+SHOWN_CHARACTERS = 60
+"""How much of a query is shown."""
 FOLLOW_SECONDS = 2.0
 """How long the search app may take to notice that a set is live: it looks twice a second."""
 
@@ -134,7 +136,8 @@ def _first_hits(settings: Settings, query: str) -> str:
     answer = ask(settings, query, 10)
     if not answer["hits"]:
         raise SearchError(f"no hits for {query!r}")
-    return f"{len(answer['hits'])} hits for {query[:60]!r} from set {answer['live_set']['number']}"
+    shown = query if len(query) <= SHOWN_CHARACTERS else f"{query[:SHOWN_CHARACTERS]}..."
+    return f"{len(answer['hits'])} hits for {shown!r} from set {answer['live_set']['number']}"
 
 
 def _known_query(snapshot: Snapshot) -> str:

@@ -280,7 +280,7 @@ def test_a_run_that_stands_still_is_named(status: str, longest: float | None, mi
             r"does not run \(FATAL\)",
             "make code-server REPO=live$",
         ),
-        ("code-new", UNKNOWN, "no", r"code-new does not run \(never started\)", "make code-server REPO=new$"),
+        ("code-new", UNKNOWN, "no", r"code-new does not run \(never started\)", "make up$"),
         ("watch", State("watch", "STOPPED", 0, 0), "no", r"watch does not run \(STOPPED\)", "make up$"),
     ],
 )

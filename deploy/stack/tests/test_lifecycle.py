@@ -15,9 +15,11 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
+from deploy import environments
 from deploy.stack import __main__ as stack
+from deploy.stack import sources
 from deploy.stack.__main__ import commands
-from deploy.stack.commands import models
+from deploy.stack.commands import models, people
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import DagitError
 from deploy.stack.processes import lifecycle, patience, places, supervisor, workers
@@ -32,9 +34,11 @@ from deploy.stack.tests.test_supervisor import sleeper, wait_for
 from shared_ops.data import snapshots
 from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.refused import RefusedCode
+from shared_ops.release import codes
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import PromotionError
-from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.release.releases import ReleaseManifest, Staging, environment_lock
+from shared_ops.settings import ROOT, Settings, families, repositories
 
 PORT_BASE = 31_000
 
@@ -59,6 +63,17 @@ def running(tmp_path: Path) -> Iterator[Supervisor]:
     yield made
     if made.running():
         made.shut_down()
+
+
+@pytest.fixture
+def held(running: Supervisor) -> Supervisor:
+    """The same stack with Dagit running, and every code server but that of `live`, which the list has gained since."""
+    for name in repositories():
+        if name != "live":
+            running.add(sleeper(f"code-{name}"))
+    running.start_process("dagit")
+    wait_for(lambda: running.states()["dagit"].pid)
+    return running
 
 
 def test_what_goes_on_in_an_environment_of_before_is_told_with_what_renews_it(running: Supervisor) -> None:
@@ -99,7 +114,10 @@ def test_every_command_but_up_goes_by_the_repositories_that_the_stack_runs(tmp_p
             refused = str(command(settings, "code-server", "behavior", **given).exception)
             assert refused.startswith("This stack runs corpus, keyword alone, and not behavior: make down, ")
         refused = str(command(settings, "up", SEARCHLOOP_REPOS="behavior").exception)
-        assert refused.startswith("The running stack was started with SEARCHLOOP_REPOS=corpus keyword, and now that is")
+        assert refused.startswith(
+            "The running stack was started with SEARCHLOOP_REPOS='corpus keyword', and this command was given "
+            "SEARCHLOOP_REPOS=behavior. "
+        )
     finally:
         part.shut_down()
 
@@ -167,6 +185,10 @@ def process(home: Path | str, *arguments: str) -> subprocess.CompletedProcess[st
         (
             ["code-server", "--", "nosuch"],
             f"REPO: expected one of {', '.join(repositories())}, got 'nosuch': make code-server REPO=corpus",
+        ),
+        (
+            ["notebook", "--", "nosuch"],
+            f"REPO: expected one of {', '.join(families())}, got 'nosuch': make notebook REPO=keyword",
         ),
         (
             ["train", "--", "live"],
@@ -548,6 +570,23 @@ def test_a_search_is_waited_for_as_long_as_another_worker_is_ready(
             searching.wait_for_search(running.settings, print)
 
 
+@pytest.mark.parametrize(("query", "shown"), [("a" * 60, f"'{'a' * 60}'"), ("a" * 61, f"'{'a' * 60}...'")])
+def test_of_a_long_query_it_is_shown_that_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str, shown: str
+) -> None:
+    monkeypatch.setattr(searching, "ask", lambda *_: {"hits": [1], "live_set": {"number": 2}})
+    assert searching._first_hits(Settings(home=tmp_path), query) == f"1 hits for {shown} from set 2"
+
+
+def test_a_document_without_a_title_of_its_own_is_named_once(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits = [{"doc_id": f"d{i}", "title": title, "source": "s", "found_by": {}} for i, title in enumerate(("d0", "A"))]
+    monkeypatch.setattr(people, "ask", lambda *_: {"hits": hits, "degraded": []})
+    said = command(running.settings, "search", "x").stdout
+    assert said.count("d0") == 1 and "2. A " in said and said.count("d1") == 1
+
+
 def test_a_process_that_does_not_answer_is_given_up_once_it_stands_still(
     running: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -570,48 +609,114 @@ def test_of_what_is_started_by_name_it_is_not_said_that_it_is_ready(
 
 
 def test_code_that_does_not_load_is_told_in_one_line_and_the_others_are_reloaded(
-    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+    held: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Reloads:
         def reload(self, name: str) -> str | None:
             return "repos/keyword/model.py:3: SyntaxError: invalid syntax" if name == "keyword" else None
 
-    running.start_process("dagit")
-    wait_for(lambda: running.states()["dagit"].pid)
     monkeypatch.setattr(lifecycle, "start", lambda *_: None)
     monkeypatch.setattr(models, "dagit_of", lambda _: Reloads())
-    done = command(running.settings, "code-servers")
+    done = command(held.settings, "code-servers")
     assert str(done.exception).splitlines() == [
         "keyword's code server runs, and its code does not load: repos/keyword/model.py:3: SyntaxError: invalid syntax",
-        "Mend it, then: make code-server REPO=keyword",
+        "Mend it, then: make code-server REPO=keyword (while make dev runs, a save is enough)",
     ]
-    assert "keyword" not in done.stdout and done.stdout.count("reloaded") == len(repositories()) - 1
+    assert "keyword" not in done.stdout and done.stdout.count("reloaded") == len(repositories()) - 2
+    assert done.stdout.splitlines()[0] == "live              is not in the running stack yet: make up"
 
 
 def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
-    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+    held: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Takes:
         def reload(self, name: str) -> None: ...
 
-    running.start_process("dagit")
-    wait_for(lambda: running.states()["dagit"].pid)
     monkeypatch.setattr(lifecycle, "start", lambda *_: None)
     monkeypatch.setattr(models, "dagit_of", lambda _: Takes())
-    record = running.settings.home / "code" / "keyword.json"
+    record = held.settings.home / "code" / "keyword.json"
     record.parent.mkdir()
     place, words = "repos/keyword/model.py:3", "SyntaxError: invalid syntax"
     refused = RefusedCode(location="keyword", at=datetime.now(UTC), place=place, message=words)
     record.write_text(refused.model_dump_json())
-    done = command(running.settings, "code-server", "keyword")
+    done = command(held.settings, "code-server", "keyword")
     assert str(done.exception).splitlines() == [
         f"keyword's code does not load, and the code of before stays in Dagit: {place}: {words}",
-        "Mend it, then: make code-server REPO=keyword",
+        "Mend it, then: make code-server REPO=keyword (while make dev runs, a save is enough)",
     ]
     assert done.exit_code == 1 and "reloaded" not in done.stdout
     record.unlink()
-    done = command(running.settings, "code-server", "keyword")
+    done = command(held.settings, "code-server", "keyword")
     assert done.exit_code == 0 and "reloaded; people get it by: make train REPO=keyword" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "environment", "is_news"),
+    [(None, None, False), ("code of before", None, True), (None, "lock of before", True)],
+)
+def test_that_people_get_what_is_reloaded_by_a_training_is_said_where_it_is_not_live_already(
+    held: Supervisor, monkeypatch: pytest.MonkeyPatch, code: str | None, environment: str | None, is_news: bool
+) -> None:
+    sets = LiveSets(held.settings.staging_url("prod"))
+    snapshot = SnapshotRef(id="s", url="file:///s")
+    manifest = ReleaseManifest(
+        family="keyword", version="v1", created_at=datetime.now(UTC), snapshot=snapshot, parameters={},
+        hyperparameters={}, metrics={}, gate={}, environment=environment or environment_lock("keyword"),
+        code=code or codes.present("keyword"), code_version="", deployment="prod", run_id="r",
+    )  # fmt: skip
+    (folder := held.settings.home / "release").mkdir()
+    Staging(sets.url).publish(folder, manifest)
+    sets.go_live(sets.propose({"keyword": "v1"}, snapshot, "first"))
+    monkeypatch.setattr(lifecycle, "start", lambda *_: None)
+    monkeypatch.setattr(models, "dagit_of", lambda _: SimpleNamespace(reload=lambda _: None))
+    said = command(held.settings, "code-servers").stdout
+    assert ("keyword           reloaded; people get it by: make train REPO=keyword\n" in said) == is_news
+    assert ("keyword           reloaded\n" in said) != is_news
+
+
+@pytest.mark.parametrize("arguments", [["code-server", "live"], ["predict", "--queries=q.csv", "--out=out"]])
+def test_of_what_the_list_has_gained_it_is_said_that_make_up_starts_it(held: Supervisor, arguments: list[str]) -> None:
+    done = command(held.settings, *arguments)
+    expected = "live is not in the running stack yet: make up makes its environment and starts it."
+    assert isinstance(done.exception, StackError) and str(done.exception) == expected
+
+
+def test_nothing_is_trained_before_all_that_the_list_has_gained_runs(held: Supervisor) -> None:
+    held.drop("code-keyword")
+    for arguments in (["train", "keyword"], ["train"]):
+        assert str(command(held.settings, *arguments).exception).startswith("keyword is not in the running stack yet:")
+
+
+def test_up_removes_environments_once_all_is_started_that_may_run_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def remove_left(*_: object) -> None:
+        raise StackError(f"after {', '.join(done)}")
+
+    monkeypatch.setattr(sources, "check", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "start", lambda *_: done.append("start"))
+    monkeypatch.setattr(lifecycle, "wait_for_locations", lambda *_: done.append("locations"))
+    monkeypatch.setattr(environments, "remove_left", remove_left)
+    settings = Settings(home=tmp_path, port_base=PORT_BASE)
+    assert str(command(settings, "up").exception) == "after start, locations"
+
+
+@pytest.mark.slow
+def test_what_the_list_gains_and_loses_is_followed_by_up_alone(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "processes", lambda _: [sleeper("dagit"), sleeper("gained")])
+    monkeypatch.setattr(lifecycle, "_prepare_instance", lambda *_: None)
+    monkeypatch.setattr(workers, "first", lambda _: [])
+    (running.settings.home / places.LOCK).touch()
+    said: list[str] = []
+    lifecycle.start(running.settings, said.append, ["dagit"])
+    assert running.states().keys() == {"one", "dagit"} and said == []
+    lifecycle.start(running.settings, said.append)
+    assert running.states().keys() == {"dagit", "gained"}
+    assert "one               ended: repos/repos.toml lists it no more" in said
 
 
 @pytest.mark.slow

@@ -4,15 +4,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePath
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
 import pytest
+from dagster._grpc import client
 
-from deploy.stack.saves import Work, saves, work_for
-from shared_ops.settings import ROOT
+from deploy.stack import saves as saving
+from deploy.stack.dagit.client import Dagit
+from deploy.stack.processes.lifecycle import StackError
+from deploy.stack.processes.listing import environment_variables
+from deploy.stack.processes.supervisor import Supervisor
+from deploy.stack.saves import LIST_CHANGED, Work, saves, work_for
+from deploy.stack.tests.test_supervisor import sleeper, wait_for
+from shared_ops.settings import ROOT, Settings, repositories
 
 LISTED = {"first": "light", "second": "heavy", "third": "light"}
 """Locations, with their environments."""
@@ -74,6 +82,7 @@ def test_what_no_reload_brings_about_is_said() -> None:
     assert listed.startswith("repos/repos.toml has changed: make up")
     work = work_for([PurePath("envs/search/requirements.txt"), PurePath("envs/search/.python-version")], LISTED)
     assert work == Work(advice=("envs/search has changed, and no location runs in it: make down, then make up",))
+    assert work_for([PurePath("envs/removed/requirements.txt")], LISTED) == Work()
 
 
 class Follower:
@@ -85,7 +94,7 @@ class Follower:
         Thread(target=self._follow, daemon=True).start()
 
     def _follow(self) -> None:
-        for paths in saves(self.root):
+        for paths in filter(None, saves(self.root)):
             self.taken.put(paths)
             self.free.wait()
 
@@ -151,11 +160,87 @@ def test_a_folder_that_is_added_is_watched_too(follower: Follower) -> None:
     assert follower.next() == saved
 
 
+def test_a_code_server_is_asked_for_no_spare_once_its_repository_has_left_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, asked = dict(repositories()), list[int]()
+    gone = listed["live"].port
+
+    class CodeServer:
+        def __init__(self, port: int, host: str) -> None:
+            asked.append(port)
+
+        def heartbeat(self, echo: str) -> None: ...
+
+    def pause(_: float) -> None:
+        listed.pop("live", None)
+        if len(asked) > 2 * len(listed):
+            raise KeyboardInterrupt
+
+    for place in ("shared_ops.settings.repositories", "deploy.stack.saves.repositories"):
+        monkeypatch.setattr(place, lambda: dict(listed))
+    monkeypatch.setattr(client, "DagsterGrpcClient", CodeServer)
+    monkeypatch.setattr(time, "sleep", pause)
+    settings = Settings(home=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        saving.Follower(settings, Dagit("http://nowhere"), print).ask_for_spares()
+    assert asked.count(settings.port_base + gone) == 1 and len(asked) > 2 * len(listed)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Supervisor]:
+    """A stack of a sleeper, which has taken up none of the repositories."""
+    settings = Settings(home=tmp_path, port_base=31_000, postgres_url=None)
+    made = Supervisor(settings)
+    made.start([sleeper("one")], environment_variables(settings))
+    yield made
+    if made.running():
+        made.shut_down()
+
+
+def test_of_a_location_that_the_stack_has_not_taken_up_it_is_said_that_make_up_starts_it(running: Supervisor) -> None:
+    said: list[str] = []
+    follower = saving.Follower(running.settings, Dagit("http://nowhere"), said.append)
+    follower.take_up(Work(("live",)))
+    assert said == ["live              is not in the running stack yet: make up"]
+    follower.take_up(Work(("live",), advice=(LIST_CHANGED,)))
+    assert said[1:] == [LIST_CHANGED], "as make new-repo saves them, once is enough"
+
+
+@pytest.fixture
+def at_work(running: Supervisor, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is said by whoever follows the stack's saves, in a thread that is at work, and ends with the stack."""
+    monkeypatch.setattr(saving, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(saving.Follower, "ask_for_spares", lambda _: None)
+    said: list[str] = []
+    following = Thread(target=saving.follow, args=(running.settings, Dagit("http://nowhere"), said.append))
+    following.start()
+    wait_for(lambda: said)
+    yield said
+    if running.running():
+        running.shut_down()
+    following.join(30)
+    assert not following.is_alive()
+
+
+def test_who_follows_the_saves_of_a_stack_ends_with_it_and_says_so(running: Supervisor, at_work: list[str]) -> None:
+    running.shut_down()
+    home = running.settings.home
+    wait_for(
+        lambda: at_work[1:] == [f"the watching has ended, as the stack in {home} has: make up WATCH=1 starts both"]
+    )
+
+
+def test_a_second_who_would_follow_the_saves_of_a_stack_is_refused(running: Supervisor, at_work: list[str]) -> None:
+    with pytest.raises(StackError, match=r"already reloads what is saved in the stack of .*: one is enough"):
+        saving.follow(running.settings, Dagit("http://nowhere"), print)
+
+
 def test_ctrl_c_is_heard_while_nothing_is_saved(follower: Follower) -> None:
     """Polars has a handler of the signal, too, by which a wait without an end would begin anew."""
     code = (
         "import pathlib, polars; from deploy.stack import saves, terminal; terminal.hear_interrupts()\n"
-        f"for paths in saves.saves(pathlib.Path({str(follower.root)!r})): print('saved', flush=True)\n"
+        f"for paths in filter(None, saves.saves(pathlib.Path({str(follower.root)!r}))): print('saved', flush=True)\n"
     )
     heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     command = [sys.executable, "-W", "ignore", "-c", code]

@@ -46,7 +46,7 @@ def test_a_location_that_runs_the_code_of_before_is_a_line(tmp_path: Path) -> No
     (tmp_path / "code" / "live.json").write_text(refused.model_dump_json())
     (line,) = [line for line in status.lines(settings) if "live runs the code of before" in line]
     assert "of 2026-11-30 09:00 UTC does not load: repos/live/ops.py:4: ImportError: no name x" in line
-    assert line.endswith("Mend it, then: make code-server REPO=live")
+    assert line.endswith("Mend it, then: make code-server REPO=live (while make dev runs, a save is enough)")
 
 
 def test_a_family_without_a_release_is_a_line(without_ranker: Settings) -> None:

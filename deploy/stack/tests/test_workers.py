@@ -142,9 +142,15 @@ def test_what_no_set_needs_any_more_is_removed(
         copy.mkdir(parents=True)
     beside, again = tmp_path / "envs" / "search" / ".venvs", settings.home / "environments"
     made = {beside / "linked": "new", beside / "run": "old", beside / "needed": LOCK, beside / "idle": "old"}
+    made |= {beside / "another stack's": "old", beside / "another stack's no more": "older"}
     made |= {again / "needed": LOCK, again / "idle": "old"}
     pythons = {folder.name: environment(folder, lock) for folder, lock in made.items()}
     (beside / "half").mkdir()
+    others_locks = tmp_path / "another home" / "staging" / "locks"
+    for name in ("another stack's", "another stack's no more"):
+        (beside / name / runtimes.KEPT_IN).write_text(f"file://{others_locks}\n")
+    (kept := others_locks / hashlib.sha256(b"old").hexdigest()).mkdir(parents=True)
+    (kept / runtimes.LOCK).touch()
     beside.with_name(".venv").symlink_to(beside / "linked")
     elsewhere = environment(tmp_path / "another checkout" / "envs" / "search" / ".venv", "old")
     with (
@@ -159,7 +165,7 @@ def test_what_no_set_needs_any_more_is_removed(
         running.communicate(b"\n")
         others.communicate(b"\n")
     assert [copy.name for copy in copies if copy.exists()] == ["code of v1"]
-    assert {folder.name for folder in beside.iterdir()} == {"linked", "run", "needed"}
+    assert {folder.name for folder in beside.iterdir()} == {"linked", "run", "needed", "another stack's"}
     assert [folder.name for folder in again.iterdir()] == ["needed"]
 
 

@@ -33,6 +33,11 @@ class RefusedCode(BaseModel):
         )
 
 
+def mended_by(location: str) -> str:
+    """What a person does about a location's code that does not load, behind "mend it, then: "."""
+    return f"make code-server REPO={location} (while make dev runs, a save is enough)"
+
+
 def refused_code(location: str, settings: Settings) -> RefusedCode | None:
     """What keeps a location's newest code from loading; None where the location runs it, or has none that loads."""
     try:

@@ -32,6 +32,9 @@ LOCK, PYTHON = "requirements.txt", "python-version"
 STAMP = "made-from.txt"
 """The file that envs/build.py writes last into an environment."""
 
+KEPT_IN = "kept-in.txt"
+"""The file of an environment that names the stores in which its lock was kept, a URL a line: each stack has its own."""
+
 NICE = 10
 """The niceness of the process that makes an environment again."""
 
@@ -185,9 +188,22 @@ def keep(family: str, content: Mapping[str, bytes], settings: Settings) -> Runti
     return Runtime(family, codes.keep(settings.code_url, content), _keep_lock(family, settings))
 
 
-def is_kept(environment: str, settings: Settings) -> bool:
-    """Whether the lock of this SHA-256 is kept: a release names it, or a training of the last day may (`tidy`)."""
-    return storage.exists(storage.join(settings.locks_url, environment, LOCK))
+def kept_in(folder: Path, settings: Settings) -> list[str]:
+    """The stores, this stack's and others', that keep the lock of an environment: a release there may need it.
+
+    They keep what a release names, and what a training of the last day may have used (`tidy`).
+    """
+    lock, noted = made_from(folder), folder / KEPT_IN
+    others = noted.read_text().splitlines() if noted.exists() else []
+    return [url for url in dict.fromkeys([settings.locks_url, *others]) if lock and _keeps(url, lock)]
+
+
+def _keeps(url: str, lock: str) -> bool:
+    try:
+        return storage.exists(storage.join(url, lock, LOCK))
+    except Exception:  # another stack's store, for which this one may have no access: it may keep it
+        logger.warning("%s cannot be asked", url, exc_info=True)
+        return True
 
 
 def tidy(settings: Settings) -> list[str]:
@@ -226,4 +242,14 @@ def _keep_lock(family: str, settings: Settings) -> str:
         for path, target in ((version, PYTHON), (lock, LOCK)):
             # Even where it is there: its new time keeps it from being removed.
             storage.write_atomic(storage.join(url, name, target), path.read_bytes())
+    _note_kept_in(lock.parent, url)
     return name
+
+
+def _note_kept_in(folder: Path, url: str) -> None:
+    """Note in an environment that this store keeps its lock, for other stacks that would remove it."""
+    noted = folder / KEPT_IN
+    if not (folder / STAMP).exists() or (noted.exists() and url in noted.read_text().splitlines()):
+        return
+    with suppress(OSError), noted.open("a") as file:  # what cannot be written to cannot be removed either
+        file.write(f"{url}\n")
