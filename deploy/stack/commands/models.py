@@ -9,16 +9,14 @@ import click
 
 from deploy.stack import bulk, history
 from deploy.stack.arguments import Name, Number, Words
-from deploy.stack.commands.common import dagit_of, who
+from deploy.stack.commands.common import dagit_of, reload_code, who
 from deploy.stack.dagit import training
-from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes import lifecycle
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.shares import TRAINING
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.terminal import console, say
 from shared_ops.judge.evaluation import DEPTH
-from shared_ops.refused import refused_code
 from shared_ops.release import runtimes
 from shared_ops.release.livesets import NOTHING_LIVE
 from shared_ops.release.releases import ReleaseError, Staging
@@ -50,20 +48,15 @@ def _reload(settings: Settings, names: list[str]) -> None:
         say("Dagit does not run, so there is nothing to reload: make up")
         return
     dagit = dagit_of(settings)
-    broken = {name: problem for name in names if (problem := _reloaded(settings, dagit, name))}
+    broken = {}
+    for name in names:
+        people = f"; people get it by: make train REPO={name}" if name in families() else ""
+        if problem := reload_code(settings, dagit, name):
+            broken[name] = problem
+        else:
+            say(f"{name:<17} reloaded{people}")
     if broken:
         raise StackError("\n".join([*broken.values(), f"Mend it, then: make code-server REPO={next(iter(broken))}"]))
-
-
-def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
-    """Reload one's code, and say so; returns what keeps it from loading, and what runs in its place."""
-    if error := dagit.reload(name):
-        return f"{name}'s code server runs, and its code does not load: {error}"
-    if refused := refused_code(name, settings):
-        return f"{name}'s code does not load, and the code of before stays in Dagit: {refused.told}"
-    people = f"; people get it by: make train REPO={name}" if name in families() else ""
-    say(f"{name:<17} reloaded{people}")
-    return None
 
 
 @click.command()

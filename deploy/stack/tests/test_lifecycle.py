@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from deploy.stack import __main__ as stack
 from deploy.stack.__main__ import commands
 from deploy.stack.commands import models
+from deploy.stack.commands import running as running_commands
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import DagitError
 from deploy.stack.processes import lifecycle, patience, places, supervisor, workers
@@ -34,7 +35,7 @@ from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.refused import RefusedCode
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import PromotionError
-from shared_ops.settings import ROOT, Settings, repositories
+from shared_ops.settings import LIST, ROOT, Settings, repositories
 
 PORT_BASE = 31_000
 
@@ -612,6 +613,38 @@ def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
     record.unlink()
     done = command(running.settings, "code-server", "keyword")
     assert done.exit_code == 0 and "reloaded; people get it by: make train REPO=keyword" in done.stdout
+
+
+def test_up_reloads_what_names_other_repositories_once_the_list_has_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Same code, new list: Dagit draws what the list has gained, and what is gone leaves it."""
+    asked: list[str] = []
+
+    class Reloads:
+        def reload(self, name: str) -> str | None:
+            asked.append(name)
+            return "no such module" if name == "live" else None
+
+    dagit: Any = Reloads()
+    settings = Settings(home=tmp_path, port_base=PORT_BASE, repos="corpus feedback keyword ranker live")
+    changed = (ROOT / LIST).stat().st_mtime
+    (tmp_path / "code").mkdir()
+    for name in repositories():
+        file = tmp_path / "code" / f"{name}.modules"
+        file.touch()
+        os.utime(file, (changed + 1, changed + 1))
+    running_commands._follow_list(settings, dagit)
+    assert not asked
+    for name in repositories():
+        os.utime(tmp_path / "code" / f"{name}.modules", (changed - 1, changed - 1))
+    running_commands._follow_list(settings, dagit)
+    assert asked == ["corpus", "ranker", "live"]
+    corpus, ranker, live = capsys.readouterr().out.splitlines()
+    assert corpus.startswith("  corpus ")
+    assert corpus.endswith(" reloaded: repos/repos.toml has changed since it was loaded")
+    assert ranker.startswith("  ranker ") and "does not load: no such module" in live
+    assert live.endswith("Mend it, then: make code-server REPO=live")
 
 
 @pytest.mark.slow
