@@ -9,6 +9,7 @@ from rich.table import Table
 
 from deploy.stack import history
 from deploy.stack.dagit.client import Dagit, DagitError
+from deploy.stack.dagit.training import failed_of_prod
 from deploy.stack.processes.listing import answers_at, processes
 from deploy.stack.processes.shares import SERVING, TRAINING, training_gib
 from deploy.stack.processes.supervisor import State, Supervisor
@@ -107,5 +108,5 @@ def _dagit_lines(dagit: Dagit) -> Iterator[str]:
         yield f"daemons not heard of lately: {', '.join(unhealthy)}"
     for run in dagit.in_flight():
         yield f"{run.status.lower()}: {run.job} (run {run.run_id[:8]})"
-    for failed in dagit.failed_jobs():
+    for failed in failed_of_prod(dagit):
         yield f"failed: {failed.job} (run {failed.run_id[:8]}, {failed.ended:%Y-%m-%d %H:%M} UTC): {failed.cause}"

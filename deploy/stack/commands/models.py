@@ -96,6 +96,7 @@ def predict(settings: Settings, /, **given: Any) -> None:
     lifecycle.need_running(settings)
     repository, config = bulk.asked(**given)
     lifecycle.need_part(settings, repository)
+    bulk.refuse_unfit(config)
     training.predict(dagit_of(settings), repository, config, f"make predict by {who()}", say)
 
 

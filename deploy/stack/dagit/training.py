@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from deploy.stack.dagit.client import Dagit, DagitError, Event, RunPage
+from deploy.stack.dagit.client import Dagit, DagitError, Event, FailedRun, RunPage
 from shared_ops.pipeline.references import VERDICT
 from shared_ops.refused import refused_code
 from shared_ops.release.livesets import LiveSets
@@ -55,6 +55,14 @@ def job_of(graph: str, deployment: Deployment = "prod") -> str:
 def trained() -> dict[str, Repository]:
     """The repositories that train or make data, by name."""
     return {name: repository for name, repository in repositories().items() if repository.role in ROLES}
+
+
+def failed_of_prod(dagit: Dagit) -> list[FailedRun]:
+    """The jobs of prod whose newest ended run has failed.
+
+    Whoever tries something in dev, or has a table answered in bulk, is told how that ended; no later run need follow.
+    """
+    return [failed for failed in dagit.failed_jobs() if failed.job.endswith(job_of(""))]
 
 
 def waves(names: Sequence[str] | None = None, runs: Callable[[str], bool] = lambda _: True) -> list[list[str]]:

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from deploy.stack import __main__ as stack
 from deploy.stack.__main__ import commands
+from deploy.stack.bulk import AskedError
 from deploy.stack.commands import models
 from deploy.stack.commands import running as running_commands
 from deploy.stack.dagit import training
@@ -613,6 +614,12 @@ def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
     record.unlink()
     done = command(running.settings, "code-server", "keyword")
     assert done.exit_code == 0 and "reloaded; people get it by: make train REPO=keyword" in done.stdout
+
+
+def test_predict_of_a_table_that_is_not_there_starts_no_run(running: Supervisor) -> None:
+    given = ("--queries", str(running.settings.home / "none.csv"), "--out", str(running.settings.home / "out"))
+    done = command(running.settings, "predict", *given)
+    assert isinstance(done.exception, AskedError) and "there is no such file" in str(done.exception)
 
 
 def test_up_reloads_what_names_other_repositories_once_the_list_has_changed(

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.stack import history, status
 from deploy.stack.commands.running import _tell_dagit
+from deploy.stack.dagit.client import FailedRun, RunInFlight
 from deploy.stack.processes.listing import environment_variables
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search import searching
@@ -47,6 +48,27 @@ def test_a_location_that_runs_the_code_of_before_is_a_line(tmp_path: Path) -> No
     (line,) = [line for line in status.lines(settings) if "live runs the code of before" in line]
     assert "of 2026-11-30 09:00 UTC does not load: repos/live/ops.py:4: ImportError: no name x" in line
     assert line.endswith("Mend it, then: make code-server REPO=live")
+
+
+def test_a_failed_job_of_prod_is_a_line_and_what_a_person_tried_is_none() -> None:
+    """Nobody has to ask again for a table that could not be answered: the line would stay for ever."""
+
+    class Failed:
+        def load_errors(self) -> dict[str, str | None]:
+            return {}
+
+        def unhealthy_daemons(self) -> list[str]:
+            return []
+
+        def in_flight(self) -> list[RunInFlight]:
+            return []
+
+        def failed_jobs(self) -> list[FailedRun]:
+            jobs = ("keyword_prod", "live_predict", "keyword_predict", "keyword_dev")
+            return [FailedRun("1a2b3c4d5e", job, datetime(2026, 11, 1, 9, tzinfo=UTC), "no space") for job in jobs]
+
+    dagit: Any = Failed()
+    assert list(status._dagit_lines(dagit)) == ["failed: keyword_prod (run 1a2b3c4d, 2026-11-01 09:00 UTC): no space"]
 
 
 def test_a_family_without_a_release_is_a_line(without_ranker: Settings) -> None:
