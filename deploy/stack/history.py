@@ -137,6 +137,7 @@ def explanation(settings: Settings, family: str, version: str) -> Iterator[str]:
     run = f"{settings.url('dagit')}/runs/{manifest.run_id}"
     yield f"{family}/{version}, asked for at {manifest.created_at:%Y-%m-%d %H:%M} UTC, run {run}"
     yield f"its gate: {verdict.sentence}"
+    yield from _compared_on(manifest, verdict)
     if verdict.latency:
         champion = f", the champion {verdict.latency.champion_ms:.1f} ms" if verdict.latency.champion_ms else ""
         yield f"took {verdict.latency.challenger_ms:.1f} ms a query{champion}"
@@ -145,6 +146,14 @@ def explanation(settings: Settings, family: str, version: str) -> Iterator[str]:
     if decision := sets.decision(version):
         yield f"its set: {f'went live as set {decision.set_number}, ' if decision.accepted else ''}{decision.reason}"
     yield from _origin(manifest)
+
+
+def _compared_on(manifest: ReleaseManifest, verdict: Verdict) -> Iterator[str]:
+    """Why the gate counted other queries than the measures of all, where it did."""
+    measured = int(manifest.metrics.get("all", {}).get("queries", 0))
+    if verdict.queries > measured:
+        newest = verdict.queries - measured
+        yield f"of its {verdict.queries} queries {newest} are of the newest clicks, which the measures of all leave out"
 
 
 def _standing(manifest: ReleaseManifest, staging: Staging, sets: LiveSets) -> Iterator[str]:
@@ -179,18 +188,27 @@ def slices(settings: Settings, family: str, version: str) -> Table:
     """What a release measured in each slice, and what it gained or lost there against the champion."""
     manifest = Staging(settings.staging_url("prod")).manifest(family, version)
     verdict = Verdict.model_validate(manifest.gate)
-    rows = Table("slice", "queries", *MEASURES, "difference", "p of a loss")
+    compared = ("compared on", "difference", f"p of {verdict.policy.loss}", "p of no loss")
+    rows = Table("slice", "queries", *MEASURES, *compared)
     for name, values in manifest.metrics.items():
-        tested = verdict.slice_tests.get(name)
-        difference = verdict.difference if name == "all" else tested.difference if tested else None
-        p_value = verdict.p_value if name == "all" else tested.p_value if tested else None
-        measured = [f"{values[each]:.4f}" for each in MEASURES]
-        rows.add_row(name, f"{values['queries']:.0f}", *measured, _signed(difference), _probability(p_value))
+        measured = [f"{values['queries']:.0f}", *(f"{values[each]:.4f}" for each in MEASURES)]
+        rows.add_row(name, *measured, *_compared(name, verdict))
     return rows
 
 
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.4f}"
+def _compared(name: str, verdict: Verdict) -> tuple[str, str, str, str]:
+    """What the gate found in a slice, or in `all`: on how many queries, the difference, and the p-value of its test."""
+    if verdict.difference is None:  # nothing was there to compare with
+        return "", "", "", ""
+    if name == "all":
+        return str(verdict.queries), _signed(verdict.difference), _probability(verdict.p_value), ""
+    if test := verdict.slice_tests.get(name):
+        return str(test.queries), _signed(test.difference), "", _probability(test.p_value)
+    return "", "", "", ""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}"
 
 
 def _probability(value: float | None) -> str:

@@ -197,7 +197,7 @@ def test_a_rejected_release_is_explained_with_its_numbers(without_ranker: Settin
     snapshot = LiveSets(without_ranker.staging_url("prod")).live().snapshot
     values = {"queries": 40.0, "nDCG@10": 0.5, "R@100": 0.8, "RR@10": 0.6}
     gate = {
-        "accepted": False, "reasons": ["A loss of 0.02 is not ruled out at 0.05."], "queries": 40, "challenger": 0.5,
+        "accepted": False, "reasons": ["A loss of 0.02 is not ruled out at 0.05."], "queries": 76, "challenger": 0.5,
         "champion": 0.55, "champion_version": "v1", "difference": -0.05, "confidence_low": -0.09,
         "confidence_high": -0.01, "p_value": 0.9, "gained": 3, "lost": 9, "unchanged": 28, "policy": {},
         "slice_tests": {"source: numpy": {"queries": 31, "difference": -0.06, "p_value": 0.02}},
@@ -213,10 +213,15 @@ def test_a_rejected_release_is_explained_with_its_numbers(without_ranker: Settin
     LiveSets(without_ranker.staging_url("prod")).decide("v2", Decision(accepted=False, reason="worse end to end"))
     told = "\n".join(history.explanation(without_ranker, "keyword", "v2"))
     for part in (
-        "its gate: Rejected: nDCG@10 0.5000 against 0.5500 of v1", "p = 0.9000", "not ruled out", "margin 0.02",
+        "its gate: Rejected: nDCG@10 0.5000 against 0.5500 of v1", "p of a loss of 0.02 or more = 0.9000",
+        "not ruled out", "margin 0.02", "of its 76 queries 36 are of the newest clicks,",
         "took 3.2 ms a query, the champion 3.0 ms", "not the accepted release: none is", "its set: worse end to end",
         "learned from snapshot s", "/runs/1a2b3c4d", "environment e",
     ):  # fmt: skip
         assert part in told, told
     rows = history.slices(without_ranker, "keyword", "v2")
-    assert list(rows.columns[5].cells) == ["-0.0500", "-0.0600"] and list(rows.columns[6].cells) == ["0.9000", "0.0200"]
+    compared = {str(column.header): list(column.cells) for column in rows.columns[5:]}
+    assert list(rows.columns[1].cells) == ["40", "40"] and compared == {
+        "compared on": ["76", "31"], "difference": ["-0.0500", "-0.0600"],
+        "p of a loss of 0.02 or more": ["0.9000", ""], "p of no loss": ["", "0.0200"],
+    }  # fmt: skip
