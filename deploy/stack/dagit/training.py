@@ -4,7 +4,7 @@ Knows no model: the order is that of the roles.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -115,8 +115,25 @@ def train(
                 failures += _promote(settings, dagit, say, because, since, len(rankers))
             except DagitError as error:
                 failures.append(f"No accepted ranker is promoted yet: {error}")
+    if deployment == "prod" and not set(names or ranking_families()) & set(ranking_families()):
+        for line in _what_follows(settings, names or ()):
+            say(line)
     if failures:
         raise TrainingError("\n".join(failures))
+
+
+def _what_follows(settings: Settings, names: Sequence[str]) -> Iterator[str]:
+    """A line for each of these search families whose accepted release waits for a ranker, where there is one here."""
+    staging, live = Staging(settings.staging_url("prod")), LiveSets(settings.staging_url("prod")).live()
+    if not (settings.runs(live_repository()) and any(map(settings.runs, ranking_families()))):
+        return
+    for family in (name for name in names if name in search_families()):
+        accepted = staging.accepted(family)
+        if accepted and accepted != (live.releases.get(family) if live else None):
+            yield (
+                f"{family:<9} {accepted} is accepted and not live yet. What follows by itself: the ranker learns from "
+                "its hits, and a set with both is proposed. make status shows it; make train does it at once"
+            )
 
 
 def _broken(settings: Settings, dagit: Dagit, names: Sequence[str]) -> dict[str, str]:
