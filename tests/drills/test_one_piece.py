@@ -356,6 +356,7 @@ def test_a_ranker_that_is_removed_gives_its_place_back(house: House) -> None:
 
 def test_a_family_that_is_removed_answers_until_a_ranker_does_without_it(house: House) -> None:
     before, running, (remove, up, train) = house.learn(), pids(house), sitting("Out")
+    house.stack.make("freeze", "WHY=the ranker's trigger is quicker than a drill that looks")
     with house.people("a family removed"):
         house.stack.make(*remove)
         said = house.stack.make(*up).stdout
@@ -366,6 +367,7 @@ def test_a_family_that_is_removed_answers_until_a_ranker_does_without_it(house: 
         assert f"code-{ADDED}" in said and set(running) - set(pids(house)) == {f"code-{ADDED}"}
         assert "not in repos/repos.toml any more" in house.stack.make("status").stdout
         assert house.live == before and house.asked(ADDED, "search", query=house.queries[0])
+        house.stack.make("thaw")
         after, _ = house.trained(*train[1:])
         assert set(after.releases) == {*families()}
         until(lambda: not workers_of(house, ADDED), 30, f"the worker of {ADDED} has ended")
