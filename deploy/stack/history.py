@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.tree import Tree
 
+from deploy.stack.terminal import brief
 from shared_ops.data import snapshots
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.published import PublishedError
@@ -16,9 +17,11 @@ from shared_ops.release import inputs
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
 from shared_ops.release.promotion import promotion_obstacles
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
-from shared_ops.settings import Settings, families, ranking_families, search_families
+from shared_ops.settings import Role, Settings, families, ranking_families, search_families
 
 NO_PART = "takes no part in this set: its ranker did not learn from it"
+NO_RELEASE = "takes no part in this set: it has no accepted release yet"
+WHY = 'WHY="..."'
 NOT_LISTED = "(not in repos/repos.toml any more: it answers until a set without it is promoted)"
 
 
@@ -30,12 +33,12 @@ def live_lines(settings: Settings) -> Iterator[str]:
         yield f"{NOTHING_LIVE}; or wait for the trainings that are shown above"
         return
     created = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
-    yield f"live set {live.number} of {created} ({live.note}), snapshot {live.snapshot.id}"
+    yield f"live set {live.number} of {created} ({brief(live.note)}), snapshot {live.snapshot.id}"
     for family in _in_order(live):
         version = live.releases[family]
         line = f"{version}  {_measured(Staging(url), family, version)}"
         yield f"  {family:<9} {line}" + ("" if family in families() else f"  {NOT_LISTED}")
-    for family, why in _without_part(live).items():
+    for family, why in _without_part(url, live).items():
         yield f"  {family:<9} {why}"
     for family in search_families():
         accepted = Staging(url).accepted(family)
@@ -57,8 +60,13 @@ def _accepted_rankers(url: str, live: LiveSet) -> Iterator[str]:
         elif version and version != live.releases.get(ranker) and decision is None:
             yield f"accepted, and held: {ranker}/{version}. {obstacle}"
         elif version != live.releases.get(ranker) and decision and decision.set_number:
-            back = f"make rollback SET={decision.set_number} brings it back"
-            yield f"accepted, and not in this set: {ranker}/{version}; {back}"
+            yield f"accepted, and not in this set: {ranker}/{version}; {_back(LiveSets(url), decision.set_number)}"
+
+
+def _back(sets: LiveSets, number: int) -> str:
+    """What makes a set of the past live again: one that was not taken back is gone back to."""
+    promotes = number in sets.rolled_back()
+    return f"make {f'promote SET={number} {WHY}' if promotes else f'rollback SET={number}'} brings it back"
 
 
 def held_lines(settings: Settings) -> Iterator[str]:
@@ -77,12 +85,17 @@ def _in_order(live: LiveSet) -> list[str]:
     return sorted(live.releases, key=lambda family: live.roles[family] == "rank")
 
 
-def _without_part(live: LiveSet) -> dict[str, str]:
-    """The listed families that a set does without, each with the reason."""
+def _without_part(url: str, live: LiveSet) -> dict[str, str]:
+    """The listed families that a set in the staging area at `url` does without, each with the reason."""
     ranker = next((name for name, role in live.roles.items() if role == "rank"), None)
     without = {name: each.role for name, each in families().items() if name not in live.releases}
-    other = f"takes no part in this set: {ranker} is its ranker"
-    return {name: other if ranker and role == "rank" else NO_PART for name, role in without.items()}
+
+    def why(family: str, role: Role) -> str:
+        if Staging(url).accepted(family) is None:
+            return NO_RELEASE
+        return f"takes no part in this set: {ranker} is its ranker" if ranker and role == "rank" else NO_PART
+
+    return {family: why(family, role) for family, role in without.items()}
 
 
 def _measured(staging: Staging, family: str, version: str) -> str:
@@ -111,13 +124,9 @@ def rejected_lines(settings: Settings) -> Iterator[str]:
         if decision and not decision.accepted:
             yield f"not promoted: {ranker}/{version}: {decision.reason}"
     if taken_back := sets.rolled_back():
-        plural = "s" if len(taken_back) > 1 else ""
-        back = (
-            f"make rollback SET={taken_back[-1]} brings it back"
-            if not plural
-            else "make rollback SET=<n> brings one back"
-        )
-        yield f"rolled back: set{plural} {', '.join(map(str, taken_back))} ({back})"
+        one = len(taken_back) == 1
+        back = _back(sets, taken_back[0]) if one else f"make promote SET=<n> {WHY} brings one back"
+        yield f"rolled back: set{'' if one else 's'} {', '.join(map(str, taken_back))} ({back})"
 
 
 def _newest_rejected(staging: Staging, family: str) -> ReleaseManifest | None:
@@ -224,7 +233,7 @@ def lineage(settings: Settings) -> Tree | None:
     tree = Tree(f"set {live.number} of {live.created_at:%Y-%m-%d %H:%M} UTC ({live.note})")
     for family in reversed(_in_order(live)):
         _add_release(tree, Staging(url), family, live)
-    for family, why in _without_part(live).items():
+    for family, why in _without_part(url, live).items():
         tree.add(f"{family} {why}")
     _add_snapshot(tree.add(f"shows snapshot {live.snapshot.id}"), live.snapshot)
     for line in [*held_lines(settings), *moved_lines(settings)]:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,12 +17,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.stack import __main__ as stack
+from deploy.stack import terminal
 from deploy.stack.__main__ import commands
 from deploy.stack.bulk import AskedError
-from deploy.stack.commands import models
+from deploy.stack.commands import models, operator
 from deploy.stack.commands import running as running_commands
 from deploy.stack.dagit import training
-from deploy.stack.dagit.client import DagitError
+from deploy.stack.dagit.client import DagitError, RecentRun
 from deploy.stack.processes import lifecycle, patience, places, supervisor, workers
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.listing import Process, environment_variables, processes
@@ -30,6 +32,7 @@ from deploy.stack.processes.places import HomeError
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from deploy.stack.search import searching
 from deploy.stack.search.searching import SearchError
+from deploy.stack.terminal import VisibleConsole
 from deploy.stack.tests.test_supervisor import sleeper, wait_for
 from shared_ops.data import snapshots
 from shared_ops.data.snapshots import SnapshotRef
@@ -614,6 +617,30 @@ def test_code_that_was_not_taken_is_told_with_what_dagit_has_in_its_place(
     record.unlink()
     done = command(running.settings, "code-server", "keyword")
     assert done.exit_code == 0 and "reloaded; people get it by: make train REPO=keyword" in done.stdout
+
+
+def test_a_run_is_a_few_lines_which_end_where_the_terminal_does_but_for_what_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = "20261201-015105975-c25fbdd2"
+    told = {"SUCCESS": f"Accepted: as good as {made}, " + "and " * 40, "FAILURE": "train: no space " + "at all " * 20}
+    at = datetime(2026, 12, 1, 9, tzinfo=UTC)
+
+    class Ran:
+        def recent_runs(self, most: int) -> list[RecentRun]:
+            because = f"new: keyword/{made}, " + f"semantic/{made}, " * 9
+            return [RecentRun("1a2b3c4d5e", "x_prod", at, because, each, 2.4, told[each]) for each in told][:most]
+
+    monkeypatch.setattr(operator, "dagit_of", lambda _: Ran())
+    monkeypatch.setattr(lifecycle, "need_running", lambda _: None)
+    shown = VisibleConsole(force_terminal=True, width=100, highlight=False, soft_wrap=True, file=StringIO())
+    monkeypatch.setattr(terminal, "console", shown)
+    CliRunner().invoke(operator.runs, [], obj=Settings(), catch_exceptions=False)
+    first, because, came, _, _, failed = shown.file.getvalue().splitlines()
+    assert first.split() == ["2026-12-01", "09:00:00", "UTC", "1a2b3c4d", "x_prod", "SUCCESS", "after", "2", "s"]
+    assert because.startswith("    because: new: keyword/c25fbdd2, semantic/c25fbdd2, ") and len(because) == 100
+    assert came.startswith("    Accepted: as good as c25fbdd2, and ") and came.endswith("…")
+    assert failed.strip() == told["FAILURE"].strip()
 
 
 def test_predict_of_a_table_that_is_not_there_starts_no_run(running: Supervisor) -> None:
