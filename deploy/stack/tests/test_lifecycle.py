@@ -633,10 +633,11 @@ def test_a_run_is_a_few_lines_which_end_where_the_terminal_does_but_for_what_fai
 
     monkeypatch.setattr(operator, "dagit_of", lambda _: Ran())
     monkeypatch.setattr(lifecycle, "need_running", lambda _: None)
-    shown = VisibleConsole(force_terminal=True, width=100, highlight=False, soft_wrap=True, file=StringIO())
+    out = StringIO()
+    shown = VisibleConsole(force_terminal=True, width=100, highlight=False, soft_wrap=True, file=out)
     monkeypatch.setattr(terminal, "console", shown)
     CliRunner().invoke(operator.runs, [], obj=Settings(), catch_exceptions=False)
-    first, because, came, _, _, failed = shown.file.getvalue().splitlines()
+    first, because, came, _, _, failed = out.getvalue().splitlines()
     assert first.split() == ["2026-12-01", "09:00:00", "UTC", "1a2b3c4d", "x_prod", "SUCCESS", "after", "2", "s"]
     assert because.startswith("    because: new: keyword/c25fbdd2, semantic/c25fbdd2, ") and len(because) == 100
     assert came.startswith("    Accepted: as good as c25fbdd2, and ") and came.endswith("…")
