@@ -124,7 +124,9 @@ def new(wanted: Wanted, say: Callable[[str], None]) -> None:
         _change_list(before + wanted.entry())
         undo.pop_all()
     say(f"repos/{wanted.name} and envs/{wanted.name} written, {LIST} has it, and what is generated from that")
-    say(f"make up starts it, beside what runs; then: make train REPO={wanted.name}")
+    # A search model is live once a ranker has learned from its hits.
+    train = "make train" if wanted.kind == "search" else f"make train REPO={wanted.name}"
+    say(f"make up starts it, beside what runs; then: {train}")
 
 
 def remove(name: str, say: Callable[[str], None]) -> None:

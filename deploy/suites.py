@@ -203,10 +203,7 @@ def _covered() -> Outcome:
 
 
 def _coverage(*arguments: str) -> bool:
-    return (
-        subprocess.run([sys.executable, "-m", "coverage", *arguments], cwd=ROOT, check=False).returncode
-        == 0
-    )
+    return subprocess.run([sys.executable, "-m", "coverage", *arguments], cwd=ROOT, check=False).returncode == 0
 
 
 def _checked() -> Outcome:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.tree import Tree
 
+from deploy.stack.terminal import brief
 from shared_ops.data import snapshots
 from shared_ops.data.feedback import Feedback
 from shared_ops.data.published import PublishedError
@@ -16,9 +17,11 @@ from shared_ops.release import inputs
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSet, LiveSets
 from shared_ops.release.promotion import promotion_obstacles
 from shared_ops.release.releases import ReleaseError, ReleaseManifest, Staging
-from shared_ops.settings import Settings, families, ranking_families, search_families
+from shared_ops.settings import Role, Settings, families, ranking_families, search_families
 
 NO_PART = "takes no part in this set: its ranker did not learn from it"
+NO_RELEASE = "takes no part in this set: it has no accepted release yet"
+WHY = 'WHY="..."'
 NOT_LISTED = "(not in repos/repos.toml any more: it answers until a set without it is promoted)"
 
 
@@ -30,12 +33,12 @@ def live_lines(settings: Settings) -> Iterator[str]:
         yield f"{NOTHING_LIVE}; or wait for the trainings that are shown above"
         return
     created = f"{live.created_at:%Y-%m-%d %H:%M} UTC"
-    yield f"live set {live.number} of {created} ({live.note}), snapshot {live.snapshot.id}"
+    yield f"live set {live.number} of {created} ({brief(live.note)}), snapshot {live.snapshot.id}"
     for family in _in_order(live):
         version = live.releases[family]
         line = f"{version}  {_measured(Staging(url), family, version)}"
         yield f"  {family:<9} {line}" + ("" if family in families() else f"  {NOT_LISTED}")
-    for family, why in _without_part(live).items():
+    for family, why in _without_part(url, live).items():
         yield f"  {family:<9} {why}"
     for family in search_families():
         accepted = Staging(url).accepted(family)
@@ -57,8 +60,13 @@ def _accepted_rankers(url: str, live: LiveSet) -> Iterator[str]:
         elif version and version != live.releases.get(ranker) and decision is None:
             yield f"accepted, and held: {ranker}/{version}. {obstacle}"
         elif version != live.releases.get(ranker) and decision and decision.set_number:
-            back = f"make rollback SET={decision.set_number} brings it back"
-            yield f"accepted, and not in this set: {ranker}/{version}; {back}"
+            yield f"accepted, and not in this set: {ranker}/{version}; {_back(LiveSets(url), decision.set_number)}"
+
+
+def _back(sets: LiveSets, number: int) -> str:
+    """What makes a set of the past live again: one that was not taken back is gone back to."""
+    promotes = number in sets.rolled_back()
+    return f"make {f'promote SET={number} {WHY}' if promotes else f'rollback SET={number}'} brings it back"
 
 
 def held_lines(settings: Settings) -> Iterator[str]:
@@ -77,12 +85,17 @@ def _in_order(live: LiveSet) -> list[str]:
     return sorted(live.releases, key=lambda family: live.roles[family] == "rank")
 
 
-def _without_part(live: LiveSet) -> dict[str, str]:
-    """The listed families that a set does without, each with the reason."""
+def _without_part(url: str, live: LiveSet) -> dict[str, str]:
+    """The listed families that a set in the staging area at `url` does without, each with the reason."""
     ranker = next((name for name, role in live.roles.items() if role == "rank"), None)
     without = {name: each.role for name, each in families().items() if name not in live.releases}
-    other = f"takes no part in this set: {ranker} is its ranker"
-    return {name: other if ranker and role == "rank" else NO_PART for name, role in without.items()}
+
+    def why(family: str, role: Role) -> str:
+        if Staging(url).accepted(family) is None:
+            return NO_RELEASE
+        return f"takes no part in this set: {ranker} is its ranker" if ranker and role == "rank" else NO_PART
+
+    return {family: why(family, role) for family, role in without.items()}
 
 
 def _measured(staging: Staging, family: str, version: str) -> str:
@@ -111,13 +124,9 @@ def rejected_lines(settings: Settings) -> Iterator[str]:
         if decision and not decision.accepted:
             yield f"not promoted: {ranker}/{version}: {decision.reason}"
     if taken_back := sets.rolled_back():
-        plural = "s" if len(taken_back) > 1 else ""
-        back = (
-            f"make rollback SET={taken_back[-1]} brings it back"
-            if not plural
-            else "make rollback SET=<n> brings one back"
-        )
-        yield f"rolled back: set{plural} {', '.join(map(str, taken_back))} ({back})"
+        one = len(taken_back) == 1
+        back = _back(sets, taken_back[0]) if one else f"make promote SET=<n> {WHY} brings one back"
+        yield f"rolled back: set{'' if one else 's'} {', '.join(map(str, taken_back))} ({back})"
 
 
 def _newest_rejected(staging: Staging, family: str) -> ReleaseManifest | None:
@@ -137,6 +146,7 @@ def explanation(settings: Settings, family: str, version: str) -> Iterator[str]:
     run = f"{settings.url('dagit')}/runs/{manifest.run_id}"
     yield f"{family}/{version}, asked for at {manifest.created_at:%Y-%m-%d %H:%M} UTC, run {run}"
     yield f"its gate: {verdict.sentence}"
+    yield from _compared_on(manifest, verdict)
     if verdict.latency:
         champion = f", the champion {verdict.latency.champion_ms:.1f} ms" if verdict.latency.champion_ms else ""
         yield f"took {verdict.latency.challenger_ms:.1f} ms a query{champion}"
@@ -145,6 +155,14 @@ def explanation(settings: Settings, family: str, version: str) -> Iterator[str]:
     if decision := sets.decision(version):
         yield f"its set: {f'went live as set {decision.set_number}, ' if decision.accepted else ''}{decision.reason}"
     yield from _origin(manifest)
+
+
+def _compared_on(manifest: ReleaseManifest, verdict: Verdict) -> Iterator[str]:
+    """Why the gate counted other queries than the measures of all, where it did."""
+    measured = int(manifest.metrics.get("all", {}).get("queries", 0))
+    if verdict.queries > measured:
+        newest = verdict.queries - measured
+        yield f"of its {verdict.queries} queries {newest} are of the newest clicks, which the measures of all leave out"
 
 
 def _standing(manifest: ReleaseManifest, staging: Staging, sets: LiveSets) -> Iterator[str]:
@@ -179,18 +197,27 @@ def slices(settings: Settings, family: str, version: str) -> Table:
     """What a release measured in each slice, and what it gained or lost there against the champion."""
     manifest = Staging(settings.staging_url("prod")).manifest(family, version)
     verdict = Verdict.model_validate(manifest.gate)
-    rows = Table("slice", "queries", *MEASURES, "difference", "p of a loss")
+    compared = ("compared on", "difference", f"p of {verdict.policy.loss}", "p of no loss")
+    rows = Table("slice", "queries", *MEASURES, *compared)
     for name, values in manifest.metrics.items():
-        tested = verdict.slice_tests.get(name)
-        difference = verdict.difference if name == "all" else tested.difference if tested else None
-        p_value = verdict.p_value if name == "all" else tested.p_value if tested else None
-        measured = [f"{values[each]:.4f}" for each in MEASURES]
-        rows.add_row(name, f"{values['queries']:.0f}", *measured, _signed(difference), _probability(p_value))
+        measured = [f"{values['queries']:.0f}", *(f"{values[each]:.4f}" for each in MEASURES)]
+        rows.add_row(name, *measured, *_compared(name, verdict))
     return rows
 
 
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.4f}"
+def _compared(name: str, verdict: Verdict) -> tuple[str, str, str, str]:
+    """What the gate found in a slice, or in `all`: on how many queries, the difference, and the p-value of its test."""
+    if verdict.difference is None:  # nothing was there to compare with
+        return "", "", "", ""
+    if name == "all":
+        return str(verdict.queries), _signed(verdict.difference), _probability(verdict.p_value), ""
+    if test := verdict.slice_tests.get(name):
+        return str(test.queries), _signed(test.difference), "", _probability(test.p_value)
+    return "", "", "", ""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}"
 
 
 def _probability(value: float | None) -> str:
@@ -206,7 +233,7 @@ def lineage(settings: Settings) -> Tree | None:
     tree = Tree(f"set {live.number} of {live.created_at:%Y-%m-%d %H:%M} UTC ({live.note})")
     for family in reversed(_in_order(live)):
         _add_release(tree, Staging(url), family, live)
-    for family, why in _without_part(live).items():
+    for family, why in _without_part(url, live).items():
         tree.add(f"{family} {why}")
     _add_snapshot(tree.add(f"shows snapshot {live.snapshot.id}"), live.snapshot)
     for line in [*held_lines(settings), *moved_lines(settings)]:

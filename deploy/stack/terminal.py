@@ -1,6 +1,7 @@
 """What the commands print. Nothing that a document, a query or an error holds reaches the terminal as a command."""
 
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -50,6 +51,23 @@ WIDE = 10_000
 console = VisibleConsole(
     highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE
 )
+
+
+RELEASE = re.compile(r"\b\d{8}-\d{9}-([0-9a-f]{8})\b")
+"""A release's version: when it was made, and the hash by which it is told from others."""
+
+
+def brief(text: str) -> str:
+    """The text with releases by their hash alone, where it is read in a terminal; elsewhere as it is."""
+    return RELEASE.sub(r"\1", text) if console.is_terminal else text
+
+
+def cut(line: str) -> str:
+    """The line made brief, and cut where the terminal ends; elsewhere as it is."""
+    if not console.is_terminal:
+        return line
+    shown = brief(line)
+    return shown if len(shown) <= console.width else f"{shown[: console.width - 1]}…"
 
 
 def say(line: str) -> None:

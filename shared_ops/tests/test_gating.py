@@ -145,6 +145,7 @@ def test_a_worse_one_is_rejected_with_its_numbers(champion: np.ndarray) -> None:
     assert not verdict.accepted
     assert verdict.confidence_low < verdict.difference < verdict.confidence_high < 0
     assert "A loss of 0.02 is not ruled out" in verdict.sentence and "v1" in verdict.sentence
+    assert f"p of a loss of 0.02 or more = {verdict.p_value:.4f}; 0 gained" in verdict.sentence
 
 
 def test_one_that_too_few_queries_tell_from_its_champion_is_rejected_with_what_would_tell(champion: np.ndarray) -> None:
@@ -161,7 +162,8 @@ def test_where_any_loss_must_be_ruled_out_only_the_surely_better_passes(champion
         return judge(measured(values), measured(champion), members(champion), policy, "v1")
 
     assert judged(champion).reasons == ["A loss of any size is not ruled out at 0.05."]
-    assert judged(np.clip(champion + 0.05, 0, 1)).accepted
+    better = judged(np.clip(champion + 0.05, 0, 1))
+    assert better.accepted and f"p of any loss = {better.p_value:.4f}" in better.sentence
     one_better = champion.copy()
     one_better[0] += 0.01
     assert not judged(one_better).accepted

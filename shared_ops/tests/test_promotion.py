@@ -220,7 +220,7 @@ def test_one_rollback_after_the_other_goes_further_back(sets: LiveSets) -> None:
 def test_a_set_that_was_rolled_back_is_not_promoted_again_by_itself(sets: LiveSets) -> None:
     _, second = sets_of(sets, 2)
     rollback(sets, note="by hand", services=False)
-    with pytest.raises(PromotionError, match=r"Set 2 held just these releases.*make rollback SET=2"):
+    with pytest.raises(PromotionError, match=r"Set 2 held just these releases.*make promote SET=2 WHY="):
         promote(sets, ranker(second.releases["ranker"]), SNAPSHOT, "again", services=False)
     assert promote(sets, ranker("r3"), SNAPSHOT, "new", services=False).number == 3
 

@@ -179,8 +179,8 @@ def test_what_was_rolled_back_comes_back_as_the_message_says(stack: Stack, recor
     stack.make("rollback")
     assert sets.live().number < live.number
     told = stack.make("status").stdout
-    assert f"rolled back: set {live.number}" in told and f"make rollback SET={live.number}" in told
-    stack.make("rollback", f"SET={live.number}")
+    assert f"rolled back: set {live.number}" in told and f"make promote SET={live.number} WHY=" in told
+    stack.make("promote", f"SET={live.number}", "WHY=it was good after all")
     assert sets.live() == live
 
 

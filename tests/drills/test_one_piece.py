@@ -28,7 +28,7 @@ from shared_ops.release.livesets import LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging
 from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import families
-from tests.conftest import Stack, until
+from tests.conftest import Stack, asked_graphql, until
 from tests.drills.checkouts import FAMILY, ONE_PACKAGE_MORE, Checkout, another_python, sitting
 from tests.drills.conftest import finish
 from tests.drills.people import People, Search
@@ -57,6 +57,12 @@ family, folder, *texts = sys.argv[1:]
 from pathlib import Path
 model = importlib.import_module(f"repos.{family}.model").load(Path(folder))
 print(json.dumps([model.search([text], 100)[0] for text in texts]))
+"""
+
+UPSTREAM = """
+query { repositoriesOrError { ... on RepositoryConnection { nodes {
+  location { name } assetNodes { assetKey { path } dependencyKeys { path } }
+} } } }
 """
 
 Order = list[tuple[str, float]]
@@ -294,6 +300,15 @@ def pids(house: House) -> dict[str, int]:
     return {name: state.pid for name, state in running.states().items() if name not in running.workers()}
 
 
+def upstream(house: House, location: str, *path: str) -> set[str]:
+    """The families whose releases Dagit draws an arrow from, to this asset, as a location's definitions have it."""
+    nodes = asked_graphql(house.stack, UPSTREAM)["repositoriesOrError"]["nodes"]
+    (assets,) = [node["assetNodes"] for node in nodes if node["location"]["name"] == location]
+    (asset,) = [each for each in assets if each["assetKey"]["path"] == [*path]]
+    keys = [each["path"] for each in asset["dependencyKeys"]]
+    return {key[1] for key in keys if key[0] == path[0] and key[-1] == "release"}
+
+
 def test_a_family_that_is_added_takes_part_once_a_ranker_has_learned_from_it(house: House) -> None:
     before, running, (new, tests, up, train) = house.learn(), pids(house), sitting("In")
     with house.people("a family added"):
@@ -304,6 +319,8 @@ def test_a_family_that_is_added_takes_part_once_a_ranker_has_learned_from_it(hou
         assert set(pids(house)) - set(running) == {f"code-{ADDED}"}
         dagit = Dagit(house.stack.settings.url("dagit"))
         assert ADDED in dagit.load_errors()
+        assert upstream(house, "live", "prod", "proposed_set") == {*before.releases, ADDED}
+        assert upstream(house, "ranker", "prod", "ranker", "challenger") == {*before.search_families, ADDED}
         assert finish(dagit, dagit.launch(ADDED, f"{ADDED}_dev")) == "SUCCESS"
         after, _ = house.trained(*train[1:])
         assert set(after.releases) == {*before.releases, ADDED}
@@ -339,12 +356,18 @@ def test_a_ranker_that_is_removed_gives_its_place_back(house: House) -> None:
 
 def test_a_family_that_is_removed_answers_until_a_ranker_does_without_it(house: House) -> None:
     before, running, (remove, up, train) = house.learn(), pids(house), sitting("Out")
+    house.stack.make("freeze", "WHY=the ranker's trigger is quicker than a drill that looks")
     with house.people("a family removed"):
         house.stack.make(*remove)
         said = house.stack.make(*up).stdout
+        assert upstream(house, "live", "prod", "proposed_set") == {*families()}
+        shown = asked_graphql(house.stack, UPSTREAM)["repositoriesOrError"]["nodes"]
+        keys = [asset["assetKey"]["path"] for node in shown for asset in node["assetNodes"]]
+        assert keys and not [key for key in keys if ADDED in key]
         assert f"code-{ADDED}" in said and set(running) - set(pids(house)) == {f"code-{ADDED}"}
         assert "not in repos/repos.toml any more" in house.stack.make("status").stdout
         assert house.live == before and house.asked(ADDED, "search", query=house.queries[0])
+        house.stack.make("thaw")
         after, _ = house.trained(*train[1:])
         assert set(after.releases) == {*families()}
         until(lambda: not workers_of(house, ADDED), 30, f"the worker of {ADDED} has ended")

@@ -37,6 +37,7 @@ EXEMPT = {
     ("deploy/stack/dagit/training.py", "feedback"): ROLE,
     ("bench/loop.py", "feedback"): ROLE,
     ("shared_ops/src/shared_ops/settings.py", "live"): ROLE,
+    ("deploy/stack/processes/lifecycle.py", "live"): ROLE,
     ("deploy/repositories.py", "ranker"): "a kind of repository, as one types it",
     ("services/web.py", "live"): "a metric's label: whether what is held belongs to the live set",
     ("shared_ops/src/shared_ops/data/schemas.py", "ranker"): RANKER,

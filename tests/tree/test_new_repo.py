@@ -77,7 +77,8 @@ def test_what_is_written_passes_the_checks_and_its_tests_and_loads(
 ) -> None:
     before, python = content(checkout), alike(framework)
     said = new(kind=kind, framework=framework)
-    assert said[-1] == f"make up starts it, beside what runs; then: make train REPO={ADDED}"
+    train = "make train" if kind == "search" else f"make train REPO={ADDED}"
+    assert said[-1] == f"make up starts it, beside what runs; then: {train}"
     gained = sorted(content(checkout).keys() - before.keys())
     assert {name.rsplit("/", 1)[0] for name in gained} == {f"repos/{ADDED}", f"repos/{ADDED}/tests", f"envs/{ADDED}"}
     entry = repositories()[ADDED]

@@ -6,6 +6,7 @@ import os
 from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import lifecycle
 from deploy.stack.terminal import say
+from shared_ops.refused import refused_code
 from shared_ops.release.livesets import LiveSet, asset_path
 from shared_ops.settings import Settings
 
@@ -13,6 +14,15 @@ from shared_ops.settings import Settings
 def dagit_of(settings: Settings) -> Dagit:
     """The Dagit of the stack; waiting for it ends with an error once the stack has ended."""
     return Dagit(settings.url("dagit"), lambda: lifecycle.need_still_running(settings))
+
+
+def reload_code(settings: Settings, dagit: Dagit, name: str) -> str | None:
+    """Reload a location's code; returns what keeps it from loading, and what runs in its place."""
+    if error := dagit.reload(name):
+        return f"{name}'s code server runs, and its code does not load: {error}"
+    if refused := refused_code(name, settings):
+        return f"{name}'s code does not load, and the code of before stays in Dagit: {refused.told}"
+    return None
 
 
 def tell_dagit(dagit: Dagit, live: LiveSet, note: str | None, *, unless_shown: bool = False) -> None:

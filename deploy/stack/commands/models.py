@@ -9,9 +9,8 @@ import click
 
 from deploy.stack import bulk, history
 from deploy.stack.arguments import Name, Number, Words
-from deploy.stack.commands.common import dagit_of, who
+from deploy.stack.commands.common import dagit_of, reload_code, who
 from deploy.stack.dagit import training
-from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes import lifecycle
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.shares import TRAINING
@@ -57,20 +56,15 @@ def _reload(settings: Settings, names: list[str]) -> None:
         say("Dagit does not run, so there is nothing to reload: make up")
         return
     dagit = dagit_of(settings)
-    broken = {name: problem for name in names if (problem := _reloaded(settings, dagit, name))}
+    broken = {}
+    for name in names:
+        if problem := reload_code(settings, dagit, name):
+            broken[name] = problem
+            continue
+        is_news = name in families() and _is_news(settings, name)
+        say(f"{name:<17} reloaded" + (f"; people get it by: make train REPO={name}" if is_news else ""))
     if broken:
         raise StackError("\n".join([*broken.values(), f"Mend it, then: {mended_by(next(iter(broken)))}"]))
-
-
-def _reloaded(settings: Settings, dagit: Dagit, name: str) -> str | None:
-    """Reload one's code, and say so; returns what keeps it from loading, and what runs in its place."""
-    if error := dagit.reload(name):
-        return f"{name}'s code server runs, and its code does not load: {error}"
-    if refused := refused_code(name, settings):
-        return f"{name}'s code does not load, and the code of before stays in Dagit: {refused.told}"
-    people = f"; people get it by: make train REPO={name}" if name in families() and _is_news(settings, name) else ""
-    say(f"{name:<17} reloaded{people}")
-    return None
 
 
 def _is_news(settings: Settings, family: str) -> bool:
@@ -123,6 +117,7 @@ def predict(settings: Settings, /, **given: Any) -> None:
     lifecycle.need_running(settings)
     repository, config = bulk.asked(**given)
     lifecycle.need_part(settings, repository)
+    bulk.refuse_unfit(config)
     training.predict(dagit_of(settings), repository, config, f"make predict by {who()}", say)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import click
-from rich.table import Table
 
 from deploy.stack import history
 from deploy.stack.arguments import Name, Number, Words
@@ -11,7 +10,7 @@ from deploy.stack.commands.common import dagit_of, tell_dagit, who
 from deploy.stack.processes import lifecycle
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search.searching import follows
-from deploy.stack.terminal import console, say
+from deploy.stack.terminal import console, cut, say
 from shared_ops.data.snapshots import Snapshots
 from shared_ops.release import overrides, promotion
 from shared_ops.release.livesets import LiveSet, LiveSets
@@ -129,11 +128,14 @@ def _tell_moved(settings: Settings, before: LiveSet | None, live: LiveSet, note:
 def runs(settings: Settings, n: int) -> None:
     """Show the newest runs: when and why each started, and how it ended."""
     lifecycle.need_running(settings)
-    rows = Table("asked for", "run", "job", "because", "ended", "took", "what came of it")
     for run in dagit_of(settings).recent_runs(n):
-        when, took = f"{run.created:%Y-%m-%d %H:%M:%S}", "" if run.seconds is None else f"{run.seconds:.0f} s"
-        rows.add_row(when, run.run_id[:8], run.job, run.because, run.status, took, " ".join(run.outcome.split()))
-    console.print(rows)
+        took = "" if run.seconds is None else f" after {run.seconds:.0f} s"
+        say(f"{run.created:%Y-%m-%d %H:%M:%S} UTC  {run.run_id[:8]}  {run.job:<18} {run.status}{took}")
+        if run.because:
+            say(cut(f"    because: {run.because}"))
+        if outcome := " ".join(run.outcome.split()):
+            # Whoever looks for what failed needs all of it.
+            say(f"    {outcome}" if run.status == "FAILURE" else cut(f"    {outcome}"))
 
 
 @click.command()

@@ -8,7 +8,7 @@ import click
 from deploy import environments
 from deploy.stack import saves, sources
 from deploy.stack import status as status_of
-from deploy.stack.commands.common import dagit_of, tell_dagit, who
+from deploy.stack.commands.common import dagit_of, reload_code, tell_dagit, who
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import Dagit
 from deploy.stack.processes import lifecycle, places
@@ -18,9 +18,11 @@ from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search.searching import wait_for_search
 from deploy.stack.terminal import console, say
 from shared_ops.data.snapshots import Snapshots
+from shared_ops.refused import mended_by
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import (
+    LIST,
     Settings,
     data_repository,
     families,
@@ -46,6 +48,7 @@ def up(settings: Settings, watch: bool) -> None:
     dagit = dagit_of(settings)
     names = [name for name in repositories() if settings.runs(name)]
     lifecycle.wait_for_locations(settings, dagit, names, lambda line: say(f"  {line}"))
+    _follow_list(settings, dagit)
     environments.remove_left(settings, say)
     if lacking := _lacking(settings):
         _train_part(settings, dagit)
@@ -71,6 +74,18 @@ def dev(settings: Settings) -> None:
     """Reload in the running stack what is saved, where it loads, until Ctrl-C."""
     lifecycle.need_running(settings)
     saves.follow(settings, dagit_of(settings), say)
+
+
+def _follow_list(settings: Settings, dagit: Dagit) -> None:
+    """Reload the locations whose definitions name others, where the list has changed since they were loaded.
+
+    Dagit's lineage would lack what the list has gained, and show what is gone.
+    """
+    for name in lifecycle.of_another_list(settings):
+        if problem := reload_code(settings, dagit, name):
+            say(f"  {problem} Mend it, then: {mended_by(name)}")
+        else:
+            say(f"  {name:<17} reloaded: {LIST} has changed since it was loaded")
 
 
 def _lacking(settings: Settings) -> list[str]:

@@ -4,11 +4,11 @@ Knows no model: the order is that of the roles.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from deploy.stack.dagit.client import Dagit, DagitError, Event, RunPage
+from deploy.stack.dagit.client import Dagit, DagitError, Event, FailedRun, RunPage
 from shared_ops.pipeline.references import VERDICT
 from shared_ops.refused import mended_by, refused_code
 from shared_ops.release.livesets import LiveSets
@@ -55,6 +55,14 @@ def job_of(graph: str, deployment: Deployment = "prod") -> str:
 def trained() -> dict[str, Repository]:
     """The repositories that train or make data, by name."""
     return {name: repository for name, repository in repositories().items() if repository.role in ROLES}
+
+
+def failed_of_prod(dagit: Dagit) -> list[FailedRun]:
+    """The jobs of prod whose newest ended run has failed.
+
+    Whoever tries something in dev, or has a table answered in bulk, is told how that ended; no later run need follow.
+    """
+    return [failed for failed in dagit.failed_jobs() if failed.job.endswith(job_of(""))]
 
 
 def waves(names: Sequence[str] | None = None, runs: Callable[[str], bool] = lambda _: True) -> list[list[str]]:
@@ -107,8 +115,25 @@ def train(
                 failures += _promote(settings, dagit, say, because, since, len(rankers))
             except DagitError as error:
                 failures.append(f"No accepted ranker is promoted yet: {error}")
+    if deployment == "prod" and not set(names or ranking_families()) & set(ranking_families()):
+        for line in _what_follows(settings, names or ()):
+            say(line)
     if failures:
         raise TrainingError("\n".join(failures))
+
+
+def _what_follows(settings: Settings, names: Sequence[str]) -> Iterator[str]:
+    """A line for each of these search families whose accepted release waits for a ranker, where there is one here."""
+    staging, live = Staging(settings.staging_url("prod")), LiveSets(settings.staging_url("prod")).live()
+    if not (settings.runs(live_repository()) and any(map(settings.runs, ranking_families()))):
+        return
+    for family in (name for name in names if name in search_families()):
+        accepted = staging.accepted(family)
+        if accepted and accepted != (live.releases.get(family) if live else None):
+            yield (
+                f"{family:<9} {accepted} is accepted and not live yet. What follows by itself: the ranker learns from "
+                "its hits, and a set with both is proposed. make status shows it; make train does it at once"
+            )
 
 
 def _broken(settings: Settings, dagit: Dagit, names: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from deploy.stack.dagit.client import Instigator, RunInFlight
-from deploy.stack.dagit.training import job_of, trained
+from deploy.stack.dagit.training import failed_of_prod, job_of, trained
 from deploy.stack.doctor.finding import Finding, Subject
 from deploy.stack.processes.supervisor import Supervisor
 from shared_ops.refused import mended_by, refused_code
@@ -45,11 +45,10 @@ def runs(subject: Subject) -> Iterator[Finding]:
     for run, sentence in stuck(subject.dagit.in_flight(), limits(), time.time()):
         yield Finding(sentence, f"terminate it at {url}/runs/{run.run_id}")
     trains = {job_of(name): f"make train REPO={name}" for name in trained()}
-    for failed in subject.dagit.failed_jobs():
-        if failed.job.endswith(job_of("")):
-            problem = f"{failed.job} failed at {failed.ended:%Y-%m-%d %H:%M} UTC: {failed.cause}"
-            again = f"what it says; its run, to launch again: {url}/runs/{failed.run_id}"
-            yield Finding(problem, trains.get(failed.job, again))
+    for failed in failed_of_prod(subject.dagit):
+        problem = f"{failed.job} failed at {failed.ended:%Y-%m-%d %H:%M} UTC: {failed.cause}"
+        again = f"what it says; its run, to launch again: {url}/runs/{failed.run_id}"
+        yield Finding(problem, trains.get(failed.job, again))
 
 
 def limits() -> dict[str, float]:

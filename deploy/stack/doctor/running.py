@@ -48,7 +48,7 @@ def _left(settings: Settings) -> Iterator[Finding]:
 
 def of_process(found: Found) -> Finding | None:
     """What is wrong with a process, if anything is."""
-    name, state, _, reason = found
+    name, state, _, reason, _ = found
     log = f"make logs PROCESS={name}"
     if state.state == BACKOFF:
         return Finding(f"{name} ends as soon as it is started, and is started again and again", f"{log} says why")

@@ -17,9 +17,10 @@ from deploy.stack.dagit.client import Dagit, DagitError
 from deploy.stack.processes import instance, places, postgres, preflight, supervisor, workers
 from deploy.stack.processes.listing import Process, environment_variables, processes
 from deploy.stack.processes.patience import Patience, wait_for_stack
+from deploy.stack.processes.spare import modules_file
 from deploy.stack.processes.supervisor import BACKOFF, NotRunningError, Supervisor
 from shared_ops.data import storage
-from shared_ops.settings import ROOT, Settings, live_repository, repositories, variable
+from shared_ops.settings import LIST, ROOT, Role, Settings, live_repository, repositories, variable
 from shared_ops.waiting import until
 
 Say = Callable[[str], None]
@@ -31,6 +32,8 @@ SECRET = ("postgres_url", "notify")
 """Settings that may hold a password: their values are not shown."""
 PLACE = ("SEARCHLOOP_HOME", "SEARCHLOOP_HOST", "SEARCHLOOP_PORT_BASE")
 """The settings that say which stack is meant."""
+NAME_OTHERS: tuple[Role, ...] = ("data", "rank", "live")
+"""Roles whose definitions name other repositories: the sources, the search families, all families."""
 
 
 class StackError(RuntimeError):
@@ -317,6 +320,19 @@ def of_before(running: Supervisor, listed: Sequence[Process]) -> dict[str, str]:
     renews = {process.name: "make down, then make up" for process in listed if running.changed(process)}
     code = {name: f"make code-server REPO={name.removeprefix('code-')}" for name in renews if name.startswith("code-")}
     return renews | code
+
+
+def of_another_list(settings: Settings) -> list[str]:
+    """The repositories whose definitions name others, and were loaded before repos.toml was last changed."""
+    changed = (ROOT / LIST).stat().st_mtime
+    naming = [name for name, each in repositories().items() if each.role in NAME_OTHERS and settings.runs(name)]
+    return [name for name in naming if _loaded_at(settings, name) < changed]
+
+
+def _loaded_at(settings: Settings, name: str) -> float:
+    """The Unix time at which a code server has loaded its code; 0 where it has not said."""
+    told = modules_file(name, settings.home)
+    return told.stat().st_mtime if told and told.exists() else 0
 
 
 def _prepare_instance(settings: Settings, say: Say, *how: str) -> None:

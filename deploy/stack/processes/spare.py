@@ -92,9 +92,12 @@ def _input(process: Inner) -> IO[Any]:
     return process.stdin
 
 
-def modules_file(location: str | None) -> Path | None:
-    """The file in which the inner process of a location's code server tells its modules; None outside a stack."""
-    home = os.environ.get("SEARCHLOOP_HOME")
+def modules_file(location: str | None, home: str | Path | None = None) -> Path | None:
+    """The file in which the inner process of a location's code server tells its modules once it has loaded the code.
+
+    `home` is the stack's; where it is not given, that of this process. None outside a stack.
+    """
+    home = home or os.environ.get("SEARCHLOOP_HOME")
     return Path(home, "code", f"{location}.modules") if home and location else None
 
 

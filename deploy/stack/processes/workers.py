@@ -40,21 +40,22 @@ def first(settings: Settings) -> list[Runtime]:
     """
     sets = LiveSets(settings.staging_url("prod"))
     if live := sets.live() or sets.proposed():
-        return [each for each in _of(sets, live) if settings.runs(each.family)]
+        return [each for each in of_set(sets, live) if settings.runs(each.family)]
     return [runtimes.keep(family, codes.tree(family), settings) for family in families() if settings.runs(family)]
 
 
 def required_runtimes(sets: LiveSets) -> list[Runtime]:
     """The runtimes of the live set's releases, of the proposed set's, and of those that a rollback would go back to."""
     live, proposed = sets.live(), sets.proposed()
-    before = _of(sets, sets.before(live) if live else None)
+    before = of_set(sets, sets.before(live) if live else None)
     # The workers of a family that is listed no more end with the last set that needs them; a rollback starts them
     # again.
     back = [each for each in before if each.family in families()]
-    return list(dict.fromkeys([*_of(sets, live), *_of(sets, proposed), *back]))
+    return list(dict.fromkeys([*of_set(sets, live), *of_set(sets, proposed), *back]))
 
 
-def _of(sets: LiveSets, chosen: LiveSet | None) -> Iterator[Runtime]:
+def of_set(sets: LiveSets, chosen: LiveSet | None) -> Iterator[Runtime]:
+    """The runtimes of a set's releases, but for those that are gone; none where there is no set."""
     for family, version in chosen.releases.items() if chosen else []:
         try:
             yield runtimes.of_release(sets.url, family, version)

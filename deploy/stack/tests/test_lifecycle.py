@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +18,13 @@ from click.testing import CliRunner, Result
 
 from deploy import environments
 from deploy.stack import __main__ as stack
-from deploy.stack import sources
+from deploy.stack import sources, terminal
 from deploy.stack.__main__ import commands
-from deploy.stack.commands import models, people
+from deploy.stack.bulk import AskedError
+from deploy.stack.commands import models, operator, people
+from deploy.stack.commands import running as running_commands
 from deploy.stack.dagit import training
-from deploy.stack.dagit.client import DagitError
+from deploy.stack.dagit.client import DagitError, RecentRun
 from deploy.stack.processes import lifecycle, patience, places, supervisor, workers
 from deploy.stack.processes.lifecycle import StackError
 from deploy.stack.processes.listing import Process, environment_variables, processes
@@ -30,15 +33,16 @@ from deploy.stack.processes.places import HomeError
 from deploy.stack.processes.supervisor import NotRunningError, Supervisor
 from deploy.stack.search import searching
 from deploy.stack.search.searching import SearchError
+from deploy.stack.terminal import VisibleConsole
 from deploy.stack.tests.test_supervisor import sleeper, wait_for
 from shared_ops.data import snapshots
 from shared_ops.data.snapshots import SnapshotRef
-from shared_ops.refused import RefusedCode
+from shared_ops.refused import RefusedCode, mended_by
 from shared_ops.release import codes
 from shared_ops.release.livesets import LiveSets
 from shared_ops.release.promotion import PromotionError
 from shared_ops.release.releases import ReleaseManifest, Staging, environment_lock
-from shared_ops.settings import ROOT, Settings, families, repositories
+from shared_ops.settings import LIST, ROOT, Settings, families, repositories
 
 PORT_BASE = 31_000
 
@@ -717,6 +721,69 @@ def test_what_the_list_gains_and_loses_is_followed_by_up_alone(
     lifecycle.start(running.settings, said.append)
     assert running.states().keys() == {"dagit", "gained"}
     assert "one               ended: repos/repos.toml lists it no more" in said
+
+
+def test_a_run_is_a_few_lines_which_end_where_the_terminal_does_but_for_what_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = "20261201-015105975-c25fbdd2"
+    told = {"SUCCESS": f"Accepted: as good as {made}, " + "and " * 40, "FAILURE": "train: no space " + "at all " * 20}
+    at = datetime(2026, 12, 1, 9, tzinfo=UTC)
+
+    class Ran:
+        def recent_runs(self, most: int) -> list[RecentRun]:
+            because = f"new: keyword/{made}, " + f"semantic/{made}, " * 9
+            return [RecentRun("1a2b3c4d5e", "x_prod", at, because, each, 2.4, told[each]) for each in told][:most]
+
+    monkeypatch.setattr(operator, "dagit_of", lambda _: Ran())
+    monkeypatch.setattr(lifecycle, "need_running", lambda _: None)
+    out = StringIO()
+    shown = VisibleConsole(force_terminal=True, width=100, highlight=False, soft_wrap=True, file=out)
+    monkeypatch.setattr(terminal, "console", shown)
+    CliRunner().invoke(operator.runs, [], obj=Settings(), catch_exceptions=False)
+    first, because, came, _, _, failed = out.getvalue().splitlines()
+    assert first.split() == ["2026-12-01", "09:00:00", "UTC", "1a2b3c4d", "x_prod", "SUCCESS", "after", "2", "s"]
+    assert because.startswith("    because: new: keyword/c25fbdd2, semantic/c25fbdd2, ") and len(because) == 100
+    assert came.startswith("    Accepted: as good as c25fbdd2, and ") and came.endswith("…")
+    assert failed.strip() == told["FAILURE"].strip()
+
+
+def test_predict_of_a_table_that_is_not_there_starts_no_run(running: Supervisor) -> None:
+    given = ("--queries", str(running.settings.home / "none.csv"), "--out", str(running.settings.home / "out"))
+    done = command(running.settings, "predict", *given)
+    assert isinstance(done.exception, AskedError) and "there is no such file" in str(done.exception)
+
+
+def test_up_reloads_what_names_other_repositories_once_the_list_has_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Same code, new list: Dagit draws what the list has gained, and what is gone leaves it."""
+    asked: list[str] = []
+
+    class Reloads:
+        def reload(self, name: str) -> str | None:
+            asked.append(name)
+            return "no such module" if name == "live" else None
+
+    dagit: Any = Reloads()
+    settings = Settings(home=tmp_path, port_base=PORT_BASE, repos="corpus feedback keyword ranker live")
+    changed = (ROOT / LIST).stat().st_mtime
+    (tmp_path / "code").mkdir()
+    for name in repositories():
+        file = tmp_path / "code" / f"{name}.modules"
+        file.touch()
+        os.utime(file, (changed + 1, changed + 1))
+    running_commands._follow_list(settings, dagit)
+    assert not asked
+    for name in repositories():
+        os.utime(tmp_path / "code" / f"{name}.modules", (changed - 1, changed - 1))
+    running_commands._follow_list(settings, dagit)
+    assert asked == ["corpus", "ranker", "live"]
+    corpus, ranker, live = capsys.readouterr().out.splitlines()
+    assert corpus.startswith("  corpus ")
+    assert corpus.endswith(" reloaded: repos/repos.toml has changed since it was loaded")
+    assert ranker.startswith("  ranker ") and "does not load: no such module" in live
+    assert live.endswith(f"Mend it, then: {mended_by('live')}")
 
 
 @pytest.mark.slow

@@ -10,6 +10,8 @@ import pytest
 
 from deploy.stack import history, status
 from deploy.stack.commands.running import _tell_dagit
+from deploy.stack.dagit.client import FailedRun, RunInFlight
+from deploy.stack.processes import workers
 from deploy.stack.processes.listing import environment_variables
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.search import searching
@@ -21,6 +23,7 @@ from shared_ops.refused import RefusedCode
 from shared_ops.release import overrides
 from shared_ops.release.livesets import Decision, LiveSet, LiveSets
 from shared_ops.release.releases import ReleaseManifest, Staging
+from shared_ops.release.runtimes import Runtime
 from shared_ops.settings import Settings, families
 from tests.lists import list_another_ranker
 
@@ -49,8 +52,65 @@ def test_a_location_that_runs_the_code_of_before_is_a_line(tmp_path: Path) -> No
     assert line.endswith("Mend it, then: make code-server REPO=live (while make dev runs, a save is enough)")
 
 
-def test_a_family_without_a_release_is_a_line(without_ranker: Settings) -> None:
+def test_a_failed_job_of_prod_is_a_line_and_what_a_person_tried_is_none() -> None:
+    """Nobody has to ask again for a table that could not be answered: the line would stay for ever."""
+
+    class Failed:
+        def load_errors(self) -> dict[str, str | None]:
+            return {}
+
+        def unhealthy_daemons(self) -> list[str]:
+            return []
+
+        def in_flight(self) -> list[RunInFlight]:
+            return []
+
+        def failed_jobs(self) -> list[FailedRun]:
+            jobs = ("keyword_prod", "live_predict", "keyword_predict", "keyword_dev")
+            return [FailedRun("1a2b3c4d5e", job, datetime(2026, 11, 1, 9, tzinfo=UTC), "no space") for job in jobs]
+
+    dagit: Any = Failed()
+    assert list(status._dagit_lines(dagit)) == ["failed: keyword_prod (run 1a2b3c4d, 2026-11-01 09:00 UTC): no space"]
+
+
+def test_a_family_that_takes_no_part_is_a_line_with_the_reason(without_ranker: Settings) -> None:
+    """Before it has an accepted release no ranker could have learned from it."""
+    assert f"  ranker    {history.NO_RELEASE}" in list(history.live_lines(without_ranker))
+    accepted = storage.join(without_ranker.staging_url("prod"), "ranker", "accepted.json")
+    storage.write_json(accepted, {"version": "r1"})
     assert f"  ranker    {history.NO_PART}" in list(history.live_lines(without_ranker))
+
+
+def test_what_was_taken_back_is_a_line_with_the_command_that_the_documents_name(without_ranker: Settings) -> None:
+    sets = LiveSets(without_ranker.staging_url("prod"))
+    one = sets.live()
+    sets.go_live(one)
+    sets.go_live(one.model_copy(update={"number": 2}), instead_of=one)
+    sets.go_live(one, goes_back=True)
+    (line,) = [line for line in history.rejected_lines(without_ranker) if line.startswith("rolled back")]
+    assert line == 'rolled back: set 2 (make promote SET=2 WHY="..." brings it back)'
+    assert history._back(sets, 1) == "make rollback SET=1 brings it back"
+
+
+def test_a_worker_that_no_set_needs_says_that_it_ends_and_holds_no_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(home=tmp_path, port_base=31_200, postgres_url=None)
+    live, before, leaving = (Runtime("keyword", code, "e" * 64) for code in ("a" * 64, "b" * 64, "c" * 64))
+    monkeypatch.setattr(workers, "of_set", lambda *_: [live])
+    monkeypatch.setattr(workers, "required_runtimes", lambda _: [live, before])
+    running = Supervisor(settings)
+    held = [sleeper(each.worker) for each in (live, before, leaving)]
+    running.start([sleeper("search")], environment_variables(settings), held)
+    try:
+        found = {each.name: each for each in status.found(settings)}
+        console.print(status.table(settings))
+    finally:
+        running.shut_down()
+    assert [found[each.worker].leaves for each in (live, before, leaving)] == [False, False, True]
+    ports = [found[each.worker].port for each in (live, before, leaving)]
+    assert ports == [settings.ports["keyword"], None, None]
+    assert capsys.readouterr().out.count("no set needs it") == 1
 
 
 def test_a_ranker_in_whose_place_another_one_ranks_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +128,9 @@ def test_a_ranker_in_whose_place_another_one_ranks_is_a_line(tmp_path: Path, mon
 
 def test_a_release_that_waits_for_a_ranker_is_a_line(without_ranker: Settings) -> None:
     accepted = storage.join(without_ranker.staging_url("prod"), "behavior", "accepted.json")
-    assert not [line for line in history.live_lines(without_ranker) if "accepted" in line]
+    assert not [line for line in history.live_lines(without_ranker) if line.startswith("accepted")]
     storage.write_json(accepted, {"version": "v2"})
-    (line,) = [line for line in history.live_lines(without_ranker) if "accepted" in line]
+    (line,) = [line for line in history.live_lines(without_ranker) if line.startswith("accepted")]
     assert "behavior/v2; a ranker that learns from it brings it" in line
 
 
@@ -175,7 +235,7 @@ def test_a_rejected_release_is_explained_with_its_numbers(without_ranker: Settin
     snapshot = LiveSets(without_ranker.staging_url("prod")).live().snapshot
     values = {"queries": 40.0, "nDCG@10": 0.5, "R@100": 0.8, "RR@10": 0.6}
     gate = {
-        "accepted": False, "reasons": ["A loss of 0.02 is not ruled out at 0.05."], "queries": 40, "challenger": 0.5,
+        "accepted": False, "reasons": ["A loss of 0.02 is not ruled out at 0.05."], "queries": 76, "challenger": 0.5,
         "champion": 0.55, "champion_version": "v1", "difference": -0.05, "confidence_low": -0.09,
         "confidence_high": -0.01, "p_value": 0.9, "gained": 3, "lost": 9, "unchanged": 28, "policy": {},
         "slice_tests": {"source: numpy": {"queries": 31, "difference": -0.06, "p_value": 0.02}},
@@ -191,10 +251,15 @@ def test_a_rejected_release_is_explained_with_its_numbers(without_ranker: Settin
     LiveSets(without_ranker.staging_url("prod")).decide("v2", Decision(accepted=False, reason="worse end to end"))
     told = "\n".join(history.explanation(without_ranker, "keyword", "v2"))
     for part in (
-        "its gate: Rejected: nDCG@10 0.5000 against 0.5500 of v1", "p = 0.9000", "not ruled out", "margin 0.02",
+        "its gate: Rejected: nDCG@10 0.5000 against 0.5500 of v1", "p of a loss of 0.02 or more = 0.9000",
+        "not ruled out", "margin 0.02", "of its 76 queries 36 are of the newest clicks,",
         "took 3.2 ms a query, the champion 3.0 ms", "not the accepted release: none is", "its set: worse end to end",
         "learned from snapshot s", "/runs/1a2b3c4d", "environment e",
     ):  # fmt: skip
         assert part in told, told
     rows = history.slices(without_ranker, "keyword", "v2")
-    assert list(rows.columns[5].cells) == ["-0.0500", "-0.0600"] and list(rows.columns[6].cells) == ["0.9000", "0.0200"]
+    compared = {str(column.header): list(column.cells) for column in rows.columns[5:]}
+    assert list(rows.columns[1].cells) == ["40", "40"] and compared == {
+        "compared on": ["76", "31"], "difference": ["-0.0500", "-0.0600"],
+        "p of a loss of 0.02 or more": ["0.9000", ""], "p of no loss": ["", "0.0200"],
+    }  # fmt: skip

@@ -9,7 +9,8 @@ import pytest
 from rich.table import Table
 from rich.tree import Tree
 
-from deploy.stack.terminal import console, say
+from deploy.stack import terminal
+from deploy.stack.terminal import VisibleConsole, brief, console, cut, say
 
 ODD = "a\x1b]0;owned\x07\x1b[31m red\x9b2J\r\b\u202egnp[bold]b[/]:smile:"
 SHOWN = r"a\x1b]0;owned\x07\x1b[31m red\x9b2J\r\x08\u202egnp[bold]b[/]:smile:"
@@ -52,3 +53,19 @@ def test_a_command_whose_reader_has_read_enough_goes_on_to_its_end(tmp_path: Pat
         process.stdout.close()
         assert process.wait(timeout=60) == 0 and process.stderr.read() == b""
     assert (tmp_path / "ended").exists()
+
+
+NOTE = "ranker 20261201-015105975-c25fbdd2, by run 7b222313: its gate accepted it (trained because: make up)"
+
+
+def test_in_a_terminal_a_release_is_its_hash_and_a_line_ends_where_the_terminal_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(terminal, "console", VisibleConsole(force_terminal=True, width=40))
+    assert brief(NOTE).startswith("ranker c25fbdd2, by run 7b222313: ")
+    assert cut(NOTE) == "ranker c25fbdd2, by run 7b222313: its g…" and len(cut(NOTE)) == 40
+    assert cut("short") == "short"
+
+
+def test_what_is_no_terminal_gets_every_line_whole() -> None:
+    assert brief(NOTE) == cut(NOTE) == NOTE

@@ -10,7 +10,10 @@ import pytest
 
 from deploy.stack.dagit import training
 from deploy.stack.dagit.client import Dagit, EndedRun, Event, RunInFlight, RunPage
+from shared_ops.data import storage
+from shared_ops.data.snapshots import SnapshotRef
 from shared_ops.refused import RefusedCode
+from shared_ops.release.livesets import LiveSets
 from shared_ops.release.releases import Staging
 from shared_ops.settings import Repository, Settings, repositories
 from tests.lists import list_another_ranker
@@ -46,6 +49,28 @@ def test_a_source_that_gives_nothing_new_holds_back_nobody_and_is_told(
     with pytest.raises(training.TrainingError, match=r"^wiki") as told:
         training.train(Settings(), looks, ["keyword", "corpus", "wiki"], said.append)
     assert said[-1].endswith("keyword_prod ended: SUCCESS") and "corpus" not in str(told.value)
+
+
+def test_a_search_family_alone_ends_with_what_follows_until_it_is_live(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings, said = Settings(home=tmp_path), list[str]()
+    url = settings.staging_url("prod")
+    storage.write_json(storage.join(url, "keyword", "accepted.json"), {"version": "k2"})
+
+    def train(settings: Settings, names: list[str]) -> str:
+        looks = dagit(first=[page("SUCCESS")])
+        training.train(settings, looks, names, said.append)
+        return said[-1]
+
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    told = train(settings, ["keyword"])
+    assert told.startswith("keyword   k2 is accepted and not live yet. What follows by itself: the ranker learns")
+    assert train(settings.model_copy(update={"repos": "corpus keyword"}), ["keyword"]).endswith("ended: SUCCESS")
+    assert train(settings, ["semantic"]).endswith("ended: SUCCESS")
+    sets = LiveSets(url)
+    sets.go_live(sets.propose({"keyword": "k2", "ranker": "r1"}, SnapshotRef(id="s", url="file:///s"), "a ranker's"))
+    assert train(settings, ["keyword"]).endswith("ended: SUCCESS")
 
 
 def test_a_part_of_a_stack_trains_what_it_runs() -> None:

@@ -5,6 +5,7 @@ bounded whatever their number. Knows no Dagster.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,18 +90,47 @@ def of_file(url: str, columns: Columns, scratch: Path) -> Questions:
     Raises:
         QuestionsError: when it is not there, cannot be read, or lacks a column or an id.
     """
-    ending = Path(url).suffix.lower()
-    if ending not in READERS:
-        raise QuestionsError(f"{url}: expected a file whose name ends in one of {', '.join(READERS)}.")
+    ending = _ending(url)
     copy = scratch / f"given{ending}"
-    try:
+    with _reading(url, copy):
         with fsspec.open(url, "rb") as source, copy.open("wb") as target:
             while block := source.read(1 << 24):
                 target.write(block)
         return _kept([columns.of(READERS[ending](copy), url)], scratch, url)
+
+
+def check_file(path: Path, columns: Columns) -> None:
+    """See that a file of this machine is there, can be read by its ending, and has the columns.
+
+    Raises:
+        QuestionsError: when it does not.
+    """
+    ending = _ending(str(path))
+    with _reading(str(path), path):
+        path.open("rb").close()
+        columns.of(READERS[ending](path), str(path))
+
+
+def _ending(url: str) -> str:
+    ending = Path(url).suffix.lower()
+    if ending not in READERS:
+        raise QuestionsError(f"{url}: expected a file whose name ends in one of {', '.join(READERS)}.")
+    return ending
+
+
+@contextmanager
+def _reading(url: str, copy: Path) -> Iterator[None]:
+    """Tell why the file at an fsspec URL, of which `copy` is read, cannot be read.
+
+    Raises:
+        QuestionsError: when it cannot.
+    """
+    try:
+        yield
     except (OSError, pl.exceptions.PolarsError) as error:
-        why = str(error).partition("\n")[0].replace(str(copy), "it")
-        raise QuestionsError(f"{url} cannot be read as {ending[1:]}: {why}") from error
+        missing = "there is no such file" if isinstance(error, FileNotFoundError) else None
+        why = missing or str(error).partition("\n")[0].replace(str(copy), "it")
+        raise QuestionsError(f"{url} cannot be read as {_ending(url)[1:]}: {why}") from error
 
 
 def of_statement(database: str, statement: str, columns: Columns, scratch: Path) -> Questions:

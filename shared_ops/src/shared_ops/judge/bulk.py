@@ -117,8 +117,8 @@ class Answered:
     seconds: float
 
 
-def claim(url: str) -> None:
-    """Take the folder at an fsspec URL for answers: one that is not there yet, or is empty, or was begun and not ended.
+def refuse_taken(url: str) -> None:
+    """See that the folder at an fsspec URL is not there yet, or is empty, or was begun and not ended.
 
     Raises:
         BulkError: when it holds anything else, which is never written over.
@@ -130,6 +130,16 @@ def claim(url: str) -> None:
     if there and not (BEGUN in there and there <= {BEGUN, HITS, RUN}):
         what = "holds answers already" if DONE in there else "is not empty"
         raise BulkError(f"{url} {what}. Name another folder, or remove it.")
+
+
+def claim(url: str) -> None:
+    """Take the folder at an fsspec URL for answers.
+
+    Raises:
+        BulkError: when it is taken.
+    """
+    refuse_taken(url)
+    filesystem, path = fsspec.core.url_to_fs(url)
     filesystem.makedirs(path, exist_ok=True)
     storage.write_atomic(storage.join(url, BEGUN), b"")
     storage.remove(storage.join(url, HITS))

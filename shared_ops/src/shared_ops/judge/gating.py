@@ -35,6 +35,11 @@ class GatePolicy(BaseModel):
     latency_floor_ms: float = Field(default=10.0, ge=0, description="milliseconds a query that are never too slow")
     max_latency_ms: float = Field(default=250.0, gt=0, description="milliseconds a query that a first release may take")
 
+    @property
+    def loss(self) -> str:
+        """The loss that must be ruled out, in words."""
+        return f"a loss of {self.margin:g} or more" if self.margin else "any loss"
+
 
 class Latency(BaseModel):
     """Median milliseconds a query, both measured on one machine, one after the other."""
@@ -95,7 +100,8 @@ class Verdict(BaseModel):
             compared = (
                 f"nDCG@10 {self.challenger:.4f} against {self.champion:.4f} of {self.champion_version} on "
                 f"{self.queries} queries (difference {self.difference:+.4f}, 95 % interval "
-                f"{self.confidence_low:+.4f} to {self.confidence_high:+.4f}, p = {self.p_value:.4f}; "
+                f"{self.confidence_low:+.4f} to {self.confidence_high:+.4f}, "
+                f"p of {self.policy.loss} = {self.p_value:.4f}; "
                 f"{self.gained} gained, {self.lost} lost, {self.unchanged} unchanged)"
             )
         remarks = " ".join([*self.reasons, *self.notes])
@@ -389,8 +395,8 @@ def _slices(
 
 def _losing(slices: dict[str, SliceTest], policy: GatePolicy) -> list[str]:
     return [
-        f"Slice {name} loses {-test.difference:.4f} on {test.queries} queries (p = {test.p_value:.4f}), more than "
-        f"{policy.slice_bound}."
+        f"Slice {name} loses {-test.difference:.4f} on {test.queries} queries (p of no loss = {test.p_value:.4f}), "
+        f"more than {policy.slice_bound}."
         for name, test in slices.items()
         if test.p_value is not None and test.p_value <= policy.alpha and test.difference < -policy.slice_bound
     ]

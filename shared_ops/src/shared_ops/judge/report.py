@@ -110,7 +110,7 @@ def _slice_table(slices: pl.DataFrame, verdict: Verdict) -> str:
         difference = f"{row['difference']:+.4f}"
         values = [_number(row["challenger"]), _number(row["champion"]), difference]
         rows.append([row["slice"], f"{row['queries']}", *values, "" if row["slice"] == "all" else p_value])
-    return _table(["slice", "queries", "challenger", "champion", "difference", "p of a loss"], rows)
+    return _table(["slice", "queries", "challenger", "champion", "difference", "p of no loss"], rows)
 
 
 def _query_table(measured: pl.DataFrame, texts: Mapping[str, str]) -> str:

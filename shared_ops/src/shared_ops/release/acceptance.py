@@ -43,7 +43,7 @@ def accept_again(result: ReleaseManifest, staging: Staging, live_sets: LiveSets)
     if past := live_sets.taken_back_release(result.family, result.version):
         return (
             f"{name} was taken back with set {past.number}, so {result.family}/{accepted} stays accepted: "
-            f"make rollback SET={past.number} brings it back."
+            f'make promote SET={past.number} WHY="..." brings it back.'
         )
     if result.version in staging.passed_over(result.family):
         return (

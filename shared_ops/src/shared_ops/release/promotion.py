@@ -121,14 +121,14 @@ def _refuse_taken_back(
     if taken_back := live_sets.taken_back(releases, snapshot):
         raise TakenBackError(
             f"Set {taken_back.number} held just these releases and was rolled back: it is not promoted again by "
-            f"itself. make rollback SET={taken_back.number} brings it back."
+            f'itself. make promote SET={taken_back.number} WHY="..." brings it back.'
         )
     for family, version in ranker.learned_from.items():
         if past := live_sets.taken_back_release(family, version):
             raise TakenBackError(
                 f"{ranker.family}/{ranker.version} learned from {family}/{version}, which was taken back with set "
                 f"{past.number}. A new training learns from what is live: make train REPO={ranker.family}. "
-                f"make rollback SET={past.number} brings back what was taken back."
+                f'make promote SET={past.number} WHY="..." brings back what was taken back.'
             )
 
 
