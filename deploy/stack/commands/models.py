@@ -17,7 +17,7 @@ from deploy.stack.processes.shares import TRAINING
 from deploy.stack.processes.supervisor import Supervisor
 from deploy.stack.terminal import console, say
 from shared_ops.judge.evaluation import DEPTH
-from shared_ops.refused import mended_by, refused_code
+from shared_ops.refused import mended_by
 from shared_ops.release import codes, runtimes
 from shared_ops.release.livesets import NOTHING_LIVE, LiveSets
 from shared_ops.release.releases import ReleaseError, Staging, environment_lock
