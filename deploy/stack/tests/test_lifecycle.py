@@ -699,12 +699,17 @@ def test_up_removes_environments_once_all_is_started_that_may_run_from_them(
     def remove_left(*_: object) -> None:
         raise StackError(f"after {', '.join(done)}")
 
+    def of_another_list(_: object) -> list[str]:
+        done.append("list")
+        return []
+
     monkeypatch.setattr(sources, "check", lambda *_: None)
     monkeypatch.setattr(lifecycle, "start", lambda *_: done.append("start"))
     monkeypatch.setattr(lifecycle, "wait_for_locations", lambda *_: done.append("locations"))
+    monkeypatch.setattr(lifecycle, "of_another_list", of_another_list)
     monkeypatch.setattr(environments, "remove_left", remove_left)
     settings = Settings(home=tmp_path, port_base=PORT_BASE)
-    assert str(command(settings, "up").exception) == "after start, locations"
+    assert str(command(settings, "up").exception) == "after start, locations, list"
 
 
 @pytest.mark.slow
@@ -748,7 +753,10 @@ def test_a_run_is_a_few_lines_which_end_where_the_terminal_does_but_for_what_fai
     assert failed.strip() == told["FAILURE"].strip()
 
 
-def test_predict_of_a_table_that_is_not_there_starts_no_run(running: Supervisor) -> None:
+def test_predict_of_a_table_that_is_not_there_starts_no_run(
+    running: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "need_part", lambda *_: None)
     given = ("--queries", str(running.settings.home / "none.csv"), "--out", str(running.settings.home / "out"))
     done = command(running.settings, "predict", *given)
     assert isinstance(done.exception, AskedError) and "there is no such file" in str(done.exception)
