@@ -229,6 +229,14 @@ def test_dagit_shows_every_code_location_loaded(stack: Stack, page: Page) -> Non
     expect(page.get_by_text("Loaded", exact=True)).to_have_count(len(repositories()))
 
 
+def test_dagit_opens_on_the_lineage_of_prod_at_the_address_that_is_told(stack: Stack, page: Page) -> None:
+    told = next(line for line in stack.make("addresses").stdout.splitlines() if line.startswith("lineage "))
+    page.goto(told.split()[1])
+    graph = page.locator("svg foreignObject")
+    for name, count in {"live_set": 1, "proposed_set": 1, "snapshot": 1, "release": len(families())}.items():
+        expect(graph.get_by_text(name, exact=True)).to_have_count(count)
+
+
 def test_dagit_shows_what_the_ranker_came_from_in_other_locations(stack: Stack, page: Page) -> None:
     asset = f"{stack.settings.url('dagit')}/assets/prod/ranker/challenger"
     page.goto(f"{asset}?view=lineage")

@@ -33,6 +33,9 @@ from shared_ops.settings import (
     source_repositories,
 )
 
+PROD_LINEAGE = "/asset-groups~group%3A%22prod%22/"
+"""Where Dagit shows the lineage of prod alone: its own page of all lineage opens with groups that are folded."""
+
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Then reload what is saved, as `dev` does.")
@@ -176,6 +179,7 @@ def addresses(settings: Settings) -> None:
 def _addresses(settings: Settings) -> None:
     for name in ("search", "dagit", *filter(settings.runs, families())):
         say(f"{name} {settings.url(name)}")
+    say(f"lineage {settings.url('dagit')}{PROD_LINEAGE}")
 
 
 @click.command()
