@@ -7,7 +7,6 @@ from dagster import (
     DefaultSensorStatus,
     RunRequest,
     RunsFilter,
-    ScheduleDefinition,
     ScheduleEvaluationContext,
     SensorEvaluationContext,
     SkipReason,
@@ -20,7 +19,7 @@ from repos.feedback.ops import reading_up_to, store
 from shared_ops.data.ubi import Window
 from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
-from shared_ops.pipeline.triggers import IN_FLIGHT, LATER, nightly
+from shared_ops.pipeline.triggers import IN_FLIGHT, LATER, every_night, nightly
 from shared_ops.settings import current
 
 
@@ -50,14 +49,12 @@ def daily_feedback(context: ScheduleEvaluationContext) -> RunRequest | SkipReaso
     return due(context, enough=1)
 
 
-daily_forget = ScheduleDefinition(
-    name="daily_forget",
-    job=forget_prod,
-    cron_schedule=nightly(-1, 30),
-    execution_timezone="UTC",
-    default_status=DefaultScheduleStatus.RUNNING,
+daily_forget = every_night(
+    "daily_forget",
+    forget_prod,
+    nightly(-1, 30),
+    because="events that are too old are deleted once a day",
     description="Deletes searches and clicks older than SEARCHLOOP_RETENTION_DAYS.",
-    tags={BECAUSE: "events that are too old are deleted once a day"},
 )
 
 sensors = [enough_clicks]

@@ -1,10 +1,14 @@
 """Small folders in BEIR's layout."""
 
 import json
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster import DagsterInstance
 
 from repos.corpus.sources.config import Sources
 
@@ -38,6 +42,29 @@ def beir(tmp_path: Path) -> Path:
     write_qrels(folder / "qrels" / "train.tsv", [(f"q{i}", f"d{i}", 1) for i in range(6)])
     write_qrels(folder / "qrels" / "test.tsv", [(f"q{i}", f"d{i}", 2) for i in range(6, 10)])
     return folder
+
+
+def age(folder: Path) -> None:
+    """Let all files look as if they were written a while ago."""
+    for path in folder.rglob("*"):
+        os.utime(path, (time.time() - 60, time.time() - 60))
+
+
+@pytest.fixture
+def sources(beir: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sources file that names the small folder, and the stack's setting that names it."""
+    path = beir.parent / "sources.yaml"
+    path.write_text("sources: [{kind: beir, name: tiny, path: collection}]")
+    monkeypatch.setenv("SEARCHLOOP_SOURCES", str(path))
+    age(beir)
+    return path
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    """A Dagster instance of the test's own."""
+    with DagsterInstance.ephemeral() as instance:
+        yield instance
 
 
 def source_of(entry: dict[str, Any]) -> Any:

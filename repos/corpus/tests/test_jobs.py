@@ -1,7 +1,6 @@
 """The jobs of the corpus, run in one process: from a sources file to the latest snapshot, or to none."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,6 @@ from shared_ops.pipeline.resources import DEV, PROD
 from shared_ops.pipeline.types import check_snapshot
 
 CORPUS_DEV, CORPUS_PROD = jobs
-
-
-@pytest.fixture
-def sources(beir: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A sources file that names the small folder, and the stack's setting that names it."""
-    path = beir.parent / "sources.yaml"
-    path.write_text("sources: [{kind: beir, name: tiny, path: collection}]")
-    monkeypatch.setenv("SEARCHLOOP_SOURCES", str(path))
-    return path
-
-
-@pytest.fixture
-def instance() -> Iterator[DagsterInstance]:
-    with DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 def run(

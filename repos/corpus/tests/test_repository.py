@@ -1,6 +1,5 @@
 """What a repository with the role source has published is a source of the corpus, beside those of the sources file."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +12,7 @@ from repos.corpus.lineage import snapshot_specs
 from repos.corpus.sources import config
 from repos.corpus.sources.collected import SourceError
 from repos.corpus.tests.conftest import write_lines, write_qrels
-from repos.corpus.tests.test_triggers import SourceTicks, age
+from repos.corpus.tests.test_triggers import SourceTicks
 from shared_ops import settings
 from shared_ops.data.snapshots import SnapshotRef, load
 from shared_ops.data.source_tables import SourceRows, typed_tables
@@ -39,7 +38,7 @@ class Listed:
         self.path.write_text(text + "".join(ENTRY.format(name, 400 + i) for i, name in enumerate(names)))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listed:
     """A list of the repositories with one that gives a source, wiki."""
     (tmp_path / "checkout" / "repos").mkdir(parents=True)
@@ -47,22 +46,6 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listed:
     made = Listed(tmp_path / "checkout")
     made.write("wiki")
     return made
-
-
-@pytest.fixture
-def sources(beir: Path, home: Path, listed: Listed, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A sources file that names the small folder, and the stack's setting that names it."""
-    path = beir.parent / "sources.yaml"
-    path.write_text("sources: [{kind: beir, name: tiny, path: collection}]")
-    monkeypatch.setenv("SEARCHLOOP_SOURCES", str(path))
-    age(beir)
-    return path
-
-
-@pytest.fixture
-def instance() -> Iterator[DagsterInstance]:
-    with DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 def publish(rows: SourceRows, name: str = "wiki") -> SnapshotRef:

@@ -1,9 +1,7 @@
 """A change of any source's content starts one build, and every tick says in words why it acted or did not."""
 
 import json
-import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -28,26 +26,10 @@ from repos.corpus import fingerprints
 from repos.corpus.build import Built
 from repos.corpus.sources.config import Sources
 from repos.corpus.sources.files import FileState
-from repos.corpus.tests.conftest import write_lines
+from repos.corpus.tests.conftest import age, write_lines
 from repos.corpus.triggers import corpus_prod, daily, daily_build, sources_changed
 from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import PROD
-
-
-@pytest.fixture
-def sources(beir: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A sources file that names the small folder, and the stack's setting that names it."""
-    path = beir.parent / "sources.yaml"
-    path.write_text("sources: [{kind: beir, name: tiny, path: collection}]")
-    monkeypatch.setenv("SEARCHLOOP_SOURCES", str(path))
-    age(beir)
-    return path
-
-
-@pytest.fixture
-def instance() -> Iterator[DagsterInstance]:
-    with DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 class SourceTicks:
@@ -68,12 +50,6 @@ class SourceTicks:
 @pytest.fixture
 def ticks(instance: DagsterInstance) -> SourceTicks:
     return SourceTicks(instance)
-
-
-def age(folder: Path) -> None:
-    """Let all files look as if they were written a while ago."""
-    for path in folder.rglob("*"):
-        os.utime(path, (time.time() - 60, time.time() - 60))
 
 
 def build(instance: DagsterInstance, run_config: dict[str, Any] | None = None) -> ExecuteInProcessResult:

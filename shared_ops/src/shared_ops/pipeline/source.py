@@ -16,18 +16,15 @@ from dagster import (
     AssetChecksDefinition,
     AssetMaterialization,
     Config,
-    DefaultScheduleStatus,
     Definitions,
     Failure,
     GraphDefinition,
     In,
-    JobDefinition,
     MetadataValue,
     OpDefinition,
     OpExecutionContext,
     Out,
     Output,
-    ScheduleDefinition,
     asset_check,
     graph,
     op,
@@ -40,9 +37,8 @@ from shared_ops.data.source_tables import SourceRows, typed_tables
 from shared_ops.pipeline.checks import code_check
 from shared_ops.pipeline.jobs import family_jobs
 from shared_ops.pipeline.lineage import DATA_VERSION, source_key, source_specs
-from shared_ops.pipeline.references import BECAUSE
 from shared_ops.pipeline.resources import DeploymentResource
-from shared_ops.pipeline.triggers import nightly
+from shared_ops.pipeline.triggers import every_night, nightly
 from shared_ops.pipeline.types import ValidSnapshot, check_content, check_snapshot
 from shared_ops.settings import DEPLOYMENTS, Deployment, current, repository_of
 
@@ -71,7 +67,15 @@ def source_definitions(module: str, parameters: type[BaseModel], read: Read) -> 
             *(_tables_check(source, deployment) for deployment in DEPLOYMENTS),
             code_check(source, source_key("prod", source)),
         ],
-        schedules=[_daily(source, prod)],
+        schedules=[
+            every_night(
+                f"{source}_daily",
+                prod,
+                nightly(HOURS),
+                because="the source is read once a day",
+                description="Reads the source once a day; where it says something new, the corpus follows.",
+            )
+        ],
     )
 
 
@@ -168,15 +172,3 @@ def _tables_check(source: str, deployment: Deployment) -> AssetChecksDefinition:
         return AssetCheckResult(passed=bool(result.success), description=result.description, metadata=result.metadata)
 
     return tables
-
-
-def _daily(source: str, job: JobDefinition) -> ScheduleDefinition:
-    return ScheduleDefinition(
-        name=f"{source}_daily",
-        job=job,
-        cron_schedule=nightly(HOURS),
-        execution_timezone="UTC",
-        tags={BECAUSE: "the source is read once a day"},
-        default_status=DefaultScheduleStatus.RUNNING,
-        description="Reads the source once a day; where it says something new, the corpus follows.",
-    )

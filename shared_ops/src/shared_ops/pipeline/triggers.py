@@ -220,17 +220,28 @@ def nightly(hours: int = 0, minutes: int = 0) -> str:
     return f"{minutes} {(current().nightly_hour + hours) % 24} * * *"
 
 
+def every_night(name: str, job: JobDefinition, at: str, because: str, description: str) -> ScheduleDefinition:
+    """A schedule that launches a job every night, at what `nightly` gave, and tells each run why it started."""
+    return ScheduleDefinition(
+        name=name,
+        job=job,
+        cron_schedule=at,
+        execution_timezone="UTC",
+        tags={BECAUSE: because},
+        default_status=DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
+
+
 def daily_schedule(family: str, job: JobDefinition, hours: int = 1) -> ScheduleDefinition:
     """The daily training, for changes that are no data: new code, another environment. Without any it ends at once.
 
     It comes so many `hours` after the night begins, when the data of the day is there.
     """
-    return ScheduleDefinition(
-        name=f"{family}_daily",
-        job=job,
-        cron_schedule=nightly(hours),
-        execution_timezone="UTC",
-        tags={BECAUSE: "every day, for new code or another environment"},
-        default_status=DefaultScheduleStatus.RUNNING,
+    return every_night(
+        f"{family}_daily",
+        job,
+        nightly(hours),
+        because="every day, for new code or another environment",
         description="Every day, for new code or another environment; where nothing changed nothing is trained.",
     )
