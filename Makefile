@@ -54,7 +54,7 @@ doctor: made ## Examine machine and stack: what is wrong, each with what mends i
 logs: made ## Follow the logs, or show their ends where the stack is down [PROCESS=<name>]
 	@$(STACK) logs $${PROCESS:+-- "$$PROCESS"}
 
-addresses: made ## Print one `name url` line each: search, dagit and the prediction services
+addresses: made ## Print one `name url` line each: search, dagit, the prediction services, the lineage
 	@$(STACK) addresses
 
 clean: made ## Remove the stack's state (it has to be down)
