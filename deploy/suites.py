@@ -13,6 +13,7 @@ they bring up.
 """
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
@@ -95,12 +96,14 @@ def run(folder: str, environment: str, shown: bool, mode: Mode) -> Outcome:
 
 
 def temporary(folder: str) -> Path:
-    """Where a suite's temporary folders lie: apart from other suites' ones.
+    """Where a suite's temporary folders lie: apart from those of other suites, and of other checkouts and users.
 
     Each pytest that starts closes the folder that all of a user's lie in to everybody else (mode 700), and so to the
-    Postgres of another one, which may be just starting as a user of its own.
+    Postgres of another one, which may be just starting as a user of its own. The name is short, as the path of a Unix
+    socket has to be.
     """
-    root = Path(tempfile.gettempdir()) / f"searchloop-{folder.replace('/', '-')}"
+    name = hashlib.blake2s(f"{os.geteuid()} {ROOT / folder}".encode(), digest_size=4).hexdigest()
+    root = Path(tempfile.gettempdir()) / f"sl-{name}"
     root.mkdir(exist_ok=True)
     return root
 

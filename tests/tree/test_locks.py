@@ -253,7 +253,7 @@ def test_an_environment_is_made_once_in_each_place(build: ModuleType, tmp_path: 
         check=True,
     )
     assert str(moved) in where.stdout
-    assert (scripts / "uvicorn").read_text().startswith(f"#!{moved}")
+    assert str(moved) in (scripts / "uvicorn").read_text().partition("import")[0]  # a long path is not after "#!"
 
 
 def test_make_envs_alone_has_removed_what_git_has_no_more_and_says_what_comes_next(
